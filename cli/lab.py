@@ -1,0 +1,53 @@
+"""Throw-away hosts for an inventory: systemd containers with sshd.
+
+examples:
+  paddock lab up                  one container for each host of the inventory
+  paddock up --lab --yes          deploy to them
+  paddock lab ssh ai              a shell on one
+  paddock lab list                all lab hosts on this machine
+  paddock lab down
+
+On Docker. Where no engine runs, one is installed and started, after saying so.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from cli.opening import inventory_argument, inventory_path, limit_of
+from cli.showing import table
+from inventory.load import load
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    actions = command.add_subparsers(dest="action", metavar="up|down|list|ssh", required=True)
+    up = actions.add_parser("up", help="make them, or start those that stopped")
+    up.add_argument("--limit", action="append", default=[], metavar="HOST|ROLE|GROUP", help="only these")
+    down = actions.add_parser("down", help="take them away, with all that is on them")
+    actions.add_parser("list", help="those of every inventory")
+    ssh = actions.add_parser("ssh", help="a shell on one, or a command")
+    ssh.add_argument("host").completer = _hosts  # type: ignore[attr-defined]
+    ssh.add_argument("command", nargs=argparse.REMAINDER, help="as to ssh")
+    for action in (up, down, ssh):
+        inventory_argument(action, default=argparse.SUPPRESS)
+
+
+def _hosts(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    return [name for name in load(inventory_path(parsed_args)).hosts if name.startswith(prefix)]
+
+
+def run(options: argparse.Namespace) -> int:
+    from lab import hosts
+
+    if options.action == "list":
+        found = hosts.list()
+        print(table([("fleet", "host", "address", "state"), *((each.fleet, each.name, each.address, each.state) for each in found)]))
+        return 0
+    fleet = load(inventory_path(options))
+    if options.action == "ssh":
+        return hosts.ssh(fleet.name, options.host, options.command)
+    if options.action == "down":
+        hosts.down(fleet.name)
+    else:
+        hosts.up(fleet, limit_of(options, fleet, inventory_path(options)))
+    return 0

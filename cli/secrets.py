@@ -1,0 +1,53 @@
+"""List, show and set the fleet's secrets, and seal all anew.
+
+examples:
+  paddock secrets list
+  paddock secrets set hf-token            asks for the value, or reads it from standard input
+  paddock secrets show hf-token
+  paddock secrets rotate                  seals everything anew, after a change in recipients.txt
+
+They are sealed with age to all of `.paddock/<fleet>/recipients.txt`, and opened with PADDOCK_AGE_IDENTITY or
+~/.config/paddock/identity.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+
+from cli.opening import inventory_argument, opened
+from control.secrets import Vault
+from inventory.errors import UsageError
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    actions = command.add_subparsers(dest="action", metavar="list|show|set|rotate", required=True)
+    every = [actions.add_parser("list", help="their names")]
+    every.append(actions.add_parser("rotate", help="seal all anew, to those that recipients.txt names now"))
+    for verb, words in (("show", "one in plain text"), ("set", "a new value, from the terminal or standard input")):
+        every.append(actions.add_parser(verb, help=words))
+        every[-1].add_argument("name").completer = _names  # type: ignore[attr-defined]
+    for action in every:
+        inventory_argument(action, default=argparse.SUPPRESS)
+
+
+def _names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    return [name for name in Vault(opened(parsed_args).state).names() if name.startswith(prefix)]
+
+
+def run(options: argparse.Namespace) -> int:
+    vault = Vault(opened(options).state)
+    if options.action == "list":
+        print("".join(f"{name}\n" for name in vault.names()), end="")
+    elif options.action == "rotate":
+        print(f"{len(vault.reseal())} sealed anew to {len(vault.recipients())} recipient(s)")
+    elif options.action == "show":
+        print(vault.get(options.name))
+    else:
+        value = getpass.getpass(f"{options.name}: ") if sys.stdin.isatty() else sys.stdin.read().rstrip("\n")
+        if not value:
+            raise UsageError(f"{options.name}: nothing was given, so nothing is kept")
+        vault.set(options.name, value)
+        print(f"{options.name} is kept, sealed", file=sys.stderr)
+    return 0

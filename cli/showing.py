@@ -1,0 +1,106 @@
+"""How changes look on a terminal."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from roles.resources import File, Resource, Service
+
+if TYPE_CHECKING:
+    from control.work import Work
+    from facts.drift import Change
+
+COLOURS = {"+": "32", "~": "33", "-": "31", "@": "36"}
+
+
+def _colourful() -> bool:
+    """On a terminal that knows colours, of somebody who wants them (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def coloured(text: str, sign: str) -> str:
+    return f"\033[{COLOURS[sign]}m{text}\033[0m" if _colourful() and sign in COLOURS else text
+
+
+def shown(work: Work) -> list[Change]:
+    """The changes that are a person's business: a stamp changes with its service, and only with it."""
+    stamps = {name for each in work.resources if isinstance(each, Service) for name in (each.stamp.id, f"directory:{each.dropins}")}
+    stamps |= {f"file:{name}" for name in _left_stamps(work)}
+    return [change for change in work.drift.changes if change.id not in stamps]
+
+
+def _left_stamps(work: Work) -> Iterator[str]:
+    for change in work.drift.changes:
+        if change.sign == "-" and change.id.endswith(".service.d/50-paddock.conf"):
+            yield change.id.partition(":")[2]
+
+
+def lines(work: Work) -> Iterator[str]:
+    """A line a resource, and for a file that may be shown a unified diff below it."""
+    for change in shown(work):
+        yield coloured(f"  {change.sign} {change.id}{_detail(change, work)}", change.sign)
+        yield from (f"      {line}" for line in _diff(change))
+    for name in work.drift.left:
+        yield f"    {name} stays although nothing names it (`paddock teardown --data` takes it away)"
+    if work.drift and not shown(work):
+        yield coloured("  ~ what a run that died has left" if work.actual.rest else "  ~ the list of what Paddock put there", "~")
+
+
+def _detail(change: Change, work: Work) -> str:
+    if isinstance(change.resource, Service):
+        return f"  ({_verb(change)})"
+    if change.sign == "-":
+        return "  (what was there before comes back)" if work.actual.manifest.get(change.id) == "kept" else ""
+    if change.sign == "+":
+        return "  (secret)" if isinstance(change.resource, File) and change.resource.secret else ""
+    parts = []
+    for name, (actual, desired) in change.attributes.items():
+        parts.append(name if name in ("sha256", "size") else f"{name} {actual or 'none'} → {desired or 'none'}")
+    return "  " + ", ".join("content" if part == "sha256" else part for part in parts)
+
+
+def _verb(change: Change) -> str:
+    if change.sign == "+" or change.attributes.get("active", ("", ""))[0] not in ("", "active"):
+        return "starts"
+    if "started" in change.attributes or "program" in change.attributes:
+        return "restarts"
+    if "loaded" in change.attributes:
+        assert isinstance(change.resource, Service)
+        return "reloads" if change.resource.reloads else "restarts"
+    return ", ".join(f"{name} {actual or 'none'} → {desired}" for name, (actual, desired) in change.attributes.items())
+
+
+def _diff(change: Change) -> Iterator[str]:
+    if change.after is None:
+        return
+    before = (change.before or "").splitlines()
+    for line in list(difflib.unified_diff(before, change.after.splitlines(), lineterm="", n=1))[2:]:
+        yield coloured(line, "@" if line.startswith("@@") else line[:1])
+
+
+def as_data(work: Work) -> list[Mapping[str, Any]]:
+    """For `--json`. Contents are left out; `plan` without `--json` shows them."""
+    return [
+        {"sign": change.sign, "resource": change.id, "role": change.role, "attributes": _told(change.resource, change.attributes)}
+        for change in work.drift.changes
+    ]
+
+
+def state_as_data(work: Work) -> Mapping[str, Any]:
+    """What each resource is, for `--json`."""
+    return {each.id: _told(each, work.actual.resources[each.id]) for each in work.resources if each.id in work.actual.resources}
+
+
+def _told(resource: Resource | None, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The digest of a secret would tell it from others."""
+    hidden = {"sha256"} if isinstance(resource, File) and resource.secret else set[str]()
+    return {name: value for name, value in attributes.items() if name not in hidden}
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -1,0 +1,162 @@
+"""Keys and X.509 certificates, made and signed. Text in, text out; no files, no clock.
+
+A CA is limited by name constraints (RFC 5280, 4.2.1.10) to one domain and to networks, so that who trusts it trusts it for nothing else.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address, ip_network
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+BACKDATED = timedelta(minutes=5)
+"""A certificate begins before it is made, for hosts whose clocks are behind."""
+
+CA_LIFE = timedelta(days=3652)
+
+PURPOSES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
+
+EVERYWHERE = ("0.0.0.0/0", "::/0")
+
+COMMON_NAME_LIMIT = 64  # RFC 5280, appendix A.1: ub-common-name
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a CA may sign for, and until when."""
+
+    domain: str
+    networks: tuple[str, ...]
+    not_after: datetime
+
+
+def new_key() -> str:
+    """A P-256 private key, PEM in PKCS#8."""
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(*_PLAIN_PEM).decode()
+
+
+def make_ca(key: str, fleet: str, domain: str, networks: tuple[str, ...], now: datetime) -> str:
+    """A self-signed CA of path length 0 for ten years. Where no network is given, it may sign for no IP address at all."""
+    private = _private(key)
+    ski = x509.SubjectKeyIdentifier.from_public_key(private.public_key())
+    # Browsers list authorities by name: one that was made anew must not look like the old one.
+    name = _name({NameOID.ORGANIZATION_NAME: fleet, NameOID.COMMON_NAME: f"Paddock CA {ski.digest.hex()[:8]}"})
+    permitted = [x509.DNSName(domain), *(x509.IPAddress(ip_network(network)) for network in networks)]
+    excluded = None if networks else [x509.IPAddress(ip_network(network)) for network in EVERYWHERE]
+    begin = now - BACKDATED
+    builder = (
+        _certificate(name, name, private.public_key(), begin, begin + CA_LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.NameConstraints(permitted, excluded), critical=True)
+        .add_extension(ski, critical=False)
+    )
+    return _pem(builder.sign(private, hashes.SHA256()))
+
+
+def sign(
+    ca: str,
+    ca_key: str,
+    kind: str,
+    key: str,
+    common_name: str,
+    names: tuple[str, ...],
+    addresses: tuple[str, ...],
+    begin: datetime,
+    end: datetime,
+) -> str:
+    """A leaf for `key`: `kind` is `server` or `client`, `names` and `addresses` are its SAN, which is left out where both are empty."""
+    authority, private = x509.load_pem_x509_certificate(ca.encode()), _private(key)
+    alternatives = [*(x509.DNSName(name) for name in names), *(x509.IPAddress(ip_address(address)) for address in addresses)]
+    # A longer name does not fit here; verifiers look at the SAN alone where there is one, but a subject there must be.
+    subject = _name({NameOID.COMMON_NAME: common_name if len(common_name) <= COMMON_NAME_LIMIT else kind})
+    ca_ski = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    builder = (
+        _certificate(subject, authority.subject, private.public_key(), begin, min(end, authority.not_valid_after_utc))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([PURPOSES[kind]]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_ski), critical=False)
+    )
+    if alternatives:
+        builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+    return _pem(builder.sign(_private(ca_key), hashes.SHA256()))
+
+
+def belongs(certificate: str, key: str) -> bool:
+    """Whether the private key is the certificate's. Raises ValueError where one of them cannot be read."""
+    found = x509.load_pem_x509_certificate(certificate.encode()).public_key()
+    return bool(found == _private(key).public_key())
+
+
+def limits_of(ca: str) -> Limits:
+    """What a CA is limited to. Raises ValueError where this is no CA that `make_ca` made."""
+    certificate = x509.load_pem_x509_certificate(ca.encode())
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        raise ValueError("it has no name constraints") from None
+    permitted = constraints.permitted_subtrees or []
+    domains = [each.value for each in permitted if isinstance(each, x509.DNSName)]
+    networks = tuple(str(each.value) for each in permitted if isinstance(each, x509.IPAddress))
+    return Limits(" ".join(domains), networks, certificate.not_valid_after_utc)
+
+
+def serial_of(certificate: str) -> str:
+    return f"{x509.load_pem_x509_certificate(certificate.encode()).serial_number:032x}"
+
+
+def end_of(certificate: str) -> datetime:
+    return x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc
+
+
+_PLAIN_PEM = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+
+def _certificate(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, begin: datetime, end: datetime
+) -> x509.CertificateBuilder:
+    return x509.CertificateBuilder(
+        issuer_name=issuer,
+        subject_name=subject,
+        public_key=key,
+        serial_number=secrets.randbits(128) or 1,
+        not_valid_before=begin.astimezone(UTC),
+        not_valid_after=end.astimezone(UTC),
+    )
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(parts: dict[x509.ObjectIdentifier, str]) -> x509.Name:
+    return x509.Name([x509.NameAttribute(kind, value) for kind, value in parts.items()])
+
+
+def _private(key: str) -> ec.EllipticCurvePrivateKey:
+    loaded = serialization.load_pem_private_key(key.encode(), password=None)
+    if not isinstance(loaded, ec.EllipticCurvePrivateKey):
+        raise ValueError("it is no elliptic curve key")
+    return loaded
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()

@@ -1,0 +1,188 @@
+"""From an inventory to hosts that are as it says: survey, issue, build, converge, look again."""
+
+from __future__ import annotations
+
+import control.cooperative  # isort: skip - first of all
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+from control.context import context_for
+from control.host_keys import pin_all
+from control.payload import payload_for
+from control.pki import Authority
+from control.run import Run
+from control.secrets import Secrets, Vault
+from control.state import FleetState
+from control.work import Work
+from facts.drift import drift
+from facts.state import Actual
+from inventory.context import Context, unsupported
+from inventory.errors import PaddockError
+from inventory.schema import Fleet, Host
+from roles.caddy.settings import CaddySettings
+from roles.host_plan import HostPlan, host_plan, needs_of
+from roles.resources import Release
+from roles.role import port_of
+
+assert control.cooperative
+
+CLOCK_TOLERANCE_S = 60
+
+
+@dataclass
+class Deployment:
+    """One fleet, or some of its hosts, in one run. `ask` answers questions (a host key nobody has seen), `tell` hears what happens.
+
+    With `leaving`, every plan is empty: what Paddock put there goes, with `data` its data too. `work` is what there is to do on each host
+    that answered; `run.failures` why the others did not.
+    """
+
+    fleet: Fleet
+    state: FleetState
+    hosts: tuple[Host, ...]
+    tell: Callable[[str, str], None] = lambda host, line: None
+    ask: Callable[[str], bool] = lambda question: False
+    leaving: bool = False
+    data: bool = False
+    work: dict[str, Work] = field(default_factory=dict)
+    actual: dict[str, Actual] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        vault = Vault(self.state)
+        self.run = Run({host.name: host for host in self.hosts}, self.state.known_hosts, Secrets(vault), self.tell)
+        self.authority = Authority(self.state, vault)
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        self.run.failures.update(pin_all(self.hosts, self.state, self.ask))
+        self.run.connect()
+        try:
+            yield
+        finally:
+            self.run.disconnect()
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        return self.run.failures
+
+    def context(self) -> Context:
+        return context_for(self.fleet, self.state, now=datetime.now(UTC))
+
+    def survey(self) -> None:
+        """Reads what each host's machine is where that is not known yet, then, in one command a host, how it differs from its plan."""
+        self._learn(host.name for host in self.hosts if not self.state.hardware(host.name))
+        context = self.context()
+        self._probe(context, [host for host in self.hosts if host.name not in self.failures])
+        changed = [name for name, actual in self.actual.items() if actual.identity != context.hardware[name].identity]
+        if changed:
+            self._learn(changed)
+            context = self.context()
+            self._probe(context, [host for host in self.hosts if host.name in changed and host.name not in self.failures])
+        self._plan(context)
+
+    def _learn(self, names: Iterator[str] | list[str]) -> None:
+        for name, hardware in self.run.hardware(names).items():
+            if unfit := unsupported(hardware):
+                self.run.failures[name] = unfit
+            else:
+                self.state.save_hardware(name, hardware)
+
+    def _probe(self, context: Context, hosts: list[Host]) -> None:
+        resources = {}
+        for host in hosts:
+            try:
+                resources[host.name] = tuple(each for part in self._planned(host, context).values() for each in part)
+            except PaddockError as error:
+                self.run.failures[host.name] = str(error)
+        started = time.time()
+        for name, actual in self.run.probe(resources).items():
+            self.actual[name] = actual
+            off = actual.clock - started
+            if not -CLOCK_TOLERANCE_S <= off <= CLOCK_TOLERANCE_S + (time.time() - started):
+                self.run.failures[name] = (
+                    f"its clock is {off:+.0f} s off this machine's: certificates would not be valid there. Set one of the two right"
+                )
+
+    def _plan(self, context: Context) -> None:
+        answered = [host.name for host in self.hosts if host.name in self.actual and host.name not in self.failures]
+        self.work = {name: self._work(name, context, self.actual[name]) for name in answered}
+
+    def _work(self, name: str, context: Context, actual: Actual) -> Work:
+        host = self.run.hosts[name]
+        plan = self._planned(host, context)
+        return Work(plan, actual, drift(plan, actual, data=self.data), needs_of(host, self.fleet))
+
+    def _planned(self, host: Host, context: Context) -> HostPlan:
+        return {} if self.leaving else host_plan(host, self.fleet, context)
+
+    def release(self, host: str) -> str:
+        """The release that the host is to serve, as its directory is called: `0.3.36-1f0c8a`; empty where it serves none."""
+        releases = [each for each in (self.work[host].resources if host in self.work else ()) if isinstance(each, Release)]
+        return releases[0].path.rpartition("/")[2] if releases else ""
+
+    def how_to_chat(self) -> Iterator[str]:
+        """A `curl` line for each site: name resolution, certificates and all."""
+        export = cache(self.authority.export)
+        for host in self.fleet.hosts_with("caddy"):
+            settings = self.fleet.role(host.name, "caddy", CaddySettings)
+            assert settings
+            for site, behind in settings.sites.items():
+                client = next(iter(self.fleet.clients if behind.clients is None else behind.clients), None)
+                model = next(iter(self.fleet.served_models(behind.upstream)), None)
+                if client and model:
+                    yield chat_line(site, port_of(settings.listen), host.address, export(client), model)
+
+    def due(self) -> list[str]:
+        """The certificates that `converge` will issue first."""
+        return self.authority.due(self.fleet, datetime.now(UTC))
+
+    def converge(self) -> None:
+        """Issues what is due, builds what is missing, makes the hosts so, and looks again: what still differs has failed."""
+        now = datetime.now(UTC)
+        if not self.leaving and self.authority.due(self.fleet, now):
+            self.authority.issue(self.fleet, now)
+            self._plan(self.context())
+        busy = {}
+        for name, work in self.work.items():
+            if work.drift:
+                try:
+                    busy[name] = replace(work, payload=payload_for(work, name, self.fleet, self.state))
+                except PaddockError as error:
+                    self.run.failures[name] = str(error)
+        self.run.converge(busy)
+        again = {name: work.resources for name, work in busy.items() if name not in self.failures}
+        context = self.context()
+        for name, actual in self.run.probe(again).items():
+            work = self._work(name, context, actual)
+            if work.drift:
+                self.run.failures[name] = "still differs after the run: " + still(work)
+
+
+def chat_line(site: str, port: int, address: str, certificates: Path, model: str) -> str:
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 32})
+    lines = [
+        f"curl -sS --resolve {site}:{port}:{address}",
+        f"--cacert {certificates}/ca.pem --cert {certificates}/cert.pem --key {certificates}/key.pem",
+        f"https://{site}{'' if port == 443 else f':{port}'}/v1/chat/completions -H 'Content-Type: application/json'",
+        f"-d '{body}'",
+    ]
+    return "\nchat:\n  " + " \\\n    ".join(lines)
+
+
+def still(work: Work) -> str:
+    """What differs, in one line: `service:caddy.service active is failed, not active`."""
+    words = [
+        f"{change.id} "
+        + ", ".join(
+            "its content" if name == "sha256" else f"{name} is {actual or 'missing'}, not {desired}"
+            for name, (actual, desired) in change.attributes.items()
+        )
+        for change in work.drift.changes
+    ]
+    return "; ".join(words[:5]) + (f"; and {len(words) - 5} more" if len(words) > 5 else "") or "the manifest was changed meanwhile"

@@ -1,0 +1,68 @@
+"""The models that come from this machine: a tiny one that Paddock writes itself, and files that lie beside an inventory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from control.tiny_model import VERSION, write
+from inventory.context import ModelDigest
+from inventory.errors import PaddockError
+from inventory.schema import ModelEntry, ModelSource
+
+CACHE = Path("~/.cache/paddock/models")
+
+
+def tiny_model() -> Path:
+    """The file of the tiny model, written at first use."""
+    target = CACHE.expanduser() / f"{VERSION}.gguf"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            write(Path(scratch) / target.name).replace(target)
+    return target
+
+
+def tiny_digest() -> ModelDigest:
+    """What the tiny model's file is."""
+    return digest_of(tiny_model())
+
+
+def local_model(name: str, entry: ModelEntry, inventory_dir: Path) -> Path:
+    """The file of a model with `source: {local: …}`, relative to the inventory, checked against what the inventory says of it.
+
+    Raises PaddockError where it is missing, or another file than was meant.
+    """
+    source = entry.source
+    assert isinstance(source, ModelSource) and source.local, f"{name} does not come from this machine"
+    where, path = f"models.{name}.source", (inventory_dir / Path(source.local).expanduser()).resolve()
+    if not path.is_file():
+        raise PaddockError(f"{where}.local: there is no file {path}")
+    size = path.stat().st_size
+    if source.size and source.size != size:
+        raise PaddockError(f"{where}.size: {path} has {size} bytes, the inventory says {source.size}")
+    if (found := digest_of(path).sha256) != source.sha256:
+        raise PaddockError(f"{where}.sha256: {path} has {found}, the inventory says {source.sha256}")
+    return path
+
+
+def digest_of(path: Path) -> ModelDigest:
+    """What a file is. It is read once, and again when its size, modification time or inode is another."""
+    stat = path.stat()
+    stamp = [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino]
+    note = CACHE.expanduser() / "digests" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
+    try:
+        noted, sha256 = json.loads(note.read_text())
+    except (OSError, ValueError):
+        noted, sha256 = None, ""
+    if noted != stamp:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        note.parent.mkdir(parents=True, exist_ok=True)
+        fresh = note.with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps([stamp, sha256]))
+        fresh.replace(note)
+    return ModelDigest(sha256, stat.st_size)

@@ -1,0 +1,31 @@
+"""Package files that are newer than the distribution's: fetched once, checked, kept under ~/.cache/paddock/packages."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+from control.download import Progress, fetched
+from inventory.errors import PaddockError
+from roles.caddy.settings import CaddyPackage
+
+CACHE = Path("~/.cache/paddock/packages")
+
+
+def package_file(package: CaddyPackage, beside: Path, progress: Progress) -> Path:
+    """The file on this machine; a relative `path` starts at `beside`. Raises PaddockError where it is missing, or not the one meant."""
+    if package.path:
+        path = beside / Path(package.path).expanduser()
+        if not path.is_file():
+            raise PaddockError(f"caddy.package.path: there is no file {path}")
+        if (found := hashlib.sha256(path.read_bytes()).hexdigest()) != package.sha256:
+            raise PaddockError(f"caddy.package.sha256: {path} has {found}, the inventory says {package.sha256}")
+        return path
+    assert package.url
+    kept = CACHE.expanduser() / f"{package.sha256}.deb"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
+            fetched(package.url, package.sha256, Path(scratch), aside=kept.parent, progress=progress).replace(kept)
+    return kept

@@ -1,0 +1,58 @@
+"""The files that travel to a host besides text: sources, models that lie here, package files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from control.state import FleetState
+from control.work import Work
+from inventory.schema import Fleet
+from roles.caddy.settings import CaddySettings
+from roles.llama_cpp.settings import LlamaCppSettings
+from roles.resources import ModelFile, Package
+
+PROGRESS = logging.getLogger("paddock.progress")
+MIB = 1 << 20
+
+
+def payload_for(work: Work, host: str, fleet: Fleet, state: FleetState) -> dict[str, Path]:
+    """Resource id → its file on this machine, of what the host lacks. Fetches what is not here yet. Raises PaddockError."""
+    return dict(_payload(work, host, fleet, state.inventory.parent))
+
+
+def _payload(work: Work, host: str, fleet: Fleet, beside: Path) -> Iterator[tuple[str, Path]]:
+    from control.models import local_model, tiny_model
+    from control.packages import package_file
+    from control.sources import source_archive
+
+    for release in work.unbuilt:
+        llama_cpp = fleet.role(host, "llama_cpp", LlamaCppSettings)
+        assert llama_cpp
+        yield release.id, source_archive(llama_cpp.source, beside, Download())
+    for package in work.wrong(Package):
+        if isinstance(package, Package) and package.deb:
+            caddy = fleet.role(host, "caddy", CaddySettings)
+            assert caddy and caddy.package
+            yield package.id, package_file(caddy.package, beside, Download())
+    for model in work.wrong(ModelFile):
+        assert isinstance(model, ModelFile)
+        if model.origin == "tiny":
+            yield model.id, tiny_model()
+        elif model.origin.startswith("local "):
+            name = next(name for name in fleet.served_models(host) if fleet.model_path(host, name) == model.path)
+            yield model.id, local_model(name, fleet.models[name], beside)
+
+
+class Download:
+    """Tells how far a download has come, a word every tenth of it, or every 16 MiB where nobody knows how much it is."""
+
+    def __init__(self) -> None:
+        self.told = -1
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        step = done * 10 // total if total else done // (16 * MIB)
+        if step != self.told:
+            self.told = step
+            PROGRESS.info("%s: %d MiB%s", name, done // MIB, f" of {total // MIB}" if total else "")

@@ -1,0 +1,99 @@
+"""A build on a host: started as a transient unit, watched from here, its failure told in the compiler's words."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import tarfile
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import gevent
+from pyinfra import host
+from pyinfra.api import StringCommand, operation
+from pyinfra.connectors.util import CommandOutput, OutputLine
+
+from facts.build import Build, BuildStatus
+from roles.llama_cpp.recipe import WORK, script, unit, work
+from roles.resources import Release
+
+PROGRESS = logging.getLogger("paddock.progress")
+
+POLL_S = 1
+ANSWER_TIMEOUT_S = 60
+
+LOST = Build("absent", result="lost")
+
+# One build a host at a time: what another fingerprint left, running or failed, is of no use to anybody any more.
+# RemainAfterExit, so that a later run sees how it ended; no network, so that nothing is built but what was sent.
+START = """set -eu; LC_ALL=C; export LC_ALL; at={at}; trap '[ $? = 0 ] || echo "$at" >&2' EXIT
+systemctl stop --quiet 'paddock-build-*' 2>/dev/null || true; systemctl reset-failed --quiet 'paddock-build-*' 2>/dev/null || true
+rm -rf {all}; mkdir -p {work}
+said=$(base64 -d | tar -xf - -C {work} 2>&1) || {{ printf '%s\\n' "$said" | head -n 1 >&2; exit 1; }}
+systemd-run --quiet --unit={unit} --description={description} --remain-after-exit --nice=10 \
+-p CPUWeight=20 -p IOWeight=20 -p OOMScoreAdjust=500 -p PrivateNetwork=yes -p TimeoutStopSec=10 /bin/sh {work}/build.sh"""
+
+
+@operation(is_idempotent=False)
+def compiled(release: Release, source: Path) -> Generator[StringCommand, None, None]:
+    """Starts the build unless it runs already, and waits for its end."""
+    yield StringCommand("true  # it is being built already") if _status(release).state == "running" else _start(release, source)
+    shown = ""
+    while (build := _status(release)).state == "running":
+        if build.progress not in ("", shown):
+            shown = build.progress
+            PROGRESS.info("%s: llama.cpp %s: %s", host.name, release.version, shown)
+        gevent.sleep(POLL_S)
+    if build.state != "done":
+        yield Failure(_words(build, release))
+    yield StringCommand("systemctl", "stop", unit(release))
+
+
+class Failure(StringCommand):
+    """Fails with these lines as its errors, without asking the host: that may be the one that does not answer."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        super().__init__("false")
+        self.lines = list(lines)
+
+    def execute(self, state: Any, host: Any, connector_arguments: Any) -> tuple[bool, CommandOutput]:
+        return False, CommandOutput([OutputLine("stderr", line) for line in self.lines])
+
+
+def _status(release: Release) -> Build:
+    with gevent.Timeout(ANSWER_TIMEOUT_S, False):  # around all of it: opening a channel on a dead connection knows no end of its own
+        found: Build | None = host.get_fact(BuildStatus, unit=unit(release), _ignore_errors=True)
+        return found or LOST
+    return LOST
+
+
+def _start(release: Release, source: Path) -> StringCommand:
+    directory = work(release)
+    description = quote(f"llama.cpp {release.version} for this machine")
+    command = START.format(at=quote(_at(release)), all=WORK, work=directory, unit=unit(release), description=description)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, data in (("build.sh", script(release, work=directory).encode()), ("source.tar.gz", source.read_bytes())):
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), 0o600
+            tar.addfile(member, io.BytesIO(data))
+    return StringCommand(command, _stdin=base64.encodebytes(packed.getvalue()).decode())
+
+
+def _at(release: Release) -> str:
+    """How a host says which resource was at work (see deploys/host.sh)."""
+    return f"paddock-at: {release.id}"
+
+
+def _words(build: Build, release: Release) -> list[str]:
+    """Why there is no release, as a host says it: what led to it, then what it was in one line, then which resource was at work."""
+    if build is LOST:
+        return ["the connection was lost; the build goes on there, and another `paddock up` will find it", _at(release)]
+    if build.state == "absent":
+        return ["the host does not know of the build any more (was it restarted?): `paddock up` builds it anew", _at(release)]
+    first, *more = (line.replace(f"{work(release)}/source/", "") for line in build.why)
+    log = f"the whole log is on the host: journalctl -u {unit(release)}"
+    return [*more, log, f"llama.cpp {release.version} is not built: {first}", _at(release)]

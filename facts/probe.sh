@@ -1,0 +1,62 @@
+# The actual state of what a plan names, each kind in one command for all of it. It reads, and changes nothing.
+# Before this come the lists that it works on, one value a line, as functions: paths, files, links, exclusive, packages, users, services, ports …
+LC_ALL=C; export LC_ALL; tab=$(printf '\t'); IFS='
+'
+set -f
+if [ -e /run/paddock/lock ]; then
+  exec 9</run/paddock/lock
+  flock -s -w 300 9 || { echo 'paddock: another run has been changing this host for five minutes' >&2; exit 75; }
+fi
+
+echo "#clock"; date +%s
+echo "#identity"; identity
+echo "#rest"; find /var/lib/paddock -maxdepth 1 -name 'stage.*' 2>/dev/null
+echo "#manifest"; [ ! -f /var/lib/paddock/manifest ] || grep -aE '^(put|kept|data) .' /var/lib/paddock/manifest
+
+set -- $(paths)
+[ $# = 0 ] || { echo "#stat"; stat --printf '%n\t%F\t%U\t%G\t%a\t%s\n' -- "$@" 2>/dev/null
+                echo "#link"; find "$@" -maxdepth 0 -type l -printf '%p\t%l\n' 2>/dev/null; }
+
+set --; for path in $(files); do [ ! -f "$path" ] || [ -L "$path" ] || set -- "$@" "$path"; done
+[ $# = 0 ] || { echo "#sha256"; sums=$(sha256sum -- "$@"); printf '%s\n' "$sums"
+                echo "#text"; for line in $(printf '%s\n' "$sums" | differing); do path=${line#*  }
+                  [ "$(stat -c %s "$path")" -gt 65536 ] || printf '%s\t%s\n' "$path" "$(base64 -w0 "$path")"; done; }
+
+set -- $(exclusive)
+[ $# = 0 ] || { echo "#inside"; find "$@" -mindepth 1 -maxdepth 1 -printf '%h\t%f\n' 2>/dev/null; }
+
+echo "#line"; for pair in $(lines); do path=${pair%%"$tab"*}; grep -qxF -e "${pair#*"$tab"}" "$path" 2>/dev/null && printf '%s\n' "$path"; done
+
+echo "#model"
+for path in $(models); do [ -f "$path" ] || continue
+  recorded=; [ ! -f "$path.sha256" ] || read -r recorded <"$path.sha256"
+  if [ "${recorded#* }" = "$(stat -c '%s %Y %i' "$path")" ]; then echo "$path$tab${recorded%% *}"
+  else sum=$(sha256sum <"$path"); echo "$path$tab${sum%% *}"; fi
+done
+
+echo "#release"
+for path in $(releases); do [ -f "$path/.paddock-release" ] && [ -f "$path/MANIFEST" ] || continue
+  read -r print <"$path/.paddock-release"
+  for file in $(cut -c 67- "$path/MANIFEST"); do [ -f "$path/$file" ] || print="$file is missing"; done
+  echo "$path$tab$print"
+done
+
+set -- $(packages)
+[ $# = 0 ] || { echo "#package"; dpkg-query -W -f '${Package}\t${db:Status-Abbrev}\t${Version}\n' "$@" 2>/dev/null; }
+
+set -- $(users)
+[ $# = 0 ] || { echo "#passwd"; getent passwd "$@"; echo "#groups"; for user; do groups=$(id -Gn "$user" 2>/dev/null) && echo "$user$tab$groups"; done; }
+
+set -- $(services)
+[ $# = 0 ] || { echo "#service"; shown=$(systemctl show -p Id -p ActiveState -p UnitFileState -p NeedDaemonReload -p InvocationID -p MainPID -- "$@")
+                printf '%s\n' "$shown"; echo "#program"
+                set -- $(printf '%s\n' "$shown" | sed -n 's|^MainPID=\([1-9].*\)|/proc/\1/exe|p')
+                [ $# = 0 ] || find "$@" -maxdepth 0 -printf '%p\t%l\n' 2>/dev/null
+                echo "#stamp"; find /run/paddock -type l -printf '%f\t%l\n' 2>/dev/null; }
+
+filter=$(ports)
+[ -z "$filter" ] || { echo "#socket"; sockets=$(ss -Hltunp "$filter"); printf '%s\n' "$sockets"; echo "#cgroup"
+                      for pid in $(printf '%s\n' "$sockets" | grep -o 'pid=[0-9]*' | sort -u); do pid=${pid#pid=}
+                        while read -r group; do case $group in 0::*|*:name=systemd:*) echo "$pid$tab${group##*:}";; esac; done </proc/$pid/cgroup
+                      done 2>/dev/null; }
+exit 0

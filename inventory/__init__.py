@@ -1,0 +1,1 @@
+"""What exists: the fleet, as one YAML file describes it."""

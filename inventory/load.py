@@ -1,0 +1,160 @@
+"""A YAML file, made a fleet; or everything that is wrong with it, each with line and column."""
+
+from __future__ import annotations
+
+import re
+from codecs import BOM_UTF8
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from inventory.compose import Unreadable, compose
+from inventory.errors import InventoryError
+from inventory.marks import Entry, Mapping, Node, Scalar, child, mapping_at, plain
+from inventory.merge import Draft, drafts, filled
+from inventory.problems import Place, Problem
+from inventory.references import Carrier, Whole, problems_between
+from inventory.schema import Document, Fleet, Host, HostEntry
+from inventory.words import problems_of
+from roles import ROLES, settings_of
+from roles.role import Domain, Name, RoleSettings, Settings
+
+BYTES = 10_000_000
+UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
+NAME: TypeAdapter[str] = TypeAdapter(Name)
+DOMAIN: TypeAdapter[str] = TypeAdapter(Domain)
+M = TypeVar("M", bound=Settings)
+
+
+def load(path: Path) -> Fleet:
+    """The fleet that a file describes. Raises InventoryError with all that is wrong, in the order of the file."""
+    text = _text(path)
+    try:
+        root, problems = compose(text)
+        fleet, more = _fleet(_document(root), problems)
+    except Unreadable as unreadable:
+        fleet, more = None, unreadable.problems
+    if fleet is None or more:
+        raise InventoryError([problem.told(path) for problem in sorted(set(more))])
+    return fleet
+
+
+def _text(path: Path) -> str:
+    """The file as text. Raises InventoryError where there is none."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(BYTES + 1)
+    except FileNotFoundError:
+        raise InventoryError([f"{path}: there is no such file: name another with -i"]) from None
+    except IsADirectoryError:
+        raise InventoryError([f"{path}: this is a directory: name the YAML file in it"]) from None
+    except (OSError, ValueError) as error:
+        raise InventoryError([f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"]) from None
+    if len(data) > BYTES:
+        raise InventoryError([f"{path}: is larger than {BYTES // 1_000_000} MB: this is no inventory"])
+    try:
+        text = (data := data.removeprefix(BOM_UTF8)).decode()
+    except UnicodeDecodeError as error:
+        problem = Problem(_end(data[: error.start].decode()), f"is not UTF-8 text (byte 0x{data[error.start]:02x}): save the file as UTF-8")
+        raise InventoryError([problem.told(path)]) from None
+    if found := UNPRINTABLE.search(text):
+        problem = Problem(_end(text[: found.start()]), f"is no text file (character U+{ord(found[0]):04X}): this is no inventory")
+        raise InventoryError([problem.told(path)])
+    return text
+
+
+def _end(text: str) -> Place:
+    return Place(text.count("\n") + 1, len(text) - text.rfind("\n"))
+
+
+def _document(root: Node) -> Mapping:
+    if isinstance(root, Mapping):
+        document = filled(root)
+        assert isinstance(document, Mapping)
+        return document
+    what = "a list" if not isinstance(root, Scalar) else "empty" if root.value is None else "one value"
+    raise Unreadable([Problem(root.place, f"an inventory is a mapping with at least the keys fleet, domain and hosts, this is {what}")])
+
+
+def _fleet(root: Mapping, problems: list[Problem]) -> tuple[Fleet | None, list[Problem]]:
+    """The fleet, or what is wrong: what each step finds, but for places that a step before has complained of."""
+    found = drafts(root, problems)
+    entry = child(root, "hosts")
+    if not found and entry and isinstance(entry.node, Mapping) and not any(each.place.path[:1] == ("hosts",) for each in problems):
+        problems.append(Problem(entry.key, "a fleet needs at least one host"))
+
+    # Each host is looked at below, with what it inherits; what hosts inherit may be unfinished.
+    alone = _replaced(root, "hosts")
+    _, wrong = _validated(Document, alone, unfinished=("defaults", "groups"))
+    problems = _with(problems, wrong)
+
+    hosts, carriers, wrong = {}, {}, []
+    for draft in found.values():
+        host, of_host = _validated(HostEntry, draft.node)
+        wrong += [*of_host, *_of_name(draft)]
+        carriers[draft.name] = Carrier(draft, _roles(draft, host))
+        if host and not wrong:
+            hosts[draft.name] = Host(name=draft.name, groups=draft.groups, **dict(host))
+    wrong += problems_between(Whole(carriers, mapping_at(root, "models"), mapping_at(root, "clients"), _domain(root)))
+    problems = _with(problems, wrong)
+
+    document, _ = _validated(Document, _replaced(alone, "defaults", "groups"))
+    if problems or document is None:
+        return None, problems
+    names = {name: getattr(document, name) for name in ("domain", "networks", "models", "clients")}
+    return Fleet(name=document.fleet, hosts=hosts, **names), []
+
+
+def _with(problems: list[Problem], more: list[Problem]) -> list[Problem]:
+    told = {problem.place for problem in problems}
+    return problems + [problem for problem in more if problem.place not in told]
+
+
+def _validated(model: type[M], node: Node, unfinished: tuple[str, ...] = ()) -> tuple[M | None, list[Problem]]:
+    """Strictly, for YAML has bent values enough: `port: yes` is no number."""
+    try:
+        return model.model_validate(plain(node), strict=True), []
+    except ValidationError as error:
+        return None, list(problems_of(error, node, model, unfinished))
+
+
+def _replaced(root: Mapping, *keys: str) -> Mapping:
+    """The document with an empty mapping where some keys have one."""
+    entries = dict(root.entries)
+    for key in keys:
+        if (entry := entries.get(key)) and isinstance(entry.node, Mapping):
+            entries[key] = Entry(entry.key, Mapping(entry.node.place, {}))
+    return Mapping(root.place, entries)
+
+
+def _of_name(draft: Draft) -> Iterator[Problem]:
+    try:
+        NAME.validate_python(draft.name)
+    except ValidationError as error:
+        yield Problem(draft.key, str(error.errors()[0]["ctx"]["error"]))
+
+
+def _roles(draft: Draft, entry: HostEntry | None) -> dict[str, RoleSettings | None]:
+    """The roles that a host carries, each with its settings where those are well-formed."""
+    written = mapping_at(draft.node, "roles")
+    if entry:
+        return {role: getattr(entry.roles, role) for role in ROLES if role in written}
+    return {role: _settings(role, written[role].node) for role in ROLES if role in written}
+
+
+def _settings(role: str, node: Node) -> RoleSettings | None:
+    try:
+        return settings_of(role).model_validate(plain(node), strict=True)
+    except ValidationError:
+        return None
+
+
+def _domain(root: Mapping) -> str:
+    """The domain, or nothing where it is not well-formed."""
+    entry = child(root, "domain")
+    try:
+        return DOMAIN.validate_python(entry.node.value if entry and isinstance(entry.node, Scalar) else None)
+    except ValidationError:
+        return ""

@@ -1,0 +1,189 @@
+"""What only shows when hosts, models and clients are seen together: names that lead nowhere, and two that claim one thing."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from inventory.marks import Entry, Scalar, Sequence, child, mapping_at
+from inventory.merge import Draft
+from inventory.problems import Place, Problem, did_you_mean, quoted
+from roles.caddy.settings import CaddySettings
+from roles.llama_server.settings import LlamaServerSettings
+from roles.role import RoleSettings, address_of, port_of
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """A host and its roles; one whose settings are malformed, which is told elsewhere, is None."""
+
+    draft: Draft
+    roles: Mapping[str, RoleSettings | None]
+
+    @property
+    def name(self) -> str:
+        return self.draft.name
+
+    @property
+    def server(self) -> LlamaServerSettings | None:
+        settings = self.roles.get("llama_server")
+        return settings if isinstance(settings, LlamaServerSettings) else None
+
+    @property
+    def proxy(self) -> CaddySettings | None:
+        settings = self.roles.get("caddy")
+        return settings if isinstance(settings, CaddySettings) else None
+
+    def key(self, *path: str) -> Place:
+        """The place of the last key that there is on a path."""
+        return self._last(path).key
+
+    def value(self, *path: str) -> Place:
+        """The place of what stands there."""
+        return self._last(path).node.place
+
+    def _last(self, path: tuple[str, ...]) -> Entry:
+        entry = Entry(self.draft.key, self.draft.node)
+        for part in path:
+            node = entry.node
+            if isinstance(node, Sequence) and part.isdigit():
+                entry = Entry(node.items[int(part)].place, node.items[int(part)])
+            else:
+                entry = child(node, part) or entry
+        return entry
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All of a fleet, as far as it is well-formed. `models` and `clients` are as written."""
+
+    carriers: Mapping[str, Carrier]
+    models: Mapping[str, Entry]
+    clients: Mapping[str, Entry]
+    domain: str
+
+
+def problems_between(whole: Whole) -> Iterator[Problem]:
+    for carrier in whole.carriers.values():
+        yield from _models(carrier, whole)
+        yield from _companions(carrier, whole)
+        yield from _sites(carrier, whole)
+        yield from _ports(carrier)
+    yield from _sites_of_two(whole)
+    yield from _addresses(whole)
+
+
+def _models(carrier: Carrier, whole: Whole) -> Iterator[Problem]:
+    """A server names at least one model, each once, and the fleet has it."""
+    if (server := carrier.server) is None:
+        return
+    if not server.models:
+        known = ", ".join(list(whole.models)[:8]) or "the inventory's models, of which there is none yet"
+        yield Problem(carrier.key("roles", "llama_server", "models"), f"llama_server has nothing to serve: name at least one of {known}")
+    for number, model in enumerate(server.models):
+        place = carrier.value("roles", "llama_server", "models", str(number))
+        if model not in whole.models:
+            yield Problem(place, f"no model is called {quoted(model)}{did_you_mean(model, whole.models)}: describe it under models")
+        elif model in server.models[:number]:
+            yield Problem(place, f"model {quoted(model)} is named twice")
+
+
+def _companions(carrier: Carrier, whole: Whole) -> Iterator[Problem]:
+    """What serves or fetches models needs llama.cpp on the same host, and what serves files needs the role that lays them there."""
+    for role in ("models", "llama_server"):
+        if role in carrier.roles and "llama_cpp" not in carrier.roles:
+            yield Problem(carrier.key("roles", role), f"{role} needs llama.cpp on the same host: add the role llama_cpp to {carrier.name}")
+    if (server := carrier.server) and "models" not in carrier.roles:
+        laid = [
+            model for model in server.models if model in whole.models and not mapping_at(whole.models[model].node, "source").get("path")
+        ]
+        if laid:
+            words = f"nothing puts the file of model {quoted(laid[0])} on the host: add the role models to {carrier.name}"
+            yield Problem(carrier.key("roles", "llama_server"), words)
+
+
+def _sites(carrier: Carrier, whole: Whole) -> Iterator[Problem]:
+    """A site lies in the certificates' domain, leads to a server that can be reached, and lets in clients that the fleet has."""
+    for name, site in carrier.proxy.sites.items() if carrier.proxy else ():
+        path = ("roles", "caddy", "sites", name)
+        if whole.domain and name != whole.domain and not name.endswith(f".{whole.domain}"):
+            words = f"{quoted(name)} is not in the domain {whole.domain}, which the fleet's certificates are limited to"
+            yield Problem(carrier.key(*path), words)
+        if words := _unreachable(site.upstream, carrier, whole):
+            yield Problem(carrier.value(*path, "upstream"), words)
+        for number, client in enumerate(site.clients or ()):
+            if client not in whole.clients:
+                words = f"no client is called {quoted(client)}{did_you_mean(client, whole.clients)}: add it under clients"
+                yield Problem(carrier.value(*path, "clients", str(number)), words)
+
+
+def _unreachable(upstream: str, proxy: Carrier, whole: Whole) -> str:
+    target = whole.carriers.get(upstream)
+    if target is None:
+        return f"no host is called {quoted(upstream)}{did_you_mean(upstream, whole.carriers)}"
+    if "llama_server" not in target.roles:
+        return f"host {quoted(upstream)} carries no llama_server that could answer"
+    if target is proxy or target.server is None or not ipaddress.ip_address(address_of(target.server.listen)).is_loopback:
+        return ""
+    listen, better = target.server.listen, f"0.0.0.0:{port_of(target.server.listen)}"
+    return f"llama_server on {upstream} listens on {listen}, out of {proxy.name}'s reach: let it listen on {better}, say"
+
+
+def _ports(carrier: Carrier) -> Iterator[Problem]:
+    """Two that listen do not share a port, unless each has an address of its own."""
+    taken: list[tuple[str, str]] = []
+    for role, settings in carrier.roles.items():
+        for endpoint in settings.endpoints() if settings else ():
+            for other, theirs in taken:
+                if _overlap(endpoint, theirs):
+                    words = f"{role} cannot listen on {endpoint}: on {carrier.name}, {other} listens on {theirs}"
+                    yield Problem(_listening(carrier, role, endpoint), words)
+                    break
+            taken.append((role, endpoint))
+
+
+def _overlap(one: str, other: str) -> bool:
+    addresses = {ipaddress.ip_address(address_of(one)), ipaddress.ip_address(address_of(other))}
+    return port_of(one) == port_of(other) and (len(addresses) == 1 or any(address.is_unspecified for address in addresses))
+
+
+def _listening(carrier: Carrier, role: str, endpoint: str) -> Place:
+    """Where the inventory says that a role listens there; the role itself where that is its default."""
+    for entry in mapping_at(carrier.draft.node, "roles", role).values():
+        if isinstance(entry.node, Scalar) and entry.node.value == endpoint:
+            return entry.node.place
+    return carrier.key("roles", role)
+
+
+def _sites_of_two(whole: Whole) -> Iterator[Problem]:
+    """A name leads to one host."""
+    first: dict[str, str] = {}
+    for carrier in whole.carriers.values():
+        for name in carrier.proxy.sites if carrier.proxy else ():
+            if first.setdefault(name, carrier.name) != carrier.name:
+                words = f"{quoted(name)} is a site of host {quoted(first[name])} already, and a name leads to one host"
+                yield Problem(carrier.key("roles", "caddy", "sites", name), words)
+
+
+def _addresses(whole: Whole) -> Iterator[Problem]:
+    """Two hosts are two machines."""
+    first: dict[tuple[str, object], str] = {}
+    for carrier in whole.carriers.values():
+        entry = child(carrier.draft.node, "address")
+        port = child(carrier.draft.node, "port")
+        if entry is None or not isinstance(entry.node, Scalar) or not isinstance(entry.node.value, str):
+            continue
+        address, number = _normalised(entry.node.value), port.node.value if port and isinstance(port.node, Scalar) else 22
+        other = first.setdefault((address, number), carrier.name)
+        if other != carrier.name:
+            yield Problem(
+                entry.node.place, f"{address}, port {number}, is host {quoted(other)} already: {quoted(carrier.name)} needs its own"
+            )
+
+
+def _normalised(address: str) -> str:
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return address

@@ -1,0 +1,1 @@
+"""Throw-away hosts to deploy to: systemd containers on this machine."""

@@ -1,0 +1,33 @@
+"""What the lab keeps on this machine between runs: its SSH key, the image's root, packages, compiled objects, the engine's log."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat, load_ssh_private_key
+
+
+def directory(*parts: str) -> Path:
+    """`~/.cache/paddock/lab` (under XDG_CACHE_HOME where that is set) or a directory in it, made if it is not there."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    path = Path(home).joinpath("paddock", "lab", *parts)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def ssh_key() -> Path:
+    """The private key that every lab host lets in, made at first use, readable to its owner only."""
+    path = directory() / "ssh_key"
+    if not path.exists():
+        pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123, Path.open takes no mode
+            file.write(pem)
+    return path
+
+
+def ssh_public_key() -> str:
+    """Its public half, as a line of authorized_keys."""
+    public = load_ssh_private_key(ssh_key().read_bytes(), password=None).public_key()
+    return public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode() + " paddock-lab"

@@ -1,0 +1,29 @@
+"""The roles, in the order in which a fleet takes them on. A role's modules are loaded when they are needed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from roles.role import RoleSettings
+
+ROLES = ("base", "llama_cpp", "models", "llama_server", "caddy")
+
+
+def settings_of(role: str) -> type[RoleSettings]:
+    """The settings class of a role: `llama_cpp` → `roles.llama_cpp.settings.LlamaCppSettings`."""
+    name = "".join(part.capitalize() for part in role.split("_")) + "Settings"
+    settings: type[RoleSettings] = getattr(import_module(f"roles.{role}.settings"), name)
+    return settings
+
+
+def plan_of(role: str) -> ModuleType:
+    """The module with the role's `plan`, and its `needs` where it has one."""
+    return import_module(f"roles.{role}.plan")
+
+
+def checks_of(role: str) -> ModuleType:
+    """The module with the role's `check_*` functions."""
+    return import_module(f"roles.{role}.checks")

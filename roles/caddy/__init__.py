@@ -1,0 +1,1 @@
+"""The reverse proxy: TLS in front, client certificates required, llama-server behind."""

@@ -1,0 +1,103 @@
+"""What the reverse proxy does, seen from outside: it answers the clients that it admits, and ends the handshake of everybody else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Any, Protocol
+
+from testinfra.host import Host as TestinfraHost
+
+from inventory.schema import Fleet, Host
+from roles.caddy.settings import CaddySettings, Site
+from roles.role import address_of, port_of
+
+STRANGER = "<stranger>"
+"""In place of a client's name: somebody with a client certificate that another CA has signed. No client can be called so."""
+
+
+class Refused(Exception):
+    """The handshake was refused, or the connection ended before an answer: with TLS 1.3 a client hears of it at its first read."""
+
+
+class Answer(Protocol):
+    status: int
+    text: str
+
+
+class Outside(Protocol):
+    """A caller on another machine, who trusts the fleet's CA and no other."""
+
+    clients: frozenset[str]
+    """The clients that hold a certificate which is not revoked."""
+
+    def ask(self, url: str, *, at: str, client: str | None = None, body: Mapping[str, Any] | None = None) -> Answer:
+        """A GET, or with `body` a POST of it as JSON, to the address `at` in place of what DNS says; redirects are not followed.
+
+        With the certificate of `client`, of a STRANGER, or with none. Raises Refused.
+        """
+
+
+def check_admitted_clients_get_a_completion(settings: CaddySettings, fleet: Fleet, this: Host, outside: Outside) -> None:
+    for name, site in settings.sites.items():
+        path, body = _question(fleet, site)
+        for client in _admitted(site, fleet, outside):
+            answer = outside.ask(_url(settings, name) + path, at=_reach(settings, this), client=client, body=body)
+            assert answer.status == 200, f"{client} at {name}: {answer.status} {answer.text[:200]}"
+
+
+def check_nobody_else_gets_through_the_handshake(settings: CaddySettings, fleet: Fleet, this: Host, outside: Outside) -> None:
+    for name, site in settings.sites.items():
+        admitted = _admitted(site, fleet, outside)
+        others = sorted(outside.clients - set(admitted)) if admitted else ()
+        for client in (None, STRANGER, *others):
+            assert _is_refused(outside, f"{_url(settings, name)}/models", _reach(settings, this), client), (
+                f"{name} answered {client or 'anybody'}"
+            )
+
+
+def check_a_site_that_admits_nobody_denies_everybody(settings: CaddySettings, fleet: Fleet, this: Host, outside: Outside) -> None:
+    for name, site in settings.sites.items():
+        if not _admitted(site, fleet, outside):
+            for client in sorted(outside.clients):
+                answer = outside.ask(f"{_url(settings, name)}/models", at=_reach(settings, this), client=client)
+                assert answer.status == 403, f"{client} at {name}, which admits nobody: {answer.status}"
+
+
+def check_plain_http_is_sent_on(settings: CaddySettings, this: Host, outside: Outside) -> None:
+    for name in settings.sites if settings.redirect else ():
+        answer = outside.ask(f"http://{name}/", at=_reach(settings, this))
+        assert answer.status == 308, f"http://{name}/: {answer.status}"
+
+
+def check_plain_http_is_closed(host: TestinfraHost, settings: CaddySettings) -> None:
+    if not settings.redirect:
+        assert '"caddy"' not in host.check_output("ss -Hltnp 'sport = :80'")
+
+
+def _admitted(site: Site, fleet: Fleet, outside: Outside) -> tuple[str, ...]:
+    return tuple(name for name in (fleet.clients if site.clients is None else site.clients) if name in outside.clients)
+
+
+def _is_refused(outside: Outside, url: str, at: str, client: str | None) -> bool:
+    try:
+        outside.ask(url, at=at, client=client)
+    except Refused:
+        return True
+    return False
+
+
+def _question(fleet: Fleet, site: Site) -> tuple[str, Mapping[str, Any] | None]:
+    """The first model of the upstream, or the list of models where it serves none."""
+    for model in fleet.served_models(site.upstream):
+        return "/v1/chat/completions", {"model": model, "max_tokens": 4, "messages": [{"role": "user", "content": "hello"}]}
+    return "/models", None
+
+
+def _url(settings: CaddySettings, name: str) -> str:
+    return f"https://{name}:{port_of(settings.listen)}"
+
+
+def _reach(settings: CaddySettings, this: Host) -> str:
+    address = address_of(settings.listen)
+    return this.address if ip_address(address).is_unspecified else address

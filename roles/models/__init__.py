@@ -1,0 +1,1 @@
+"""The model files that a host's servers read."""

@@ -1,0 +1,64 @@
+"""A preset: llama-server's long options, as a section of its router's INI, and what has no place there."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+OPTION = re.compile(r"[a-z][a-z0-9]*([.-][a-z0-9]+)*")
+CUT = re.compile(r"[;#\x00-\x1f\x7f]")
+
+LISTEN = "where the server listens is the role's `listen`"
+SOURCE = "where a model comes from is its `source`, with a digest"
+ROUTER = "Paddock writes the router's list of models itself"
+KEYS = "an API key has no place in an inventory"
+TLS = "TLS is the reverse proxy's: the role caddy"
+SHELL = "it would give whoever reaches the port a shell or a proxy on the host"
+
+# llama.cpp's preset reader takes an option by any of its spellings in common/arg.cpp, short and negated ones too (`no-agent = off` is on).
+REFUSED = {
+    **dict.fromkeys(("host", "port", "reuse-port"), LISTEN),
+    **dict.fromkeys(("model", "m", "model-url", "mu", "hf-repo", "hf", "hfr", "hf-file", "hff", "docker-repo", "dr"), SOURCE),
+    **dict.fromkeys(("models-preset", "models-dir"), ROUTER),
+    "models-max": "it is the role's `models_max`",
+    **dict.fromkeys(("models-autoload", "no-models-autoload"), "it is the role's `autoload`"),
+    **dict.fromkeys(("api-key", "api-key-file", "hf-token", "hft"), KEYS),
+    **dict.fromkeys(("ssl-key-file", "ssl-cert-file"), TLS),
+    **dict.fromkeys(("tools", "tools-runtime", "agent", "ag", "no-agent", "no-ag"), SHELL),
+    **dict.fromkeys(("ui-mcp-proxy", "webui-mcp-proxy", "no-ui-mcp-proxy", "no-webui-mcp-proxy"), SHELL),
+    **dict.fromkeys(("mcp-servers-config", "mcp-servers-json"), SHELL),
+}
+
+
+def _option(key: str) -> str:
+    bare = key.lstrip("-")
+    if key != bare:
+        raise ValueError(f'"{key}" has dashes in front: write it without the dashes, as "{bare}"')
+    if key in REFUSED:
+        raise ValueError(f'"{key}" has no place in a preset: {REFUSED[key]}')
+    if not OPTION.fullmatch(key):
+        hyphens = key.lower().replace("_", "-")
+        better = f'write "{hyphens}"' if OPTION.fullmatch(hyphens) and not key.isupper() else 'write a long option such as "ctx-size"'
+        raise ValueError(f'"{key}" is no option of llama-server: {better}')
+    return key
+
+
+def _value(value: str | int | float | bool) -> str | int | float | bool:
+    if isinstance(value, str) and (found := CUT.search(value)):
+        what = f'"{found[0]}"' if found[0].isprintable() else "a line break or another control character"
+        raise ValueError(f"has {what} in it, where llama-server's preset file would cut the value; there is no way to quote it")
+    if isinstance(value, str) and value != value.strip(" "):
+        raise ValueError(f'"{value}" has a space at one end, which the preset file would lose; there is no way to quote it')
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no number that an option takes")
+    return value
+
+
+PresetOption = Annotated[str, AfterValidator(_option)]
+PresetValue = Annotated[str | int | float | bool, AfterValidator(_value)]
+
+Preset = dict[PresetOption, PresetValue]
+"""llama-server's long options without dashes, and their values: `{ctx-size: 8192, cache-type-k: q8_0, flash-attn: on}`."""

@@ -1,0 +1,259 @@
+"""What can be wrong with a resource: for each of its attributes a fault at least, which one shell script causes and another undoes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from shlex import quote
+
+from roles.resources import Directory, File, Line, ModelFile, Owned, Package, Port, Release, Resource, Service, User
+
+ASIDE = "/var/tmp/paddock-fault"
+"""Where on the host lies what a fault has put away."""
+
+OTHER = "paddock-fault.service"
+"""A unit that is none of Paddock's."""
+
+UNSEEN = ""
+"""In place of an attribute: only the verification sees it. The probe believes what was noted of a file that looks untouched since."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`attribute` is the one of `resource.desired` that the probe is to name, `says` what the verification's error begins with."""
+
+    resource: Resource
+    name: str
+    attribute: str
+    cause: str
+    undo: str
+    says: str
+
+    def __str__(self) -> str:
+        return f"{self.resource.id}: {self.name}"
+
+
+def faults_of(resource: Resource) -> Iterator[Fault]:
+    """Raises NotImplementedError for a kind of resource that has none here: what has no fault has no proof that its check can fail."""
+    match resource:
+        case Package():
+            yield from _of_package(resource)
+        case User():
+            yield from _of_user(resource)
+        case Directory():
+            yield from _of_directory(resource)
+        case File():
+            yield from _of_file(resource)
+        case Line():
+            yield from _of_line(resource)
+        case ModelFile():
+            yield from _of_model(resource)
+        case Release():
+            yield from _of_release(resource)
+        case Port():
+            yield from _of_port(resource)
+        case Service():
+            yield from _of_service(resource)
+        case _:
+            raise NotImplementedError(f"no fault is known for {resource.id}: write some into tests/faults/catalogue.py")
+
+
+def _of_package(package: Package) -> Iterator[Fault]:
+    """Its files, and what dpkg knows of it, come back as they were: the version that is installed may be in no archive any more."""
+    name = package.name
+    listed = f"dpkg-query -L {name}; ls /var/lib/dpkg/info/{name}[.:]* /var/lib/dpkg/status"
+    there = 'while read -r each; do [ ! -e "$each" ] || echo "$each"; done'
+    packed = f"mkdir -p {ASIDE}; {{ {listed}; }} | {there} | tar -cPf {ASIDE}/it --no-recursion -T -"
+    units = f"dpkg-query -L {name} | sed -n 's|.*/systemd/system/\\([^/@]*[.]service\\)$|\\1|p'"
+    unmasked = f'DPKG_MAINTSCRIPT_PACKAGE={name} deb-systemd-helper unmask "$unit" >/dev/null; systemctl daemon-reload'
+    started = f'{unmasked}; ! systemctl is-enabled --quiet "$unit" || systemctl restart "$unit"'
+    undo = f"tar -xPf {ASIDE}/it; ldconfig; for unit in $({units}); do {started}; done"
+    yield Fault(package, "removed", "state", f"{packed}; dpkg --remove --force-depends {name} >/dev/null 2>&1", undo, "it is not installed")
+
+
+def _of_user(user: User) -> Iterator[Fault]:
+    name = user.name
+
+    def edited(what: str, attribute: str, sed: str, says: str) -> Fault:
+        return Fault(user, what, attribute, f"{_kept('/etc/passwd')}; sed -i -E {quote(sed)} /etc/passwd", _put_back("/etc/passwd"), says)
+
+    yield edited("missing", "home", f"/^{name}:/d", "there is no such user")
+    yield edited("another home", "home", f"s|^({name}:.*):{user.home}:|\\1:/nonexistent:|", "home is /nonexistent")
+    yield edited("may log in", "shell", f"s|^({name}:.*:)[^:]*$|\\1/bin/sh|", "shell is /bin/sh")
+    groups = " ".join(sorted({name, "disk", *user.groups}))
+    joined, left = (f"gpasswd -{option} {name} disk >/dev/null" for option in "ad")
+    yield Fault(user, "in one group more", "groups", joined, left, f"groups is {groups}")
+
+
+def _of_directory(directory: Directory) -> Iterator[Fault]:
+    path = quote(directory.path)
+    yield Fault(directory, "missing", "type", _away(path), _back(path), "type is none")
+    yield Fault(directory, "a link", "type", f"{_away(path)}; ln -s {ASIDE}/it {path}", _back(path), "type is symbolic link")
+    yield from _of_ownership(directory, "777")
+    if directory.exclusive:
+        for name in ("extra.caddy", ".hidden", "old key\u00e9.pem", "directory/"):
+            extra = quote(f"{directory.path}/{name}".rstrip("/"))
+            make = f"mkdir {extra}" if name.endswith("/") else f"touch {extra}"
+            yield Fault(directory, f"{name} lies in it", "extra", make, f"rm -r {extra}", "extra: nothing declares")
+
+
+def _of_file(file: File) -> Iterator[Fault]:
+    path = quote(file.path)
+    yield Fault(file, "missing", "type", _away(path), _back(path), "type is none")
+    yield Fault(file, "a link", "type", f"{_away(path)}; ln -s {ASIDE}/it {path}", _back(path), "type is symbolic link")
+    yield from _of_ownership(file, "666")
+    yield Fault(file, "one line more", "sha256", f"{_kept(path)}; echo '# mine' >>{path}", _put_back(path), "sha256 is")
+    yield Fault(file, "other content that looks untouched", "sha256", f"{_kept(path)}; {_same_size(path)}", _put_back(path), "sha256 is")
+
+
+def _of_ownership(resource: Owned | ModelFile, mode: str) -> Iterator[Fault]:
+    """Without a trace elsewhere: what is changed is put back to what was declared."""
+    path, desired = quote(resource.path), resource.desired
+    yield Fault(resource, "another owner", "owner", f"chown games {path}", f"chown {desired['owner']} {path}", "owner is games")
+    yield Fault(resource, "another group", "group", f"chgrp games {path}", f"chgrp {desired['group']} {path}", "group is games")
+    yield Fault(resource, "open to all", "mode", f"chmod {mode} {path}", f"chmod {desired['mode']} {path}", f"mode is {mode}")
+
+
+def _of_line(line: Line) -> Iterator[Fault]:
+    path, text = quote(line.path), quote(line.text)
+    without = f"{_kept(path)}; grep -vxF -e {text} {ASIDE}/it >{path} || true"
+    for name, cause in {
+        "missing": without,
+        "commented out": f"{without}; echo '# '{text} >>{path}",
+        "cut short": f"{without}; echo {quote(line.text[:-1])} >>{path}",
+        "the whole file missing": f"{_kept(path)}; rm {path}",
+    }.items():
+        yield Fault(line, name, "line", cause, _put_back(path), "there is no such line")
+
+
+def _of_model(model: ModelFile) -> Iterator[Fault]:
+    path = quote(model.path)
+    yield Fault(model, "missing", "type", _away(path), _back(path), "type is none")
+    yield Fault(model, "a link", "type", f"{_away(path)}; ln -s {ASIDE}/it {path}", _back(path), "type is symbolic link")
+    yield from _of_ownership(model, "666")
+    # A server has the file mapped into its memory: its inode stays.
+    again = f"cat {ASIDE}/it >{path}; touch -r {ASIDE}/it {path}"
+    yield Fault(model, "one byte more", "size", f"{_kept(path)}; printf x >>{path}", again, "size is")
+    yield Fault(model, "one byte altered", "sha256", f"{_kept(path)}; {_flipped(path)}", again, "sha256 is")
+    yield Fault(
+        model, "altered, and looks untouched", UNSEEN, f"{_kept(path)}; {_flipped(path)}; touch -r {ASIDE}/it {path}", again, "sha256 is"
+    )
+
+
+def _of_release(release: Release) -> Iterator[Fault]:
+    current, path = quote(release.current), quote(release.path)
+    noted, binary = f"{path}/.paddock-release", f"{path}/bin/{release.targets[-1]}"
+    another = f"{PurePosixPath(release.path).parent}/another"
+    moved = f"cp -al {path} {another}; ln -sfnT {another} {current}"
+    yield Fault(release, "another one serves", "current", moved, f"ln -sfnT {path} {current}; rm -rf {another}", "current is")
+    yield Fault(release, "none serves", "current", f"rm {current}", f"ln -sfnT {path} {current}", "current is none")
+    yield Fault(release, "of another fingerprint", "fingerprint", f"{_kept(noted)}; echo 0 >{noted}", _put_back(noted), "fingerprint is 0")
+    yield Fault(release, "not there at all", "fingerprint", _away(path), _back(path), "fingerprint is none")
+    altered = f"{_away(binary)}; cp -p {ASIDE}/it {binary}; {_flipped(binary)}; touch -r {ASIDE}/it {binary}"
+    yield Fault(release, "a program altered", UNSEEN, altered, _back(binary), "its files are not as they were built")
+    yield Fault(release, "a program missing", "fingerprint", _away(binary), _back(binary), "its files are not as they were built")
+
+
+def _of_port(port: Port) -> Iterator[Fault]:
+    unit, again = port.unit, _restarted(port.unit, port)
+    loopback = all(address.startswith("127.") for address in port.addresses)
+    wrong, name = ("0.0.0.0", "open to all") if loopback else ("127.0.0.1", "closed to others")
+    overridden = _overridden(unit, f"ExecStart={_listener(port, wrong)}\nType=exec")
+    stopped = f"systemctl stop {unit}"
+    yield Fault(port, "nobody listens", "addresses", stopped, again, "addresses is none")
+    yield Fault(
+        port, name, "addresses", f"{overridden}; {_until_listening(port)}", f"{_not_overridden(unit)}; {again}", f"addresses is {wrong}"
+    )
+    foreign = f"{stopped}; systemd-run --quiet --unit={OTHER} {_listener(port, *port.addresses)}; {_until_listening(port)}"
+    yield Fault(port, "another unit listens", "unit", foreign, f"systemctl stop {OTHER}; {again}", f"unit is {OTHER}")
+    if loopback:
+        address = "$(hostname -I | cut -d' ' -f1)"
+        also = f"systemd-run --quiet --unit={OTHER} {_listener(port, address)}; {_until_listening(port, 2)}"
+        yield Fault(port, "another unit opens it to the network", "addresses", also, f"systemctl stop {OTHER}", "addresses is")
+
+
+def _of_service(service: Service) -> Iterator[Fault]:
+    unit, again = service.name, _restarted(service.name, *service.ports)
+    stamp, running = service.stamp.path, f"$(systemctl show -P InvocationID {unit})"
+    yield Fault(service, "stopped", "active", f"systemctl stop {unit}", again, "active is inactive")
+    crashes = _overridden(unit, "Type=exec\nRestart=no\nExecStart=/bin/false")
+    yield Fault(service, "does not come up", "active", f"{crashes}; sleep 0.2", f"{_not_overridden(unit)}; {again}", "active is failed")
+    yield Fault(
+        service,
+        "not started at boot",
+        "enabled",
+        f"systemctl disable --quiet {unit}",
+        f"systemctl enable --quiet {unit}",
+        "enabled is disabled",
+    )
+    unread = f"mkdir -p {service.dropins}; printf '[Unit]\\n' >{service.dropins}/99-fault.conf"
+    yield Fault(
+        service, "its unit was changed behind systemd's back", "daemon-reload", unread, _not_overridden(unit), "daemon-reload is yes"
+    )
+    upgraded = f"exe=$(readlink /proc/$(systemctl show -P MainPID {unit})/exe); cp -p $exe $exe.new; mv $exe.new $exe"
+    yield Fault(service, "started before its program was replaced", "program", upgraded, again, "program: ")
+    for what, digest in (("started", service.started), ("loaded", service.loaded)):
+        note = f"/run/paddock/{unit}.{what}"
+        mend = f"ln -sfn {running}:{digest} {note}"
+        yield Fault(service, f"{what} with an older declaration", what, f"ln -sfn {running}:{'0' * 16} {note}", mend, f"{what}: ")
+        yield Fault(service, f"{what} by a run that nothing is known of", what, f"ln -sfn {'0' * 32}:{digest} {note}", mend, f"{what}: ")
+        yield Fault(service, f"{what}, and nothing was noted", what, f"rm {note}", mend, f"{what}: ")
+        older = f"{_kept(stamp)}; sed -i -E 's/:[0-9a-f]{{16}} (.*[.]{what})$/:{'0' * 16} \\1/' {stamp}; systemctl daemon-reload; {again}"
+        older = f"{older}; {_put_back(stamp)}; systemctl daemon-reload"
+        yield Fault(service, f"{what} before its inputs were changed", what, older, again, f"{what}: ")
+
+
+# What faults are made of. Paths come quoted.
+
+
+def _away(path: str) -> str:
+    return f"mkdir -p {ASIDE}; mv -T {path} {ASIDE}/it"
+
+
+def _back(path: str) -> str:
+    return f"rm -rf {path}; mv -T {ASIDE}/it {path}"
+
+
+def _kept(path: str) -> str:
+    return f"mkdir -p {ASIDE}; cp -a {path} {ASIDE}/it"
+
+
+def _put_back(path: str) -> str:
+    return f"cp -a {ASIDE}/it {path}.put; mv -T {path}.put {path}"
+
+
+def _same_size(path: str) -> str:
+    """Another last byte; size and time stay."""
+    return f"{_flipped(path)}; touch -r {ASIDE}/it {path}"
+
+
+def _flipped(path: str) -> str:
+    """Its last byte becomes a 7: a bell, which ends no text, no model of random weights and no table of a program's sections."""
+    return f"printf '\\007' | dd of={path} bs=1 seek=$(($(stat -c %s {path}) - 1)) conv=notrunc status=none"
+
+
+def _overridden(unit: str, service: str) -> str:
+    """The unit does something else, and is told so."""
+    at = f"/etc/systemd/system/{unit}.d"
+    text = quote("[Service]\nExecStart=\n" + service + "\n")
+    return f"printf %s {text} >{at}/99-fault.conf; systemctl daemon-reload; systemctl reset-failed {unit}; systemctl restart {unit} || true"
+
+
+def _not_overridden(unit: str) -> str:
+    return f"rm /etc/systemd/system/{unit}.d/99-fault.conf; systemctl daemon-reload"
+
+
+def _restarted(unit: str, *ports: Port) -> str:
+    """It runs and listens again, also after more starts in ten seconds than systemd allows."""
+    return "; ".join([f"systemctl reset-failed {unit} 2>/dev/null || true; systemctl restart {unit}", *map(_until_listening, ports)])
+
+
+def _listener(port: Port, *addresses: str) -> str:
+    listens = " ".join(f"-l {'[::]' if address == '*' else address}:{port.number}" for address in addresses)
+    return f"/usr/bin/systemd-socket-activate {'-d ' if port.protocol == 'udp' else ''}{listens} /bin/cat"
+
+
+def _until_listening(port: Port, sockets: int = 1) -> str:
+    listed = f"ss -Hln --{port.protocol} 'sport = :{port.number}'"
+    return f"for try in $(seq 200); do [ $({listed} | wc -l) -lt {sockets} ] || break; sleep 0.05; done"

@@ -1,0 +1,159 @@
+"""A llama.cpp that cannot be built, stored or served: the compiler's or the server's own line is the one that is shown."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.faults.fault_fleet import RESET, FaultFleet
+
+TREE = {
+    "include/llama.h": "",
+    "CMakeLists.txt": """cmake_minimum_required(VERSION 3.18)
+project(small C)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+add_executable(llama-server server.c)
+add_executable(llama-bench server.c)
+""",
+    "server.c": """#include <stdio.h>
+int main(void) { return fputs("version: small\\n", stderr) < 0; }
+""",
+}
+"""As little as can be called llama.cpp: a fault of a build needs no more, and shows in a second."""
+
+LOG = r"    the whole log is on the host: journalctl -u paddock-build-\w+\.service"
+WORK = r"/var/lib/paddock/build/\w+"
+BUILT = r"release:/opt/paddock/llama\.cpp/current: llama\.cpp small is not built: "
+
+
+@pytest.fixture
+def tree(fleet: FaultFleet) -> Path:
+    """The source of the llama.cpp that host one is to have."""
+    root = fleet.lab.directory / "small"
+    for name, text in TREE.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    fleet.describe(one={"roles": {"llama_cpp": {"source": {"path": "small"}}}})
+    return root
+
+
+def spoil(file: Path, sound: str, broken: str) -> None:
+    assert sound in file.read_text()
+    file.write_text(file.read_text().replace(sound, broken))
+
+
+def test_a_compile_error_is_shown_in_the_compilers_words(fleet: FaultFleet, tree: Path) -> None:
+    spoil(tree / "server.c", "return", "retrun")
+    told = fleet.up_fails(BUILT + r"server\.c:2:18: error: .*retrun.*")
+    assert "        2 | int main(void) { retrun fputs" in "\n".join(told.why("one")), "the line of the source is not shown"
+    assert re.fullmatch(LOG, told.why("one")[-1])
+    log = told.why("one")[-1].partition("host: ")[2]
+    assert "error: " in fleet.inside("one", log)
+    spoil(tree / "server.c", "retrun", "return")
+    fleet.heals()
+
+
+def test_an_error_of_cmake_says_where_and_what(fleet: FaultFleet, tree: Path) -> None:
+    spoil(tree / "CMakeLists.txt", "add_executable(llama-bench", "add_exectable(llama-bench")
+    fleet.up_fails(BUILT + r'CMake Error at CMakeLists\.txt:5 \(add_exectable\): Unknown CMake command "add_exectable"\.')
+    spoil(tree / "CMakeLists.txt", "add_exectable", "add_executable")
+    fleet.heals()
+
+
+def test_a_disk_without_room_for_a_build(fleet: FaultFleet, tree: Path) -> None:
+    spoil(tree / "server.c", "small", "small, without room")
+    with small_disk(fleet, mib=100):
+        fleet.up_fails(BUILT + WORK + r" needs 700 MiB to build in, and \d+ MiB are free: make room there")
+    fleet.heals()
+
+
+def test_a_disk_that_runs_full_in_the_middle_of_a_build(fleet: FaultFleet, tree: Path) -> None:
+    grow = "\nadd_custom_target(grow ALL COMMAND dd if=/dev/zero of=large bs=1M count=900)\nadd_dependencies(llama-server grow)\n"
+    (tree / "CMakeLists.txt").write_text(TREE["CMakeLists.txt"] + grow)
+    with small_disk(fleet, mib=800):
+        fleet.up_fails(BUILT + r"dd: error writing 'large': No space left on device")
+    (tree / "CMakeLists.txt").write_text(TREE["CMakeLists.txt"])
+    fleet.heals()
+
+
+def test_a_disk_without_room_for_the_source(fleet: FaultFleet, tree: Path) -> None:
+    (tree / "large").write_bytes(os.urandom(4 << 20))
+    with small_disk(fleet, mib=3):
+        fleet.up_fails(r"release:/opt/paddock/llama\.cpp/current: tar: .*")
+    fleet.heals()
+
+
+def test_a_lost_connection_does_not_end_a_build_and_the_next_run_finds_it(fleet: FaultFleet, tree: Path) -> None:
+    (tree / "CMakeLists.txt").write_text(
+        TREE["CMakeLists.txt"] + "\nadd_custom_target(linger ALL COMMAND sleep 8)\nadd_dependencies(llama-server linger)\n"
+    )
+    with fleet.at_work() as building:
+        fleet.wait_until("one", "systemctl list-units --plain --no-legend --state=running | grep paddock-build-")
+        fleet.inside("one", RESET)
+        fleet.failed(fleet.told(building), r"release:/opt/paddock/llama\.cpp/current: the connection was lost; .*`paddock up` .*")
+    fleet.heals()
+    units = "$(basename $(readlink /opt/paddock/llama.cpp/current) | sed 's/^small-\\(.*\\)/paddock-build-\\1.service/')"
+    assert fleet.inside("one", f"journalctl -q -o cat -u {units} | grep -c 'paddock: compiling'").strip() == "1", "it was built twice"
+
+
+@contextmanager
+def small_disk(fleet: FaultFleet, mib: int) -> Iterator[None]:
+    """Inside the block, what Paddock keeps on host one lies on a file system of this size."""
+    mount = f"mkdir /root/aside; cp -a /var/lib/paddock/. /root/aside; mount -t tmpfs -o size={mib}m,mode=755 small /var/lib/paddock; cp -a /root/aside/. /var/lib/paddock"
+    with fleet.meanwhile("one", mount, "umount /var/lib/paddock; rm -r /root/aside"):
+        yield
+
+
+# A llama-server that is real
+
+SERVER = {"llama_cpp": {}, "models": {}, "llama_server": {"models": ["demo"], "listen": "0.0.0.0:8080"}}
+MODELS = {"demo": {"preset": {"ctx-size": 512}}}
+MISTAKEN = {"demo": {"preset": {"ctx-size": 512, "no-such-option": 1}}}
+
+
+@pytest.fixture
+def server(fleet: FaultFleet) -> None:
+    fleet.describe(one={"roles": SERVER}, models=MODELS)
+
+
+def test_a_full_disk_where_a_model_is_to_land(fleet: FaultFleet, server: None) -> None:
+    models = "/var/lib/paddock/models"
+    crowd = f"mkdir -p {models}; rm -f {models}/*; mount -t tmpfs -o size=64k full {models}; dd if=/dev/zero of={models}/filler bs=1k 2>/dev/null || true"
+    with fleet.meanwhile("one", crowd, f"umount {models}"):
+        fleet.up_fails(rf"model:{models}/demo\.gguf: cp: error writing '{models}/\.paddock-demo\.gguf': No space left on device")
+        assert fleet.inside("one", f"ls -A {models}").split() == ["filler"]
+    fleet.heals()
+
+
+def test_a_preset_with_an_option_that_nobody_knows(fleet: FaultFleet, server: None) -> None:
+    fleet.describe(one={"roles": SERVER}, models=MISTAKEN)
+    told = fleet.up_fails(r"service:llama-server\.service: did not come up: .* option 'no-such-option' not recognized in preset 'demo'")
+    assert told.why("one")[-1] == "    the whole log is on the host: journalctl -u llama-server.service"
+    fleet.describe(one={"roles": SERVER}, models=MODELS)
+    fleet.heals()
+
+
+def test_a_port_of_llama_servers_that_is_taken(fleet: FaultFleet, server: None) -> None:
+    listen = "perl -MIO::Socket::INET -e 'push @s, IO::Socket::INET->new(LocalPort => 8080, Listen => 1, ReuseAddr => 1) or die; sleep 600'"
+    squat = f"systemctl stop llama-server; systemd-run --quiet --unit=squatter {listen}; until ss -Hltn | grep -q :8080; do sleep 0.1; done"
+    with fleet.meanwhile("one", squat, "systemctl stop squatter"):
+        pid = fleet.inside("one", "systemctl show -P MainPID squatter").strip()
+        fleet.up_fails(rf'port:8080/tcp: port 8080/tcp, which llama-server\.service is to listen on, is taken by "perl" \(pid {pid}\)')
+    fleet.heals()
+
+
+def test_a_host_that_needs_the_failed_one_says_so(fleet: FaultFleet, server: None) -> None:
+    site = {"roles": {"caddy": {"sites": {"ai.home.example": {"upstream": "one"}}}}}
+    fleet.describe(one={"roles": SERVER}, two=site, models=MISTAKEN)
+    told = fleet.up_fails(r"service:llama-server\.service: did not come up: .*", others=False)
+    assert told.why("two") == ["two: caddy: was not started: it needs one, which failed"]
+    fleet.describe(one={"roles": SERVER}, two=site, models=MODELS)
+    fleet.heals()
+    done = fleet.lab.paddock("verify")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "two: 0 checks" not in done.stdout and "two: " in done.stdout

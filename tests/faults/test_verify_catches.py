@@ -1,0 +1,158 @@
+"""Each fault that a resource of the demo's plan can have is caught, by the verification and by the probe; a clean host has none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from shlex import quote
+
+import pytest
+
+from control.state import FleetState
+from facts.drift import Drift, drift
+from facts.state import State, probe_script
+from inventory.load import load
+from lab.hosts import in_lab
+from roles.caddy.checks import check_nobody_else_gets_through_the_handshake
+from roles.resources import Resource, Service
+from tests.faults.catalogue import ASIDE, UNSEEN, Fault, faults_of
+from tests.lab_fleet import ROOT, LabFleet, lab_fleet
+from tests.verify.asserting import assert_as_declared
+from tests.verify.subject import Subject, subjects
+
+NAME = "verify"
+HOST = "ai"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
+    text = (ROOT / "inventory" / "demo.yml").read_text().replace("fleet: demo ", f"fleet: {NAME} ")
+    with lab_fleet(NAME, tmp_path_factory.mktemp(NAME), text) as fleet:
+        print("deploying the demo", flush=True)
+        fleet.up("--no-verify")
+        yield fleet
+
+
+@pytest.fixture(scope="module")
+def subject(demo: LabFleet) -> Subject:
+    fleet, _ = in_lab(load(demo.inventory))
+    (found,) = subjects(fleet, FleetState.of(demo.inventory, fleet.name), [HOST])
+    return found
+
+
+@pytest.fixture(scope="module")
+def resources(subject: Subject) -> tuple[Resource, ...]:
+    return tuple(each for part in subject.plan.values() for each in part)
+
+
+def test_every_attribute_of_every_resource_has_a_fault(resources: tuple[Resource, ...]) -> None:
+    without = [
+        f"{each.id}: {name}" for each in resources for name in each.desired if name not in {fault.attribute for fault in faults_of(each)}
+    ]
+    assert not without
+
+
+def test_every_fault_is_caught_by_the_verification_and_seen_by_the_probe(subject: Subject, resources: tuple[Resource, ...]) -> None:
+    faults = [fault for each in resources for fault in faults_of(each)]
+    print(f"{len(faults)} faults of {len(resources)} resources", flush=True)
+    assert not probed(subject)
+    missed = []
+    for number, fault in enumerate(faults, 1):
+        began = time.monotonic()
+        on(subject, fault.cause)
+        try:
+            said, seen = verified(subject, fault.resource), probed(subject)
+        finally:
+            on(subject, f"{fault.undo}; rm -rf {ASIDE}/it")
+        wrong = [*_wrongly_said(fault, said), *_wrongly_seen(fault, seen), *(f"{each} is not undone" for each in _ids(probed(subject)))]
+        print(
+            f"{number:4} {time.monotonic() - began:4.1f} s  {fault}  ->  {said[:100]}" + "".join(f"\n     WRONG: {each}" for each in wrong),
+            flush=True,
+        )
+        missed += [f"{fault}: {each}" for each in wrong]
+    assert not missed, "\n".join(missed)
+
+
+def test_a_host_without_faults_passes(demo: LabFleet) -> None:
+    began = time.monotonic()
+    done = demo.paddock("verify", "--lab")
+    print(f"{done.stdout.strip()}, {time.monotonic() - began:.1f} s", flush=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{HOST}: " in done.stdout and "FAILED" not in done.stdout
+
+
+def test_the_command_names_what_is_wrong_and_ends_with_1(demo: LabFleet, subject: Subject, resources: tuple[Resource, ...]) -> None:
+    every = {str(fault): fault for each in resources for fault in faults_of(each)}
+    samples = [
+        every["file:/etc/caddy/paddock/ai.home.example.key: open to all"],
+        every["model:/var/lib/paddock/models/demo.gguf: another owner"],
+        every["service:llama-server.service: not started at boot"],
+    ]
+    for fault in samples:
+        on(subject, fault.cause)
+    try:
+        done = demo.paddock("verify", "--lab")
+    finally:
+        for fault in samples:
+            on(subject, fault.undo)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "3 FAILED" in done.stdout
+    for fault in samples:
+        assert f"{HOST}: {fault.resource.id}\n" in done.stderr and fault.says in done.stderr, done.stderr
+
+
+def test_a_caddy_that_does_not_run_refuses_nobody(subject: Subject, resources: tuple[Resource, ...]) -> None:
+    """Nobody gets through where nobody listens, but that proves nothing: the check has to say that it could not ask."""
+    caddy = next(each for each in resources if isinstance(each, Service) and each.name == "caddy.service")
+    stopped = next(fault for fault in faults_of(caddy) if fault.name == "stopped")
+    on(subject, stopped.cause)
+    try:
+        with pytest.raises(ConnectionRefusedError):
+            subject.call(check_nobody_else_gets_through_the_handshake, "caddy")
+    finally:
+        on(subject, stopped.undo)
+    subject.call(check_nobody_else_gets_through_the_handshake, "caddy")
+
+
+def on(subject: Subject, script: str) -> str:
+    """What a shell script prints on the host, where its every command succeeds."""
+    done = subject.host.run(f"sh -ec {quote(script)}")
+    assert done.rc == 0, f"{script}\n{done.stdout}{done.stderr}"
+    return str(done.stdout)
+
+
+def verified(subject: Subject, resource: Resource) -> str:
+    """What the verification has to say against a resource; nothing where it is as declared."""
+    try:
+        assert_as_declared(subject, resource)
+    except AssertionError as error:
+        return str(error).partition("\n")[0]
+    return ""
+
+
+def probed(subject: Subject) -> Drift:
+    """How the host differs from its plan, as `paddock plan` has it."""
+    asked = tuple(each for part in subject.plan.values() for each in part)
+    fact = State()
+    fact.command(asked)
+    done = subject.host.run(f"sh -s <<'EOF-OF-PROBE'\n{probe_script(asked)}\nEOF-OF-PROBE")
+    assert done.rc == 0, done.stderr
+    return drift(subject.plan, fact.process(done.stdout.splitlines()))
+
+
+def _ids(seen: Drift) -> Mapping[str, list[str]]:
+    found = {change.id: list(change.attributes) for change in seen.changes}
+    return found if found or not seen else {"the manifest": []}
+
+
+def _wrongly_said(fault: Fault, said: str) -> Iterator[str]:
+    if not said.startswith(fault.says):
+        yield f"the verification says {said or 'nothing'!r} in place of {fault.says!r}"
+
+
+def _wrongly_seen(fault: Fault, seen: Drift) -> Iterator[str]:
+    attributes = _ids(seen).get(fault.resource.id, [])
+    if fault.attribute != UNSEEN and fault.attribute not in attributes:
+        yield f"the probe does not see that {fault.attribute} differs, but only {attributes}"
+    if fault.attribute == UNSEEN and attributes:
+        yield f"the probe sees that {attributes} differ: the catalogue should say so"

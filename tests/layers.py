@@ -1,0 +1,30 @@
+"""A pytest plugin for runs of whole layers: no layer is left out in silence.
+
+A directory that was asked for and holds no test is an error. With PADDOCK_SKIPS=fail a test that is skipped has failed: for
+machines that are known to have all that the tests need.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    found = [item.path for item in session.items]
+    for asked in session.config.args:
+        path = (session.config.invocation_params.dir / asked.partition("::")[0]).resolve()
+        if not any(each.is_relative_to(path) for each in found):
+            raise pytest.UsageError(f"{asked}: holds no test")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, pytest.TestReport]:
+    report: pytest.TestReport = yield
+    if os.environ.get("PADDOCK_SKIPS") == "fail" and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, where nothing may be: {report.longrepr}"
+    return report

@@ -1,0 +1,55 @@
+"""A small fleet to plan for: a server behind a proxy on another host, and one host that carries both."""
+
+from typing import Any
+
+from inventory.context import Certificate, Context, Hardware, ModelDigest
+from inventory.schema import Fleet
+from roles.host_plan import host_plan
+from roles.resources import File, Resource
+
+SERVING: dict[str, Any] = {"base": {"time": "elsewhere"}, "llama_cpp": {}, "models": {}}
+
+HARDWARE = Hardware("x86_64", "Celeron", frozenset({"sse4_2"}), cores=2, memory_mib=15900, distribution="debian 13")
+
+
+class Small:
+    """The fleet `home`: `ai` serves, `door` is the proxy in front of it, `one` does both. `settings` replace a host's, by role."""
+
+    def __init__(self) -> None:
+        self.roles: dict[str, dict[str, Any]] = {
+            "ai": {**SERVING, "llama_server": {"listen": "0.0.0.0:8080", "models": ["demo", "code"]}},
+            "door": {"caddy": {"sites": {"ai.home.example": {"upstream": "ai"}}}},
+            "one": {**SERVING, "llama_server": {"models": ["demo"]}, "caddy": {"sites": {"one.home.example": {"upstream": "one"}}}},
+        }
+        self.models: dict[str, dict[str, Any]] = {"demo": {"preset": {"ctx-size": 2048}}, "code": {}}
+        self.active = ["laptop", "phone"]
+        self.chains: dict[str, str] = {}
+        self.hardware = HARDWARE
+
+    @property
+    def fleet(self) -> Fleet:
+        hosts = {
+            name: {"name": name, "address": f"192.0.2.{10 + at}", "roles": roles} for at, (name, roles) in enumerate(self.roles.items())
+        }
+        clients: dict[str, Any] = {"laptop": {}, "phone": {}}
+        return Fleet.model_validate({"name": "home", "domain": "home.example", "hosts": hosts, "models": self.models, "clients": clients})
+
+    @property
+    def context(self) -> Context:
+        return Context(
+            hardware=dict.fromkeys(self.roles, self.hardware),
+            ca="the CA",
+            servers={name: Certificate(f"chain of {name}", f"key of {name}") for name in ("ai.home.example", "one.home.example")},
+            clients={name: Certificate(self.chains.get(name, f"leaf of {name}")) for name in self.active},
+            models=dict.fromkeys(self.models, ModelDigest("5eed" * 16, 62656)),
+        )
+
+    def plan(self, host: str) -> dict[str, Resource]:
+        """All that the host is to be, by identity."""
+        parts = host_plan(self.fleet.hosts[host], self.fleet, self.context)
+        return {each.id: each for part in parts.values() for each in part}
+
+    def text(self, host: str, path: str) -> str:
+        file = self.plan(host)[f"file:{path}"]
+        assert isinstance(file, File)
+        return file.data.decode()

@@ -1,0 +1,101 @@
+"""A caller on another machine than the host: this one."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from control.pki import Authority
+from control.secrets import Vault
+from control.state import FleetState
+from inventory.schema import Fleet
+from roles.caddy.checks import STRANGER, Refused
+
+TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class Answered:
+    status: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Outside:
+    """Asks over the network as a client of the fleet, as a stranger, or as nobody in particular."""
+
+    fleet: Fleet
+    state: FleetState
+
+    @cached_property
+    def clients(self) -> frozenset[str]:
+        _, _, clients = self._authority.current(self.fleet, datetime.now(UTC))
+        return frozenset(clients)
+
+    def ask(self, url: str, *, at: str, client: str | None = None, body: Mapping[str, Any] | None = None) -> Answered:
+        """See `roles.caddy.checks.Outside`."""
+        parts = urlsplit(url)
+        assert parts.hostname
+        connection = http.client.HTTPConnection(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
+        # Outside of the try: where nobody listens, nobody has refused anything.
+        stream = socket.create_connection((at, connection.port), timeout=TIMEOUT_S)
+        try:
+            connection.sock = (
+                self._context(client).wrap_socket(stream, server_hostname=parts.hostname) if parts.scheme == "https" else stream
+            )
+            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            data = json.dumps(body).encode() if body is not None else None
+            connection.request("POST" if data else "GET", target, data, {"Content-Type": "application/json"} if data else {})
+            answer = connection.getresponse()
+            return Answered(answer.status, answer.read().decode(errors="replace"))
+        except ssl.SSLCertVerificationError:
+            raise  # it is the caller who refuses
+        except (ssl.SSLError, ConnectionError) as error:
+            raise Refused(str(error)) from error
+        finally:
+            connection.close()
+            stream.close()
+
+    def _context(self, client: str | None) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self.state.path / "ca.pem"))
+        with TemporaryDirectory() as scratch:  # a client's key lies unsealed for no longer than it takes to read it
+            if client == STRANGER:
+                context.load_cert_chain(_of_another_ca(Path(scratch)))
+            elif client:
+                own = self._authority.export(client, Path(scratch))
+                context.load_cert_chain(own / "cert.pem", own / "key.pem")
+        return context
+
+    @property
+    def _authority(self) -> Authority:
+        return Authority(self.state, Vault(self.state))
+
+
+def _of_another_ca(scratch: Path) -> Path:
+    """A client certificate as good as any, but for who signed it."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    issuer, subject = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]) for name in ("another CA", "stranger"))
+    builder = x509.CertificateBuilder(
+        issuer, subject, key.public_key(), x509.random_serial_number(), now - timedelta(minutes=5), now + timedelta(days=1)
+    )
+    builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+    leaf = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    plain = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = scratch / "stranger.pem"
+    path.write_bytes(plain + leaf.public_bytes(serialization.Encoding.PEM))
+    return path
