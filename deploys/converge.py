@@ -9,7 +9,7 @@ from pyinfra.operations import server
 
 from control.work import Work
 from deploys.applying import Steps, apply, stage
-from deploys.packages import installed
+from deploys.packages import apt_ready, installed
 from facts.drift import Origin, manifest_text
 from facts.state import Actual
 from roles.resources import Directory, File, Line, Link, ModelFile, Package, Release, Resource, Service, User
@@ -37,6 +37,8 @@ def prepare(work: Work) -> None:
         for package in packages:
             if package.deb:
                 apply(name=f"package {package.name} {package.version}", steps=_package_file(package, work.payload[package.id]))
+    elif work.actual.rest:
+        apt_ready("packages")
     for user in work.wrong(User):
         assert isinstance(user, User)
         server.user(  # noqa: S604 - a login shell, not one to run this

@@ -14,8 +14,13 @@ And leaves dpkg's errors on standard error: through a terminal of apt's own they
 
 
 def installed(name: str, packages: Sequence[str]) -> None:
-    """The packages, without those that they only recommend. Waits for whoever is at work with apt, and mends what a dead run left."""
+    """The packages, without those that they only recommend."""
+    apt_ready(name)
+    apt.packages(name=name, packages=list(packages), update=True, cache_time=3600, no_recommends=True, _env={"APT_CONFIG": APT_CONFIG})
+
+
+def apt_ready(name: str) -> None:
+    """Waits for whoever is at work with apt, and mends what a dead run left."""
     steps = Steps()
     steps.add("apt_ready", APT_CONFIG)
     apply(name=f"{name}: apt made ready", steps=steps)
-    apt.packages(name=name, packages=list(packages), update=True, cache_time=3600, no_recommends=True, _env={"APT_CONFIG": APT_CONFIG})

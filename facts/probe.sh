@@ -42,7 +42,8 @@ for path in $(releases); do [ -f "$path/.paddock-release" ] && [ -f "$path/MANIF
 done
 
 set -- $(packages)
-[ $# = 0 ] || { echo "#package"; dpkg-query -W -f '${Package}\t${db:Status-Abbrev}\t${Version}\n' "$@" 2>/dev/null; }
+[ $# = 0 ] || { echo "#rest"; find /var/lib/dpkg/updates -type f 2>/dev/null  # dpkg's journal: one died, or is still at work for a run that died
+                echo "#package"; dpkg-query -W -f '${Package}\t${db:Status-Abbrev}\t${Version}\n' "$@" 2>/dev/null; }
 
 set -- $(users)
 [ $# = 0 ] || { echo "#passwd"; getent passwd "$@"; echo "#groups"; for user; do groups=$(id -Gn "$user" 2>/dev/null) && echo "$user$tab$groups"; done; }

@@ -23,7 +23,7 @@ class Actual:
 
     `manifest` says of each resource that Paddock declared there before whether it `put` it or it was `kept` from before; `clock` is the
     host's time in seconds since 1970; `identity` changes with the machine; with `rest`, files lie about that a run did not get to use
-    before it died.
+    before it died, or dpkg has not ended.
     """
 
     resources: Mapping[str, Attributes] = field(default_factory=dict)

@@ -196,6 +196,12 @@ def test_a_dpkg_that_was_interrupted_is_brought_to_its_end(fleet: FaultFleet) ->
     fleet.inside("one", GONE)
 
 
+def test_the_journal_of_a_dpkg_that_died_at_its_end_is_taken_up(fleet: FaultFleet) -> None:
+    fleet.inside("one", "dpkg -s bash >/var/lib/dpkg/updates/0000")  # every package is installed, and yet apt would refuse all work
+    fleet.heals()
+    assert not fleet.inside("one", "ls /var/lib/dpkg/updates")
+
+
 # A service that cannot start
 
 
