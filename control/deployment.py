@@ -22,8 +22,9 @@ from control.state import FleetState
 from control.work import Work
 from facts.drift import drift
 from facts.state import Actual
-from inventory.context import Context, unsupported
+from inventory.context import Context
 from inventory.errors import PaddockError
+from inventory.hardware import unsupported
 from inventory.schema import Fleet, Host
 from roles.caddy.settings import CaddySettings
 from roles.host_plan import HostPlan, host_plan, needs_of

@@ -36,8 +36,8 @@ from control.work import Work
 from facts.hardware import HardwareFact
 from facts.state import Actual, State, probe_script
 from inventory.connection import connection
-from inventory.context import Hardware
 from inventory.errors import PaddockError
+from inventory.hardware import Hardware
 from inventory.schema import Host
 from roles.resources import Package, Resource
 

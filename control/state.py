@@ -17,7 +17,6 @@ Everything here is readable to its owner only, and each file is replaced whole o
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -30,8 +29,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from inventory.context import Hardware
+from pydantic import TypeAdapter
+
 from inventory.errors import PaddockError
+from inventory.hardware import Hardware
 
 REPORTS_KEPT = 50
 HOST_KEY = re.compile(r"(ssh-ed25519|ecdsa-sha2-\S+|ssh-rsa) \S+")
@@ -199,15 +200,12 @@ class FleetState:
         """What the host's machine was when it was last looked at, None where that is not known."""
         text = read(self.path / "hardware" / f"{host}.json")
         try:
-            values = json.loads(text or b"{}")
-            found = Hardware(**{**values, "cpu_flags": frozenset(values["cpu_flags"])})
-            return found if isinstance(found.memory_mib, int) and isinstance(found.cores, int) else None
-        except (ValueError, TypeError, KeyError):
+            return TypeAdapter(Hardware).validate_json(text) if text else None
+        except ValueError:
             return None  # written by another version, or by hand: the host will be asked again
 
     def save_hardware(self, host: str, hardware: Hardware) -> None:
-        values = {**dataclasses.asdict(hardware), "cpu_flags": sorted(hardware.cpu_flags)}
-        write_atomically(self.directory("hardware") / f"{host}.json", json.dumps(values, indent=1) + "\n")
+        write_atomically(self.directory("hardware") / f"{host}.json", TypeAdapter(Hardware).dump_json(hardware, indent=1) + b"\n")
 
     # Reports
 

@@ -6,7 +6,7 @@ import re
 
 from pyinfra.api import FactBase
 
-from inventory.context import Hardware
+from inventory.hardware import Hardware
 
 FLAGS_SH = "grep -m 1 -E '^(flags|Features)[[:space:]]*:' /proc/cpuinfo"
 

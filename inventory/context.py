@@ -5,39 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from inventory.hardware import Hardware
+
 TO_BE_ISSUED = "<to be issued>"
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """What a host's machine is. `cpu_flags` are /proc/cpuinfo's `flags`, `memory_mib` all of its memory."""
-
-    architecture: str
-    cpu_model: str
-    cpu_flags: frozenset[str]
-    cores: int
-    memory_mib: int
-    distribution: str
-    """`debian 13`, `ubuntu 24.04`"""
-    identity: str = ""
-    """A digest of what the release of llama.cpp depends on; the probe compares it, so that a changed machine is read anew."""
-
-
-SUPPORTED = {"debian": 12, "ubuntu": 22.04, "raspbian": 12}
-"""The distributions that hosts may have, and the oldest release of each. (Raspberry Pi OS of 64 bits calls itself debian.)"""
-
-
-def unsupported(hardware: Hardware) -> str:
-    """Why a host with this hardware cannot be one of a fleet; empty where it can."""
-    name, _, release = hardware.distribution.partition(" ")
-    known = ", ".join(f"{each} {oldest} or later" for each, oldest in SUPPORTED.items())
-    if name not in SUPPORTED:
-        return f"it runs {hardware.distribution or 'an unknown system'}; Paddock needs apt and systemd as on {known}"
-    try:
-        old = float(release) < SUPPORTED[name]
-    except ValueError:
-        old = False  # Debian's testing has no number yet
-    return f"it runs {hardware.distribution}; Paddock supports {known}" if old else ""
 
 
 @dataclass(frozen=True)

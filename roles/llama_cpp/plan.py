@@ -6,7 +6,8 @@ import hashlib
 import json
 from collections.abc import Iterator
 
-from inventory.context import Context, Hardware
+from inventory.context import Context
+from inventory.hardware import Hardware
 from inventory.schema import Fleet, Host
 from roles.llama_cpp.profile import RUNTIME_PACKAGES, profile
 from roles.llama_cpp.settings import LlamaCppSettings

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from inventory.context import Hardware
 from inventory.errors import PaddockError
+from inventory.hardware import Hardware
 
 AVX512 = ("avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw")
 

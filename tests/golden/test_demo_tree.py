@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from control.render import read, tree, write
-from inventory.context import TO_BE_ISSUED, Certificate, Context, Hardware, ModelDigest
+from inventory.context import TO_BE_ISSUED, Certificate, Context, ModelDigest
+from inventory.hardware import Hardware
 from inventory.load import load
 from inventory.schema import Fleet
 from roles.caddy.settings import CaddySettings

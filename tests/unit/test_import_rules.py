@@ -27,9 +27,9 @@ RULES: dict[str, tuple[str, ...]] = {
     "roles/*/*.py": ("roles.{role}.*", "roles.role", "roles.resources", "inventory.*"),
     "inventory/hosts.py": ("inventory.*", "control.state"),  # the door of the pyinfra command
     "inventory/*.py": ("pydantic", "pydantic_core", "yaml", "inventory.*", "roles", "roles.role", "roles.preset", "roles.*.settings"),
-    "facts/*.py": ("pyinfra.api", "facts.*", "roles.resources", "inventory.context"),
+    "facts/*.py": ("pyinfra.api", "facts.*", "roles.resources", "inventory.hardware"),
     "control/*.py": (
-        *("pyinfra", "pyinfra_cli", "gevent", "paramiko", "cryptography", "pyrage", "requests", "pypi_simple", "gguf", "numpy"),
+        *("pyinfra", "pyinfra_cli", "gevent", "paramiko", "cryptography", "pyrage", "pydantic", "requests", "pypi_simple", "gguf", "numpy"),
         *("control", "control.*", "facts.*", "roles", "roles.*", "inventory.*"),
     ),
     "deploys/*.py": (

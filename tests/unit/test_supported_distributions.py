@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inventory.context import Hardware, unsupported
+from inventory.hardware import Hardware, unsupported
 
 
 def running(distribution: str) -> Hardware:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from control.state import REPORTS_KEPT, FleetState, write_atomically
-from inventory.context import Hardware
 from inventory.errors import PaddockError
+from inventory.hardware import Hardware
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHkp9Y2VvZXhhbXBsZWV4YW1wbGVleGFtcGxlZXhh"
 PEA = Hardware("x86_64", "Ryzen", frozenset({"avx2", "fma"}), 16, 65536, "debian 13", "abc")

@@ -8,7 +8,8 @@ from control.context import context_for
 from control.pki import Authority
 from control.secrets import Vault
 from control.state import FleetState
-from inventory.context import TO_BE_ISSUED, Hardware, ModelDigest
+from inventory.context import TO_BE_ISSUED, ModelDigest
+from inventory.hardware import Hardware
 from inventory.schema import Fleet
 
 PEA = Hardware("aarch64", "Cortex-A76", frozenset({"asimd"}), 4, 8192, "debian 12")

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from inventory.context import Context, Hardware
+from inventory.context import Context
+from inventory.hardware import Hardware
 from inventory.schema import Fleet, Host
 from roles.llama_cpp.plan import plan
 from roles.llama_cpp.settings import LlamaCppSettings, Source

@@ -2,8 +2,8 @@
 
 import pytest
 
-from inventory.context import Hardware
 from inventory.errors import PaddockError
+from inventory.hardware import Hardware
 from roles.llama_cpp.profile import X86_64, profile
 
 # `flags` of /proc/cpuinfo, of what matters here.

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from inventory.context import Certificate, Context, Hardware, ModelDigest
+from inventory.context import Certificate, Context, ModelDigest
+from inventory.hardware import Hardware
 from inventory.schema import Fleet
 from roles.host_plan import host_plan
 from roles.resources import File, Resource
