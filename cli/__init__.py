@@ -16,7 +16,7 @@ from inventory.errors import PaddockError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
-VERBS = ("check", "schema", "render", "plan", "up", "verify", "status", "teardown", "secrets", "lab", "rehearse", "completion")
+VERBS = ("check", "schema", "render", "plan", "up", "verify", "status", "teardown", "secrets", "artifacts", "lab", "rehearse", "completion")
 
 EXAMPLES = """\
 examples:

@@ -4,6 +4,7 @@ examples:
   paddock plan
   paddock plan --limit ai
   paddock plan --json
+  paddock plan --offline         asks no host: which build each is to have and why, as far as its hardware is known
 
 `+` is new, `~` differs, `-` left the inventory. Exit code 0 where nothing would change, 3 where something would.
 """
@@ -13,18 +14,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from datetime import UTC, datetime
 
-from cli.opening import limit_argument, opened
-from cli.showing import as_data, lines, shown
+from cli.opening import Opened, limit_argument, opened
+from cli.showing import as_data, coloured, lines, reasons, shown
+from inventory.errors import PaddockError
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
     limit_argument(command)
     command.add_argument("--json", action="store_true", help="for programs")
+    command.add_argument("--offline", action="store_true", help="ask no host: go by what is known of their hardware from before")
 
 
 def run(options: argparse.Namespace) -> int:
     this = opened(options)
+    if options.offline:
+        return _offline(this, as_json=options.json)
     from control.deployment import Deployment
 
     deployment = Deployment(this.fleet, this.state, this.hosts, ask=lambda question: False)
@@ -45,3 +51,28 @@ def run(options: argparse.Namespace) -> int:
     for name, why in deployment.failures.items():
         print(f"{name}: {why}", file=sys.stderr)
     return 1 if deployment.failures else 3 if any(work.drift for work in deployment.work.values()) or deployment.due() else 0
+
+
+def _offline(this: Opened, *, as_json: bool) -> int:
+    """Of each host the release that it is to serve, what that is built for, and why."""
+    from control.context import context_for
+
+    releases = context_for(this.fleet, this.state, now=datetime.now(UTC)).releases
+    failed = {}
+    told = {}
+    for host in this.hosts:
+        found = releases.get(host.name)
+        if isinstance(found, PaddockError):
+            failed[host.name] = str(found)
+        elif found:
+            told[host.name] = {"release": found.name, "profile": found.profile, "builder": found.builder, "reasons": dict(found.reasons)}
+            if not as_json:
+                print(coloured(f"{host.name}:", "+"))
+                print(*(f"  {line}" for line in reasons(found)), sep="\n")
+        elif "llama_cpp" in host.carried:
+            failed[host.name] = "nothing is known of its hardware yet: `paddock plan` looks at it, once"
+    if as_json:
+        print(json.dumps({"hosts": told, "failed": failed}, indent=1))
+    for name, why in failed.items():
+        print(f"{name}: {why}", file=sys.stderr)
+    return 1 if failed else 0

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from roles.resources import File, Resource, Service
+from roles.resources import File, Release, Resource, Service
 
 if TYPE_CHECKING:
     from control.work import Work
@@ -44,10 +44,23 @@ def lines(work: Work) -> Iterator[str]:
     for change in shown(work):
         yield coloured(f"  {change.sign} {change.id}{_detail(change, work)}", change.sign)
         yield from (f"      {line}" for line in _diff(change))
+        if isinstance(change.resource, Release):
+            yield from (f"      {line}" for line in reasons(change.resource))
     for name in work.drift.left:
         yield f"    {name} stays although nothing names it (`paddock teardown --data` takes it away)"
     if work.drift and not shown(work):
         yield coloured("  ~ what a run that died has left" if work.actual.rest else "  ~ the list of what Paddock put there", "~")
+
+
+def reasons(release: Release) -> Iterator[str]:
+    """What a release is built for, and why each of its options was chosen."""
+    if not release.options:
+        yield "nothing is known of the machine yet"
+        return
+    where = f"built by {release.builder}" if release.builder else "out of the fleet's artifacts"
+    yield f"{release.name}: {release.profile}, {where}"
+    options = dict(release.options)
+    yield from table([(name, options.get(name, ""), why) for name, why in release.reasons]).splitlines()
 
 
 def _detail(change: Change, work: Work) -> str:

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from control.artifacts import Artifacts
 from control.pki import Authority
 from control.secrets import Secrets, Vault
 from control.state import FleetState
 from inventory.context import TO_BE_ISSUED, Certificate, Context, ModelDigest
 from inventory.schema import Fleet, ModelEntry, ModelSource
+from roles.llama_cpp.releases import releases
 from roles.llama_cpp.settings import LlamaCppSettings
 
 TO_COME = Certificate(TO_BE_ISSUED)
@@ -29,7 +31,7 @@ def context_for(fleet: Fleet, state: FleetState, *, now: datetime) -> Context:
         clients={name: clients.get(name, TO_COME) for name in fleet.clients},
         secrets=Secrets(vault),
         models={name: _digest_of(entry) for name, entry in fleet.models.items()},
-        sources=dict(_sources(fleet, state.inventory.parent)),
+        releases=releases(fleet, hardware, dict(_sources(fleet, state.inventory.parent)), Artifacts(state).all()),
     )
 
 

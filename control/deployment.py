@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from control.builds import assigned
 from control.context import context_for
 from control.host_keys import pin_all
 from control.payload import payload_for
@@ -150,8 +151,10 @@ class Deployment:
             self.authority.issue(self.fleet, now)
             self._plan(self.context())
         busy = {}
-        for name, work in self.work.items():
-            if work.drift:
+        assignment = assigned(self.work, self.fleet, self.state, self.context(), self.failures)
+        self.run.failures.update(assignment.failures)
+        for name, work in assignment.work.items():
+            if work.drift or work.builds:
                 try:
                     busy[name] = replace(work, payload=payload_for(work, name, self.fleet, self.state))
                 except PaddockError as error:

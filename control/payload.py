@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+from control.artifacts import Artifacts
 from control.state import FleetState
 from control.work import Work
 from inventory.schema import Fleet
 from roles.caddy.settings import CaddySettings
-from roles.llama_cpp.settings import LlamaCppSettings
 from roles.resources import ModelFile, Package
 
 PROGRESS = logging.getLogger("paddock.progress")
@@ -19,18 +19,16 @@ MIB = 1 << 20
 
 def payload_for(work: Work, host: str, fleet: Fleet, state: FleetState) -> dict[str, Path]:
     """Resource id → its file on this machine, of what the host lacks. Fetches what is not here yet. Raises PaddockError."""
-    return dict(_payload(work, host, fleet, state.inventory.parent))
+    return dict(_payload(work, host, fleet, state))
 
 
-def _payload(work: Work, host: str, fleet: Fleet, beside: Path) -> Iterator[tuple[str, Path]]:
+def _payload(work: Work, host: str, fleet: Fleet, state: FleetState) -> Iterator[tuple[str, Path]]:
     from control.models import local_model, tiny_model
     from control.packages import package_file
-    from control.sources import source_archive
 
-    for release in work.unbuilt:
-        llama_cpp = fleet.role(host, "llama_cpp", LlamaCppSettings)
-        assert llama_cpp
-        yield release.id, source_archive(llama_cpp.source, beside, Download())
+    beside = state.inventory.parent
+    for release in work.missing:
+        yield release.id, Artifacts(state).archive(release.name)
     for package in work.wrong(Package):
         if isinstance(package, Package) and package.deb:
             caddy = fleet.role(host, "caddy", CaddySettings)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from control.artifacts import Artifacts
 from facts.drift import Drift
 from facts.state import Actual
 from roles.host_plan import HostPlan
@@ -13,14 +14,29 @@ from roles.resources import Release, Resource
 
 
 @dataclass(frozen=True)
+class Build:
+    """A release that nobody has: its source here, and where it is to lie here once it is built."""
+
+    release: Release
+    source: Path
+    artifacts: Artifacts
+    distribution: str
+    """That it is built for."""
+
+
+@dataclass(frozen=True)
 class Work:
-    """`needs` is role → the hosts that must be ready before; `payload` has the local file of each resource that is no text, by its id."""
+    """`needs` is role → the hosts that must be ready before; `payload` has the local file of each resource that is no text, by its id.
+
+    `builds` is what the host is to compile, for itself or for others.
+    """
 
     plan: HostPlan
     actual: Actual
     drift: Drift
     needs: Mapping[str, frozenset[str]] = field(default_factory=dict)
     payload: Mapping[str, Path] = field(default_factory=dict)
+    builds: tuple[Build, ...] = ()
 
     @property
     def resources(self) -> tuple[Resource, ...]:
@@ -31,15 +47,7 @@ class Work:
         return [each for part in self.plan for each in self.drift.of(part) if isinstance(each, kinds)]
 
     @property
-    def unbuilt(self) -> Iterator[Release]:
-        """The releases that the host does not have."""
-        for each in self.wrong(Release):
-            if isinstance(each, Release) and self.actual.resources.get(each.id, {}).get("fingerprint") != each.fingerprint:
-                yield each
-
-    @property
-    def builds(self) -> Iterator[tuple[Release, Path]]:
-        """Those of them whose source is at hand."""
-        for release in self.unbuilt:
-            if release.id in self.payload:
-                yield release, self.payload[release.id]
+    def missing(self) -> tuple[Release, ...]:
+        """The releases that do not lie on the host yet."""
+        wrong = [each for each in self.wrong(Release) if isinstance(each, Release)]
+        return tuple(each for each in wrong if self.actual.resources.get(each.id, {}).get("fingerprint") != each.fingerprint)

@@ -35,7 +35,7 @@ class Steps:
     """Calls of the functions in `host.sh`, and the files that they put into place."""
 
     calls: list[str] = field(default_factory=list)
-    members: list[tuple[tarfile.TarInfo, bytes]] = field(default_factory=list)
+    members: list[tuple[tarfile.TarInfo, bytes | Path]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.calls)
@@ -50,11 +50,19 @@ class Steps:
         self.members.append((member, data))
         return member.name
 
+    def pack_file(self, path: Path) -> str:
+        """Adds a file of this machine, as it will be when the steps are carried out: it need not be there yet."""
+        name = self.pack(b"")
+        self.members[-1] = (self.members[-1][0], path)
+        return name
+
     def archive(self) -> bytes:
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as tar:
             for member, data in (*self.members, _member("host.sh", _functions()), _member("steps", "\n".join([*self.calls, ""]).encode())):
-                tar.addfile(member, io.BytesIO(data))
+                content = data.read_bytes() if isinstance(data, Path) else data
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
         return packed.getvalue()
 
 

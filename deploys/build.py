@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from deploys.building import compiled
+from control.work import Build
+from deploys.building import compiled, fetched
 from deploys.packages import installed
-from roles.resources import Release
 
 
-def build(release: Release, source: Path) -> None:
-    """Ends when `release.path` is there, or with the host failed and why on stderr. `source` is what `control.sources` gives."""
-    installed("llama.cpp: compiler", release.packages)
-    compiled(name=f"llama.cpp {release.version}: build", release=release, source=source)
+def build(wanted: Build) -> None:
+    """Ends when the release is among the fleet's artifacts, or with the host failed and why on stderr."""
+    name = f"llama.cpp {wanted.release.version}"
+    installed(f"{name}: compiler", wanted.release.packages)
+    compiled(name=f"{name}: build", release=wanted.release, source=wanted.source)
+    fetched(name=f"{name}: fetch", wanted=wanted)

@@ -16,8 +16,10 @@ from pyinfra import host
 from pyinfra.api import StringCommand, operation
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
+from control.work import Build as Wanted
 from facts.build import Build, BuildStatus
-from roles.llama_cpp.recipe import WORK, script, unit, work
+from inventory.errors import PaddockError
+from roles.llama_cpp.recipe import WORK, artifact, script, unit, work
 from roles.resources import Release
 
 PROGRESS = logging.getLogger("paddock.progress")
@@ -50,6 +52,25 @@ def compiled(release: Release, source: Path) -> Generator[StringCommand, None, N
     if build.state != "done":
         yield Failure(_words(build, release))
     yield StringCommand("systemctl", "stop", unit(release))
+
+
+@operation(is_idempotent=False)
+def fetched(wanted: Wanted) -> Generator[StringCommand, None, None]:
+    """Brings what was built into the fleet's artifacts, and frees the host of it."""
+    release = wanted.release
+    place = wanted.artifacts.directory / f".{release.name}.part"
+    try:
+        wanted.artifacts.state.directory("artifacts")
+        if not host.get_file(artifact(release), str(place)):
+            yield Failure(["it cannot be fetched from the host that built it", _at(release)])
+            return
+        wanted.artifacts.add(place, release, wanted.distribution)
+    except PaddockError as error:
+        yield Failure([str(error), _at(release)])
+        return
+    finally:
+        place.unlink(missing_ok=True)
+    yield StringCommand(f"rm -f {quote(artifact(release))}; rmdir --ignore-fail-on-non-empty {WORK}")
 
 
 class Failure(StringCommand):

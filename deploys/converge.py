@@ -157,7 +157,8 @@ def _land(steps: Steps, resource: Resource, work: Work) -> None:
         case Link():
             steps.add("link", origin, resource.path, resource.target)
         case Release():
-            steps.add("release", resource.current, resource.path, resource.fingerprint)
+            packed = steps.pack_file(work.payload[resource.id]) if resource in work.missing else ""
+            steps.add("release", resource.current, resource.path, resource.fingerprint, packed)
         case ModelFile():
             local = work.payload.get(resource.id)
             staged = steps.pack(local.read_bytes(), mode=0o644) if local else resource.origin.removeprefix("url ")  # or `host`

@@ -92,10 +92,15 @@ model() { # PATH SHA256 STAGED-OR-URL
   echo "$2 $(stat -c '%s %Y %i' "$near")" >"$1.sha256"; into_place "$near" "$1"  # noted first: a model without its note would be read whole at each probe
 }
 
-release() { # CURRENT PATH FINGERPRINT
+release() { # CURRENT PATH FINGERPRINT PACKED: packed only where it does not lie here yet
   at "release:$1"
-  [ -f "$2/.paddock-release" ] || fail "$2 is not built yet: \`paddock up\` builds it"
-  [ "$(cat "$2/.paddock-release")" = "$3" ] || fail "$2 was built as $(cat "$2/.paddock-release"), not as $3"
+  if [ -n "$4" ]; then
+    rm -rf "$2.paddock"; mkdir "$2.paddock"
+    said=$(tar -xzf "$stage/$4" -C "$2.paddock" --strip-components=1 --no-same-owner --no-same-permissions 2>&1) || fail "$(printf '%s\n' "$said" | head -n 1)"
+    said=$(cd "$2.paddock" && sha256sum --check --quiet MANIFEST 2>&1) || fail "came damaged: $(printf '%s\n' "$said" | head -n 1)"
+    [ "$(cat "$2.paddock/.paddock-release")" = "$3" ] || fail "what came was built as $(cat "$2.paddock/.paddock-release"), not as $3"
+    rm "$stage/$4"; chmod -R u=rwX,go=rX "$2.paddock"; sync -f "$2.paddock"; rm -rf "$2"; mv -T "$2.paddock" "$2"
+  fi
   said=$("$2/bin/llama-server" --version 2>&1) || fail "the built llama-server does not run here: $said"
   ln -sfnT "$2" "$1.paddock"; mv -fT "$1.paddock" "$1"
 }

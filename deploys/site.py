@@ -9,8 +9,8 @@ from roles import ROLES
 
 work = host.data.get("work") or work_for(host)
 claim(work)
-for release, source in work.builds:
-    build(release, source)
+for each in work.builds:
+    build(each)
 prepare(work)
 for role in host.loop(ROLES):
     converge(role, work)

@@ -45,7 +45,7 @@ class Build:
     def why(self) -> list[str]:
         """Why it failed: in one line, then the lines of the compiler around the first error, if it was one."""
         if any(KILLED in line for line in self.lines):
-            return ["memory ran out under the compiler: set roles.llama_cpp.jobs to 1, or free memory on the host"]
+            return ["the compiler was killed, as it is where memory runs out: set roles.llama_cpp.jobs to 1, or free memory on the host"]
         first = next((number for telling in TELLING for number, line in enumerate(self.lines) if telling.search(line)), None)
         if first is None:
             ended = "failed" if self.result == "exit-code" else f"was ended from outside ({self.result})"
@@ -64,7 +64,8 @@ class BuildStatus(FactBase[Build]):
         # Of a running build the last lines tell the progress; of a failed one all that could hold the first error.
         return f"""
 systemctl show -p ActiveState -p SubState -p Result {unit}
-id=$(systemctl show -P InvocationID {unit}); lines=60; ! systemctl is-failed --quiet {unit} || lines=5000
+id=$(systemctl show -P InvocationID {unit}); lines=60
+! systemctl is-failed --quiet {unit} || {{ lines=5000; journalctl -q --sync 2>/dev/null; }}
 [ -z "$id" ] || journalctl -q -o cat -n $lines _SYSTEMD_INVOCATION_ID="$id" 2>/dev/null | sed 's/^/|/'
 true"""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from inventory.errors import PaddockError
 from inventory.hardware import Hardware
+from roles.resources import Release
 
 TO_BE_ISSUED = "<to be issued>"
 
@@ -25,6 +27,29 @@ class ModelDigest:
 
 
 @dataclass(frozen=True)
+class Artifact:
+    """A release, packed to travel. `key` is the digest of all that went into it but the machine that it was built on."""
+
+    name: str
+    """As its directory is called: `0.3.36-1f0c8a2b3c4d`"""
+    version: str
+    fingerprint: str
+    key: str
+    profile: str
+    """`x86-64 with AVX2, for the CPU`"""
+    architecture: str
+    distribution: str
+    """What it was built for: `debian 12`"""
+    libc: str
+    """The version of the GNU C library that it needs, at least."""
+    libraries: tuple[str, ...]
+    """The shared libraries that it does not bring along: `libgomp.so.1`"""
+    sha256: str
+    """Of the archive."""
+    size: int
+
+
+@dataclass(frozen=True)
 class Context:
     """`hardware` by host, `servers` by site, `clients` by client (who left the inventory is not among them), `models` by model."""
 
@@ -34,5 +59,5 @@ class Context:
     clients: Mapping[str, Certificate] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     models: Mapping[str, ModelDigest] = field(default_factory=dict)
-    sources: Mapping[str, str] = field(default_factory=dict)
-    """The digest of each local source tree, by its path."""
+    releases: Mapping[str, Release | PaddockError] = field(default_factory=dict)
+    """The release that each host is to serve, or why there can be none; a host that nothing is known of yet is not among them."""

@@ -113,6 +113,19 @@ class LabSettings(Settings):
     image: ContainerImage | None = None
     """The container image, if the lab's own does not fit."""
 
+    cpu: Literal["no-avx"] | None = None
+    """`no-avx`: a virtual machine with an x86-64 CPU that has SSE4.2, but neither AVX nor anything newer."""
+
+    arch: Literal["arm64"] | None = None
+    """`arm64`: a virtual machine with a Cortex-A76, the Raspberry Pi 5's. It is emulated, so it is slow."""
+
+    @model_validator(mode="after")
+    def _one_machine(self) -> LabSettings:
+        given = [name for name in ("image", "cpu", "arch") if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(f"takes one of image (a container), cpu and arch (virtual machines), this has {' and '.join(given)}")
+        return self
+
 
 class HostDefaults(Settings):
     """What hosts may have in common."""
@@ -223,6 +236,11 @@ class Fleet(Settings):
         """The models that the host's llama-server names, by name and in its order; empty where it serves none."""
         server = self.role(host, "llama_server", LlamaServerSettings)
         return {name: self.models[name] for name in server.models} if server else {}
+
+    def presets(self, host: str) -> tuple[Preset, ...]:
+        """What the host's llama-server serves each of its models with, as far as the inventory says it."""
+        server = self.role(host, "llama_server", LlamaServerSettings)
+        return tuple({**server.preset, **entry.preset} for entry in self.served_models(host).values()) if server else ()
 
     def model_path(self, host: str, model: str) -> str:
         """Where the model's file lies on the host."""

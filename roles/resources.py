@@ -166,8 +166,13 @@ class Link(OnDisk):
 class Release(OnDisk):
     """One built llama.cpp in its own directory, `path`, and the link `current` beside `releases/` that says which one serves.
 
-    `source` names what it is built from, `options` are CMake's, all stated, `fingerprint` is the hash of everything that went into it.
-    `jobs` are compilers at a time, which change nothing in the result; 0 is as many as the host's cores and memory carry.
+    `source` names what it is built from, `options` are CMake's, all stated, `fingerprint` is the hash of everything that went into it,
+    `key` of all but the machine it is built on, `profile` says in words what it is for. `builder` is the host that compiles it, none
+    where it has to be in the fleet's artifacts; `triplet` is the cross compiler's, if it takes one. `jobs` are compilers at a time, which
+    change nothing in the result; 0 is as many as the builder's cores and memory carry. `packages` are what it is compiled with.
+
+    Where it serves, `environment` holds, `devices` are what its `--list-devices` must then list, and `cpu_features` the flags of
+    /proc/cpuinfo that its code uses.
     """
 
     current: str
@@ -179,10 +184,24 @@ class Release(OnDisk):
     packages: tuple[str, ...]
     reasons: tuple[tuple[str, str], ...] = ()
     jobs: int = 0
+    key: str = ""
+    profile: str = ""
+    backend: str = "cpu"
+    runtime_packages: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    devices: tuple[str, ...] = ()
+    cpu_features: tuple[str, ...] = ()
+    builder: str = ""
+    triplet: str = ""
 
     @property
     def id(self) -> str:
         return f"release:{self.current}"
+
+    @property
+    def name(self) -> str:
+        """`0.3.36-1f0c8a2b3c4d`"""
+        return self.path.rpartition("/")[2]
 
     @property
     def desired(self) -> Mapping[str, str]:

@@ -13,10 +13,14 @@ CURRENT = "/opt/paddock/llama.cpp/current"
 
 
 def check_the_release_is_as_it_was_built(host: TestinfraHost, settings: LlamaCppSettings) -> None:
+    if not settings.serve:
+        return
     checked = host.run(f"cd {CURRENT} && sha256sum --check --quiet MANIFEST")
-    assert checked.rc == 0, f"{checked.stdout}{checked.stderr}: remove what {CURRENT} leads to, and `paddock up` builds it anew"
+    assert checked.rc == 0, f"{checked.stdout}{checked.stderr}: remove what {CURRENT} leads to, and `paddock up` puts it there anew"
 
 
 def check_the_release_runs_on_this_processor(host: TestinfraHost, settings: LlamaCppSettings) -> None:
+    if not settings.serve:
+        return
     said = host.run(f"{CURRENT}/bin/llama-server --version")
     assert said.rc == 0 and settings.source.label in said.stderr, f"exit code {said.rc}: {said.stderr}"

@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from inventory.errors import PaddockError
 from inventory.hardware import Hardware
-
-AVX512 = ("avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw")
-
-# Which flags of /proc/cpuinfo an option needs: all that the compiler then uses, and -mf16c brings -mavx (ggml/src/ggml-cpu/CMakeLists.txt).
-X86_64: Mapping[str, tuple[str, ...]] = {
-    "GGML_SSE42": ("sse4_2",),
-    "GGML_AVX": ("avx",),
-    "GGML_F16C": ("avx", "f16c"),
-    "GGML_FMA": ("avx", "fma"),
-    "GGML_AVX2": ("avx", "avx2"),
-    "GGML_BMI2": ("bmi2",),
-    "GGML_AVX_VNNI": ("avx", "avx2", "avx_vnni"),
-    "GGML_AVX512": AVX512,
-    "GGML_AVX512_VBMI": (*AVX512, "avx512vbmi"),
-    "GGML_AVX512_VNNI": (*AVX512, "avx512_vnni"),
-    "GGML_AVX512_BF16": (*AVX512, "avx512_bf16"),
-    "GGML_AMX_TILE": ("amx_tile",),
-    "GGML_AMX_INT8": ("amx_tile", "amx_int8"),
-    "GGML_AMX_BF16": ("amx_tile", "amx_bf16"),
-}
+from roles.llama_cpp import cpu, cuda, vulkan
+from roles.llama_cpp.accelerator import Backend, accelerator
+from roles.llama_cpp.cpu import Chosen
+from roles.llama_cpp.settings import LlamaCppSettings
+from roles.llama_cpp.toolchain import Toolchain as Toolchain
+from roles.llama_cpp.toolchain import toolchain as toolchain
 
 # What holds for every host, and why it is said although some of it is a default: defaults change between versions of llama.cpp.
-COMMON: Mapping[str, tuple[str, str]] = {
+COMMON: Chosen = {
     "CMAKE_BUILD_TYPE": ("Release", "optimised"),
     "CMAKE_INSTALL_RPATH": ("$ORIGIN", "libraries, where there are any, lie beside the programs"),
     "CMAKE_BUILD_WITH_INSTALL_RPATH": ("ON", "else a program looks for its libraries in the build directory"),
-    "BUILD_SHARED_LIBS": ("OFF", "a release is a few programs that need nothing of each other"),
     "LLAMA_BUILD_TESTS": ("OFF", "a host serves"),
     "LLAMA_BUILD_EXAMPLES": ("OFF", "a host serves"),
     "LLAMA_BUILD_APP": ("OFF", "a host serves"),
     "LLAMA_BUILD_TOOLS": ("ON", "llama-bench is one"),
     "LLAMA_BUILD_SERVER": ("ON", "what a host serves with"),
+    "LLAMA_SUBPROCESS": ("ON", "the router starts a server for each model"),
     "LLAMA_BUILD_UI": ("OFF", "the web page needs npm"),
     "LLAMA_USE_PREBUILT_UI": ("OFF", "it downloads whatever is the latest while it builds"),
     "LLAMA_OPENSSL": ("OFF", "TLS is the reverse proxy's"),
@@ -49,45 +35,113 @@ COMMON: Mapping[str, tuple[str, str]] = {
     "GGML_CPU_REPACK": ("ON", "faster Q4_0 on CPUs"),
     "GGML_CPU_KLEIDIAI": ("OFF", "it downloads while it configures"),
     "GGML_BLAS": ("OFF", "no BLAS library is asked for"),
-    "GGML_CUDA": ("OFF", "the accelerator is the CPU"),
-    "GGML_VULKAN": ("OFF", "the accelerator is the CPU"),
+    "GGML_HIP": ("OFF", "AMD's cards run on Vulkan"),
+    "GGML_CUDA": ("OFF", "the accelerator is another"),
+    "GGML_VULKAN": ("OFF", "the accelerator is another"),
 }
 
-BUILD_PACKAGES = ("ccache", "cmake", "g++", "ninja-build")
 RUNTIME_PACKAGES = ("libgomp1", "libstdc++6")
+"""What every build needs at run time."""
+
+SMALL_CORES, SMALL_MIB = 4, 4000
+"""An ARM board with no more cores, or less memory, compiles for long."""
+TINY_MIB = 1500
+"""With less, any machine does: a single compiler runs at a time."""
+
+NAMES = {"cpu": "the CPU", "cuda": "CUDA", "vulkan": "Vulkan"}
 
 
 @dataclass(frozen=True)
 class Profile:
-    """CMake options, all stated, and why; the packages that the build needs."""
+    """What is built for a host, and why. It depends on the host alone, not on where it is compiled: that is `toolchain`.
 
+    `options` are CMake's, all stated and sorted; `reasons` has one for `backend`, one for `build` where a build on the host itself is no
+    good idea, then one for each option. `environment` holds at run time; `devices` are what `llama-server --list-devices` must then list;
+    `cpu_features` are the flags of /proc/cpuinfo that the built code uses.
+    """
+
+    name: str
+    """`x86-64 without AVX, for CUDA 6.1`"""
+    backend: Backend
     options: tuple[tuple[str, str], ...]
     reasons: tuple[tuple[str, str], ...]
-    packages: tuple[str, ...] = BUILD_PACKAGES
+    runtime_packages: tuple[str, ...] = RUNTIME_PACKAGES
+    environment: tuple[tuple[str, str], ...] = ()
+    devices: tuple[str, ...] = ()
+    cpu_features: tuple[str, ...] = ()
 
 
-def profile(hardware: Hardware, overrides: Mapping[str, str | bool | int]) -> Profile:
-    """The build options for this hardware, with what the inventory says over them.
+def profile(hardware: Hardware, settings: LlamaCppSettings, kv_pairs: Iterable[str] = ()) -> Profile:
+    """What fits this hardware, with what the inventory says over it. `kv_pairs` are those of the host's presets (`cuda.kv_pairs`).
 
-    GGML_NATIVE=OFF alone turns AVX2 and its kin on, and off again under SOURCE_DATE_EPOCH or a cross compiler
-    (ggml/CMakeLists.txt, INS_ENB): so each instruction set is stated. Raises PaddockError where the architecture is not built for.
+    Raises PaddockError where the architecture is not built for, or where the accelerator that is asked for cannot be used.
     """
-    if hardware.architecture != "x86_64":
+    if hardware.architecture not in cpu.ARCHITECTURES:
         raise PaddockError(
-            f"roles.llama_cpp: releases are built for x86_64, not yet for {hardware.architecture}: leave the role off this host"
+            f"roles.llama_cpp: releases are built for {' and '.join(cpu.ARCHITECTURES)}, not for {hardware.architecture}:"
+            " install a 64-bit system if the processor takes one, or leave the role off this host"
         )
-    chosen = {**COMMON, **dict(_instruction_sets(hardware.cpu_flags))}
-    chosen |= {name: (_cmake(value), "the inventory says so") for name, value in overrides.items()}
+    backend, why = accelerator(hardware, settings)
+    given = {name: _cmake(value) for name, value in settings.options.items()}
+    chosen = COMMON | cpu.instruction_sets(hardware, portable=settings.cpu == "portable")
+    if backend == "cuda":
+        chosen |= cuda.options(hardware, kv_pairs, given.get(cuda.ARCHITECTURES, ""))
+    if backend == "vulkan":
+        chosen |= vulkan.OPTIONS
+    chosen |= {name: (value, "the inventory says so") for name, value in given.items()}
+    chosen = dict(sorted(chosen.items()))
+    options = {name: value for name, (value, _) in chosen.items()}
     return Profile(
-        options=tuple((name, value) for name, (value, _) in sorted(chosen.items())),
-        reasons=tuple((name, why) for name, (_, why) in sorted(chosen.items())),
+        name=f"{cpu.name(hardware, options)}, for {_target(backend, options)}",
+        backend=backend,
+        options=tuple(options.items()),
+        reasons=(("backend", why), *_build(hardware, settings), *((name, reason) for name, (_, reason) in chosen.items())),
+        runtime_packages=tuple(sorted({*RUNTIME_PACKAGES, *_runtime_packages(hardware, backend, options)})),
+        environment=_environment(hardware, settings, backend),
+        devices=_devices(hardware, backend),
+        cpu_features=cpu.features(options),
     )
 
 
-def _instruction_sets(cpu_flags: frozenset[str]) -> Iterator[tuple[str, tuple[str, str]]]:
-    for option, needed in X86_64.items():
-        missing = [flag for flag in needed if flag not in cpu_flags]
-        yield option, ("OFF", f"the processor has no {missing[0]}") if missing else ("ON", f"the processor has {needed[-1]}")
+def _target(backend: Backend, options: dict[str, str]) -> str:
+    """`CUDA 6.1 and 8.6`"""
+    capabilities = cuda.capabilities_in(options.get(cuda.ARCHITECTURES, "")) if backend == "cuda" else ()
+    return " ".join(filter(None, (NAMES[backend], " and ".join(capabilities))))
+
+
+def _build(hardware: Hardware, settings: LlamaCppSettings) -> tuple[tuple[str, str], ...]:
+    board = hardware.architecture == "aarch64" and (hardware.cores <= SMALL_CORES or hardware.memory_mib < SMALL_MIB)
+    if settings.builder is not None or not (board or 0 < hardware.memory_mib < TINY_MIB):
+        return ()
+    size = f"{hardware.cores} cores with {hardware.memory_mib} MiB"
+    return (("build", f"compiling takes long on {size}: `builder` can name a quicker host of the fleet"),)
+
+
+def _runtime_packages(hardware: Hardware, backend: Backend, options: dict[str, str]) -> tuple[str, ...]:
+    if backend == "vulkan":
+        return vulkan.runtime_packages(hardware)
+    toolkit = cuda.TOOLKITS.get(hardware.distribution) if backend == "cuda" else None
+    if not toolkit or cuda.fits(toolkit.version, cuda.capabilities_in(options.get(cuda.ARCHITECTURES, ""))):
+        return ()  # NVIDIA's own toolkit brings its libraries along
+    return toolkit.runtime_packages
+
+
+def _environment(hardware: Hardware, settings: LlamaCppSettings, backend: Backend) -> tuple[tuple[str, str], ...]:
+    if backend == "cuda":
+        return cuda.ENVIRONMENT
+    if backend == "vulkan" and settings.vulkan_device == "any" and not vulkan.usable(hardware):
+        return vulkan.ENVIRONMENT_OF_ANY
+    return ()
+
+
+def _devices(hardware: Hardware, backend: Backend) -> tuple[str, ...]:
+    """One of each card that works, or that will have to: a card whose driver is missing must not pass unnoticed."""
+    if backend == "cuda":
+        works = cuda.usable(hardware) or tuple(each for each in cuda.cards(hardware) if not cuda.too_old(each))
+        return tuple(f"CUDA{index}" for index in range(len(works)))
+    if backend == "vulkan":
+        return tuple(f"Vulkan{index}" for index in range(len(vulkan.usable(hardware)) or 1))
+    return ()
 
 
 def _cmake(value: str | bool | int) -> str:

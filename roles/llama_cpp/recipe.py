@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from shlex import quote
 
+from roles.llama_cpp.toolchain import DISK_MIB
 from roles.resources import Release
 from roles.role import render
 
 WORK = "/var/lib/paddock/build"
 CCACHE = "/var/cache/paddock/ccache"
-
-BUILD_MIB = 700
-"""What the unpacked source and the build directory take at most, twice over."""
-
-RELEASE_MIB = 150
-"""What a release takes, several times over."""
 
 
 def unit(release: Release) -> str:
@@ -27,19 +22,23 @@ def work(release: Release) -> str:
     return f"{WORK}/{release.fingerprint}"
 
 
-def script(release: Release, *, work: str, ccache: str = CCACHE) -> str:
-    """The shell script that builds `source.tar.gz` in the directory `work`, and leaves the whole release at `release.path`, or nothing."""
-    parent, _, name = release.path.rpartition("/")
+def artifact(release: Release) -> str:
+    """Where the build leaves the packed release, until it is fetched."""
+    return f"{WORK}/{release.name}.tar.gz"
+
+
+def script(release: Release, *, work: str, packed: str = "", ccache: str = CCACHE) -> str:
+    """The shell script that builds `source.tar.gz` in the directory `work`, and leaves the release packed in `packed`, or nothing."""
     return render(
         "llama_cpp/build.sh.j2",
         work=quote(work),
         ccache=quote(ccache),
-        release=quote(release.path),
-        staged=quote(f"{parent}/.{name}"),
+        packed=quote(packed or artifact(release)),
+        name=quote(release.name),
         fingerprint=quote(release.fingerprint),
         options=[quote(f"-D{name}={value}") for name, value in release.options],
         targets=[quote(target) for target in release.targets],
         jobs=release.jobs,
-        build_mib=BUILD_MIB,
-        release_mib=RELEASE_MIB,
+        build_mib=DISK_MIB[release.backend],
+        triplet=release.triplet,
     )

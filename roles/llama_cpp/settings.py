@@ -3,14 +3,23 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from roles.role import LocalPath, Matches, RoleSettings, Settings, Sha256, Url
+from roles.role import LocalPath, Matches, Name, RoleSettings, Settings, Sha256, Url
 
 Commit = Annotated[str, Matches(r"[0-9a-f]{40}", "is no full commit: that is 40 hex digits in lower case")]
 Sdist = Annotated[str, Matches(r"llama[-_]cpp[-_]python==[0-9][0-9A-Za-z.]*", "is not written like llama-cpp-python==0.3.36")]
 GitUrl = Annotated[str, Matches(r"(https?|ssh|git|file)://\S+|[\w.-]+@[\w.-]+:\S+", "is no address of a Git repository")]
 CMakeOption = Annotated[str, Matches(r"[A-Z][A-Z0-9_]*", "is no CMake option: they are written like GGML_AVX512")]
+
+
+def _no_rocm(value: object) -> object:
+    if value in ("rocm", "hip"):
+        raise ValueError(f'"{value}" is not supported: AMD cards run on Vulkan here, write accelerator: vulkan')
+    return value
+
+
+Accelerator = Annotated[Literal["auto", "cpu", "cuda", "vulkan"], BeforeValidator(_no_rocm)]
 
 
 class Source(Settings):
@@ -62,16 +71,31 @@ class Source(Settings):
 
 
 class LlamaCppSettings(RoleSettings):
-    """llama.cpp, built on the host from source for the host's own processor."""
+    """llama.cpp, built from source for the host's own hardware."""
 
     source: Source = Source(sdist="llama-cpp-python==0.3.36")
     """What is built."""
 
-    accelerator: Literal["auto", "cpu"] = "auto"
-    """What the models run on. `auto` takes the best that this version of Paddock builds for: the CPU."""
+    accelerator: Accelerator = "auto"
+    """What the models run on. `auto` takes NVIDIA cards whose driver works (CUDA), else AMD's and Intel's GPUs (Vulkan), else the CPU;
+    `paddock plan` says why."""
+
+    cpu: Literal["auto", "portable"] = "auto"
+    """`auto` builds for the host's own processor, `portable` for every processor of its architecture: all variants in one release, which is
+    larger and takes longer to build; the best of them is loaded at run time."""
+
+    vulkan_device: Literal["gpu", "any"] = "gpu"
+    """`any` takes a Vulkan device that is no GPU too, such as Mesa's for the processor: to rehearse, not to serve."""
 
     options: dict[CMakeOption, str | bool | int] = {}
     """Any CMake option, over what the profile says: `{GGML_AVX512: off}`."""
 
     jobs: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Compilers at a time; by default one a core, fewer where memory is short."""
+
+    builder: Name | Literal[False] | None = None
+    """The host of the fleet that compiles for this one; `false`: none does, only an imported artifact is installed. By default the host
+    itself compiles, or the first of those hosts that need just the same release."""
+
+    serve: bool = True
+    """Off for a host that only compiles for others."""

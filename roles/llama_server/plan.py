@@ -8,13 +8,20 @@ from ipaddress import ip_address
 from inventory.context import Context
 from inventory.schema import Fleet, Host
 from roles.llama_server.settings import LlamaServerSettings
-from roles.resources import Directory, File, Port, Resource, Service, User
+from roles.resources import Directory, File, Port, Release, Resource, Service, User
 from roles.role import address_of, port_of, render
 
 RELEASE = "/opt/paddock/llama.cpp/current"
 HOME = "/var/lib/llama-server"
 PRESETS = "/etc/paddock/llama-server/presets.ini"
 UNIT = "llama-server.service"
+
+DEVICES = {
+    "cpu": (),
+    "vulkan": ("char-drm",),
+    "cuda": ("char-nvidia-frontend", "char-nvidia", "char-nvidia-uvm", "char-nvidia-caps"),
+}
+"""The kinds of devices, as /proc/devices names them, that each backend uses."""
 
 HIDDEN = ("/home/", "/root/", "/run/user/")
 """What the unit's ProtectHome= hides, and a model may lie in all the same."""
@@ -28,7 +35,7 @@ Value = str | int | float | bool
 def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, context: Context) -> Iterator[Resource]:
     models = fleet.served_models(host.name)
     paths = {name: fleet.model_path(host.name, name) for name in models}
-    hardware = context.hardware.get(host.name)
+    hardware, release = context.hardware.get(host.name), _release(host, context)
     presets = File(
         PRESETS,
         render(
@@ -49,6 +56,8 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, context: Conte
             at_boot=not (address.is_loopback or address.is_unspecified),
             release=RELEASE,
             presets=PRESETS,
+            environment=[f"{name}={value}" for name, value in (release.environment if release else ())],
+            devices=DEVICES[release.backend] if release else (),
             hidden=[path for path in paths.values() if path.startswith(HIDDEN)],
         ),
     )
@@ -67,6 +76,11 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, context: Conte
         runs=(f"release:{RELEASE}", *(f"model:{path}" for path in dict.fromkeys(paths.values()))),
         ports=(port,),
     )
+
+
+def _release(host: Host, context: Context) -> Release | None:
+    release = context.releases.get(host.name)
+    return release if isinstance(release, Release) else None
 
 
 def defaults(settings: LlamaServerSettings, memory_mib: int) -> Mapping[str, Value]:

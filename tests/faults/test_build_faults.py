@@ -101,6 +101,22 @@ def test_a_lost_connection_does_not_end_a_build_and_the_next_run_finds_it(fleet:
     assert fleet.inside("one", f"journalctl -q -o cat -u {units} | grep -c 'paddock: compiling'").strip() == "1", "it was built twice"
 
 
+def test_a_compiler_that_is_killed_is_told_and_the_next_run_begins_anew(fleet: FaultFleet, tree: Path) -> None:
+    many = "".join(
+        f"double f{at}(double x) {{ double y = x; for (int i = 0; i < {at}; i++) y += y * i / x; return y; }}\n" for at in range(20_000)
+    )
+    (tree / "server.c").write_text(many + TREE["server.c"])
+    with fleet.at_work() as building:
+        fleet.wait_until("one", "pgrep -x cc1")
+        fleet.inside("one", "pkill -KILL -x cc1")
+        fleet.failed(
+            fleet.told(building), BUILT + r"the compiler was killed, as it is where memory runs out: set roles\.llama_cpp\.jobs to 1, .*"
+        )
+    assert not fleet.inside("one", "ls -A /var/lib/paddock/build | grep -v '^[0-9a-f]*$' || true"), "half of it was packed"
+    (tree / "server.c").write_text(TREE["server.c"] + "/* smaller */")
+    fleet.heals()
+
+
 @contextmanager
 def small_disk(fleet: FaultFleet, mib: int) -> Iterator[None]:
     """Inside the block, what Paddock keeps on host one lies on a file system of this size."""

@@ -14,6 +14,7 @@ from inventory.hardware import Hardware
 from inventory.load import load
 from inventory.schema import Fleet
 from roles.caddy.settings import CaddySettings
+from roles.llama_cpp.releases import releases
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "demo"
@@ -32,8 +33,10 @@ UNISSUED = Certificate(TO_BE_ISSUED, TO_BE_ISSUED)
 def known(fleet: Fleet) -> Context:
     """What is known of a fleet whose hosts have been looked at, and for which nothing has been issued yet."""
     sites = [name for host in fleet.hosts if (caddy := fleet.role(host, "caddy", CaddySettings)) for name in caddy.sites]
+    hardware = dict.fromkeys(fleet.hosts, MINI_PC)
     return Context(
-        hardware=dict.fromkeys(fleet.hosts, MINI_PC),
+        hardware=hardware,
+        releases=releases(fleet, hardware, {}),
         servers=dict.fromkeys(sites, UNISSUED),
         clients=dict.fromkeys(fleet.clients, UNISSUED),
         models=dict.fromkeys(fleet.models, ModelDigest("5eed" * 16, 62656)),

@@ -25,16 +25,18 @@ RULES: dict[str, tuple[str, ...]] = {
     "roles/*/settings.py": SETTINGS,
     "roles/*/checks.py": ("testinfra", "roles.{role}.*", "roles.role", "roles.resources", "inventory.*"),
     "roles/*/*.py": ("roles.{role}.*", "roles.role", "roles.resources", "inventory.*"),
+    "inventory/context.py": ("inventory.errors", "inventory.hardware", "roles.resources"),
     "inventory/hosts.py": ("inventory.*", "control.state"),  # the door of the pyinfra command
     "inventory/*.py": ("pydantic", "pydantic_core", "yaml", "inventory.*", "roles", "roles.role", "roles.preset", "roles.*.settings"),
     "facts/*.py": ("pyinfra.api", "facts.*", "roles.resources", "inventory.hardware"),
     "control/*.py": (
-        *("pyinfra", "pyinfra_cli", "gevent", "paramiko", "cryptography", "pyrage", "pydantic", "requests", "pypi_simple", "gguf", "numpy"),
+        *("pyinfra", "pyinfra_cli", "gevent", "paramiko", "cryptography", "pyrage"),
+        *("pydantic", "requests", "pypi_simple", "gguf", "numpy", "elftools"),
         *("control", "control.*", "facts.*", "roles", "roles.*", "inventory.*"),
     ),
     "deploys/*.py": (
         *("pyinfra", "gevent", "deploys.*", "facts.*", "roles", "roles.*", "inventory.*"),
-        *("control.state", "control.context", "control.work"),
+        *("control.artifacts", "control.context", "control.state", "control.work"),
     ),
     "lab/*.py": ("cryptography", "lab", "lab.*", "inventory.*", "roles.role", "roles.resources"),
     "cli/*.py": (

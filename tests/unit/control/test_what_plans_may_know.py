@@ -55,7 +55,8 @@ def test_a_source_tree_is_looked_for_beside_the_inventory(
     (tree / "CMakeLists.txt").write_text("project(x)\n")
     roles = {"llama_cpp": {"source": {"path": "llama.cpp"}}}
     fleet = fleet_of(hosts={"pea": {"name": "pea", "address": "192.0.2.7", "roles": roles}})
-    before = context_for(fleet, state, now=now).sources
-    assert list(before) == ["llama.cpp"]
+    state.save_hardware("pea", PEA)
+    before = context_for(fleet, state, now=now).releases
+    assert list(before) == ["pea"]
     (tree / "CMakeLists.txt").write_text("project(y)\n")
-    assert context_for(fleet, state, now=now).sources != before
+    assert context_for(fleet, state, now=now).releases != before

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from roles.llama_cpp.recipe import script, unit
+from roles.llama_cpp.toolchain import DISK_MIB
 from roles.resources import Release
 
 needs_a_compiler = pytest.mark.skipif(
@@ -41,71 +42,74 @@ def release(tmp_path: Path) -> Release:
     )
 
 
+def packed(place: Path) -> Path:
+    return place / "built here" / "1.0-0123456789ab.tar.gz"
+
+
 def run(release: Release, work: Path, server: str = SERVER.replace("EXIT", "0")) -> subprocess.CompletedProcess[str]:
     work.mkdir(exist_ok=True)
+    packed(work.parent).parent.mkdir(exist_ok=True)
     with tarfile.open(work / "source.tar.gz", "w:gz") as tar:
         for name, text in (("CMakeLists.txt", CMAKE), ("server.cpp", server)):
             member = tarfile.TarInfo(f"llama.cpp/{name}")
             member.size = len(text)
             tar.addfile(member, io.BytesIO(text.encode()))
-    text = script(release, work=str(work), ccache=str(work.parent / "ccache"))
+    text = script(release, work=str(work), packed=str(packed(work.parent)), ccache=str(work.parent / "ccache"))
     return subprocess.run(["sh", "-s"], input=text, capture_output=True, text=True)
 
 
 @needs_a_compiler
-def test_a_build_leaves_a_whole_release_and_nothing_else(release: Release, tmp_path: Path) -> None:
+def test_a_build_leaves_a_whole_release_packed_and_nothing_else(release: Release, tmp_path: Path) -> None:
     done = run(release, tmp_path / "work")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (Path(release.path) / ".paddock-release").read_text() == release.fingerprint + "\n"
-    assert subprocess.run(["sha256sum", "--check", "--quiet", "MANIFEST"], cwd=release.path).returncode == 0
-    assert subprocess.run([f"{release.path}/bin/llama-server"], capture_output=True, text=True).stdout == "version; $1.0\n"
-    assert [each.name for each in Path(release.path).parent.iterdir()] == ["1.0-0123456789ab"]
+    unpacked = tmp_path / "unpacked"
+    with tarfile.open(packed(tmp_path)) as tar:
+        assert {(member.uname, member.gname) for member in tar} == {("root", "root")}
+        tar.extractall(unpacked, filter="data")
+    whole = unpacked / release.name
+    assert (whole / ".paddock-release").read_text() == release.fingerprint + "\n"
+    assert subprocess.run(["sha256sum", "--check", "--quiet", "MANIFEST"], cwd=whole).returncode == 0
+    assert subprocess.run([whole / "bin/llama-server"], capture_output=True, text=True).stdout == "version; $1.0\n"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["built here", "ccache", "unpacked"]
+    assert list(packed(tmp_path).parent.iterdir()) == [packed(tmp_path)]
+
+
+@needs_a_compiler
+def test_what_does_not_compile_leaves_nothing_packed(release: Release, tmp_path: Path) -> None:
+    failed = run(release, tmp_path / "work", server="wrong thing;")
+    assert failed.returncode != 0
+    assert "error: " in failed.stdout
+    assert list(packed(tmp_path).parent.iterdir()) == []
+
+
+@needs_a_compiler
+def test_a_server_that_does_not_run_where_it_was_built_is_no_release(release: Release, tmp_path: Path) -> None:
+    failed = run(release, tmp_path / "work", server=SERVER.replace("EXIT", "132"))
+    assert "paddock: error: the llama-server that was built does not run here" in failed.stdout
+    assert not packed(tmp_path).exists()
+
+
+@needs_a_compiler
+def test_what_is_packed_already_is_not_built_again(release: Release, tmp_path: Path) -> None:
+    run(release, tmp_path / "work")
+    again = run(release, tmp_path / "work", server="wrong thing;")
+    assert again.returncode == 0 and "is built already" in again.stdout
     assert not (tmp_path / "work").exists()
 
 
 @needs_a_compiler
-def test_what_does_not_compile_leaves_nothing_where_releases_are(release: Release, tmp_path: Path) -> None:
-    failed = run(release, tmp_path / "work", server="wrong thing;")
-    assert failed.returncode != 0
-    assert "error: " in failed.stdout
-    assert list(Path(release.path).parent.iterdir()) == []
-
-
-@needs_a_compiler
-def test_a_server_that_does_not_run_here_is_no_release(release: Release, tmp_path: Path) -> None:
-    failed = run(release, tmp_path / "work", server=SERVER.replace("EXIT", "132"))
-    assert "paddock: error: the llama-server that was built does not run here" in failed.stdout
-    assert not Path(release.path).exists()
-
-
-@needs_a_compiler
-def test_a_release_that_is_whole_is_not_built_again(release: Release, tmp_path: Path) -> None:
-    run(release, tmp_path / "work")
-    again = run(release, tmp_path / "work", server="wrong thing;")
-    assert again.returncode == 0 and "is built already" in again.stdout
-
-
-@needs_a_compiler
-def test_a_release_that_somebody_changed_is_built_anew(release: Release, tmp_path: Path) -> None:
-    run(release, tmp_path / "work")
-    server = Path(release.path, "bin/llama-server")
-    server.write_text("changed")
-    assert run(release, tmp_path / "work").returncode == 0
-    assert server.read_bytes()[:4] == b"\x7fELF"
-
-
-@needs_a_compiler
 def test_what_a_killed_build_left_is_no_obstacle(release: Release, tmp_path: Path) -> None:
-    left = Path(release.path).parent / ".1.0-0123456789ab" / "bin" / "llama-server"
-    left.parent.mkdir(parents=True)
-    left.write_text("half")
-    (tmp_path / "work" / "build").mkdir(parents=True)
-    (tmp_path / "work" / "build" / "CMakeCache.txt").write_text("half")
+    for left in ("build/CMakeCache.txt", f"{release.name}/bin/llama-server"):
+        (tmp_path / "work" / left).parent.mkdir(parents=True)
+        (tmp_path / "work" / left).write_text("half")
+    packed(tmp_path).parent.mkdir()
+    packed(tmp_path).with_suffix(".gz.part").write_text("half")
     assert run(release, tmp_path / "work").returncode == 0
+    assert list(packed(tmp_path).parent.iterdir()) == [packed(tmp_path)]
 
 
 def test_a_disk_without_room_is_said_before_anything_is_unpacked(release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("roles.llama_cpp.recipe.BUILD_MIB", 10**9)
+    monkeypatch.setitem(DISK_MIB, "cpu", 10**9)
     failed = run(release, tmp_path / "work")
     assert failed.returncode == 1
     assert "needs 1000000000 MiB" in failed.stdout and "MiB are free" in failed.stdout

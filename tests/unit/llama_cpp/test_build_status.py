@@ -79,7 +79,7 @@ def test_a_build_that_has_not_begun_to_compile_names_its_step() -> None:
         (CMAKE, "CMake Error at CMakeLists.txt:7 (message): GGML_CUDA needs nvcc"),
         (BROKEN_COMPILER, "<command-line>: error: ‘wrong’ does not name a type"),
         (FULL, "/var/lib/paddock/build/3f needs 700 MiB to build in, and 120 MiB are free: make room there"),
-        (MEMORY, "memory ran out under the compiler: set roles.llama_cpp.jobs to 1, or free memory on the host"),
+        (MEMORY, "the compiler was killed, as it is where memory runs out: set roles.llama_cpp.jobs to 1, or free memory on the host"),
     ],
 )
 def test_a_failed_build_says_why_in_its_first_line(lines: list[str], first: str) -> None:

@@ -6,6 +6,7 @@ from inventory.context import Certificate, Context, ModelDigest
 from inventory.hardware import Hardware
 from inventory.schema import Fleet
 from roles.host_plan import host_plan
+from roles.llama_cpp.releases import releases
 from roles.resources import File, Resource
 
 SERVING: dict[str, Any] = {"base": {"time": "elsewhere"}, "llama_cpp": {}, "models": {}}
@@ -37,8 +38,10 @@ class Small:
 
     @property
     def context(self) -> Context:
+        hardware = dict.fromkeys(self.roles, self.hardware)
         return Context(
-            hardware=dict.fromkeys(self.roles, self.hardware),
+            hardware=hardware,
+            releases=releases(self.fleet, hardware, {}),
             ca="the CA",
             servers={name: Certificate(f"chain of {name}", f"key of {name}") for name in ("ai.home.example", "one.home.example")},
             clients={name: Certificate(self.chains.get(name, f"leaf of {name}")) for name in self.active},

@@ -1,0 +1,127 @@
+"""Which release each host of a fleet is to serve, and who builds it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from inventory.context import Artifact
+from inventory.errors import PaddockError
+from inventory.hardware import Hardware
+from inventory.schema import Fleet
+from roles.llama_cpp.cuda import kv_pairs
+from roles.llama_cpp.profile import Profile, profile
+from roles.llama_cpp.settings import LlamaCppSettings
+from roles.llama_cpp.toolchain import Toolchain, jobs, toolchain
+from roles.resources import Release
+
+HOME = "/opt/paddock/llama.cpp"
+TARGETS = ("llama-server", "llama-bench")
+
+RECIPE = 2
+"""What is done with the options: a change that makes another result out of the same options counts this up."""
+
+
+def releases(
+    fleet: Fleet, hardware: Mapping[str, Hardware], sources: Mapping[str, str], artifacts: Iterable[Artifact] = ()
+) -> dict[str, Release | PaddockError]:
+    """Host → its release, or why there can be none. Left out is a host of which, or of whose builder or source, nothing is known yet.
+
+    `sources` has the digest of each local source tree. Hosts that need just the same release have one builder: who is named as such,
+    else the first of them. Where the very release is not there yet, an artifact that was built elsewhere of the same source with the
+    same options is taken, if the host's C library is new enough for it.
+    """
+    found: dict[str, Release | PaddockError] = {}
+    builders: dict[str, str] = {}
+    artifacts = tuple(artifacts)
+    for host in fleet.hosts_with("llama_cpp"):
+        settings = fleet.role(host.name, "llama_cpp", LlamaCppSettings)
+        assert settings
+        own, builder = hardware.get(host.name), hardware.get(settings.builder or host.name)
+        source = identity(settings, sources)
+        if not settings.serve or not own or not builder or not source:
+            continue
+        try:
+            fits = profile(own, settings, kv_pairs(fleet.presets(host.name)))
+            release = _release(host.name, settings, source, fits, own, builder, artifacts)
+        except PaddockError as error:
+            found[host.name] = error
+            continue
+        if settings.builder is None:
+            release = replace(release, builder=builders.setdefault(release.fingerprint, release.builder))
+        found[host.name] = release
+    return found
+
+
+def identity(settings: LlamaCppSettings, sources: Mapping[str, str]) -> str | None:
+    """What tells one source from another; None where a local tree has not been read yet."""
+    if not settings.source.path:
+        return settings.source.identity
+    tree = sources.get(settings.source.path)
+    return f"tree {tree}" if tree else None
+
+
+def _release(
+    host: str,
+    settings: LlamaCppSettings,
+    source: str,
+    fits: Profile,
+    own: Hardware,
+    builder: Hardware,
+    artifacts: Iterable[Artifact],
+) -> Release:
+    label = settings.source.label
+    key = _digest(RECIPE, source, fits.options, TARGETS, own.architecture)
+    at_hand = {each.fingerprint: each for each in artifacts if each.key == key and runs_with(each, own)}
+    tools, exact = Toolchain(), ""
+    try:
+        if settings.builder is False:
+            raise PaddockError("roles.llama_cpp.builder: nothing is to be compiled for this host")
+        tools = toolchain(fits, builder, own)
+        exact = _digest(key, tools.options, builder.distribution, own.distribution)
+    except PaddockError as error:
+        if not at_hand:
+            close = "; ".join(f"{each.name} needs glibc {each.libc}, the host has {own.libc}" for each in artifacts if each.key == key)
+            words = f"{error}, and no artifact fits it{f' ({close})' if close else ''}"
+            raise PaddockError(f"{words}: `paddock artifacts import` one of {label} with the key {key[:12]}") from None
+    fingerprint = exact
+    if at_hand and exact not in at_hand:
+        fingerprint = max(at_hand, key=lambda each: (version_of(at_hand[each].libc), each))
+    return Release(
+        path=f"{HOME}/releases/{label}-{fingerprint[:12]}",
+        current=f"{HOME}/current",
+        version=label,
+        fingerprint=fingerprint,
+        key=key,
+        source=source,
+        profile=fits.name,
+        backend=fits.backend,
+        options=(*fits.options, *tools.options, ("LLAMA_BUILD_COMMIT", label), ("LLAMA_BUILD_NUMBER", "0")),
+        targets=TARGETS,
+        packages=tools.packages,
+        runtime_packages=fits.runtime_packages,
+        environment=fits.environment,
+        devices=fits.devices,
+        cpu_features=fits.cpu_features,
+        reasons=fits.reasons,
+        jobs=jobs(builder, settings.jobs, fits.backend),
+        builder=(settings.builder or host) if fingerprint == exact else "",
+        triplet=tools.triplet,
+    )
+
+
+def runs_with(artifact: Artifact, host: Hardware) -> bool:
+    """Whether the host's C library is as new as the artifact needs."""
+    return version_of(host.libc) >= version_of(artifact.libc)
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """`2.36` → (2, 36)"""
+    return tuple(int(part) for part in re.findall(r"\d+", text))
+
+
+def _digest(*inputs: object) -> str:
+    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
