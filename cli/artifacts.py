@@ -1,7 +1,8 @@
-"""List, export, import and prune releases of llama.cpp, packed to travel.
+"""List, build, export, import and prune releases of llama.cpp, packed to travel.
 
 examples:
   paddock artifacts list
+  paddock artifacts build --limit pi                               on its builder, without a word to the host itself
   paddock artifacts export 0.3.36-1f0c8a2b3c4d -o /media/stick/    to carry it to where nothing is compiled or fetched
   paddock artifacts import /media/stick/0.3.36-1f0c8a2b3c4d.paddock.tar
   paddock artifacts prune                                          those that no host of the inventory is to serve
@@ -19,8 +20,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cli.opening import Opened, inventory_argument, opened
+from cli.opening import Opened, ask_at_terminal, inventory_argument, limit_argument, opened
 from cli.showing import table
+from cli.telling import Telling
 from control.artifacts import Artifacts
 from inventory.context import Artifact
 from inventory.errors import UsageError
@@ -30,9 +32,11 @@ SUFFIX = ".paddock.tar"
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
-    actions = command.add_subparsers(dest="action", metavar="list|export|import|prune", required=True)
+    actions = command.add_subparsers(dest="action", metavar="list|build|export|import|prune", required=True)
     every = [actions.add_parser("list", help="what there is, what it is for, and which hosts are to serve it")]
     every[-1].add_argument("--json", action="store_true", help="for programs")
+    every.append(actions.add_parser("build", help="what is not there yet, for hosts whose hardware is known"))
+    limit_argument(every[-1])
     every.append(actions.add_parser("export", help="one as a file that can be carried"))
     every[-1].add_argument("name", help="as `list` shows it, or the beginning of its fingerprint").completer = _names  # type: ignore[attr-defined]
     every[-1].add_argument("-o", "--output", type=Path, default=Path(), metavar="FILE|DIRECTORY", help="else the current directory")
@@ -42,7 +46,8 @@ def arguments(command: argparse.ArgumentParser) -> None:
     every[-1].add_argument("name", nargs="*").completer = _names  # type: ignore[attr-defined]
     for action in every:
         inventory_argument(action, default=argparse.SUPPRESS)
-        action.add_argument("--lab", action="store_true", help="those of the inventory's lab")
+        if action is not every[1]:
+            action.add_argument("--lab", action="store_true", help="those of the inventory's lab")
 
 
 def _names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
@@ -55,6 +60,8 @@ def run(options: argparse.Namespace) -> int:
     match options.action:
         case "list":
             _list(this, artifacts, as_json=options.json)
+        case "build":
+            return _build(this)
         case "export":
             artifact = artifacts.named(options.name)
             target = options.output / f"{artifact.name}{SUFFIX}" if options.output.is_dir() else options.output
@@ -94,6 +101,18 @@ def _list(this: Opened, artifacts: Artifacts, *, as_json: bool) -> None:
 def _row(artifact: Artifact, hosts: list[str]) -> tuple[str, ...]:
     size = f"{artifact.size / (1 << 20):.1f}"
     return (artifact.name, artifact.profile, f"{artifact.architecture}, glibc {artifact.libc}", size, ", ".join(hosts) or "-")
+
+
+def _build(this: Opened) -> int:
+    from control.compile import compile_for
+    from control.lock import operator_lock
+
+    telling = Telling(to_stderr=False)
+    hosts = [host.name for host in this.hosts if (role := host.roles.llama_cpp) and role.serve]  # type: ignore[attr-defined]
+    with operator_lock(this.state, "artifacts build"):
+        failures = compile_for(hosts, this.fleet, this.state, telling.of, ask_at_terminal)
+    telling.failures(failures)
+    return 1 if failures else 0
 
 
 def _prune(this: Opened, artifacts: Artifacts, names: list[str]) -> None:

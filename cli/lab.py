@@ -1,13 +1,14 @@
-"""Throw-away hosts for an inventory: systemd containers with sshd.
+"""Throw-away hosts for an inventory: systemd containers, or virtual machines where `lab:` asks for one.
 
 examples:
-  paddock lab up                  one container for each host of the inventory
+  paddock lab up                  one for each host of the inventory
   paddock up --lab --yes          deploy to them
   paddock lab ssh ai              a shell on one
   paddock lab list                all lab hosts on this machine
   paddock lab down
 
-On Docker. Where no engine runs, one is installed and started, after saying so.
+Containers run on Docker; where no engine runs, one is installed and started, after saying so. A host with `lab: {cpu: no-avx}` or
+`lab: {arch: arm64}` is a virtual machine, emulated by QEMU.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.action == "list":
         found = hosts.list()
-        print(table([("fleet", "host", "address", "state"), *((each.fleet, each.name, each.address, each.state) for each in found)]))
+        heads = ("fleet", "host", "address", "state", "kind")
+        print(table([heads, *((each.fleet, each.name, each.address, each.state, each.kind) for each in found)]))
         return 0
     fleet = load(inventory_path(options))
     if options.action == "ssh":

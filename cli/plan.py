@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from cli.opening import Opened, limit_argument, opened
 from cli.showing import as_data, coloured, lines, reasons, shown
 from inventory.errors import PaddockError
+from roles.llama_cpp.settings import LlamaCppSettings
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
@@ -69,7 +70,7 @@ def _offline(this: Opened, *, as_json: bool) -> int:
             if not as_json:
                 print(coloured(f"{host.name}:", "+"))
                 print(*(f"  {line}" for line in reasons(found)), sep="\n")
-        elif "llama_cpp" in host.carried:
+        elif (llama_cpp := this.fleet.role(host.name, "llama_cpp", LlamaCppSettings)) and llama_cpp.serve:
             failed[host.name] = "nothing is known of its hardware yet: `paddock plan` looks at it, once"
     if as_json:
         print(json.dumps({"hosts": told, "failed": failed}, indent=1))

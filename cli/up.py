@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from cli.opening import Opened, confirmed, limit_argument, opened
+from cli.opening import Opened, ask_at_terminal, confirmed, limit_argument, opened
 from cli.showing import lines, shown, table
 from cli.telling import Telling
 
@@ -43,7 +42,7 @@ def bring_up(this: Opened, options: argparse.Namespace) -> int:
     from control.lock import operator_lock
 
     began, telling = time.monotonic(), Telling(to_stderr=options.json)
-    ask = _always if options.accept_host_keys else _ask
+    ask = _always if options.accept_host_keys else ask_at_terminal
     with operator_lock(this.state, "up"):
         deployment = Deployment(this.fleet, this.state, this.hosts, telling.of, ask)
         with deployment.connected():
@@ -70,11 +69,6 @@ def bring_up(this: Opened, options: argparse.Namespace) -> int:
 
 def _always(question: str) -> bool:
     return True
-
-
-def _ask(question: str) -> bool:
-    """No, where nobody is there to look at a host key: that host fails, the others need not."""
-    return sys.stdin.isatty() and confirmed(question, False, "")
 
 
 def _changes(deployment: Deployment) -> dict[str, int]:

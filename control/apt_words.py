@@ -18,12 +18,18 @@ PACKAGE = (
 )
 
 
+NOT_FREE = re.compile(r"E: .*\b(?:libcuda1|libcu[a-z0-9]+|nvidia-[a-z0-9-]+|firmware-nvidia-[a-z0-9-]+)\b")
+"""Of which Debian's `main` has none."""
+
+
 def complaint(lines: Sequence[str]) -> str:
     """The line that matters; empty where neither of the two has said anything."""
     for beginning in TELLING:
         for number, line in enumerate(lines):
             if line.startswith(beginning):
-                return " ".join(line.strip() for line in lines[number : number + 2]) if beginning == UNTOLD else line
+                told = " ".join(line.strip() for line in lines[number : number + 2]) if beginning == UNTOLD else line
+                missing = NOT_FREE.match(told) and ("Unable to locate" in told or "no installation candidate" in told)
+                return f"{told} (add contrib, non-free and non-free-firmware to the host's apt sources)" if missing else told
     return ""
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from pathlib import Path
 
 from control.artifacts import Artifacts
 from control.payload import Download
 from control.sources import source_archive
 from control.state import FleetState
-from control.work import Build, Work
+from control.work import Build
 from inventory.context import Context
 from inventory.errors import PaddockError
 from inventory.schema import Fleet
@@ -23,44 +23,59 @@ ROLE = "llama_cpp"
 
 @dataclass
 class Assigned:
-    """`work` has what is to be built with its builders, and who waits for them; `failures` is host → why its release cannot be built."""
+    """`builds` is builder → what it is to compile, `waits` host → whom it waits for, `failures` host → why its release cannot be built."""
 
-    work: dict[str, Work]
+    builds: dict[str, tuple[Build, ...]] = field(default_factory=dict)
+    waits: dict[str, str] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
 
-def assigned(work: Mapping[str, Work], fleet: Fleet, state: FleetState, context: Context, failed: Collection[str]) -> Assigned:
-    """Has every release that a host lacks and that is not among the artifacts built by its builder, once. Fetches its source."""
+def assigned(
+    missing: Mapping[str, Iterable[Release]], fleet: Fleet, state: FleetState, context: Context, there: Collection[str]
+) -> Assigned:
+    """Has every release that a host lacks and that is not among the artifacts built by its builder, once. Fetches its source.
+
+    `missing` is host → the releases that it lacks; only builders that are `there` can be given anything.
+    """
     artifacts = Artifacts(state)
-    source_of = partial(source_archive, beside=state.inventory.parent, progress=Download())
-    result = Assigned(dict(work))
-    builds: dict[str, dict[str, Build]] = {}
-    for name, each in work.items():
-        for release in each.missing:
-            if artifacts.has(release):
-                continue
-            builder = release.builder
-            if builder not in work or builder in failed:
-                result.failures[name] = _unbuilt(release, builder, failed)
-                continue
-            settings = fleet.role(name, ROLE, LlamaCppSettings)
-            assert settings
-            try:
-                # Its disk has changed since it was looked at: the build looks itself.
-                check_room(release, replace(context.hardware[builder], disk_free_mib=0))
-                build = Build(release, source_of(settings.source), artifacts, context.hardware[name].distribution)
-            except PaddockError as error:
-                result.failures[name] = str(error)
-                continue
-            builds.setdefault(builder, {}).setdefault(release.fingerprint, build)
-            result.work[name] = replace(each, needs={**each.needs, ROLE: each.needs.get(ROLE, frozenset()) | {builder} - {name}})
-    for builder, wanted in builds.items():
-        result.work[builder] = replace(result.work[builder], builds=tuple(wanted.values()))
-    return result
+    found = Assigned()
+    sources: dict[tuple[str, bool], Path | PaddockError] = {}
+    for name, release in ((name, each) for name, releases in missing.items() for each in releases):
+        if artifacts.has(release):
+            continue
+        if release.builder not in there:
+            found.failures[name] = (
+                f"release {release.name} is to be built by {release.builder}, which failed or is not in this run: "
+                f"name {release.builder} in `--limit` too, or leave that away"
+            )
+            continue
+        found.waits[name] = release.builder
+        before = found.builds.get(release.builder, ())
+        if any(each.release.fingerprint == release.fingerprint for each in before):
+            continue
+        settings = fleet.role(name, ROLE, LlamaCppSettings)
+        assert settings
+        try:
+            # Its disk has changed since it was looked at: the build looks itself.
+            check_room(release, replace(context.hardware[release.builder], disk_free_mib=0))
+            source = _source(settings, state.inventory.parent, sources)
+        except PaddockError as error:
+            found.failures[name] = str(error)
+            continue
+        build = Build(release, source, artifacts, context.hardware[name].distribution)
+        found.builds[release.builder] = (*before, build)
+    return found
 
 
-def _unbuilt(release: Release, builder: str, failed: Collection[str]) -> str:
-    what = f"release {release.name} is to be built by {builder}"
-    if builder in failed:
-        return f"{what}, which failed"
-    return f"{what}, which is not in this run: leave `--limit` away, or name {builder} too"
+def _source(settings: LlamaCppSettings, beside: Path, asked: dict[tuple[str, bool], Path | PaddockError]) -> Path:
+    """The archive to send. What failed once in a run is not tried again for every host: a web page takes minutes."""
+    key = settings.source.identity, settings.ui
+    if key not in asked:
+        try:
+            asked[key] = source_archive(settings.source, beside, Download(), ui=settings.ui)
+        except PaddockError as error:
+            asked[key] = error
+    found = asked[key]
+    if isinstance(found, PaddockError):
+        raise found
+    return found

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from control.builds import assigned
+from control.builds import ROLE, assigned
 from control.context import context_for
 from control.host_keys import pin_all
 from control.payload import payload_for
@@ -151,12 +151,15 @@ class Deployment:
             self.authority.issue(self.fleet, now)
             self._plan(self.context())
         busy = {}
-        assignment = assigned(self.work, self.fleet, self.state, self.context(), self.failures)
+        missing = {name: work.missing for name, work in self.work.items()}
+        assignment = assigned(missing, self.fleet, self.state, self.context(), self.work.keys() - self.failures.keys())
         self.run.failures.update(assignment.failures)
-        for name, work in assignment.work.items():
-            if work.drift or work.builds:
+        for name, work in self.work.items():
+            builds = assignment.builds.get(name, ())
+            if work.drift or builds:
                 try:
-                    busy[name] = replace(work, payload=payload_for(work, name, self.fleet, self.state))
+                    payload = payload_for(work, name, self.fleet, self.state)
+                    busy[name] = replace(work, needs=_with(work.needs, assignment.waits.get(name), name), payload=payload, builds=builds)
                 except PaddockError as error:
                     self.run.failures[name] = str(error)
         self.run.converge(busy)
@@ -166,6 +169,11 @@ class Deployment:
             work = self._work(name, context, actual)
             if work.drift:
                 self.run.failures[name] = "still differs after the run: " + still(work)
+
+
+def _with(needs: Mapping[str, frozenset[str]], builder: str | None, host: str) -> Mapping[str, frozenset[str]]:
+    """And who compiles what the host is to serve."""
+    return needs if builder in (None, host) else {**needs, ROLE: needs.get(ROLE, frozenset()) | {str(builder)}}
 
 
 def chat_line(site: str, port: int, address: str, certificates: Path, model: str) -> str:

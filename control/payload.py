@@ -8,10 +8,10 @@ from pathlib import Path
 
 from control.artifacts import Artifacts
 from control.state import FleetState
-from control.work import Work
+from control.work import TINY, Work
 from inventory.schema import Fleet
 from roles.caddy.settings import CaddySettings
-from roles.resources import ModelFile, Package
+from roles.resources import ModelFile, Package, Release
 
 PROGRESS = logging.getLogger("paddock.progress")
 MIB = 1 << 20
@@ -29,6 +29,8 @@ def _payload(work: Work, host: str, fleet: Fleet, state: FleetState) -> Iterator
     beside = state.inventory.parent
     for release in work.missing:
         yield release.id, Artifacts(state).archive(release.name)
+    if work.wrong(Release):
+        yield TINY, tiny_model()
     for package in work.wrong(Package):
         if isinstance(package, Package) and package.deb:
             caddy = fleet.role(host, "caddy", CaddySettings)

@@ -12,6 +12,9 @@ from facts.state import Actual
 from roles.host_plan import HostPlan
 from roles.resources import Release, Resource
 
+TINY = "a tiny model"
+"""In a payload: what a release is tried with before it serves."""
+
 
 @dataclass(frozen=True)
 class Build:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from control.work import Build
+from deploys.applying import Steps, apply
 from deploys.building import compiled, fetched
 from deploys.packages import installed
+from roles.llama_cpp.recipe import root
 
 
 def build(wanted: Build) -> None:
     """Ends when the release is among the fleet's artifacts, or with the host failed and why on stderr."""
     name = f"llama.cpp {wanted.release.version}"
     installed(f"{name}: compiler", wanted.release.packages)
+    if wanted.release.suite:
+        steps = Steps()
+        steps.add("root", root(wanted.release), wanted.release.suite, *wanted.release.inside)
+        apply(name=f"{name}: a tree of Debian {wanted.release.suite}", steps=steps)
     compiled(name=f"{name}: build", release=wanted.release, source=wanted.source)
     fetched(name=f"{name}: fetch", wanted=wanted)

@@ -19,7 +19,7 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 from control.work import Build as Wanted
 from facts.build import Build, BuildStatus
 from inventory.errors import PaddockError
-from roles.llama_cpp.recipe import WORK, artifact, script, unit, work
+from roles.llama_cpp.recipe import CCACHE, WORK, artifact, root, script, unit, work
 from roles.resources import Release
 
 PROGRESS = logging.getLogger("paddock.progress")
@@ -33,10 +33,13 @@ LOST = Build("absent", result="lost")
 # RemainAfterExit, so that a later run sees how it ended; no network, so that nothing is built but what was sent.
 START = """set -eu; LC_ALL=C; export LC_ALL; at={at}; trap '[ $? = 0 ] || echo "$at" >&2' EXIT
 systemctl stop --quiet 'paddock-build-*' 2>/dev/null || true; systemctl reset-failed --quiet 'paddock-build-*' 2>/dev/null || true
-rm -rf {all}; mkdir -p {work}
+rm -rf {all}; mkdir -p {work} {ccache}
 said=$(base64 -d | tar -xf - -C {work} 2>&1) || {{ printf '%s\\n' "$said" | head -n 1 >&2; exit 1; }}
 systemd-run --quiet --unit={unit} --description={description} --remain-after-exit --nice=10 \
--p CPUWeight=20 -p IOWeight=20 -p OOMScoreAdjust=500 -p PrivateNetwork=yes -p TimeoutStopSec=10 /bin/sh {work}/build.sh"""
+-p CPUWeight=20 -p IOWeight=20 -p OOMScoreAdjust=500 -p PrivateNetwork=yes -p TimeoutStopSec=10{within} /bin/sh {work}/build.sh"""
+
+WITHIN = " -p RootDirectory={root} -p MountAPIVFS=yes -p BindPaths={all} -p BindPaths={ccache}"
+"""In the tree of another release of Debian, with what is to be seen from both sides."""
 
 
 @operation(is_idempotent=False)
@@ -94,7 +97,10 @@ def _status(release: Release) -> Build:
 def _start(release: Release, source: Path) -> StringCommand:
     directory = work(release)
     description = quote(f"llama.cpp {release.version} for this machine")
-    command = START.format(at=quote(_at(release)), all=WORK, work=directory, unit=unit(release), description=description)
+    within = WITHIN.format(root=root(release), all=WORK, ccache=CCACHE) if release.suite else ""
+    command = START.format(
+        at=quote(_at(release)), all=WORK, work=directory, unit=unit(release), description=description, ccache=CCACHE, within=within
+    )
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for name, data in (("build.sh", script(release, work=directory).encode()), ("source.tar.gz", source.read_bytes())):

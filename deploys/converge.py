@@ -7,13 +7,15 @@ from pathlib import Path
 
 from pyinfra.operations import server
 
-from control.work import Work
+from control.work import TINY, Work
 from deploys.applying import Steps, apply, stage
 from deploys.packages import apt_ready, installed
 from facts.drift import Origin, manifest_text
 from facts.state import Actual
+from roles.llama_cpp.gate import trial
 from roles.resources import Directory, File, Line, Link, ModelFile, Package, Release, Resource, Service, User
 
+GATE = Path(__file__).parent / "gate.sh"
 MANIFEST = "/var/lib/paddock/manifest"
 
 
@@ -158,11 +160,19 @@ def _land(steps: Steps, resource: Resource, work: Work) -> None:
             steps.add("link", origin, resource.path, resource.target)
         case Release():
             packed = steps.pack_file(work.payload[resource.id]) if resource in work.missing else ""
-            steps.add("release", resource.current, resource.path, resource.fingerprint, packed)
+            gate, tried = _gate(steps, resource, work)
+            steps.add("release", resource.current, resource.path, resource.fingerprint, packed, gate, tried)
         case ModelFile():
             local = work.payload.get(resource.id)
             staged = steps.pack(local.read_bytes(), mode=0o644) if local else resource.origin.removeprefix("url ")  # or `host`
             steps.add("model", resource.path, resource.sha256, staged)
+
+
+def _gate(steps: Steps, release: Release, work: Work) -> tuple[str, str]:
+    """The gate, and what it tries the release with. Nothing where there is no model to try it with."""
+    if TINY not in work.payload:
+        return "", ""
+    return steps.pack(GATE.read_bytes()), steps.pack(trial(release, work.resources, work.payload[TINY].read_bytes()))
 
 
 def _services(role: str, work: Work) -> Steps:

@@ -92,7 +92,7 @@ model() { # PATH SHA256 STAGED-OR-URL
   echo "$2 $(stat -c '%s %Y %i' "$near")" >"$1.sha256"; into_place "$near" "$1"  # noted first: a model without its note would be read whole at each probe
 }
 
-release() { # CURRENT PATH FINGERPRINT PACKED: packed only where it does not lie here yet
+release() { # CURRENT PATH FINGERPRINT PACKED GATE TRIAL: packed only where it does not lie here yet; `current` moves once it has passed its gate
   at "release:$1"
   if [ -n "$4" ]; then
     rm -rf "$2.paddock"; mkdir "$2.paddock"
@@ -101,7 +101,8 @@ release() { # CURRENT PATH FINGERPRINT PACKED: packed only where it does not lie
     [ "$(cat "$2.paddock/.paddock-release")" = "$3" ] || fail "what came was built as $(cat "$2.paddock/.paddock-release"), not as $3"
     rm "$stage/$4"; chmod -R u=rwX,go=rX "$2.paddock"; sync -f "$2.paddock"; rm -rf "$2"; mv -T "$2.paddock" "$2"
   fi
-  said=$("$2/bin/llama-server" --version 2>&1) || fail "the built llama-server does not run here: $said"
+  [ -n "$6" ] || fail "has not passed its gate: \`paddock up\` sees to that"
+  said=$(sh "$stage/$5" "$2" "$stage/$6" 2>&1 </dev/null 9>&-) || { printf '%s\n' "$said" | sed '$d' >&2; fail "does not pass its gate, so the one before serves on: $(printf '%s\n' "$said" | tail -n 1)"; }
   ln -sfnT "$2" "$1.paddock"; mv -fT "$1.paddock" "$1"
 }
 
@@ -113,6 +114,19 @@ apt_ready() { # CONFIGURATION: once nobody else is at work with apt, makes whole
   dpkg --force-confold --configure -a >/dev/null 2>&1 </dev/null 9>&- || true  # what needs a package that was still to come fails here, and is next
   said=$(apt-get -y -q -f --no-install-recommends -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=300 install 2>&1 </dev/null 9>&-) ||
     { printf '%s\n' "$said" | grep -E '^([EW]|dpkg): |^ [a-z]' | tail -n 15 >&2; exit 1; }
+}
+
+root() { # PATH SUITE PACKAGE…: a tree of another release of Debian, to compile in
+  at "root:$1"; root=$1 suite=$2; shift 2; made=$(printf '%s\n' "$suite" "$@" | sha256sum | cut -c 1-16)
+  [ "$(cat "$root/.paddock-root" 2>/dev/null)" != "$made" ] || return 0
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 -E '/debian/?$') || fail "this host's sources name no mirror of Debian"
+  include=$(printf '%s,' "$@"); set --
+  apt-config dump | grep -E '^Acquire::(https?::Proxy|Check-Valid-Until|Check-Date|ForceIPv[46]|Retries)' >"$stage/apt" || true
+  while read -r option; do set -- "$@" "--aptopt=$option"; done <"$stage/apt"
+  rm -rf "$root" "$root.paddock"; mkdir -p "$root.paddock"
+  said=$(mmdebstrap --quiet --mode=root --variant=minbase --components=main,contrib,non-free "$@" --include="${include%,}" \
+    "$suite" "$root.paddock" "$mirror" 2>&1 </dev/null 9>&-) || { printf '%s\n' "$said" | tail -n 8 >&2; fail "could not be made from $mirror"; }
+  echo "$made" >"$root.paddock/.paddock-root"; mv -T "$root.paddock" "$root"
 }
 
 package_file() { # NAME STAGED: a newer package than the distribution's
@@ -206,5 +220,5 @@ gone_user() { # NAME: but not that of a package that stays
   at "user:$1"; case $(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null) in ?i*) return 0;; esac
   ! getent passwd "$1" >/dev/null || said=$(userdel "$1" 2>&1) || fail "$said"
 }
-gone_manifest() { at manifest; rm -f /var/lib/paddock/manifest; }
+gone_manifest() { at manifest; rm -rf /var/lib/paddock/build /var/lib/paddock/roots; rm -f /var/lib/paddock/manifest; }
 again_service() { at "service:$1"; [ -z "$(systemctl show -P FragmentPath "$1")" ] || systemctl try-restart "$1"; }

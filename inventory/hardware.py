@@ -68,9 +68,9 @@ class Hardware:
     libc: str = ""
     """The version of the GNU C library: `2.41`"""
     disk_free_mib: int = 0
-    """Where releases lie, /opt, when it was read."""
+    """When it was read: the least of what was free where releases lie, below /opt, and where they are built, below /var/lib."""
     compilers: Mapping[str, str] = field(default_factory=dict)
-    """Which are installed: `{"gcc": "14.2.0", "nvcc": "12.4"}`"""
+    """Which of gcc, g++, clang, glslc and nvcc there are: `{"gcc": "14.2.0", "nvcc": "12.4.131"}`; of two nvcc it is /usr/local/cuda's."""
     cmake: str = ""
     docker: str = ""
     gpus: tuple[PciDevice, ...] = ()
@@ -78,6 +78,35 @@ class Hardware:
     """`580.95.05`"""
     nvidia_cards: tuple[NvidiaCard, ...] = ()
     vulkan: tuple[VulkanDevice, ...] = ()
+
+
+# Capability by NVIDIA's PCI device, for cards that no driver speaks for: first and last of each range, the narrower ones first.
+CAPABILITIES_BY_PCI = (
+    (0x0FC0, 0x12BF, "3.5"),
+    (0x1340, 0x13BF, "5.0"),
+    (0x13C0, 0x143F, "5.2"),
+    (0x15F0, 0x15FF, "6.0"),
+    (0x1617, 0x17FF, "5.2"),
+    (0x1B00, 0x1D7F, "6.1"),
+    (0x1D80, 0x1DFF, "7.0"),
+    (0x1E00, 0x1FFF, "7.5"),
+    (0x2080, 0x20FF, "8.0"),
+    (0x2180, 0x21FF, "7.5"),
+    (0x2200, 0x22FF, "8.6"),
+    (0x2300, 0x23FF, "9.0"),
+    (0x2400, 0x25FF, "8.6"),
+    (0x2600, 0x28FF, "8.9"),
+    (0x2900, 0x29FF, "10.0"),
+    (0x2E12, 0x2E12, "12.1"),
+    (0x2B80, 0x2FFF, "12.0"),
+    (0x3180, 0x31FF, "10.3"),
+)
+
+
+def compute_capability(card: PciDevice) -> str:
+    """What CUDA can do on an NVIDIA card, by its PCI device: `6.1`; empty of one that is not in the table, and of others' cards."""
+    device = int(card.device, 16) if card.vendor == "10de" else 0
+    return next((capability for first, last, capability in CAPABILITIES_BY_PCI if first <= device <= last), "")
 
 
 SUPPORTED = {"debian": 12, "ubuntu": 22.04, "raspbian": 12}

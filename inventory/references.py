@@ -10,6 +10,7 @@ from inventory.marks import Entry, Scalar, Sequence, child, mapping_at
 from inventory.merge import Draft
 from inventory.problems import Place, Problem, did_you_mean, quoted
 from roles.caddy.settings import CaddySettings
+from roles.llama_cpp.settings import LlamaCppSettings
 from roles.llama_server.settings import LlamaServerSettings
 from roles.role import RoleSettings, address_of, port_of
 
@@ -29,6 +30,11 @@ class Carrier:
     def server(self) -> LlamaServerSettings | None:
         settings = self.roles.get("llama_server")
         return settings if isinstance(settings, LlamaServerSettings) else None
+
+    @property
+    def compiler(self) -> LlamaCppSettings | None:
+        settings = self.roles.get("llama_cpp")
+        return settings if isinstance(settings, LlamaCppSettings) else None
 
     @property
     def proxy(self) -> CaddySettings | None:
@@ -68,6 +74,7 @@ def problems_between(whole: Whole) -> Iterator[Problem]:
     for carrier in whole.carriers.values():
         yield from _models(carrier, whole)
         yield from _companions(carrier, whole)
+        yield from _builders(carrier, whole)
         yield from _sites(carrier, whole)
         yield from _ports(carrier)
     yield from _sites_of_two(whole)
@@ -101,6 +108,24 @@ def _companions(carrier: Carrier, whole: Whole) -> Iterator[Problem]:
         if laid:
             words = f"nothing puts the file of model {quoted(laid[0])} on the host: add the role models to {carrier.name}"
             yield Problem(carrier.key("roles", "llama_server"), words)
+
+
+def _builders(carrier: Carrier, whole: Whole) -> Iterator[Problem]:
+    """Who compiles for a host carries llama.cpp too, and where llama.cpp is only compiled there is nothing that could serve."""
+    if (compiler := carrier.compiler) is None:
+        return
+    if builder := compiler.builder:
+        place = carrier.value("roles", "llama_cpp", "builder")
+        if builder not in whole.carriers:
+            words = f"no host is called {quoted(builder)}{did_you_mean(builder, whole.carriers)}: it is a host of the fleet that compiles"
+            yield Problem(place, words)
+        elif "llama_cpp" not in whole.carriers[builder].roles:
+            words = f"host {quoted(builder)} carries no llama_cpp: add the role to it, with `serve: false` if it only compiles for others"
+            yield Problem(place, words)
+    for role in ("models", "llama_server") if not compiler.serve else ():
+        if role in carrier.roles:
+            words = f"{carrier.name} only compiles (llama_cpp has `serve: false`): leave {role} out, or leave `serve` out"
+            yield Problem(carrier.key("roles", role), words)
 
 
 def _sites(carrier: Carrier, whole: Whole) -> Iterator[Problem]:

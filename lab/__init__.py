@@ -1,1 +1,1 @@
-"""Throw-away hosts to deploy to: systemd containers on this machine."""
+"""Throw-away hosts to deploy to: systemd containers and virtual machines on this machine."""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
-import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import ip_interface
-from pathlib import Path
 
 from lab.cache import directory, ssh_key, ssh_public_key
 from lab.engine import Engine, LabError
 from lab.image import archive
+from lab.lab_host import ADMIT, TERMINAL_CONTROL, LabHost, sshd_answers
 from lab.mirror import machine_files
 
 CAPABILITIES = (
@@ -37,43 +34,8 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec /lib/systemd/systemd
 """
 """A cgroup tree of the host's own: the machine's, mounted whole, could be rewritten from inside."""
 
-ADMIT = """
-set -e
-getent group "$1" >/dev/null || groupadd "$1"
-id "$1" >/dev/null 2>&1 || useradd --create-home --gid "$1" --shell /bin/bash "$1"
-for user in root "$1"; do
-    home=$(getent passwd "$user" | cut -d: -f6) group=$(id -gn "$user")
-    install -d -m 700 -o "$user" -g "$group" "$home/.ssh"
-    keys=$home/.ssh/authorized_keys
-    grep -qxF "$2" "$keys" 2>/dev/null || echo "$2" >> "$keys"
-    chown "$user:$group" "$keys" && chmod 600 "$keys"
-done
-[ "$1" = root ] || { umask 227 && echo "$1 ALL=(ALL) NOPASSWD: ALL" > /etc/sudoers.d/paddock-lab; }
-[ -z "$(ls /usr/local/share/ca-certificates)" ] || update-ca-certificates >/dev/null 2>&1
-"""
-
 BOOT_TIMEOUT_S = 90
 CONSOLE_LINES = 8
-TERMINAL_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
-
-
-@dataclass(frozen=True)
-class LabHost:
-    """A lab host. What only a running one has, `address`, `network` and `host_key`, is empty in one that does not run."""
-
-    fleet: str
-    name: str
-    container: str
-    state: str
-    """The container's, as Docker says it: `running`, `exited`."""
-    user: str
-    ssh_key: Path
-    """The private key that it lets in."""
-    address: str = ""
-    network: str = ""
-    """The network that all lab hosts share: `172.17.0.0/16`."""
-    host_key: str = ""
-    """Its SSH host key: `ssh-ed25519 AAAA…`."""
 
 
 def containers(engine: Engine, fleet: str | None = None) -> Iterator[LabHost]:
@@ -155,14 +117,6 @@ def _did_not_come_up(engine: Engine, container: str, state: str) -> LabError:
     console = TERMINAL_CONTROL.sub("", engine.run("logs", "--tail", str(CONSOLE_LINES), container))
     tail = "\n".join(f"  {line}" for line in console.splitlines() if line.strip())
     return LabError(f"did not come up ({state}); the console's last lines:\n{tail}")
-
-
-def sshd_answers(address: str, port: int = 22) -> bool:
-    try:
-        with socket.create_connection((address, port), timeout=2) as connection:
-            return connection.recv(4) == b"SSH-"
-    except OSError:
-        return False
 
 
 def address_of(engine: Engine, container: str) -> str:

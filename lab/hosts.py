@@ -7,14 +7,34 @@ import subprocess
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from inventory.schema import Fleet, Host
-from lab.cache import directory
-from lab.container import LabHost, address_of, boot, containers, create
+from lab import vm
+from lab.container import address_of, boot, containers, create
 from lab.engine import Engine, LabError, NoEngine, engine, reach, say
 from lab.image import image
+from lab.lab_host import LabHost, known_hosts, ssh_command
 from lab.overlay import overlay
+from lab.vm_boot import boot as boot_machine
+from lab.vm_hardware import hardware_of
+from lab.vm_image import vm_image
+
+__all__ = ["LabHost", "down", "in_lab", "list", "ssh", "ssh_command", "up"]
+
+
+@dataclass(frozen=True)
+class _Lab:
+    """What there is before a fleet comes up, and what its hosts are made from."""
+
+    fleet: str
+    docker: Engine | None
+    image: str
+    """The container image; empty where no host takes it."""
+    containers: dict[str, LabHost]
+    machines: dict[str, vm.Machine]
+    machine_images: dict[str, Path]
 
 
 def up(fleet: Fleet, only: frozenset[str] = frozenset()) -> dict[str, LabHost]:
@@ -22,16 +42,26 @@ def up(fleet: Fleet, only: frozenset[str] = frozenset()) -> dict[str, LabHost]:
 
     What runs is kept, what was stopped is started, what is missing is made. Raises LabError with a line for each host that did not come up.
     """
-    docker = engine()
     wanted = tuple(fleet.limited(only))
-    own = image(docker) if any(host.lab.image is None for host in wanted) else ""
-    before = {host.name: host for host in containers(docker, fleet.name)}
+    hardware = {each.key: each for each in map(hardware_of, (host.lab for host in wanted)) if each}
+    for each in hardware.values():
+        vm.install(each)
+    docker = engine() if any(hardware_of(host.lab) is None for host in wanted) else _running_engine()
+    own = any(hardware_of(host.lab) is None and host.lab.image is None for host in wanted)
+    lab = _Lab(
+        fleet=fleet.name,
+        docker=docker,
+        image=image(docker) if docker and own else "",
+        containers={host.name: host for host in containers(docker, fleet.name)} if docker else {},
+        machines={machine.host: machine for machine in vm.machines(fleet.name)},
+        machine_images={key: vm_image(each) for key, each in hardware.items()},
+    )
     with ThreadPoolExecutor(max_workers=8) as pool:
-        problems = tuple(pool.map(lambda host: _up(docker, fleet.name, host, own, before.get(host.name)), wanted))
+        problems = tuple(pool.map(lambda host: _up(lab, host), wanted))
     if any(problems):
         raise LabError("\n".join(filter(None, problems)))
     names = {host.name for host in wanted}
-    return {host.name: host for host in containers(docker, fleet.name) if host.name in names}
+    return {host.name: host for host in list(fleet.name) if host.name in names}
 
 
 def in_lab(fleet: Fleet) -> tuple[Fleet, tuple[str, ...]]:
@@ -42,19 +72,23 @@ def in_lab(fleet: Fleet) -> tuple[Fleet, tuple[str, ...]]:
 def down(fleet: str) -> tuple[str, ...]:
     """Takes a fleet's lab hosts away, with all that was in them, and gives their names."""
     docker = _running_engine()
-    found = tuple(containers(docker, fleet)) if docker else ()
-    if docker and found:
-        docker.run("rm", "--force", "--volumes", *(host.container for host in found))
+    found = list(fleet)
+    if docker and (theirs := [host.container for host in containers(docker, fleet)]):
+        docker.run("rm", "--force", "--volumes", *theirs)
+    for machine in vm.machines(fleet):
+        vm.remove(machine)
+    shutil.rmtree(vm.place_of(fleet), ignore_errors=True)  # of a machine that was never made whole
     for host in found:
-        _known_hosts(host).unlink(missing_ok=True)
+        known_hosts(host.container).unlink(missing_ok=True)
         say(f"{host.name}: gone")
     return tuple(host.name for host in found)
 
 
 def list(fleet: str | None = None) -> tuple[LabHost, ...]:
-    """The lab hosts of a fleet, or of all; none where no engine runs."""
+    """The lab hosts of a fleet, or of all, in the order of their names; no containers where no engine runs."""
     docker = _running_engine()
-    return tuple(containers(docker, fleet)) if docker else ()
+    found = [*(containers(docker, fleet) if docker else ()), *map(vm.lab_host, vm.machines(fleet))]
+    return tuple(sorted(found, key=lambda host: host.container))
 
 
 def ssh(fleet: str, host: str, argv: Sequence[str] = ()) -> int:
@@ -72,44 +106,51 @@ def ssh(fleet: str, host: str, argv: Sequence[str] = ()) -> int:
     return subprocess.call([*ssh_command(found[host]), *([" ".join(argv)] if argv else [])])
 
 
-def ssh_command(host: LabHost) -> tuple[str, ...]:
-    """How `ssh` is called for a lab host: with the lab's key, and with the host's key pinned."""
-    known = _known_hosts(host)
-    known.write_text(f"{host.container} {host.host_key}\n")
-    options = {
-        "HostKeyAlias": host.container,
-        "UserKnownHostsFile": str(known),
-        "StrictHostKeyChecking": "yes",
-        "IdentitiesOnly": "yes",
-        "BatchMode": "yes",
-        "LogLevel": "ERROR",
-    }
-    return (
-        "ssh",
-        "-F",
-        "none",
-        "-i",
-        str(host.ssh_key),
-        *(f"-o{name}={value}" for name, value in options.items()),
-        f"{host.user}@{host.address}",
-    )
-
-
-def _up(docker: Engine, fleet: str, host: Host, own: str, before: LabHost | None) -> str:
+def _up(lab: _Lab, host: Host) -> str:
     """What went wrong, or nothing."""
     begin = time.monotonic()
     try:
-        if before and before.state == "created":  # an earlier run ended halfway
-            docker.run("rm", "--force", "--volumes", before.container)
-            before = None
-        if before is None or before.state != "running":
-            say(f"{host.name}: starting")
-        container = before.container if before else create(docker, fleet, host.name, host.user, host.lab.image or own)
-        state = boot(docker, container, host.user)
+        ready = _container_up(lab, host) if hardware_of(host.lab) is None else _machine_up(lab, host)
     except LabError as error:
         return f"lab host {host.name}: {error}"
-    say(f"{host.name}: ready at {address_of(docker, container)}, systemd {state}, {time.monotonic() - begin:.0f} s")
+    say(f"{host.name}: ready at {ready}, {time.monotonic() - begin:.0f} s")
     return ""
+
+
+def _container_up(lab: _Lab, host: Host) -> str:
+    """The container's address, and its systemd's state."""
+    docker, before = lab.docker, lab.containers.get(host.name)
+    assert docker
+    if machine := lab.machines.get(host.name):
+        say(f"{host.name}: was a virtual machine, is to be a container: made anew")
+        vm.remove(machine)
+    if before and before.state == "created":  # an earlier run ended halfway
+        docker.run("rm", "--force", "--volumes", before.container)
+        before = None
+    if before is None or before.state != "running":
+        say(f"{host.name}: starting")
+    container = before.container if before else create(docker, lab.fleet, host.name, host.user, host.lab.image or lab.image)
+    state = boot(docker, container, host.user)
+    return f"{address_of(docker, container)}, systemd {state}"
+
+
+def _machine_up(lab: _Lab, host: Host) -> str:
+    """The machine's address, its systemd's state, and what it is."""
+    hardware, machine = hardware_of(host.lab), lab.machines.get(host.name)
+    assert hardware
+    if lab.docker and (container := lab.containers.get(host.name)):
+        say(f"{host.name}: was a container, is to be a virtual machine: made anew")
+        lab.docker.run("rm", "--force", "--volumes", container.container)
+    if machine and machine.hardware != hardware.key:
+        say(f"{host.name}: was another virtual machine, is to be {hardware.words}: made anew")
+        vm.remove(machine)
+        machine = None
+    if machine is None or not machine.runs:
+        say(f"{host.name}: starting a virtual machine ({hardware.words})")
+    machine, state = boot_machine(machine or vm.create(lab.fleet, host, hardware, lab.machine_images[hardware.key]), host)
+    ready = vm.lab_host(machine)
+    where = ready.address if ready.port == 22 else f"{ready.address} port {ready.port}"
+    return f"{where}, systemd {state}, {ready.kind}"
 
 
 def _running_engine() -> Engine | None:
@@ -117,7 +158,3 @@ def _running_engine() -> Engine | None:
         return reach()
     except NoEngine:
         return None
-
-
-def _known_hosts(host: LabHost) -> Path:
-    return directory("known_hosts") / host.container

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from inventory.schema import Fleet, Host, ModelEntry
-from lab.container import LabHost
 from lab.engine import LabError
+from lab.lab_host import LabHost
 from roles.role import ENDPOINT, RoleSettings, Settings, address_of, port_of
 
 LONGEST_NAME = 63
@@ -33,12 +33,17 @@ def overlay(fleet: Fleet, hosts: Mapping[str, LabHost]) -> tuple[Fleet, tuple[st
 
 
 def _in_lab(host: Host, lab: LabHost, told: list[str]) -> Host:
-    told.append(f"{host.name}: the container {lab.container} at {lab.address} stands in for {host.address}.")
-    settings = {role: _moved(role, each, host, lab, told) for role, each in host.carried.items()}
+    where = lab.address if lab.port == 22 else f"{lab.address} port {lab.port}"
+    told.append(f"{host.name}: the {lab.kind} {lab.container} at {where} stands in for {host.address}.")
+    if lab.listens:
+        told.append(f"{host.name}: {lab.address} is reached from this machine only, not from other lab hosts.")
+    settings = {role: None if role == "gpu" else _moved(role, each, host, lab, told) for role, each in host.carried.items()}
+    if "gpu" in settings:
+        told.append(f"{host.name}: the role gpu is left out: there is no card to drive.")
     return host.model_copy(
         update={
             "address": lab.address,
-            "port": 22,
+            "port": lab.port,
             "ssh_key": str(lab.ssh_key),
             "host_key": lab.host_key,
             "roles": host.roles.model_copy(update=settings),
@@ -49,13 +54,32 @@ def _in_lab(host: Host, lab: LabHost, told: list[str]) -> Host:
 def _moved(role: str, settings: RoleSettings, host: Host, lab: LabHost, told: list[str]) -> RoleSettings:
     update: dict[str, Any] = {}
     for field, endpoint in _concrete_endpoints(settings):
-        address = f"[{lab.address}]" if ":" in lab.address else lab.address
-        update[field] = f"{address}:{port_of(endpoint)}"
+        listens = lab.listens or lab.address
+        update[field] = f"{f'[{listens}]' if ':' in listens else listens}:{port_of(endpoint)}"
         told.append(f"{host.name}: {role}.{field} is {update[field]} in place of {endpoint}.")
     if role == "base" and getattr(settings, "time", "elsewhere") != "elsewhere":
         update["time"] = "elsewhere"
         told.append(f"{host.name}: its clock is this machine's: base.time is elsewhere in place of {getattr(settings, 'time', '')}.")
+    if role == "llama_cpp":
+        update |= _accelerator(dict(settings), host, told)
     return settings.model_copy(update=update)
+
+
+def _accelerator(settings: Mapping[str, Any], host: Host, told: list[str]) -> Mapping[str, Any]:
+    """What a lab host has of it: the processor, which Vulkan can run on too. A container sees the cards of the machine that it runs on,
+    and can use none of them, so that nothing is left to detection."""
+    accelerator, given = settings["accelerator"], settings["options"]
+    if accelerator == "cpu" or not settings["serve"]:
+        return {}
+    if accelerator == "vulkan":
+        if settings["vulkan_device"] != "any":
+            told.append(f"{host.name}: Vulkan computes on the processor, by Mesa's driver: llama_cpp.vulkan_device is any.")
+        return {"vulkan_device": "any"}
+    told.append(f"{host.name}: there is no GPU, so llama_cpp.accelerator is cpu in place of {accelerator}.")
+    options = {name: value for name, value in given.items() if "CUDA" not in name and "VULKAN" not in name}
+    if dropped := ", ".join(name for name in given if name not in options):
+        told.append(f"{host.name}: llama_cpp.options is without {dropped}, which a build for the processor does not have.")
+    return {"accelerator": "cpu", "options": options}
 
 
 def _concrete_endpoints(settings: Settings) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from roles.role import RoleSettings
 
-ROLES = ("base", "llama_cpp", "models", "llama_server", "caddy")
+ROLES = ("base", "gpu", "llama_cpp", "models", "llama_server", "caddy")
 
 
 def settings_of(role: str) -> type[RoleSettings]:

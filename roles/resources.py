@@ -168,8 +168,10 @@ class Release(OnDisk):
 
     `source` names what it is built from, `options` are CMake's, all stated, `fingerprint` is the hash of everything that went into it,
     `key` of all but the machine it is built on, `profile` says in words what it is for. `builder` is the host that compiles it, none
-    where it has to be in the fleet's artifacts; `triplet` is the cross compiler's, if it takes one. `jobs` are compilers at a time, which
-    change nothing in the result; 0 is as many as the builder's cores and memory carry. `packages` are what it is compiled with.
+    where it has to be in the fleet's artifacts; `triplet` is the cross compiler's, if it takes one; with a
+    `suite` it is compiled in a tree of that release of Debian, which has the packages `inside`. `jobs` are compilers at a time, which
+    change nothing in the result; 0 is as many as the builder's cores and memory carry. `packages` are what it is compiled with. With `ui`,
+    llama-server has its web page in it.
 
     Where it serves, `environment` holds, `devices` are what its `--list-devices` must then list, and `cpu_features` the flags of
     /proc/cpuinfo that its code uses.
@@ -193,6 +195,9 @@ class Release(OnDisk):
     cpu_features: tuple[str, ...] = ()
     builder: str = ""
     triplet: str = ""
+    suite: str = ""
+    inside: tuple[str, ...] = ()
+    ui: bool = False
 
     @property
     def id(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from inventory.errors import PaddockError
-from inventory.hardware import Hardware, PciDevice
+from inventory.hardware import Hardware, compute_capability
 from roles.llama_cpp.cpu import Chosen
 from roles.llama_cpp.vulkan import NVIDIA, title
 
@@ -44,27 +44,6 @@ LAST_DRIVER, LAST_CAPABILITY = 580, (7, 5)
 
 DRIVER_FOR = {11: 450, 12: 525, 13: 580}
 """The oldest driver that runs programs of a CUDA generation."""
-
-# Capability by PCI device, for cards that no driver speaks for. First and last of each range, the narrower ones first.
-PCI_CAPABILITIES = (
-    (0x0FC0, 0x12BF, "3.5"),
-    (0x1340, 0x13BF, "5.0"),
-    (0x13C0, 0x143F, "5.2"),
-    (0x15F0, 0x15FF, "6.0"),
-    (0x1617, 0x17FF, "5.2"),
-    (0x1B00, 0x1D7F, "6.1"),
-    (0x1D80, 0x1DFF, "7.0"),
-    (0x1E00, 0x1FFF, "7.5"),
-    (0x2080, 0x20FF, "8.0"),
-    (0x2180, 0x21FF, "7.5"),
-    (0x2200, 0x22FF, "8.6"),
-    (0x2300, 0x23FF, "9.0"),
-    (0x2400, 0x25FF, "8.6"),
-    (0x2600, 0x28FF, "8.9"),
-    (0x2900, 0x29FF, "10.0"),
-    (0x2E12, 0x2E12, "12.1"),
-    (0x2B80, 0x2FFF, "12.0"),
-)
 
 # K/V types that FlashAttention's kernels exist for (ggml/cmake/common.cmake), and the pairs that llama.cpp compiles by default.
 KV_TYPES = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "bf16", "f16")
@@ -112,15 +91,9 @@ def cards(hardware: Hardware) -> tuple[Card, ...]:
     driven = tuple(Card(each.name, each.compute_capability, True) for each in hardware.nvidia_cards)
     known = {each.address for each in hardware.nvidia_cards}
     alone = tuple(
-        Card(title(each), capability_of(each), False) for each in hardware.gpus if each.vendor == NVIDIA and each.address not in known
+        Card(title(each), compute_capability(each), False) for each in hardware.gpus if each.vendor == NVIDIA and each.address not in known
     )
     return driven + alone
-
-
-def capability_of(card: PciDevice) -> str:
-    """`6.1`, or empty of a card that is not in the table."""
-    device = int(card.device, 16)
-    return next((capability for first, last, capability in PCI_CAPABILITIES if first <= device <= last), "")
 
 
 def usable(hardware: Hardware) -> tuple[Card, ...]:

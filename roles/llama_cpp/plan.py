@@ -24,7 +24,7 @@ def plan(host: Host, settings: LlamaCppSettings, fleet: Fleet, context: Context)
     found = context.releases.get(host.name) or _undetected(settings)
     if isinstance(found, PaddockError):
         raise found
-    for package in found.runtime_packages:
+    for package in (*found.runtime_packages, "curl"):  # the gate asks with curl
         yield Package(package)
     yield found
 

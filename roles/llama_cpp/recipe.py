@@ -9,6 +9,7 @@ from roles.resources import Release
 from roles.role import render
 
 WORK = "/var/lib/paddock/build"
+ROOTS = "/var/lib/paddock/roots"
 CCACHE = "/var/cache/paddock/ccache"
 
 
@@ -20,6 +21,11 @@ def unit(release: Release) -> str:
 def work(release: Release) -> str:
     """The directory that the release is built in; it is gone once that is done."""
     return f"{WORK}/{release.fingerprint}"
+
+
+def root(release: Release) -> str:
+    """The tree of another release of Debian that it is compiled in; empty where the builder's own will do."""
+    return f"{ROOTS}/{release.suite}" if release.suite else ""
 
 
 def artifact(release: Release) -> str:

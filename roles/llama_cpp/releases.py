@@ -74,14 +74,14 @@ def _release(
     artifacts: Iterable[Artifact],
 ) -> Release:
     label = settings.source.label
-    key = _digest(RECIPE, source, fits.options, TARGETS, own.architecture)
+    key = _digest(RECIPE, source, settings.ui, fits.options, TARGETS, own.architecture)
     at_hand = {each.fingerprint: each for each in artifacts if each.key == key and runs_with(each, own)}
     tools, exact = Toolchain(), ""
     try:
         if settings.builder is False:
             raise PaddockError("roles.llama_cpp.builder: nothing is to be compiled for this host")
         tools = toolchain(fits, builder, own)
-        exact = _digest(key, tools.options, builder.distribution, own.distribution)
+        exact = _digest(key, tools.options, tools.suite or builder.distribution, own.distribution)
     except PaddockError as error:
         if not at_hand:
             close = "; ".join(f"{each.name} needs glibc {each.libc}, the host has {own.libc}" for each in artifacts if each.key == key)
@@ -110,6 +110,9 @@ def _release(
         jobs=jobs(builder, settings.jobs, fits.backend),
         builder=(settings.builder or host) if fingerprint == exact else "",
         triplet=tools.triplet,
+        suite=tools.suite,
+        inside=tools.inside,
+        ui=settings.ui,
     )
 
 

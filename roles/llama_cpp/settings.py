@@ -97,5 +97,9 @@ class LlamaCppSettings(RoleSettings):
     """The host of the fleet that compiles for this one; `false`: none does, only an imported artifact is installed. By default the host
     itself compiles, or the first of those hosts that need just the same release."""
 
+    ui: bool = True
+    """llama-server's web page, built from the same source on the control machine, once: that takes Node.js, or pip to fetch it, and two
+    minutes. Off, nothing is served at `/`."""
+
     serve: bool = True
     """Off for a host that only compiles for others."""

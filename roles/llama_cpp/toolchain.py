@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from inventory.errors import PaddockError
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from roles.resources import Release
 
 PACKAGES = ("ccache", "cmake", "ninja-build")
+
+SUITES = {"debian 12": "bookworm", "debian 13": "trixie"}
+"""Distributions that any Debian can hold a tree of, to compile in: with the target's C library in place of its own."""
 
 # The C library of each distribution, its g++, and all the versions of g++ that it carries.
 LIBC = {"debian 12": "2.36", "debian 13": "2.41", "ubuntu 22.04": "2.35", "ubuntu 24.04": "2.39"}
@@ -49,11 +52,16 @@ TOOLKIT_MIB = 5600
 
 @dataclass(frozen=True)
 class Toolchain:
-    """The builder's packages, the CMake options that say where they are, and the triplet of the cross compiler, if it takes one."""
+    """The builder's packages, the CMake options that say where they are, and the triplet of the cross compiler, if it takes one.
+
+    With a `suite`, it is compiled in a tree of that release of Debian, and `inside` are that tree's packages.
+    """
 
     packages: tuple[str, ...] = ()
     options: tuple[tuple[str, str], ...] = ()
     triplet: str = ""
+    suite: str = ""
+    inside: tuple[str, ...] = ()
 
 
 def toolchain(profile: Profile, builder: Hardware, target: Hardware) -> Toolchain:
@@ -63,7 +71,10 @@ def toolchain(profile: Profile, builder: Hardware, target: Hardware) -> Toolchai
     """
     given = dict(profile.options)
     triplet = _triplet(builder, target)
-    _has_no_newer_libc(builder, target)
+    suite = ""
+    if _may_have_newer_libc(builder, target):
+        suite = _suite(builder, target)
+        builder = replace(builder, distribution=target.distribution, libc="", compilers={})
     if triplet and profile.backend != "cpu":
         raise PaddockError(
             f"roles.llama_cpp.builder: {builder.architecture} does not build for {profile.backend} on {target.architecture}:"
@@ -84,7 +95,8 @@ def toolchain(profile: Profile, builder: Hardware, target: Hardware) -> Toolchai
         packages += more
         options |= where
     left = {name: value for name, value in options.items() if name not in given}
-    return Toolchain(tuple(sorted(packages)), tuple(sorted(left.items())), triplet)
+    needed, stated = tuple(sorted(packages)), tuple(sorted(left.items()))
+    return Toolchain(("mmdebstrap",), stated, triplet, suite, needed) if suite else Toolchain(needed, stated, triplet)
 
 
 def jobs(builder: Hardware, wanted: int | None, backend: str) -> int:
@@ -121,13 +133,23 @@ def _triplet(builder: Hardware, target: Hardware) -> str:
         ) from None
 
 
-def _has_no_newer_libc(builder: Hardware, target: Hardware) -> None:
+def _may_have_newer_libc(builder: Hardware, target: Hardware) -> bool:
     """What is linked with a C library runs with that one and newer ones."""
     if builder.distribution == target.distribution:
-        return
-    here, there = (each.libc or LIBC.get(each.distribution, "") for each in (builder, target))
-    if here and there and cuda.version(here) <= cuda.version(there):
-        return
+        return False
+    here, there = _libc(builder), _libc(target)
+    return not here or not there or cuda.version(here) > cuda.version(there)
+
+
+def _libc(machine: Hardware) -> str:
+    return machine.libc or LIBC.get(machine.distribution, "")
+
+
+def _suite(builder: Hardware, target: Hardware) -> str:
+    """The release of Debian to compile in. Raises PaddockError where the builder cannot hold a tree of the target's."""
+    if builder.distribution.startswith("debian ") and target.distribution in SUITES:
+        return SUITES[target.distribution]
+    here, there = _libc(builder), _libc(target)
     words = f"has a newer C library ({here}) than" if here and there else "may have a newer C library than"
     raise PaddockError(
         f"roles.llama_cpp.builder: {_titled(builder)} {words} {_titled(target)}{f' ({there})' if here and there else ''}:"

@@ -56,6 +56,7 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, context: Conte
             at_boot=not (address.is_loopback or address.is_unspecified),
             release=RELEASE,
             presets=PRESETS,
+            ui=release is not None and release.ui,
             environment=[f"{name}={value}" for name, value in (release.environment if release else ())],
             devices=DEVICES[release.backend] if release else (),
             hidden=[path for path in paths.values() if path.startswith(HIDDEN)],

@@ -20,11 +20,29 @@ set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 add_executable(llama-server server.c)
 add_executable(llama-bench server.c)
 """,
-    "server.c": """#include <stdio.h>
-int main(void) { return fputs("version: small\\n", stderr) < 0; }
+    "server.c": r"""#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+int main(int count, char **word) {
+  struct sockaddr_un at = {.sun_family = AF_UNIX};
+  const char *answer = "HTTP/1.1 200 OK\r\nContent-Length: 32\r\nConnection: close\r\n\r\n{\"content\":\"from a tiny model\"}\n";
+  char asked[4096];
+  for (int i = 1; i + 1 < count; i++)
+    if (!strcmp(word[i], "--host")) strncpy(at.sun_path, word[i + 1], sizeof at.sun_path - 1);
+  if (!*at.sun_path) return fputs("version: small\n", stderr) < 0;
+  int door = socket(AF_UNIX, SOCK_STREAM, 0);
+  if (bind(door, (struct sockaddr *)&at, sizeof at) || listen(door, 8)) return 1;
+  for (;;) {
+    int call = accept(door, 0, 0);
+    if (read(call, asked, sizeof asked) < 0 || write(call, answer, strlen(answer)) < 0) return 1;
+    close(call);
+  }
+}
 """,
 }
-"""As little as can be called llama.cpp: a fault of a build needs no more, and shows in a second."""
+"""As little as can be called llama.cpp, and passes the gate: a fault of a build needs no more, and shows in a second."""
 
 LOG = r"    the whole log is on the host: journalctl -u paddock-build-\w+\.service"
 WORK = r"/var/lib/paddock/build/\w+"
@@ -48,13 +66,13 @@ def spoil(file: Path, sound: str, broken: str) -> None:
 
 
 def test_a_compile_error_is_shown_in_the_compilers_words(fleet: FaultFleet, tree: Path) -> None:
-    spoil(tree / "server.c", "return", "retrun")
-    told = fleet.up_fails(BUILT + r"server\.c:2:18: error: .*retrun.*")
-    assert "        2 | int main(void) { retrun fputs" in "\n".join(told.why("one")), "the line of the source is not shown"
+    spoil(tree / "server.c", "return fputs", "retrun fputs")
+    told = fleet.up_fails(BUILT + r"server\.c:12:22: error: .*retrun.*")
+    assert "       12 |   if (!*at.sun_path) retrun fputs" in "\n".join(told.why("one")), "the line of the source is not shown"
     assert re.fullmatch(LOG, told.why("one")[-1])
     log = told.why("one")[-1].partition("host: ")[2]
     assert "error: " in fleet.inside("one", log)
-    spoil(tree / "server.c", "retrun", "return")
+    spoil(tree / "server.c", "retrun fputs", "return fputs")
     fleet.heals()
 
 

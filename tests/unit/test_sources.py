@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from small_page import keep_node, small_page
 
 from control.download import indexes, without_password
 from control.sources import source_archive, tree_digest
@@ -34,6 +35,8 @@ UNREAD = {
     "docs/build.md": "…",
     ".github/workflows/x.yml": "",
     "tools/ui/src/app.js": "",
+    "tools/ui/dist/index.html": "of who knows which source",
+    "tools/ui/node_modules/x/CMakeLists.txt": "",
     "build/CMakeCache.txt": "",
 }
 
@@ -118,6 +121,63 @@ def test_a_changed_tree_is_packed_anew(tree: Path) -> None:
     before = source_archive(Source(path="llama.cpp"), tree.parent)
     (tree / "src/llama.cpp").write_text("changed")
     assert source_archive(Source(path="llama.cpp"), tree.parent) != before
+
+
+def test_a_trees_digest_follows_its_web_page(tree: Path) -> None:
+    before = tree_digest(tree)
+    (tree / "tools/ui/dist/index.html").write_text("changed")
+    assert tree_digest(tree) == before
+    (tree / "tools/ui/src/app.js").write_text("changed")
+    assert tree_digest(tree) != before
+
+
+@pytest.fixture
+def with_page(tree: Path, home: Path) -> Path:
+    """A tree with a web page."""
+    keep_node(home)
+    for name, content in small_page().items():
+        file = tree / "tools/ui" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content)
+    return tree
+
+
+def content(archive: Path, name: str) -> bytes:
+    with tarfile.open(archive) as tar:
+        file = tar.extractfile(f"llama.cpp/{name}")
+        assert file
+        return file.read()
+
+
+def test_a_web_page_travels_built(with_page: Path) -> None:
+    archive = source_archive(Source(path=str(with_page)), Path("/"), ui=True)
+    assert {"llama.cpp/tools/ui/dist/index.html", "llama.cpp/tools/ui/dist/_app/bundle.js"} <= names(archive)
+    assert content(archive, "tools/ui/dist/index.html") == b"a page"
+    assert not [name for name in names(archive) if name.startswith("llama.cpp/tools/ui/src/")]
+
+
+def test_a_source_without_its_web_page_has_none_whatever_lies_in_the_tree(with_page: Path) -> None:
+    plain, full = (source_archive(Source(path=str(with_page)), Path("/"), ui=ui) for ui in (False, True))
+    assert names(full) - names(plain) == {"llama.cpp/tools/ui/dist/index.html", "llama.cpp/tools/ui/dist/_app/bundle.js"}
+    assert names(plain) < names(full)
+
+
+def test_the_same_source_gives_the_same_bytes_with_its_web_page_too(with_page: Path, home: Path) -> None:
+    first = source_archive(Source(path=str(with_page)), Path("/"), ui=True).read_bytes()
+    shutil.rmtree(home / ".cache/paddock/sources")
+    shutil.rmtree(home / ".cache/paddock/pages")
+    assert source_archive(Source(path=str(with_page)), Path("/"), ui=True).read_bytes() == first
+
+
+def test_a_web_page_that_cannot_be_built_leaves_no_archive(with_page: Path, home: Path) -> None:
+    (with_page / "tools/ui/build.cjs").write_text("process.exit(1)")
+    with pytest.raises(PaddockError, match="`npm run build` failed"):
+        source_archive(Source(path=str(with_page)), Path("/"), ui=True)
+    assert list((home / ".cache/paddock/sources").iterdir()) == []
+
+
+def test_a_source_that_has_no_web_page_goes_as_it_is(tree: Path) -> None:
+    assert names(source_archive(Source(path=str(tree)), Path("/"), ui=True)) == KEPT
 
 
 def test_an_executable_stays_executable(tree: Path) -> None:

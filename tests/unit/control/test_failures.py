@@ -9,6 +9,7 @@ import pytest
 from paramiko import SSHException
 from paramiko.ssh_exception import NoValidConnectionsError
 
+from control.apt_words import complaint
 from control.failures import last_words, no_way_to
 from inventory.schema import Host
 
@@ -87,3 +88,11 @@ def test_what_the_network_says_names_the_way_there_and_what_to_look_at(error: Ex
 
 def test_a_name_that_does_not_resolve_is_told_as_such() -> None:
     assert no_way_to(HOST, socket.gaierror(-2, "Name or service not known")).startswith("the name 192.0.2.10 does not resolve")
+
+
+def test_a_package_that_is_not_free_is_told_with_where_it_is() -> None:
+    said = complaint(["Reading package lists...", "E: Unable to locate package nvidia-cuda-toolkit"])
+    assert said == (
+        "E: Unable to locate package nvidia-cuda-toolkit (add contrib, non-free and non-free-firmware to the host's apt sources)"
+    )
+    assert complaint(["E: Unable to locate package no-such-package"]) == "E: Unable to locate package no-such-package"

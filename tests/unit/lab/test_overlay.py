@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from inventory.schema import Fleet
-from lab.container import LabHost
 from lab.engine import LabError
+from lab.lab_host import LabHost
 from lab.overlay import overlay
 
 SHA256 = "0" * 64
@@ -60,6 +61,23 @@ def test_names_roles_ports_and_everything_else_stay_as_they_are() -> None:
 
 def test_a_role_that_listens_on_the_machines_address_listens_on_the_containers_at_the_same_port() -> None:
     assert overlay(fleet(), LAB)[0].hosts["ai"].roles.llama_server.listen == "172.17.0.2:8080"
+
+
+def virtual(port: int = 22) -> dict[str, LabHost]:
+    kind = "virtual machine (x86-64 without AVX, emulated)"
+    machine = replace(LAB["ai"], address="127.77.3.9", network="127.77.0.0/16", port=port, kind=kind, listens="0.0.0.0")
+    return {**LAB, "ai": machine}
+
+
+def test_a_virtual_machine_listens_on_all_its_addresses_for_it_does_not_have_the_one_it_is_reached_at() -> None:
+    lab, told = overlay(fleet(networks=["192.0.2.0/24"]), virtual(port=2222))
+    ai = lab.hosts["ai"]
+    assert (ai.address, ai.port, ai.roles.llama_server.listen) == ("127.77.3.9", 2222, "0.0.0.0:8080")
+    assert lab.networks == ("127.77.0.0/16", "172.17.0.0/16")
+    assert told[:2] == (
+        "ai: the virtual machine (x86-64 without AVX, emulated) paddock-home-ai at 127.77.3.9 port 2222 stands in for 192.0.2.10.",
+        "ai: 127.77.3.9 is reached from this machine only, not from other lab hosts.",
+    )
 
 
 def test_a_container_does_not_set_the_clock() -> None:

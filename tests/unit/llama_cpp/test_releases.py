@@ -114,15 +114,15 @@ def test_of_hosts_that_need_the_same_release_the_first_builds_it() -> None:
 
 def test_only_who_builds_has_the_compilers() -> None:
     hardware = dict.fromkeys(("pea", "bean"), HERE)
-    assert packages_of("pea", hardware, pea={}, bean={}) == {"ccache", "cmake", "g++", "ninja-build", "libgomp1", "libstdc++6"}
-    assert packages_of("bean", hardware, pea={}, bean={}) == {"libgomp1", "libstdc++6"}
+    assert packages_of("pea", hardware, pea={}, bean={}) == {"ccache", "cmake", "g++", "ninja-build", "curl", "libgomp1", "libstdc++6"}
+    assert packages_of("bean", hardware, pea={}, bean={}) == {"curl", "libgomp1", "libstdc++6"}
 
 
 def test_a_host_that_only_compiles_for_others_serves_nothing() -> None:
     hardware = dict.fromkeys(("forge", "pea"), HERE)
     hosts: dict[str, dict[str, Any]] = {"forge": {"serve": False}, "pea": {"builder": "forge"}}
     assert packages_of("forge", hardware, **hosts) == {"ccache", "cmake", "g++", "ninja-build"}
-    assert packages_of("pea", hardware, **hosts) == {"libgomp1", "libstdc++6"}
+    assert packages_of("pea", hardware, **hosts) == {"curl", "libgomp1", "libstdc++6"}
     found = all_of(hardware, (), **hosts)
     assert list(found) == ["pea"] and found["pea"].builder == "forge"
 

@@ -1,0 +1,136 @@
+"""What the gate tries a release with, before it serves: the processor, the devices, and whatever is rendered for it to read."""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from roles.resources import File, Release, Resource, Service
+
+HOME = "/run/paddock-gate"
+SOCKET = "/run/paddock-gate-server/gate.sock"
+"""Where the trial is unpacked, and where a llama-server under trial listens (deploys/gate.sh)."""
+
+ANSWER = "from a tiny model"
+"""What Paddock's tiny model says, whatever it is asked: a device that computes wrongly says something else."""
+
+# What a command line may say that a trial must not do: to take the service's port, to write its log. Nothing is left out, for all is tried.
+INSTEAD = {"--host": SOCKET, "--log-file": "/dev/null"}
+PRESETS = "--models-preset"
+
+ON_STARTUP = re.compile(rb"^(load-on-startup[ \t]*=).*$", re.MULTILINE)
+"""The key is tried all the same: with `false`."""
+
+OF_THE_UNIT = frozenset(
+    (
+        *("User", "Group", "SupplementaryGroups", "DynamicUser", "Environment", "UMask"),
+        *("CapabilityBoundingSet", "AmbientCapabilities", "NoNewPrivileges", "LimitNOFILE", "LimitMEMLOCK"),
+        *("ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "DevicePolicy", "DeviceAllow", "PrivateUsers", "ProtectProc"),
+        *("ProcSubset", "ProtectClock", "ProtectHostname", "ProtectControlGroups", "ProtectKernelLogs", "ProtectKernelModules"),
+        *("ProtectKernelTunables", "RestrictAddressFamilies", "RestrictNamespaces", "RestrictRealtime", "RestrictSUIDSGID"),
+        *("LockPersonality", "MemoryDenyWriteExecute", "SystemCallArchitectures", "SystemCallFilter", "SystemCallErrorNumber"),
+        *("IPAddressDeny", "IPAddressAllow"),
+    )
+)
+"""The properties of a unit that decide which devices and system calls its program has. Its directories and models may not be there yet."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A service that is to run the release.
+
+    `arguments` are llama-server's, as they are tried; `properties` its unit's, `User=…`. `files` are those that the arguments name and
+    that land with the service, so later than the release: name in the trial → content. `presets` is where a router's lie on the host.
+    """
+
+    unit: str
+    arguments: tuple[str, ...]
+    properties: tuple[str, ...]
+    files: Mapping[str, bytes]
+    presets: str = ""
+
+
+def instances(resources: Iterable[Resource], release: Release) -> tuple[Instance, ...]:
+    """The services that run the release, among a host's resources as `expand` gives them."""
+    services = (each for each in resources if isinstance(each, Service) and any(one.id == release.id for one in each.restarts))
+    return tuple(filter(None, (_instance(each, release) for each in services)))
+
+
+def trial(release: Release, resources: Iterable[Resource], tiny_model: bytes) -> bytes:
+    """The tar archive that deploys/gate.sh takes: lists with one entry a line, a directory for each service, and the tiny model."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, content in (*_members(release, instances(resources, release)), ("tiny.gguf", tiny_model)):
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o644  # the service's user reads some of them
+            tar.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def _members(release: Release, found: Sequence[Instance]) -> Iterator[tuple[str, bytes]]:
+    yield "features", _lines(release.cpu_features)
+    yield "devices", _lines(release.devices)
+    yield "environment", _lines(f"{name}={value}" for name, value in release.environment)
+    yield "answer", _lines([ANSWER])
+    yield "properties", _lines(found[0].properties if found else ())
+    for each in found:
+        yield from ((f"services/{each.unit}/{name}", content) for name, content in each.files.items())
+        yield f"services/{each.unit}/unit", _lines([each.unit])
+        yield f"services/{each.unit}/arguments", _lines(each.arguments)
+        yield f"services/{each.unit}/properties", _lines(each.properties)
+        if each.presets:
+            yield f"services/{each.unit}/presets", _lines([each.presets])
+
+
+def _instance(service: Service, release: Release) -> Instance | None:
+    files = {each.path: each for each in service.restarts if isinstance(each, File)}
+    unit = next((file for path, file in files.items() if path.endswith(f"/{service.name}")), None)
+    lines = tuple(_settings(unit.data.decode())) if unit else ()
+    commands = (_words(value) for key, value in lines if key == "ExecStart")
+    command = next((each for each in commands if each[:1] == [f"{release.current}/bin/llama-server"]), None)
+    if command is None:
+        return None
+    arguments: list[str] = []
+    tried: dict[str, bytes] = {}
+    presets = ""
+    for option, value in pairwise(command):
+        file = files.get(value)
+        if file is None or file.secret:
+            arguments.append(INSTEAD.get(option, value))
+            continue
+        name = f"files/{len(tried)}"
+        tried[name] = file.data
+        arguments.append(f"{HOME}/services/{service.name}/{name}")
+        if option == PRESETS:
+            presets = value
+            tried[name] = ON_STARTUP.sub(rb"\1 false", file.data)
+    if "--host" not in arguments:
+        arguments += ["--host", SOCKET]  # else llama-server takes a port of its own choice
+    if presets:
+        arguments.append("--no-models-autoload")
+    return Instance(service.name, tuple(arguments), tuple(f"{key}={value}" for key, value in lines if key in OF_THE_UNIT), tried, presets)
+
+
+def _settings(unit: str) -> Iterator[tuple[str, str]]:
+    """The lines of a unit's [Service], those that a backslash continues in one piece."""
+    section = ""
+    for line in unit.replace("\\\n", " ").splitlines():
+        key, equals, value = line.partition("=")
+        if line.startswith("["):
+            section = line.strip()
+        elif section == "[Service]" and equals and not line.startswith(("#", ";")):
+            yield key.strip(), value.strip()
+
+
+def _words(command: str) -> list[str]:
+    """The words of an ExecStart=: a unit doubles what it would expand otherwise."""
+    return [each.replace("%%", "%").replace("$$", "$") for each in shlex.split(command.lstrip("@-:+!"))]
+
+
+def _lines(entries: Iterable[str]) -> bytes:
+    return "".join(f"{each}\n" for each in entries).encode()
