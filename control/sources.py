@@ -2,7 +2,8 @@
 
     ~/.cache/paddock/sources/<digest>.tar.gz        llama.cpp/CMakeLists.txt, llama.cpp/ggml/…
 
-The same source always gives the same bytes. It is fetched once.
+The same source always gives the same bytes. It is fetched once. With its web page, it is another archive: `tools/ui/dist` is in it, which
+llama.cpp's build takes before anything else (scripts/ui-assets.cmake), and hosts need no Node.js.
 """
 
 from __future__ import annotations
@@ -19,22 +20,28 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from control.download import Progress, fetched, sdist_of, silent, without_password
+from control.page import RECIPE as PAGE
+from control.page import web_page
 from inventory.errors import PaddockError
 from roles.llama_cpp.settings import Source
 
 CACHE = Path("~/.cache/paddock/sources")
 
-PACKING = 1
+PACKING = 2
 """Counted up when the same source is to give another archive."""
 
 # 2000-01-01: Ninja once took a modification time of 0 for a missing file.
 MTIME_S = 946684800
 
-# The larger part of the tree, and nothing that a build of llama-server reads. (tools/ui is a web page; its CMakeLists.txt stays.)
+# The larger part of the tree, and nothing that a build of llama-server reads.
 UNREAD = frozenset(
     ("benches", "ci", "conversion", "docs", "examples", "gguf-py", "media", "models", "pocs", "requirements", "skills", "tests")
 )
-UNREAD_UI = frozenset(("docs", "scripts", "src", "static", "tests"))
+
+UI = PurePosixPath("tools/ui")
+# What somebody has built there is of nobody knows which source.
+UNREAD_UI = frozenset((".storybook", ".svelte-kit", "build", "dist", "docs", "node_modules", "tests"))
+UNSENT_UI = frozenset(("scripts", "src", "static"))
 
 
 @dataclass(frozen=True, order=True)
@@ -46,29 +53,46 @@ class Entry:
     content: bytes
 
 
-def source_archive(source: Source, beside: Path, progress: Progress = silent) -> Path:
+def source_archive(source: Source, beside: Path, progress: Progress = silent, *, ui: bool = False) -> Path:
     """The source as a tar.gz with `llama.cpp/` on top; a relative `path` starts at `beside`, the inventory's directory.
 
-    Raises PaddockError where it cannot be fetched, is not what its digest says, or holds no llama.cpp.
+    With `ui`, the web page is built and lies in it. A llama.cpp from before there was a `tools/ui` goes as it is.
+
+    Raises PaddockError where it cannot be fetched, is not what its digest says, or holds no llama.cpp, and where the page cannot be built.
     """
     tree = tree_digest(beside / Path(source.path).expanduser()) if source.path else ""
-    key = hashlib.sha256(f"{PACKING} {source.identity} {source.sha256} {tree}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{PACKING} {source.identity} {source.sha256} {tree} {PAGE if ui else ''}".encode()).hexdigest()[:32]
     target = CACHE.expanduser() / f"{key}.tar.gz"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             packed = Path(scratch) / "packed"
-            _pack(_entries(source, beside, Path(scratch), progress), packed)
+            _pack(_sent(_entries(source, beside, Path(scratch), progress), ui), packed)
             packed.replace(target)
     return target
 
 
 def tree_digest(path: Path) -> str:
-    """Sixty-four hex digits over every file of a source tree that a build reads: name, content, and whether it is executable."""
+    """Sixty-four hex digits over every file of a source tree that a build reads, its page's too: name, content, whether executable."""
     tree = hashlib.sha256()
     for entry in _walk(path):
         tree.update(f"{entry.name}\0{entry.executable}\0{hashlib.sha256(entry.content).hexdigest()}\n".encode())
     return tree.hexdigest()
+
+
+def _sent(entries: Iterable[Entry], ui: bool) -> list[Entry]:
+    """What a host compiles: what the page was made into, in place of what it is made of."""
+    sent, page = [], {}
+    for entry in entries:
+        below = PurePosixPath(entry.name.removeprefix(f"{UI}/"))
+        ours = entry.name.startswith(f"{UI}/")
+        if ours:
+            page[str(below)] = entry.content
+        if not ours or below.parts[0] not in UNSENT_UI:
+            sent.append(entry)
+    if ui and "package.json" in page:
+        sent += [Entry(str(UI / "dist" / name), False, content) for name, content in web_page(page).items()]
+    return sorted(sent)
 
 
 def _entries(source: Source, beside: Path, scratch: Path, progress: Progress) -> Iterable[Entry]:
@@ -123,11 +147,11 @@ def _contents(tar: tarfile.TarFile, members: list[tarfile.TarInfo], root: PurePo
 
 
 def _is_read(path: PurePosixPath) -> bool:
-    """Whether a build reads the file. Hidden ones, `.git` among them, it does not."""
+    """Whether a build reads the file, or that of the page. Hidden ones on top, `.git` among them, are not read."""
     top, *rest = path.parts
     if top.startswith(".") or (rest and (top in UNREAD or top.startswith("build"))):
         return False
-    return not (path.parts[:2] == ("tools", "ui") and len(path.parts) > 3 and path.parts[2] in UNREAD_UI)
+    return not (path.is_relative_to(UI) and len(path.parts) > 3 and path.parts[2] in UNREAD_UI)
 
 
 def _git_archive(source: Source, scratch: Path) -> Path:

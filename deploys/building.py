@@ -33,7 +33,7 @@ LOST = Build("absent", result="lost")
 # RemainAfterExit, so that a later run sees how it ended; no network, so that nothing is built but what was sent.
 START = """set -eu; LC_ALL=C; export LC_ALL; at={at}; trap '[ $? = 0 ] || echo "$at" >&2' EXIT
 systemctl stop --quiet 'paddock-build-*' 2>/dev/null || true; systemctl reset-failed --quiet 'paddock-build-*' 2>/dev/null || true
-rm -rf {all}; mkdir -p {work} {ccache}
+mkdir -p {all}; find {all} -mindepth 1 -maxdepth 1 ! -path {packed} -exec rm -rf {{}} +; mkdir -p {work} {ccache}
 said=$(base64 -d | tar -xf - -C {work} 2>&1) || {{ printf '%s\\n' "$said" | head -n 1 >&2; exit 1; }}
 systemd-run --quiet --unit={unit} --description={description} --remain-after-exit --nice=10 \
 -p CPUWeight=20 -p IOWeight=20 -p OOMScoreAdjust=500 -p PrivateNetwork=yes -p TimeoutStopSec=10{within} /bin/sh {work}/build.sh"""
@@ -45,7 +45,7 @@ WITHIN = " -p RootDirectory={root} -p MountAPIVFS=yes -p BindPaths={all} -p Bind
 @operation(is_idempotent=False)
 def compiled(release: Release, source: Path) -> Generator[StringCommand, None, None]:
     """Starts the build unless it runs already, and waits for its end."""
-    yield StringCommand("true  # it is being built already") if _status(release).state == "running" else _start(release, source)
+    yield StringCommand("true  # an earlier run began it") if _status(release).state in ("running", "done") else _start(release, source)
     shown = ""
     while (build := _status(release)).state == "running":
         if build.progress not in ("", shown):
@@ -99,7 +99,14 @@ def _start(release: Release, source: Path) -> StringCommand:
     description = quote(f"llama.cpp {release.version} for this machine")
     within = WITHIN.format(root=root(release), all=WORK, ccache=CCACHE) if release.suite else ""
     command = START.format(
-        at=quote(_at(release)), all=WORK, work=directory, unit=unit(release), description=description, ccache=CCACHE, within=within
+        at=quote(_at(release)),
+        all=WORK,
+        packed=quote(artifact(release)),
+        work=directory,
+        unit=unit(release),
+        description=description,
+        ccache=CCACHE,
+        within=within,
     )
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:

@@ -25,7 +25,7 @@ COMMON: Chosen = {
     "LLAMA_BUILD_TOOLS": ("ON", "llama-bench is one"),
     "LLAMA_BUILD_SERVER": ("ON", "what a host serves with"),
     "LLAMA_SUBPROCESS": ("ON", "the router starts a server for each model"),
-    "LLAMA_BUILD_UI": ("OFF", "the web page needs npm"),
+    "LLAMA_BUILD_UI": ("OFF", "the web page comes with the source, built"),
     "LLAMA_USE_PREBUILT_UI": ("OFF", "it downloads whatever is the latest while it builds"),
     "LLAMA_OPENSSL": ("OFF", "TLS is the reverse proxy's"),
     "GGML_NATIVE": ("OFF", "the flags below say what the processor has; with it on, the compiler guesses"),

@@ -100,7 +100,7 @@ class FaultFleet:
                 process.communicate()
 
     def told(self, process: subprocess.Popen[str]) -> Told:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=900)
         assert "Traceback" not in out + err, out + err
         print(err, end="", flush=True)
         return Told(process.returncode, out, err)

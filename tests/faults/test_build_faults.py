@@ -121,7 +121,7 @@ def test_a_lost_connection_does_not_end_a_build_and_the_next_run_finds_it(fleet:
 
 def test_a_compiler_that_is_killed_is_told_and_the_next_run_begins_anew(fleet: FaultFleet, tree: Path) -> None:
     many = "".join(
-        f"double f{at}(double x) {{ double y = x; for (int i = 0; i < {at}; i++) y += y * i / x; return y; }}\n" for at in range(20_000)
+        f"double f{at}(double x) {{ double y = x; for (int i = 0; i < {at}; i++) y += y * i / x; return y; }}\n" for at in range(4_000)
     )
     (tree / "server.c").write_text(many + TREE["server.c"])
     with fleet.at_work() as building:
@@ -145,7 +145,7 @@ def small_disk(fleet: FaultFleet, mib: int) -> Iterator[None]:
 
 # A llama-server that is real
 
-SERVER = {"llama_cpp": {}, "models": {}, "llama_server": {"models": ["demo"], "listen": "0.0.0.0:8080"}}
+SERVER = {"llama_cpp": {"ui": False}, "models": {}, "llama_server": {"models": ["demo"], "listen": "0.0.0.0:8080"}}
 MODELS = {"demo": {"preset": {"ctx-size": 512}}}
 MISTAKEN = {"demo": {"preset": {"ctx-size": 512, "no-such-option": 1}}}
 
@@ -153,6 +153,8 @@ MISTAKEN = {"demo": {"preset": {"ctx-size": 512, "no-such-option": 1}}}
 @pytest.fixture
 def server(fleet: FaultFleet) -> None:
     fleet.describe(one={"roles": SERVER}, models=MODELS)
+    done = fleet.up()
+    assert done.code == 0, done.out + done.err
 
 
 def test_a_full_disk_where_a_model_is_to_land(fleet: FaultFleet, server: None) -> None:

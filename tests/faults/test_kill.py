@@ -52,7 +52,7 @@ hosts:
   ai:
     address: 192.0.2.10
     roles:
-      llama_cpp: {{source: {{sdist: llama-cpp-python==0.3.36}}}}
+      llama_cpp: {{ui: false, source: {{sdist: llama-cpp-python==0.3.36}}}}
       models:
 {roles}
 models:

@@ -65,6 +65,21 @@ def test_of_five_hosts_alike_one_compiles_and_five_serve(pea: LabFleet) -> None:
     assert not inside(pea.host("pea2").container, "command -v g++ cmake ccache || true")
 
 
+def test_the_web_page_was_built_here_and_is_served_there(pea: LabFleet) -> None:
+    page = inside(pea.host("pea5").container, "curl -sS --compressed http://127.0.0.1:8080/")
+    (bundle,) = re.findall(r"bundle[\w.-]*\.js", page)[:1]
+    assert (
+        len(
+            inside(
+                pea.host("pea5").container,
+                f"curl -sSf --compressed http://127.0.0.1:8080/{bundle} || curl -sSf --compressed http://127.0.0.1:8080/_app/immutable/{bundle}",
+            )
+        )
+        > 100_000
+    )
+    assert not inside(pea.host("pea5").container, "command -v node npm || true")
+
+
 def test_a_sixth_host_takes_what_is_there(pea: LabFleet) -> None:
     pea.write(inventory("pea", 6))
     lab_hosts.up(load(pea.inventory))

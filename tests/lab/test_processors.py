@@ -1,0 +1,84 @@
+"""Processors that this machine does not have: one x86-64 without AVX, one Cortex-A76. What they run was compiled on another host."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from lab import hosts as lab_hosts
+from tests.lab_fleet import LabFleet, lab_fleet
+
+INVENTORY = """
+fleet: cores
+domain: home.example
+networks: [192.0.2.0/24]
+groups:
+  serving:
+    hosts: [old, pi]
+    roles:
+      base: {{time: elsewhere}}
+      llama_cpp: {{builder: forge, ui: false{options}}}
+      models:
+      llama_server: {{models: [demo]}}
+hosts:
+  forge: {{address: 192.0.2.9, roles: {{base: {{time: elsewhere}}, llama_cpp: {{serve: false}}}}}}
+  old: {{address: 192.0.2.10, lab: {{cpu: no-avx}}}}
+  pi: {{address: 192.0.2.11, lab: {{arch: arm64}}}}
+models: {{demo: {{preset: {{ctx-size: 512}}}}}}
+"""
+
+ASK = "curl -sS http://127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' -d '{}'".format(
+    json.dumps({"model": "demo", "prompt": "Hello", "max_tokens": 8})
+)
+CURRENT = "readlink /opt/paddock/llama.cpp/current"
+
+
+@pytest.fixture(scope="module")
+def cores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
+    lab_hosts.down("cores")
+    with lab_fleet("cores", tmp_path_factory.mktemp("cores"), INVENTORY.format(options="")) as fleet:
+        began = time.monotonic()
+        done = fleet.paddock("up", "--lab", "--yes", timeout_s=3000)
+        print(done.stdout[-2000:], f"cores: {time.monotonic() - began:.0f} s", flush=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield fleet
+
+
+def test_a_machine_without_avx_answers_from_what_another_compiled(cores: LabFleet) -> None:
+    assert not re.search(r"\bavx", cores.on("old", "grep -m 1 ^flags /proc/cpuinfo"))
+    assert not cores.on("old", "command -v g++ cmake || true")
+    assert '"text_completion"' in cores.on("old", ASK)
+
+
+def test_a_cortex_a76_answers_from_a_cross_build_and_uses_dotprod(cores: LabFleet) -> None:
+    assert cores.on("pi", "uname -m").strip() == "aarch64"
+    assert '"text_completion"' in cores.on("pi", ASK)
+    said = cores.on("pi", "/opt/paddock/llama.cpp/current/bin/llama-server --version 2>&1; journalctl -q -u llama-server -o cat")
+    assert "aarch64" in said
+    assert re.search(r"DOTPROD = 1", said), said
+
+
+def test_the_same_built_with_avx_is_refused_by_the_gate_in_words_and_the_one_before_serves_on(cores: LabFleet) -> None:
+    before = cores.on("old", CURRENT)
+    cores.write(INVENTORY.format(options=", options: {GGML_AVX: on, GGML_AVX2: on, GGML_FMA: on, GGML_F16C: on, GGML_BMI2: on}"))
+    failed = cores.paddock("up", "--lab", "--yes", "--limit", "forge,old", timeout_s=3000)
+    print(failed.stderr, flush=True)
+    assert failed.returncode == 1
+    assert re.search(
+        r"^old: release:\S+: does not pass its gate, so the one before serves on: the gate refuses it: processor: .*built to use avx.*, "
+        r"which this processor lacks",
+        failed.stderr,
+        re.MULTILINE,
+    ), failed.stderr
+    assert cores.on("old", CURRENT) == before
+    assert '"text_completion"' in cores.on("old", ASK)
+    built = cores.on("old", "ls -d /opt/paddock/llama.cpp/releases/*").split()
+    (avx,) = [each for each in built if each != before.strip()]
+    died = cores.on("old", f"sh -c '{avx}/bin/llama-server --version; echo $?' 2>&1", check=False)
+    assert "132" in died, "it would have run after all"
+    cores.write(INVENTORY.format(options=""))
+    assert "0 changed" in cores.up("--limit", "old").stdout
