@@ -10,7 +10,7 @@ LC_ALL=C; export LC_ALL
 gate=paddock-gate server=paddock-gate-server
 home=/run/$gate socket=/run/$server/gate.sock
 refused=3 # how a release that is refused ends the unit: by any other way out nobody has judged it
-gate_s=1800 command_s=60 ready_s=120
+gate_s=1800 command_s=60 ready_s=300 # a driver compiles its shaders first: on a processor that takes a minute
 
 try() { # RELEASE TRIAL
   trap 'systemctl stop --quiet "$gate" 2>/dev/null || true; exit 143' HUP INT TERM
@@ -109,7 +109,8 @@ answers() { # NAME ARGUMENT…: a tiny model, in as little memory as can be: ano
   serve env LLAMA_ARG_FIT=off LLAMA_ARG_CACHE_RAM=0 "$program" --model "$home/tiny.gguf" --host "$socket" \
     --ctx-size 256 --batch-size 32 --ubatch-size 32 --parallel 1 --n-gpu-layers 99 --verbosity 4 "$@" || rc=$?
   [ "$rc" = 0 ] || died "a tiny model on $name" "$rc"
-  said=$(ask /completion -d '{"prompt": "Hello", "n_predict": 8, "temperature": 0}') || said=
+  # One token: each length of a prompt has shaders of its own.
+  said=$(ask /completion --max-time "$ready_s" -d '{"prompt": [1], "n_predict": 8, "temperature": 0}') || said=
   end
   case $said in
     *"$(cat answer)"*) ;;

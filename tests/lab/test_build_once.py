@@ -107,7 +107,10 @@ def isle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
     with lab_fleet("isle", tmp_path_factory.mktemp("isle"), whole) as fleet:
         fleet.write(re.sub(r"    llama_cpp.*\n    models.*\n    llama_server.*\n", "", whole))
         fleet.up()
-        inside(fleet.host("isle1").container, "apt-get -qq -y install libgomp1 libstdc++6 >/dev/null 2>&1; ip route del default")
+        inside(
+            fleet.host("isle1").container,
+            "apt-get -qq update && apt-get -qq -y install libgomp1 libstdc++6 >/dev/null 2>&1 && ip route del default",
+        )
         fleet.write(whole)
         yield fleet
 
