@@ -4,10 +4,10 @@ PADDOCK = .venv/bin/paddock -i $(or $(INVENTORY),inventory/demo.yml)
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup deploy test check format render golden bench verify lab-up lab-down lock clean
+.PHONY: help setup deploy test test-machines check format render golden bench verify lab-up lab-down lock clean
 
 help: ## What there is to call
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## The paddock command and what it needs, in .venv
 	@scripts/setup
@@ -20,6 +20,9 @@ check: ## Format, lint, types and the tests that need no host (a minute at most)
 
 test: ## Every test: those of `check`, whole deploys to lab hosts, and faults
 	@scripts/test
+
+test-machines: ## A Vulkan build and its gate, and virtual machines with other processors (not part of `test`: an hour from nothing)
+	@scripts/test tests/machines
 
 format: ## Format all code as `check` wants it
 	@scripts/setup dev && .venv/bin/ruff format . && .venv/bin/ruff check --fix .

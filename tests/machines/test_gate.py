@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from snapshot import inside
 
 from control.models import tiny_model
 from roles.llama_cpp.gate import trial
 from roles.resources import File, Release, Resource, Service
+from tests.lab.snapshot import inside
 from tests.lab_fleet import ROOT, LabFleet, lab_fleet
 
 FLEET = """
-fleet: gate
+fleet: gatetest
 domain: home.example
 networks: [192.0.2.0/24]
 hosts:
@@ -91,7 +91,7 @@ class Gate:
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
-    with lab_fleet("gate", tmp_path_factory.mktemp("gate"), FLEET) as fleet:
+    with lab_fleet("gatetest", tmp_path_factory.mktemp("gate"), FLEET) as fleet:
         print("gate: building for Vulkan", flush=True)
         began = time.monotonic()
         done = fleet.paddock("up", "--lab", "--yes", timeout_s=BUILD_S)
