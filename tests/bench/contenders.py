@@ -28,7 +28,7 @@ BASE = {"time": "elsewhere", "packages": ["python3", "python3-apt"]}
 BEHIND = {
     "behind": {
         "address": "192.0.2.1",
-        "roles": {"base": {}, "llama_cpp": {}, "models": {}, "llama_server": {"listen": "0.0.0.0:8080", "models": ["demo"]}},
+        "roles": {"base": {}, "llama_cpp": {"ui": False}, "models": {}, "llama_server": {"listen": "0.0.0.0:8080", "models": ["demo"]}},
     }
 }
 """The machine that all four pass requests on to; nobody asks it anything here."""
