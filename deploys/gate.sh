@@ -172,7 +172,7 @@ died() { # WHAT EXIT-CODE
     *" "[!\ ]*.so*) refuse "$1: the shared library ${library%% *} is damaged (${library#* }): put there anew what it belongs to" ;;
     *" "[!\ ]*) refuse "$1: it needs $newer, and this host's libraries are older: build it on this host, or on one with the same distribution" ;;
     "124 ") refuse "$1: it was not done in $late_s s$(telling)" ;;
-    "126 ") refuse "$1: it cannot be executed here: was it built for another architecture?$(telling)" ;;
+    "126 ") refuse "$1: it cannot be executed, as a program of another architecture cannot$(telling)" ;;
     "132 ") refuse "$1: it dies of an illegal instruction (SIGILL), of a set that its build options do not name: build it for this processor (cpu: auto)" ;;
     "137 " | "255 ") refuse "$1: it was killed: where nobody did that, the host is short of memory" ;;
     "2"[0-4][0-9]" ") refuse "$1: systemd cannot start it as the service is to run$(of_systemd)" ;;

@@ -244,7 +244,8 @@ def test_a_library_that_is_missing_or_damaged_is_named(gate: Gate) -> None:
     code, words = gate.tries(damaged, gate.resources())
     assert code == 1
     assert words.startswith("the gate refuses it: --version: the shared library /opt/gate/lib/libgomp.so.1 is damaged (")
-    missing = 'sed s/libgomp.so.1/libgone.so.1/ "$real" >/tmp/gone; chmod 755 /tmp/gone; exec /tmp/gone "$@"'
+    inside(gate.container, f"sed s/libgomp.so.1/libgone.so.1/ {CURRENT}/bin/llama-server >/opt/gate/gone; chmod 755 /opt/gate/gone")
+    missing = 'exec /opt/gate/gone "$@"'
     assert gate.tries(gate.release, gate.resources(), missing) == (
         1,
         "the gate refuses it: --version: the shared library libgone.so.1 is missing: install the package that has it",
@@ -269,14 +270,15 @@ KILLS = {
 @pytest.mark.parametrize("who", KILLS)
 def test_nothing_outlives_a_gate_of_which_a_part_is_killed(gate: Gate, who: str) -> None:
     gate.send(gate.release, gate.resources(), "case $1 in --model) sleep 7777;; esac")
-    inside(
+    done = inside(
         gate.container,
         rf"""
         sh -c 'echo $$ >/opt/gate/caller; {TRY} & echo $! >/opt/gate/pid; wait' >/opt/gate/said 2>&1 &
         for try in $(seq 300); do ! pgrep -x sleep -a | grep -q 7777 || break; sleep 0.1; done
         caller=$(cat /opt/gate/caller) pid=$(cat /opt/gate/pid)
-        pgrep -x sleep -a | grep -q 7777 && {KILLS[who]}
+        pgrep -x sleep -a | grep -q 7777 && {KILLS[who]} && echo killed
         for try in $(seq 100); do [ "$(systemctl list-units --all --plain --no-legend 'paddock-gate*')" ] || break; sleep 0.1; done
         """,
     )
+    assert done == "killed"
     assert inside(gate.container, f"{LEFT} pgrep -x sleep -a | grep 7777 || true") == ""
