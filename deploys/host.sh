@@ -102,7 +102,7 @@ release() { # CURRENT PATH FINGERPRINT PACKED GATE TRIAL: packed only where it d
     rm "$stage/$4"; chmod -R u=rwX,go=rX "$2.paddock"; sync -f "$2.paddock"; rm -rf "$2"; mv -T "$2.paddock" "$2"
   fi
   [ -n "$6" ] || fail "has not passed its gate: \`paddock up\` sees to that"
-  said=$(sh "$stage/$5" "$2" "$stage/$6" 2>&1 </dev/null 9>&-) || { printf '%s\n' "$said" | sed '$d' >&2; fail "does not pass its gate, so the one before serves on: $(printf '%s\n' "$said" | tail -n 1)"; }
+  said=$(sh "$stage/$5" "$2" "$stage/$6" 2>&1 </dev/null 9>&-) || { printf '%s\n' "$said" | sed '$d' >&2; fail "does not pass its gate, so the one before serves on: $(printf '%s\n' "$said" | tail -n 1 | sed 's/^the gate refuses it: //')"; }
   ln -sfnT "$2" "$1.paddock"; mv -fT "$1.paddock" "$1"
 }
 
