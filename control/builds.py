@@ -10,7 +10,7 @@ from control.artifacts import Artifacts
 from control.payload import Download
 from control.sources import source_archive
 from control.state import FleetState
-from control.work import Build
+from control.work import Wanted
 from inventory.context import Context
 from inventory.errors import PaddockError
 from inventory.schema import Fleet
@@ -25,7 +25,7 @@ ROLE = "llama_cpp"
 class Assigned:
     """`builds` is builder → what it is to compile, `waits` host → whom it waits for, `failures` host → why its release cannot be built."""
 
-    builds: dict[str, tuple[Build, ...]] = field(default_factory=dict)
+    builds: dict[str, tuple[Wanted, ...]] = field(default_factory=dict)
     waits: dict[str, str] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
@@ -62,7 +62,7 @@ def assigned(
         except PaddockError as error:
             found.failures[name] = str(error)
             continue
-        build = Build(release, source, artifacts, context.hardware[name].distribution)
+        build = Wanted(release, source, artifacts, context.hardware[name].distribution)
         found.builds[release.builder] = (*before, build)
     return found
 

@@ -17,7 +17,7 @@ TINY = "a tiny model"
 
 
 @dataclass(frozen=True)
-class Build:
+class Wanted:
     """A release that nobody has: its source here, and where it is to lie here once it is built."""
 
     release: Release
@@ -39,7 +39,7 @@ class Work:
     drift: Drift
     needs: Mapping[str, frozenset[str]] = field(default_factory=dict)
     payload: Mapping[str, Path] = field(default_factory=dict)
-    builds: tuple[Build, ...] = ()
+    builds: tuple[Wanted, ...] = ()
 
     @property
     def resources(self) -> tuple[Resource, ...]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from control.work import Build
+from control.work import Wanted
 from deploys.applying import Steps, apply
 from deploys.building import compiled, fetched
 from deploys.packages import installed
 from roles.llama_cpp.recipe import root
 
 
-def build(wanted: Build) -> None:
+def build(wanted: Wanted) -> None:
     """Ends when the release is among the fleet's artifacts, or with the host failed and why on stderr."""
     name = f"llama.cpp {wanted.release.version}"
     installed(f"{name}: compiler", wanted.release.packages)

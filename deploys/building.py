@@ -16,7 +16,7 @@ from pyinfra import host
 from pyinfra.api import StringCommand, operation
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
-from control.work import Build as Wanted
+from control.work import Wanted
 from facts.build import Build, BuildStatus
 from inventory.errors import PaddockError
 from roles.llama_cpp.recipe import CCACHE, WORK, artifact, root, script, unit, work

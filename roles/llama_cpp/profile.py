@@ -11,8 +11,6 @@ from roles.llama_cpp import cpu, cuda, vulkan
 from roles.llama_cpp.accelerator import Backend, accelerator
 from roles.llama_cpp.cpu import Chosen
 from roles.llama_cpp.settings import LlamaCppSettings
-from roles.llama_cpp.toolchain import Toolchain as Toolchain
-from roles.llama_cpp.toolchain import toolchain as toolchain
 
 # What holds for every host, and why it is said although some of it is a default: defaults change between versions of llama.cpp.
 COMMON: Chosen = {
