@@ -4,7 +4,7 @@ PADDOCK = .venv/bin/paddock -i $(or $(INVENTORY),inventory/demo.yml)
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup deploy test test-machines check format render golden bench verify lab-up lab-down lock clean
+.PHONY: help setup deploy test test-machines test-cuda check format render golden bench verify lab-up lab-down lock clean
 
 help: ## What there is to call
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: ## Every test: those of `check`, whole deploys to lab hosts, and faults
 
 test-machines: ## A Vulkan build and its gate, and virtual machines with other processors (not part of `test`: an hour from nothing)
 	@scripts/test tests/machines
+
+test-cuda: ## A whole build for CUDA, its machine code read (2 GB of toolkit, and a quarter of an hour of nvcc)
+	@scripts/test tests/cuda
 
 format: ## Format all code as `check` wants it
 	@scripts/setup dev && .venv/bin/ruff format . && .venv/bin/ruff check --fix .

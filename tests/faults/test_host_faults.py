@@ -61,10 +61,11 @@ def test_a_file_of_somebody_elses_is_not_replaced_where_its_backup_has_no_room(f
 @pytest.fixture
 def full_state(fleet: FaultFleet, tmp_path: Path) -> Iterator[Path]:
     """The state on a file system of this machine that has no room."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "full", str(tmp_path)], check=True)
+    size_mib = 1 + sum(each.lstat().st_size for each in fleet.state.rglob("*")) // 2**20
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "full", str(tmp_path)], check=True)
     try:
         subprocess.run(["cp", "-a", str(fleet.state), str(tmp_path)], check=True)
-        subprocess.run(["dd", "if=/dev/zero", f"of={tmp_path}/filler", "bs=1k"], capture_output=True)
+        subprocess.run(["dd", "if=/dev/zero", f"of={tmp_path}/filler", "bs=4k"], capture_output=True)
         fleet.lab.environment["PADDOCK_STATE"] = str(tmp_path)
         yield tmp_path
     finally:
