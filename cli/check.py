@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 from cli.opening import inventory_path
-from inventory.load import load
+from inventory.load import load, require_lock
 from inventory.summary import summary
 
 
@@ -23,5 +23,6 @@ def arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     path = inventory_path(options)
     fleet = load(path)
+    require_lock(path, fleet)
     print(f"{path}: well. {summary(fleet)}")
     return 0

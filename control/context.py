@@ -37,7 +37,8 @@ def context_for(fleet: Fleet, state: FleetState, *, now: datetime) -> Context:
 
 def _digest_of(entry: ModelEntry) -> ModelDigest:
     if isinstance(entry.source, ModelSource):
-        return ModelDigest(entry.source.sha256, entry.source.size or 0)
+        first = next(iter(entry.source.digests), None)
+        return ModelDigest(first.sha256, first.size or 0) if first else ModelDigest("", 0)
     from control.models import tiny_digest
 
     return tiny_digest()

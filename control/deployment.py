@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from control import api_keys
 from control.builds import ROLE, assigned
 from control.context import context_for
 from control.host_keys import pin_all
@@ -136,19 +137,20 @@ class Deployment:
             assert settings
             for site, behind in settings.sites.items():
                 client = next(iter(self.fleet.clients if behind.clients is None else behind.clients), None)
-                model = next(iter(self.fleet.served_models(behind.upstream)), None)
+                model = next((model for each in self.fleet.behind(behind.upstream) for model in each.models), None)
                 if client and model:
                     yield chat_line(site, port_of(settings.listen), host.address, export(client), model)
 
     def due(self) -> list[str]:
-        """The certificates that `converge` will issue first."""
-        return self.authority.due(self.fleet, datetime.now(UTC))
+        """The certificates and keys that `converge` will issue first."""
+        return [*self.authority.due(self.fleet, datetime.now(UTC)), *api_keys.due(self.fleet, Vault(self.state))]
 
     def converge(self) -> None:
         """Issues what is due, builds what is missing, makes the hosts so, and looks again: what still differs has failed."""
         now = datetime.now(UTC)
-        if not self.leaving and self.authority.due(self.fleet, now):
+        if not self.leaving and self.due():
             self.authority.issue(self.fleet, now)
+            api_keys.issue(self.fleet, Vault(self.state))
             self._plan(self.context())
         busy = {}
         missing = {name: work.missing for name, work in self.work.items()}

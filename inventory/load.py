@@ -14,6 +14,7 @@ from inventory.compose import Unreadable, compose
 from inventory.errors import InventoryError
 from inventory.marks import Entry, Mapping, Node, Scalar, child, mapping_at, plain
 from inventory.merge import Draft, drafts, filled
+from inventory.model_lock import locked, read_lock, unlocked
 from inventory.problems import Place, Problem
 from inventory.references import Carrier, Whole, problems_between
 from inventory.schema import Document, Fleet, Host, HostEntry
@@ -29,7 +30,10 @@ M = TypeVar("M", bound=Settings)
 
 
 def load(path: Path) -> Fleet:
-    """The fleet that a file describes. Raises InventoryError with all that is wrong, in the order of the file."""
+    """The fleet that a file describes, with what the lock beside it says of its models.
+
+    Raises InventoryError with all that is wrong, in the order of the file.
+    """
     text = _text(path)
     try:
         root, problems = compose(text)
@@ -38,7 +42,15 @@ def load(path: Path) -> Fleet:
         fleet, more = None, unreadable.problems
     if fleet is None or more:
         raise InventoryError([problem.told(path) for problem in sorted(set(more))])
-    return fleet
+    return locked(fleet, read_lock(path))
+
+
+def require_lock(path: Path, fleet: Fleet) -> None:
+    """Raises InventoryError with every model of a loaded file whose files nothing says the digests of."""
+    if lacking := list(unlocked(fleet, read_lock(path))):
+        models = mapping_at(_document(compose(_text(path))[0]), "models")
+        problems = [Problem((child(models[name].node, "source") or models[name]).key, words) for name, words in lacking]
+        raise InventoryError([problem.told(path) for problem in sorted(problems)])
 
 
 def _text(path: Path) -> str:

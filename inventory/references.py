@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from inventory.marks import Entry, Scalar, Sequence, child, mapping_at
 from inventory.merge import Draft
 from inventory.problems import Place, Problem, did_you_mean, quoted
+from inventory.servers import answering, named_upstream, servers
 from roles.caddy.settings import CaddySettings
 from roles.llama_cpp.settings import LlamaCppSettings
 from roles.llama_server.settings import LlamaServerSettings
@@ -85,15 +86,23 @@ def _models(carrier: Carrier, whole: Whole) -> Iterator[Problem]:
     """A server names at least one model, each once, and the fleet has it."""
     if (server := carrier.server) is None:
         return
-    if not server.models:
+    at = ("roles", "llama_server")
+    if not server.models and not server.instances:
         known = ", ".join(list(whole.models)[:8]) or "the inventory's models, of which there is none yet"
-        yield Problem(carrier.key("roles", "llama_server", "models"), f"llama_server has nothing to serve: name at least one of {known}")
+        yield Problem(carrier.key(*at, "models"), f"llama_server has nothing to serve: name at least one of {known}")
     for number, model in enumerate(server.models):
-        place = carrier.value("roles", "llama_server", "models", str(number))
+        place = carrier.value(*at, "models", str(number))
         if model not in whole.models:
-            yield Problem(place, f"no model is called {quoted(model)}{did_you_mean(model, whole.models)}: describe it under models")
+            yield _no_such_model(model, place, whole)
         elif model in server.models[:number]:
             yield Problem(place, f"model {quoted(model)} is named twice")
+    for name, instance in server.instances.items():
+        if instance.model not in whole.models:
+            yield _no_such_model(instance.model, carrier.value(*at, "instances", name, "model"), whole)
+
+
+def _no_such_model(model: str, place: Place, whole: Whole) -> Problem:
+    return Problem(place, f"no model is called {quoted(model)}{did_you_mean(model, whole.models)}: describe it under models")
 
 
 def _companions(carrier: Carrier, whole: Whole) -> Iterator[Problem]:
@@ -102,9 +111,8 @@ def _companions(carrier: Carrier, whole: Whole) -> Iterator[Problem]:
         if role in carrier.roles and "llama_cpp" not in carrier.roles:
             yield Problem(carrier.key("roles", role), f"{role} needs llama.cpp on the same host: add the role llama_cpp to {carrier.name}")
     if (server := carrier.server) and "models" not in carrier.roles:
-        laid = [
-            model for model in server.models if model in whole.models and not mapping_at(whole.models[model].node, "source").get("path")
-        ]
+        served = (*server.models, *(each.model for each in server.instances.values()))
+        laid = [each for each in served if each in whole.models and not mapping_at(whole.models[each].node, "source").get("path")]
         if laid:
             words = f"nothing puts the file of model {quoted(laid[0])} on the host: add the role models to {carrier.name}"
             yield Problem(carrier.key("roles", "llama_server"), words)
@@ -144,15 +152,25 @@ def _sites(carrier: Carrier, whole: Whole) -> Iterator[Problem]:
 
 
 def _unreachable(upstream: str, proxy: Carrier, whole: Whole) -> str:
-    target = whole.carriers.get(upstream)
+    host, group = named_upstream(upstream)
+    target = whole.carriers.get(host)
     if target is None:
-        return f"no host is called {quoted(upstream)}{did_you_mean(upstream, whole.carriers)}"
+        return f"no host is called {quoted(host)}{did_you_mean(host, whole.carriers)}"
     if "llama_server" not in target.roles:
-        return f"host {quoted(upstream)} carries no llama_server that could answer"
-    if target is proxy or target.server is None or not ipaddress.ip_address(address_of(target.server.listen)).is_loopback:
+        return f"host {quoted(host)} carries no llama_server that could answer"
+    if target.server is None:
         return ""
-    listen, better = target.server.listen, f"0.0.0.0:{port_of(target.server.listen)}"
-    return f"llama_server on {upstream} listens on {listen}, out of {proxy.name}'s reach: let it listen on {better}, say"
+    groups = target.server.instances
+    if group and group not in groups:
+        return f"llama_server on {host} has no instances {quoted(group)}{did_you_mean(group, groups)}"
+    found = answering(tuple(servers(host, target.server)), group)
+    if not found and groups:
+        return f"llama_server on {host} has {' and '.join(groups)}: say which answers, such as {host}/{next(iter(groups))}"
+    for each in found if target is not proxy else ():
+        if ipaddress.ip_address(each.address).is_loopback:
+            better = f"0.0.0.0:{each.port}"
+            return f"llama_server on {host} listens on {each.listen}, out of {proxy.name}'s reach: let it listen on {better}, say"
+    return ""
 
 
 def _ports(carrier: Carrier) -> Iterator[Problem]:
@@ -174,8 +192,13 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _listening(carrier: Carrier, role: str, endpoint: str) -> Place:
-    """Where the inventory says that a role listens there; the role itself where that is its default."""
-    for entry in mapping_at(carrier.draft.node, "roles", role).values():
+    """Where the inventory says that a role listens there; the role itself where that is its default, or follows from another port."""
+    own = mapping_at(carrier.draft.node, "roles", role)
+    groups = (
+        mapping_at(carrier.draft.node, "roles", role, "instances", name)
+        for name in mapping_at(carrier.draft.node, "roles", role, "instances")
+    )
+    for entry in (entry for each in (own, *groups) for entry in each.values()):
         if isinstance(entry.node, Scalar) and entry.node.value == endpoint:
             return entry.node.place
     return carrier.key("roles", role)

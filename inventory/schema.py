@@ -10,11 +10,13 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, SerializeAsAny, TypeAdapter, create_model, model_validator
 
 from inventory.errors import InventoryError
+from inventory.servers import Server, answering, named_upstream, servers
 from roles import ROLES, settings_of
+from roles.gpu.settings import GpuSettings
 from roles.llama_server.settings import LlamaServerSettings
 from roles.models.settings import ModelsSettings
 from roles.preset import Preset
-from roles.role import Domain, LocalPath, Matches, Name, RoleSettings, Settings, Sha256, Url, address_of, port_of
+from roles.role import Domain, LocalPath, Matches, Name, RoleSettings, Settings, Sha256, Url
 
 DOMAIN = TypeAdapter(Domain)
 
@@ -49,6 +51,20 @@ FilePath = Annotated[
         "is no absolute path that a preset can carry (without ; and #, a space at its end, or .. in it)",
     ),
 ]
+FileName = Annotated[
+    str,
+    Matches(r"(?!.*(^|/)\.{0,2}(/|$))[^/\x00-\x1f\x7f][^\x00-\x1f\x7f]*", "is no name of a file, seen from where it comes from"),
+]
+Repository = Annotated[
+    str,
+    Matches(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*", 'is no repository of Hugging Face, such as "unsloth/Qwen3-8B-GGUF"'),
+]
+Revision = Annotated[
+    str, Matches(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/-]*", "is no revision: that is a branch, a tag or a commit, such as main")
+]
+ModelAlias = Annotated[
+    str, Matches(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}", "is no name that a client asks for: letters, digits, and . _ - : / @ +")
+]
 ContainerImage = Annotated[str, Matches(r"[a-z0-9][A-Za-z0-9._/:@-]*", "is no name of a container image, such as debian:trixie")]
 Account = Annotated[str, Matches(r"[a-z_][a-z0-9_-]*", "is no name of an account: lower-case letters, digits, _ and -")]
 HostKey = Annotated[
@@ -64,8 +80,37 @@ Roles: type[Settings] = create_model(
 )
 
 
+class ModelPart(Settings):
+    """One file of a model."""
+
+    name: FileName
+    """As it is called where it comes from: `Q8_0/qwen-00001-of-00003.gguf`"""
+
+    sha256: Sha256
+    """The digest that it must have."""
+
+    size: Annotated[int, Field(gt=0)] | None = None
+    """Its size in bytes."""
+
+
 class ModelSource(Settings):
-    """Where a model's file comes from: exactly one of `url`, `local` and `path`, and the digest it must have."""
+    """Where a model's files come from: exactly one of `hf`, `url`, `local` and `path`.
+
+    What digests they must have stands here (`sha256`, or `files` where there are several), or in the lock beside the inventory, which
+    `paddock models pull --lock` writes. Of a model in parts the first is named, `…-00001-of-00003.gguf`; the others lie beside it.
+    """
+
+    hf: Repository | None = None
+    """A repository of Hugging Face: `unsloth/Qwen3-8B-GGUF`. The host fetches it from there."""
+
+    revision: Revision | None = None
+    """Its branch, tag or commit; the lock pins the commit. `main` by default."""
+
+    file: FileName | None = None
+    """The file in the repository."""
+
+    include: Annotated[str, Field(min_length=1)] | None = None
+    """Or a pattern that fits this model's files there and no other model's: `*Q4_K_M*`."""
 
     url: Url | None = None
     """The host fetches it from here."""
@@ -76,18 +121,64 @@ class ModelSource(Settings):
     path: FilePath | None = None
     """A file that is on the host already; Paddock checks it and never touches it."""
 
-    sha256: Sha256
+    sha256: Sha256 | None = None
     """The digest that the file must have."""
 
     size: Annotated[int, Field(gt=0)] | None = None
     """Its size in bytes, if you want that checked before anything is fetched."""
 
+    files: tuple[ModelPart, ...] = ()
+    """Every file with its digest, in the order of the parts."""
+
     @model_validator(mode="after")
-    def _exactly_one(self) -> ModelSource:
-        given = [name for name in ("url", "local", "path") if getattr(self, name)]
+    def _whole(self) -> ModelSource:
+        given = [name for name in ("hf", "url", "local", "path") if getattr(self, name)]
         if len(given) != 1:
-            raise ValueError(f"needs exactly one of url, local and path, this has {' and '.join(given) or 'none'}")
+            raise ValueError(f"needs exactly one of hf, url, local and path, this has {' and '.join(given) or 'none'}")
+        if not self.hf and (stray := [name for name in ("revision", "file", "include") if getattr(self, name)]):
+            raise ValueError(f"{stray[0]} is of a repository, hf, and this is a {given[0]}")
+        if self.file and self.include:
+            raise ValueError("needs one of file and include, this has both")
+        if self.files and self.named and len(self.files) != len(self.named):
+            raise ValueError(f"files has {len(self.files)}, and {self.named[0]} is of {len(self.named)}")
+        if self.sha256 and (self.files or len(self.named) > 1):
+            raise ValueError("sha256 is of one file: leave it out, and let `files` or the lock say a digest for each part")
+        if self.hf and self.sha256 and not self.file:
+            raise ValueError("sha256 is of one file: name it with file")
+        if self.path and not self.digests:
+            raise ValueError("path needs sha256: only the host could say what lies there now, and that need not be what you mean")
         return self
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What was asked for, without what it turned out to be: `{"hf": "unsloth/Qwen3-8B-GGUF", "include": "*Q4_K_M*"}`."""
+        named = {name: getattr(self, name) for name in ("hf", "revision", "file", "include", "url", "local", "path")}
+        return {name: value for name, value in named.items() if value}
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The files, as far as their names are known without a look: the URLs, paths or names in the repository of all parts."""
+        first = self.url or self.local or self.path or self.file
+        return parts_of(first) if first else ()
+
+    @property
+    def digests(self) -> tuple[ModelPart, ...]:
+        """Every file with its digest; none where the lock is to say them."""
+        if self.sha256:
+            return (ModelPart(name=self.named[0].rpartition("/")[2] if self.named else "model.gguf", sha256=self.sha256, size=self.size),)
+        return self.files
+
+
+PART = re.compile(r"-00001-of-(\d{5})(?=\.gguf)")
+
+
+def parts_of(first: str) -> tuple[str, ...]:
+    """The names of all parts of a model, out of the first's, as llama-gguf-split gives them; of a model in one file its name alone."""
+    found = PART.search(first)
+    if not found:
+        return (first,)
+    many = int(found[1])
+    return tuple(PART.sub(f"-{number:05d}-of-{many:05d}", first, count=1) for number in range(1, many + 1))
 
 
 class ModelEntry(Settings):
@@ -98,6 +189,15 @@ class ModelEntry(Settings):
 
     preset: Preset = {}
     """llama-server's long options without dashes: `{ctx-size: 8192, temp: 0.7}`."""
+
+    aliases: tuple[ModelAlias, ...] = ()
+    """Other names that clients may ask for it by: `[qwen2.5:3b]`."""
+
+    def laid_as(self, name: str) -> tuple[str, ...]:
+        """What its files are called on a host, seen from the directory of its models: `chat.gguf`, `chat/chat-00001-of-00003.gguf` …"""
+        source = self.source
+        many = len(source.digests or source.named) if isinstance(source, ModelSource) else 1
+        return parts_of(f"{name}/{name}-00001-of-{many:05d}.gguf") if many > 1 else (f"{name}.gguf",)
 
 
 class Client(Settings):
@@ -232,36 +332,63 @@ class Fleet(Settings):
         settings = self.hosts[host].carried.get(role)
         return settings if isinstance(settings, kind) else None
 
+    def servers(self, host: str) -> tuple[Server, ...]:
+        """The host's llama-servers: its router, and its instances of fixed models."""
+        settings = self.role(host, "llama_server", LlamaServerSettings)
+        gpu = self.role(host, "gpu", GpuSettings)
+        return tuple(servers(host, settings, gpu.count_from if gpu else 0)) if settings else ()
+
     def served_models(self, host: str) -> dict[str, ModelEntry]:
-        """The models that the host's llama-server names, by name and in its order; empty where it serves none."""
-        server = self.role(host, "llama_server", LlamaServerSettings)
-        return {name: self.models[name] for name in server.models} if server else {}
+        """The models that the host's llama-servers name, by name and in their order; empty where it serves none."""
+        return {name: self.models[name] for server in self.servers(host) for name in server.models}
 
     def presets(self, host: str) -> tuple[Preset, ...]:
-        """What the host's llama-server serves each of its models with, as far as the inventory says it."""
-        server = self.role(host, "llama_server", LlamaServerSettings)
-        return tuple({**server.preset, **entry.preset} for entry in self.served_models(host).values()) if server else ()
+        """What the host's llama-servers serve each of their models with, as far as the inventory says it."""
+        return tuple(self.preset(server, name) for server in self.servers(host) for name in server.models)
+
+    def preset(self, server: Server, model: str) -> Preset:
+        """What the inventory says of a model on a server. A router's goes behind the model's own, an instance's before it."""
+        own = self.models[model].preset
+        role = self.role(server.host, "llama_server", LlamaServerSettings)
+        return {**server.preset, **own} if server.kind == "router" or not role else {**role.preset, **own, **server.preset}
 
     def model_path(self, host: str, model: str) -> str:
-        """Where the model's file lies on the host."""
-        source = self.models[model].source
-        if isinstance(source, ModelSource) and source.path:
-            return source.path
-        settings = self.role(host, "models", ModelsSettings) or ModelsSettings()
-        return f"{settings.directory}/{model}.gguf"
+        """Where the model's file lies on the host: of several the first, which llama-server is given."""
+        return self.model_paths(host, model)[0]
 
-    def upstream(self, host: str, seen_from: str) -> str:
-        """`ADDRESS:PORT` of the host's llama-server for a caller on `seen_from`. Raises InventoryError where that cannot reach it."""
-        server = self.role(host, "llama_server", LlamaServerSettings)
-        if not server:
-            raise InventoryError([f"hosts.{seen_from}: it passes requests on to the llama-server of {host}, which carries no llama_server"])
-        address, port = ipaddress.ip_address(address_of(server.listen)), port_of(server.listen)
-        if address.is_loopback and host != seen_from:
-            where = f"hosts.{host}.roles.llama_server.listen: {server.listen} is out of reach for {seen_from}"
+    def model_paths(self, host: str, model: str) -> tuple[str, ...]:
+        """Where all files of the model lie on the host."""
+        entry = self.models[model]
+        if isinstance(entry.source, ModelSource) and entry.source.path:
+            return entry.source.named
+        settings = self.role(host, "models", ModelsSettings) or ModelsSettings()
+        return tuple(f"{settings.directory}/{name}" for name in entry.laid_as(model))
+
+    def upstreams(self, upstream: str, seen_from: str) -> tuple[str, ...]:
+        """`ADDRESS:PORT` of each llama-server that answers for `HOST` or `HOST/INSTANCES`, for a caller on `seen_from`.
+
+        Raises InventoryError where there is none, or where that host cannot reach it.
+        """
+        if not (found := self.behind(upstream)):
+            raise InventoryError([f"hosts.{seen_from}: it passes requests on to {upstream}, where no llama-server answers"])
+        return tuple(self.endpoint(server, seen_from) for server in found)
+
+    def behind(self, upstream: str) -> tuple[Server, ...]:
+        """The llama-servers that answer for `HOST` or `HOST/INSTANCES`."""
+        host, group = named_upstream(upstream)
+        return answering(self.servers(host), group)
+
+    def endpoint(self, server: Server, seen_from: str) -> str:
+        """`ADDRESS:PORT` of a llama-server for a caller on `seen_from`. Raises InventoryError where that cannot reach it."""
+        address, port = ipaddress.ip_address(server.address), server.port
+        if address.is_loopback and server.host != seen_from:
+            place = f"instances.{server.group}.listen" if server.group else "listen"
+            where = f"hosts.{server.host}.roles.llama_server.{place}: {server.listen} is out of reach for {seen_from}"
             raise InventoryError([f"{where}: give it an address of its network, such as 0.0.0.0:{port}"])
         reach = str(address)
         if address.is_unspecified:
-            reach = self.hosts[host].address if host != seen_from else "127.0.0.1" if address.version == 4 else "::1"
+            loopback = "127.0.0.1" if address.version == 4 else "::1"
+            reach = self.hosts[server.host].address if server.host != seen_from else loopback
         return f"[{reach}]:{port}" if ":" in reach else f"{reach}:{port}"
 
     def limited(self, only: frozenset[str]) -> Iterator[Host]:

@@ -9,6 +9,7 @@ from typing import Any
 from inventory.schema import Fleet, Host, ModelEntry
 from lab.engine import LabError
 from lab.lab_host import LabHost
+from roles.llama_server.settings import InstanceSettings, LlamaServerSettings
 from roles.role import ENDPOINT, RoleSettings, Settings, address_of, port_of
 
 LONGEST_NAME = 63
@@ -54,15 +55,29 @@ def _in_lab(host: Host, lab: LabHost, told: list[str]) -> Host:
 def _moved(role: str, settings: RoleSettings, host: Host, lab: LabHost, told: list[str]) -> RoleSettings:
     update: dict[str, Any] = {}
     for field, endpoint in _concrete_endpoints(settings):
-        listens = lab.listens or lab.address
-        update[field] = f"{f'[{listens}]' if ':' in listens else listens}:{port_of(endpoint)}"
+        update[field] = _there(endpoint, lab)
         told.append(f"{host.name}: {role}.{field} is {update[field]} in place of {endpoint}.")
     if role == "base" and getattr(settings, "time", "elsewhere") != "elsewhere":
         update["time"] = "elsewhere"
         told.append(f"{host.name}: its clock is this machine's: base.time is elsewhere in place of {getattr(settings, 'time', '')}.")
     if role == "llama_cpp":
         update |= _accelerator(dict(settings), host, told)
+    if isinstance(settings, LlamaServerSettings):
+        update["instances"] = {name: _instance(name, each, host, lab, told) for name, each in settings.instances.items()}
     return settings.model_copy(update=update)
+
+
+def _instance(name: str, instance: InstanceSettings, host: Host, lab: LabHost, told: list[str]) -> InstanceSettings:
+    """As many servers on the same ports, on the processor."""
+    where = f"{host.name}: llama_server.instances.{name}"
+    update: dict[str, Any] = {}
+    for field, endpoint in _concrete_endpoints(instance):
+        update[field] = _there(endpoint, lab)
+        told.append(f"{where}.{field} is {update[field]} in place of {endpoint}.")
+    if instance.gpus:
+        update |= {"gpus": (), "count": instance.many}
+        told.append(f"{where}: {instance.many} as in the inventory, on no card.")
+    return instance.model_copy(update=update)
 
 
 def _accelerator(settings: Mapping[str, Any], host: Host, told: list[str]) -> Mapping[str, Any]:
@@ -80,6 +95,12 @@ def _accelerator(settings: Mapping[str, Any], host: Host, told: list[str]) -> Ma
     if dropped := ", ".join(name for name in given if name not in options):
         told.append(f"{host.name}: llama_cpp.options is without {dropped}, which a build for the processor does not have.")
     return {"accelerator": "cpu", "options": options}
+
+
+def _there(endpoint: str, lab: LabHost) -> str:
+    """The same port, on the lab host."""
+    listens = lab.listens or lab.address
+    return f"{f'[{listens}]' if ':' in listens else listens}:{port_of(endpoint)}"
 
 
 def _concrete_endpoints(settings: Settings) -> Iterator[tuple[str, str]]:

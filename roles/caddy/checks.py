@@ -88,8 +88,11 @@ def _is_refused(outside: Outside, url: str, at: str, client: str | None) -> bool
 
 
 def _question(fleet: Fleet, site: Site) -> tuple[str, Mapping[str, Any] | None]:
-    """The first model of the upstream, or the list of models where it serves none."""
-    for model in fleet.served_models(site.upstream):
+    """The first model of the upstream, or its health, which needs no key, where a model would ask for one."""
+    for server in fleet.behind(site.upstream):
+        if server.api_key:
+            return "/health", None
+        (model, *_) = server.models
         return "/v1/chat/completions", {"model": model, "max_tokens": 4, "messages": [{"role": "user", "content": "hello"}]}
     return "/models", None
 

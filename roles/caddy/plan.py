@@ -10,6 +10,7 @@ from ipaddress import ip_address
 
 from inventory.context import TO_BE_ISSUED, Certificate, Context
 from inventory.schema import Fleet, Host
+from inventory.servers import named_upstream
 from roles.caddy.settings import CaddySettings, Site, release_of
 from roles.resources import Directory, File, Line, Package, Port, Resource, Service, User
 from roles.role import address_of, port_of, render
@@ -58,7 +59,7 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, context: Context) ->
 
 def needs(host: Host, settings: CaddySettings, fleet: Fleet) -> Iterator[str]:
     """The other hosts whose llama-server must answer before this one passes requests on."""
-    yield from dict.fromkeys(site.upstream for site in settings.sites.values() if site.upstream != host.name)
+    yield from dict.fromkeys(behind for site in settings.sites.values() if (behind := named_upstream(site.upstream)[0]) != host.name)
 
 
 def admitted(site: Site, fleet: Fleet, context: Context) -> tuple[str, ...]:
@@ -88,7 +89,7 @@ def _sites(host: Host, settings: CaddySettings, fleet: Fleet, context: Context, 
     address = ip_address(address_of(settings.listen))
     sites = {
         name: {
-            "upstream": fleet.upstream(site.upstream, host.name),
+            "upstreams": fleet.upstreams(site.upstream, host.name),
             "clients": {client: fingerprint(context.clients[client].chain) for client in admitted(site, fleet, context)},
         }
         for name, site in settings.sites.items()

@@ -21,7 +21,7 @@ class Site(Settings):
     """One name that Caddy answers to."""
 
     upstream: str
-    """The host whose llama-server answers, by its name in the inventory."""
+    """The host whose llama-server answers, by its name in the inventory. `rig/chat` is its instances of that name, which take turns."""
 
     clients: tuple[Name, ...] | None = None
     """Which of the fleet's clients are let in; all of them unless said."""

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import model_validator
 
@@ -30,6 +30,9 @@ class GpuSettings(RoleSettings):
 
     nvidia: Nvidia | None = None
     """NVIDIA's cards, and where their driver comes from: `{driver: distribution}`."""
+
+    count_from: Literal[0, 1] = 0
+    """The number of the first card, in the order of their PCI addresses: 0, as nvidia-smi counts, or 1, as people do."""
 
     @model_validator(mode="after")
     def _something(self) -> GpuSettings:

@@ -40,6 +40,10 @@ OF_THE_UNIT = frozenset(
 """The properties of a unit that decide which devices and system calls its program has. Its directories and models may not be there yet."""
 
 
+OWN_CARDS = ("Environment=CUDA_VISIBLE_DEVICES=",)
+"""What keeps one service to its cards, beside the devices that it may open."""
+
+
 @dataclass(frozen=True)
 class Instance:
     """A service that is to run the release.
@@ -77,7 +81,7 @@ def _members(release: Release, found: Sequence[Instance]) -> Iterator[tuple[str,
     yield "devices", _lines(release.devices)
     yield "environment", _lines(f"{name}={value}" for name, value in release.environment)
     yield "answer", _lines([ANSWER])
-    yield "properties", _lines(found[0].properties if found else ())
+    yield "properties", _lines(_of_any(found))
     for each in found:
         yield from ((f"services/{each.unit}/{name}", content) for name, content in each.files.items())
         yield f"services/{each.unit}/unit", _lines([each.unit])
@@ -85,6 +89,12 @@ def _members(release: Release, found: Sequence[Instance]) -> Iterator[tuple[str,
         yield f"services/{each.unit}/properties", _lines(each.properties)
         if each.presets:
             yield f"services/{each.unit}/presets", _lines([each.presets])
+
+
+def _of_any(found: Sequence[Instance]) -> Iterator[str]:
+    """The properties of the first, but with the cards of them all: each may be kept to some, and the release is to work on every one."""
+    yield from (each for each in (found[0].properties if found else ()) if not each.startswith((*OWN_CARDS, "DeviceAllow=")))
+    yield from dict.fromkeys(each for one in found for each in one.properties if each.startswith("DeviceAllow="))
 
 
 def _instance(service: Service, release: Release) -> Instance | None:

@@ -1,80 +1,100 @@
-"""What llama-server does, asked on its own host: it lists and serves the models that are declared, as a user who can do nothing else."""
+"""What the llama-servers do, asked on their own host: each serves the models that are declared, as a user who can do nothing else."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from shlex import quote
 from typing import Any
 
 from testinfra.host import Host as TestinfraHost
 
-from inventory.schema import Fleet, Host, ModelEntry
-from roles.llama_server.plan import UNIT
+from inventory.schema import Fleet, Host
+from inventory.servers import Server
+from roles.llama_server.plan import key_file
 from roles.llama_server.settings import LlamaServerSettings
-from roles.role import port_of
+from roles.preset import Preset
 
 LOAD_TIMEOUT_S = 600
 """A model of many GiB is read from a disk first."""
 
 
 def check_health(host: TestinfraHost, fleet: Fleet, this: Host) -> None:
-    assert ask(host, fleet, this, "/health") == {"status": "ok"}
+    for server in fleet.servers(this.name):
+        assert ask(host, fleet, server, "/health") == {"status": "ok"}, server.name
 
 
 def check_lists_exactly_the_declared_models(host: TestinfraHost, fleet: Fleet, this: Host) -> None:
-    assert set(_listed(host, fleet, this)) == set(fleet.served_models(this.name))
+    for server in fleet.servers(this.name):
+        listed = {each["id"] for each in ask(host, fleet, server, "/v1/models")["data"]}
+        assert listed == set(server.models), f"{server.name} lists {', '.join(sorted(listed))}"
 
 
 def check_every_model_answers_with_its_own_context(host: TestinfraHost, settings: LlamaServerSettings, fleet: Fleet, this: Host) -> None:
-    for name, entry in fleet.served_models(this.name).items():
-        if not settings.autoload and _listed(host, fleet, this)[name]["value"] != "loaded":
-            continue  # nobody has asked for it to be loaded
-        answer = ask(host, fleet, this, *question(name, settings, entry))
-        assert "error" not in answer, f"{name}: {answer['error']}"
-        status = _listed(host, fleet, this)[name]
-        assert status["value"] in ("loaded", "sleeping"), f"{name} has answered, and is now {status['value']}"
-        if size := context_size(settings, entry):
-            assert _argument(status["args"], "--ctx-size") == size, f"{name}: its worker was started with {' '.join(status['args'])}"
+    for server in fleet.servers(this.name):
+        for name in server.models:
+            if server.kind == "router" and not settings.autoload and _listed(host, fleet, server)[name]["value"] != "loaded":
+                continue  # nobody has asked for it to be loaded
+            preset = fleet.preset(server, name)
+            answer = ask(host, fleet, server, *question(name, preset))
+            assert "error" not in answer, f"{server.name}, {name}: {answer['error']}"
+            if size := context_size(preset):
+                assert _context(host, fleet, server, name) == size, f"{server.name}, {name}: its context is not {size}"
 
 
-def check_runs_as_its_own_user(host: TestinfraHost) -> None:
-    pid = host.check_output("systemctl show --property=MainPID --value %s", UNIT)
-    assert host.check_output("stat --format=%%U /proc/%s", pid) == "llama-server"
+def check_runs_as_its_own_user(host: TestinfraHost, fleet: Fleet, this: Host) -> None:
+    for server in fleet.servers(this.name):
+        pid = host.check_output("systemctl show --property=MainPID --value %s", server.unit)
+        assert host.check_output("stat --format=%%U /proc/%s", pid) == server.user, server.name
 
 
-def check_workers_listen_on_loopback_alone(host: TestinfraHost, settings: LlamaServerSettings) -> None:
+def check_workers_listen_on_loopback_alone(host: TestinfraHost, fleet: Fleet, this: Host) -> None:
+    own = {server.port for server in fleet.servers(this.name)}
     sockets = [line.split() for line in host.check_output("ss -Hltnp").splitlines() if '"llama-server"' in line]
-    workers = [each[3] for each in sockets if not each[3].endswith(f":{port_of(settings.listen)}")]
+    workers = [each[3] for each in sockets if int(each[3].rpartition(":")[2]) not in own]
     outside = [address for address in workers if not address.startswith(("127.", "[::1]"))]
     assert not outside, f"reachable from elsewhere, past the router: {', '.join(outside)}"
 
 
-def question(model: str, settings: LlamaServerSettings, entry: ModelEntry) -> tuple[str, Mapping[str, Any]]:
+def check_nobody_gets_an_answer_without_the_key(host: TestinfraHost, settings: LlamaServerSettings, fleet: Fleet, this: Host) -> None:
+    for server in fleet.servers(this.name) if settings.api_key else ():
+        status = "curl --silent --output /dev/null --write-out %%{http_code} %s"
+        assert host.check_output(status, f"http://{fleet.endpoint(server, this.name)}/v1/models?autoload=false") == "401", server.name
+
+
+def question(model: str, preset: Preset) -> tuple[str, Mapping[str, Any]]:
     """The path to post to and the body: a few tokens, or an embedding where the model is for that."""
-    preset = {**settings.preset, **entry.preset}
     if preset.get("embeddings") or preset.get("embedding"):
         return "/v1/embeddings", {"model": model, "input": "hello"}
     return "/v1/chat/completions", {"model": model, "max_tokens": 4, "messages": [{"role": "user", "content": "hello"}]}
 
 
-def context_size(settings: LlamaServerSettings, entry: ModelEntry) -> str:
+def context_size(preset: Preset) -> str:
     """The context that the inventory asks for, `c` being the same option; empty where it leaves that to the model."""
-    asked = [preset[option] for preset in (entry.preset, settings.preset) for option in ("ctx-size", "c") if option in preset]
-    return str(asked[0]) if asked else ""
+    return str(preset.get("ctx-size", preset.get("c", "")))
 
 
-def ask(host: TestinfraHost, fleet: Fleet, this: Host, path: str, body: Mapping[str, Any] | None = None) -> Any:
-    """What the server answers, parsed: an error of its own too."""
-    url = f"http://{fleet.upstream(this.name, this.name)}{path}"
-    command = f"curl --silent --show-error --max-time {LOAD_TIMEOUT_S} "
-    if body is None:
-        return json.loads(host.check_output(f"{command} %s", url))
-    return json.loads(host.check_output(f"{command} --header 'Content-Type: application/json' --data %s %s", json.dumps(body), url))
+def ask(host: TestinfraHost, fleet: Fleet, server: Server, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    """What the server answers, parsed: an error of its own too. The key, where it asks for one, is read on the host, and stands in no
+    command line there."""
+    url = f"http://{fleet.endpoint(server, server.host)}{path}"
+    data = f"--header 'Content-Type: application/json' --data {quote(json.dumps(body))}" if body is not None else ""
+    command = f"curl --silent --show-error --max-time {LOAD_TIMEOUT_S} {data} {quote(url)}"
+    if key := key_file(server):
+        command = f""". {key}; printf 'header = "Authorization: Bearer %s"' "$LLAMA_API_KEY" | {command} --config -"""
+    return json.loads(host.check_output(command))
 
 
-def _listed(host: TestinfraHost, fleet: Fleet, this: Host) -> dict[str, Any]:
-    return {each["id"]: each["status"] for each in ask(host, fleet, this, "/models")["data"]}
+def _context(host: TestinfraHost, fleet: Fleet, server: Server, model: str) -> str:
+    """The context that its process was started with."""
+    if server.kind == "router":
+        arguments = _listed(host, fleet, server)[model]["args"]
+    else:
+        pid = host.check_output("systemctl show --property=MainPID --value %s", server.unit)
+        arguments = host.check_output(r"tr '\0' '\n' </proc/%s/cmdline", pid).splitlines()
+    return next((arguments[at + 1] for at, each in enumerate(arguments) if each in ("--ctx-size", "-c")), "")
 
 
-def _argument(arguments: list[str], option: str) -> str:
-    return arguments[arguments.index(option) + 1] if option in arguments else ""
+def _listed(host: TestinfraHost, fleet: Fleet, server: Server) -> dict[str, Any]:
+    """A router's models, each with its status."""
+    return {each["id"]: each["status"] for each in ask(host, fleet, server, "/models")["data"]}

@@ -1,27 +1,22 @@
-"""llama-server as a router: its unit, and a preset for every model."""
+"""llama-server as a router with a preset for every model, and as instances of one fixed model each: a unit for each of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 
-from inventory.context import Context
+from inventory.context import TO_BE_ISSUED, Context
 from inventory.schema import Fleet, Host
+from inventory.servers import Server
+from roles.llama_server.cards import pin
 from roles.llama_server.settings import LlamaServerSettings
 from roles.resources import Directory, File, Port, Release, Resource, Service, User
-from roles.role import address_of, port_of, render
+from roles.role import render
 
 RELEASE = "/opt/paddock/llama.cpp/current"
 HOME = "/var/lib/llama-server"
-PRESETS = "/etc/paddock/llama-server/presets.ini"
-UNIT = "llama-server.service"
-
-DEVICES = {
-    "cpu": (),
-    "vulkan": ("char-drm",),
-    "cuda": ("char-nvidia-frontend", "char-nvidia", "char-nvidia-uvm", "char-nvidia-caps"),
-}
-"""The kinds of devices, as /proc/devices names them, that each backend uses."""
+DIRECTORY = "/etc/paddock/llama-server"
+PRESETS = f"{DIRECTORY}/presets.ini"
 
 HIDDEN = ("/home/", "/root/", "/run/user/")
 """What the unit's ProtectHome= hides, and a model may lie in all the same."""
@@ -33,60 +28,144 @@ Value = str | int | float | bool
 
 
 def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, context: Context) -> Iterator[Resource]:
-    models = fleet.served_models(host.name)
-    paths = {name: fleet.model_path(host.name, name) for name in models}
-    hardware, release = context.hardware.get(host.name), _release(host, context)
-    presets = File(
-        PRESETS,
-        render(
-            "llama_server/presets.ini.j2",
-            defaults=_options({**defaults(settings, hardware.memory_mib if hardware else 0), **settings.preset}),
-            models={name: {"model": paths[name], **_options(entry.preset)} for name, entry in models.items()},
-        ),
-    )
-    address = ip_address(address_of(settings.listen))
-    unit = File(
-        f"/etc/systemd/system/{UNIT}",
-        render(
-            "llama_server/llama-server.service.j2",
-            settings,
-            address=str(address),
-            port=port_of(settings.listen),
-            loopback=address.is_loopback,
-            at_boot=not (address.is_loopback or address.is_unspecified),
-            release=RELEASE,
-            presets=PRESETS,
-            ui=release is not None and release.ui,
-            environment=[f"{name}={value}" for name, value in (release.environment if release else ())],
-            devices=DEVICES[release.backend] if release else (),
-            hidden=[path for path in paths.values() if path.startswith(HIDDEN)],
-        ),
-    )
-    # A socket that takes IPv6 and IPv4 alike is listed as `*`.
-    port = Port(port_of(settings.listen), ("*" if str(address) == "::" else str(address),), UNIT)
-
     yield User("llama-server", HOME)
     yield Directory(HOME, owner="llama-server", group="llama-server", mode=0o750)
     yield Directory("/etc/paddock")
-    yield Directory("/etc/paddock/llama-server", exclusive=True)
-    yield presets
-    yield unit
-    yield Service(
-        UNIT,
-        restarts=(unit, presets),
-        runs=(f"release:{RELEASE}", *(f"model:{path}" for path in dict.fromkeys(paths.values()))),
-        ports=(port,),
+    yield Directory(DIRECTORY, exclusive=True)
+    key = _key(host, settings, context)
+    yield from key
+    for server in fleet.servers(host.name):
+        presets = _presets(server, settings, fleet, context)
+        unit = _unit(server, settings, fleet, context)
+        yield from presets
+        yield unit
+        models = (f"model:{fleet.model_path(host.name, name)}" for name in server.models)
+        # A socket that takes IPv6 and IPv4 alike is listed as `*`.
+        address = str(ip_address(server.address))
+        yield Service(
+            server.unit,
+            restarts=(unit, *presets, *key),
+            runs=(f"release:{RELEASE}", *dict.fromkeys(models)),
+            ports=(Port(server.port, ("*" if address == "::" else address,), server.unit),),
+            ready_timeout_s=60 if server.kind == "router" else LOAD_TIMEOUT_S,
+        )
+
+
+LOAD_TIMEOUT_S = 600
+"""An instance listens at once, and a large model takes its time to be read; the port is what is waited for."""
+
+
+def key_file(server: Server | LlamaServerSettings) -> str:
+    """Where the host has the key that callers have to know; empty where they need none."""
+    return f"{DIRECTORY}/api-key.env" if server.api_key else ""
+
+
+def key_name(host: str) -> str:
+    """The name of its secret."""
+    return f"api-key.{host}"
+
+
+def _key(host: Host, settings: LlamaServerSettings, context: Context) -> tuple[File, ...]:
+    """By a variable, for what stands on a command line is everybody's to read, and a router hands its own flags to no worker."""
+    if not (path := key_file(settings)):
+        return ()
+    name = key_name(host.name)
+    key = context.secrets.get(name, TO_BE_ISSUED)
+    return (File(path, f"LLAMA_API_KEY={key}\n", mode=0o600, secret=True),)
+
+
+def _presets(server: Server, settings: LlamaServerSettings, fleet: Fleet, context: Context) -> tuple[File, ...]:
+    """A router's models."""
+    if server.kind != "router":
+        return ()
+    shared = {**defaults(settings, _memory_mib(server, context)), **server.preset}
+    models = {
+        name: {"model": fleet.model_path(server.host, name), **_options(entry.preset)}
+        for name, entry in fleet.served_models(server.host).items()
+        if name in server.models
+    }
+    return (File(PRESETS, render("llama_server/presets.ini.j2", defaults=_options(shared), models=models)),)
+
+
+def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, context: Context) -> File:
+    release, hardware = _release(server, context), context.hardware.get(server.host)
+    pinned = pin(server, hardware, release.backend) if release else None
+    address = ip_address(server.address)
+    environment = (*(release.environment if release else ()), *(pinned.environment if pinned else ()))
+    paths = (fleet.model_path(server.host, name) for name in server.models)
+    text = render(
+        "llama_server/llama-server.service.j2",
+        description="llama.cpp server" if server.kind == "router" else f"llama.cpp server of {server.models[0]}",
+        program=f"{RELEASE}/bin/llama-server",
+        arguments=[" ".join(_quoted(each) for each in line) for line in _arguments(server, settings, fleet, context)],
+        presets=PRESETS if server.kind == "router" else "",
+        memory_max=server.memory_max,
+        key_file=key_file(server),
+        loopback=address.is_loopback,
+        at_boot=not (address.is_loopback or address.is_unspecified),
+        environment=[f"{name}={value}" for name, value in environment],
+        devices=pinned.devices if pinned else (),
+        hidden=[path for path in dict.fromkeys(paths) if path.startswith(HIDDEN)],
     )
+    return File(f"/etc/systemd/system/{server.unit}", text)
 
 
-def _release(host: Host, context: Context) -> Release | None:
-    release = context.releases.get(host.name)
+def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, context: Context) -> Iterator[list[str]]:
+    """The command line, an element for each of its lines. A router's has what is the router's own: the rest would win over every preset."""
+    release = _release(server, context)
+    yield ["--host", str(ip_address(server.address)), "--port", str(server.port)]
+    if server.kind == "router":
+        yield [
+            "--models-preset",
+            PRESETS,
+            "--models-max",
+            str(settings.models_max),
+            *([] if settings.autoload else ["--no-models-autoload"]),
+        ]
+    else:
+        (model,) = server.models
+        yield ["--model", fleet.model_path(server.host, model), "--alias", model]
+        shared = defaults(settings, _memory_mib(server, context), len(fleet.servers(server.host)))
+        for option, value in {**shared, **fleet.preset(server, model)}.items():
+            yield flag(option, value)
+    yield ["--offline", *([] if release and release.ui else ["--no-ui"]), "--cors-origins", "localhost"]
+
+
+def flag(option: str, value: Value) -> list[str]:
+    """An option of a preset as llama-server's command line has it: `{metrics: true}` → `--metrics`, `{jinja: false}` → `--no-jinja`."""
+    if isinstance(value, bool) and option in SWITCHED:
+        return [f"--{option}", "on" if value else "off"]
+    if isinstance(value, bool):
+        return [f"--{option}" if value else f"--no-{option}"]
+    return [f"--{option}" if len(option) > 1 else f"-{option}", str(value)]
+
+
+SWITCHED = ("flash-attn", "reasoning", "log-colors", "lookup-cache")
+"""Options that want the word on, off or auto, which YAML reads as true and false."""
+
+
+def _quoted(argument: str) -> str:
+    """A word of ExecStart= (systemd.service(5))."""
+    text = argument.replace("%", "%%").replace("$", "$$")
+    if text and not any(each in text for each in " \t\"'\\;"):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _release(server: Server, context: Context) -> Release | None:
+    release = context.releases.get(server.host)
     return release if isinstance(release, Release) else None
 
 
-def defaults(settings: LlamaServerSettings, memory_mib: int) -> Mapping[str, Value]:
+def _memory_mib(server: Server, context: Context) -> int:
+    hardware = context.hardware.get(server.host)
+    return hardware.memory_mib if hardware else 0
+
+
+def defaults(settings: LlamaServerSettings, memory_mib: int, servers: int = 1) -> Mapping[str, Value]:
     """What every model is served with unless the inventory says otherwise. `memory_mib` 0 is a machine that nobody has looked at yet."""
-    at_a_time = settings.models_max or max(1, len(settings.models))
+    at_a_time = servers if servers > 1 else settings.models_max or max(1, len(settings.models))
     # In steps of a GiB: what the kernel takes for itself, and so the rest, changes with its version.
     gib = -(-memory_mib // 1024)
     cache = {"cache-ram": min(CACHE_MIB_A_GIB * gib, CACHE_MOST_MIB) // at_a_time} if gib else {}

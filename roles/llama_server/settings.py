@@ -3,20 +3,81 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from roles.preset import Preset
-from roles.role import Endpoint, Matches, RoleSettings
+from roles.role import Endpoint, Matches, Name, RoleSettings, Settings, port_of
+
+MemoryMax = Annotated[str, Matches(r"[0-9]+[KMGT]", "is no amount of memory, such as 24G")]
+
+Card = (
+    Annotated[int, Field(ge=0, le=63)]
+    | Annotated[
+        str,
+        Matches(
+            r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]",
+            "is no card: give its number, its PCI address such as 0000:01:00.0, or the UUID that nvidia-smi -L shows",
+        ),
+    ]
+)
+"""A card by its number in the order of PCI addresses, as nvidia-smi counts too (see `gpu: {count_from: …}`), by PCI address or by UUID."""
+
+
+class InstanceSettings(Settings):
+    """A llama-server with one fixed model, or several alike."""
+
+    model: str
+    """A name out of the fleet's `models`; it is also what clients ask for."""
+
+    listen: Endpoint
+    """Where it answers; of several alike, the first. The others have the ports after it."""
+
+    ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = ()
+    """The port of each, where they do not follow one another."""
+
+    count: Annotated[int, Field(ge=1, le=64)] | None = None
+    """How many alike; by default as many as `gpus` has entries, else one."""
+
+    gpus: tuple[Card | tuple[Card, ...], ...] = ()
+    """The card of each, `[1, 2, 3]`, or its cards, `[[0, 1], [2, 3]]`. It sees no other. Without, each sees all that there are."""
+
+    preset: Preset = {}
+    """Options for this server: they go before what the model and the role say."""
+
+    memory_max: MemoryMax | None = None
+    """The most memory that each may take, as systemd writes it: `2G`."""
+
+    @model_validator(mode="after")
+    def _as_many(self) -> InstanceSettings:
+        said = {name: number for name, number in (("count", self.count), ("gpus", len(self.gpus)), ("ports", len(self.ports))) if number}
+        if len(set(said.values())) > 1:
+            raise ValueError(f"is unclear about how many there are: {', '.join(f'{name} has {number}' for name, number in said.items())}")
+        if port_of(self.endpoints()[-1]) > 65535:
+            raise ValueError(f"there are not as many ports above {self.listen}")
+        return self
+
+    @property
+    def many(self) -> int:
+        return self.count or len(self.gpus) or len(self.ports) or 1
+
+    def endpoints(self) -> tuple[str, ...]:
+        """Where each answers."""
+        where, _, first = self.listen.rpartition(":")
+        return tuple(f"{where}:{port}" for port in self.ports or range(int(first), int(first) + self.many))
+
+    def cards(self) -> tuple[tuple[Card, ...], ...]:
+        """The cards of each; none where it may use all."""
+        return tuple(each if isinstance(each, tuple) else (each,) for each in self.gpus) or ((),) * self.many
 
 
 class LlamaServerSettings(RoleSettings):
-    """llama-server as a router: one process that starts a server for each model when somebody asks for it."""
+    """llama-server as a router, which starts a server for each model when somebody asks for it, or with fixed models, or both."""
 
     listen: Endpoint = "127.0.0.1:8080"
-    """Where it answers. Loopback unless a reverse proxy on another host needs to reach it."""
+    """Where the router answers. Loopback unless a reverse proxy on another host needs to reach it."""
 
     models: tuple[str, ...] = ()
-    """Names out of the fleet's `models`, in the order in which they are listed."""
+    """The router's: names out of the fleet's `models`, in the order in which they are listed. Without, there is no router."""
 
     models_max: Annotated[int, Field(ge=0)] = 1
     """Models in memory at a time; 0 is no limit."""
@@ -27,8 +88,17 @@ class LlamaServerSettings(RoleSettings):
     preset: Preset = {}
     """Options for every model, as llama-server's long options without dashes: `{ctx-size: 8192, cache-type-k: q8_0}`."""
 
-    memory_max: Annotated[str, Matches(r"[0-9]+[KMGT]", "is no amount of memory, such as 24G")] | None = None
-    """The most memory that the service may take, as systemd writes it: `24G`."""
+    memory_max: MemoryMax | None = None
+    """The most memory that the router may take with its models, as systemd writes it: `24G`."""
+
+    instances: dict[Name, InstanceSettings] = {}
+    """Servers with one fixed model each: `{chat: {model: chat, listen: "127.0.0.1:8081", gpus: [1, 2, 3]}}` is three, each on a card."""
+
+    api_key: bool = False
+    """Whether who asks has to know a key. Paddock makes it: `paddock secrets show api-key.HOST` shows it."""
 
     def endpoints(self) -> Iterator[str]:
-        yield self.listen
+        if self.models:
+            yield self.listen
+        for each in self.instances.values():
+            yield from each.endpoints()

@@ -27,3 +27,6 @@ class ModelsSettings(RoleSettings):
 
     directory: Annotated[PlainDirectory, AfterValidator(_own)] = "/var/lib/paddock/models"
     """Where the files lie on the host."""
+
+    peers: bool = False
+    """Whether other hosts of the fleet may take files from here, while `paddock up` runs, instead of from where they come from."""

@@ -29,9 +29,9 @@ class Built:
     container: str
 
     def cuobjdump(self, option: str) -> str:
-        """What NVIDIA's own tool, which lies where it was compiled, says of the library that holds the cards' code."""
-        reach().run("cp", str((self.programs / "libggml-cuda.so").resolve()), f"{self.container}:/tmp/libggml-cuda.so")
-        return inside(self.container, f"cuobjdump {option} /tmp/libggml-cuda.so 2>&1 || true")
+        """What NVIDIA's own tool, which lies where it was compiled, says of llama-server, which has the cards' code in it."""
+        reach().run("cp", str(self.programs / "llama-server"), f"{self.container}:/root/llama-server")
+        return inside(self.container, f"cuobjdump {option} /root/llama-server 2>&1 || true")
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "roles/__init__.py": ("roles.role",),
     "roles/host_plan.py": ("inventory.context", "inventory.schema", "roles", "roles.resources"),
     "roles/*/settings.py": SETTINGS,
-    "roles/*/checks.py": ("testinfra", "roles.{role}.*", "roles.role", "roles.resources", "inventory.*"),
+    "roles/*/checks.py": ("testinfra", "roles.{role}.*", "roles.role", "roles.preset", "roles.resources", "inventory.*"),
     "roles/*/*.py": ("roles.{role}.*", "roles.role", "roles.resources", "inventory.*"),
     "inventory/context.py": ("inventory.errors", "inventory.hardware", "roles.resources"),
     "inventory/hosts.py": ("inventory.*", "control.state"),  # the door of the pyinfra command
@@ -38,7 +38,7 @@ RULES: dict[str, tuple[str, ...]] = {
         *("pyinfra", "gevent", "deploys.*", "facts.*", "roles", "roles.*", "inventory.*"),
         *("control.artifacts", "control.context", "control.state", "control.work"),
     ),
-    "lab/*.py": ("cryptography", "lab", "lab.*", "inventory.*", "roles.role", "roles.resources"),
+    "lab/*.py": ("cryptography", "lab", "lab.*", "inventory.*", "roles.role", "roles.resources", "roles.*.settings"),
     "cli/*.py": (
         "argcomplete",
         "cli",

@@ -1,0 +1,94 @@
+"""What the models' files are, where an inventory does not say it: `home.models.lock` beside `home.yml`, for git as the inventory is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from inventory.errors import InventoryError
+from inventory.schema import Fleet, ModelEntry, ModelPart, ModelSource
+from roles.role import Settings
+
+
+class Pin(Settings):
+    """What a source turned out to be."""
+
+    source: dict[str, str]
+    """As it was asked for. Where the inventory asks for something else by now, the rest says nothing."""
+
+    revision: str = ""
+    """The commit of a repository."""
+
+    files: tuple[ModelPart, ...]
+
+    shape: dict[str, Any] | None = None
+    """What of the model decides how much memory it takes (inventory/model_shape.py), where that could be read."""
+
+
+class ModelLock(Settings):
+    """The whole of a lock file."""
+
+    version: Literal[1] = 1
+    models: dict[str, Pin] = {}
+
+    @property
+    def text(self) -> str:
+        return json.dumps(self.model_dump(mode="json", exclude_none=True), indent=1) + "\n"
+
+
+def lock_path(inventory: Path) -> Path:
+    """`home.yml` → `home.models.lock`"""
+    return inventory.with_name(f"{inventory.stem}.models.lock")
+
+
+def read_lock(inventory: Path) -> ModelLock:
+    """The lock beside an inventory; an empty one where there is none. Raises InventoryError where it cannot be read."""
+    path = lock_path(inventory)
+    try:
+        return ModelLock.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return ModelLock()
+    except OSError as error:
+        raise InventoryError([f"{path}: cannot be read: {error.strerror}"]) from None
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        where = ".".join(map(str, found["loc"]))
+        raise InventoryError(
+            [f"{path}: is no lock of models ({f'{where}: ' if where else ''}{found['msg']}): put it back from git, or remove it and run {pull()}"]
+        ) from None
+
+
+def locked(fleet: Fleet, lock: ModelLock) -> Fleet:
+    """The fleet with what the lock says of its models, of those that say it themselves nothing."""
+    models = {name: _locked(entry, lock.models.get(name)) for name, entry in fleet.models.items()}
+    return fleet.model_copy(update={"models": models})
+
+
+def _locked(entry: ModelEntry, pin: Pin | None) -> ModelEntry:
+    source = entry.source
+    if not isinstance(source, ModelSource) or source.digests or not pin or pin.source != source.asked:
+        return entry
+    known = {"files": pin.files, "revision": pin.revision or source.revision}
+    return entry.model_copy(update={"source": source.model_copy(update=known)})
+
+
+def unlocked(fleet: Fleet, lock: ModelLock) -> Iterator[tuple[str, str]]:
+    """The models whose files nothing says a digest of, each with why that is and what to do. The fleet is one that was `locked`."""
+    for name, entry in fleet.models.items():
+        if isinstance(entry.source, ModelSource) and not entry.source.digests:
+            yield name, unknown(name, stale=name in lock.models)
+
+
+def unknown(model: str, *, stale: bool = False) -> str:
+    """What there is to say of `models.<model>.source` where it has no digests."""
+    why = "the lock is of another source than this" if stale else "nothing says which file it is, neither a sha256 here nor the lock"
+    return f"{why}: run {pull(model)}"
+
+
+def pull(model: str = "") -> str:
+    """The command that writes the lock."""
+    return f"`paddock models pull --lock{f' {model}' if model else ''}`"

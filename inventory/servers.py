@@ -1,0 +1,95 @@
+"""The llama-servers of a host: its router, and each instance of a fixed model, with where each listens and what it may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from roles.llama_server.settings import Card, LlamaServerSettings
+from roles.preset import PresetValue
+from roles.role import address_of, port_of
+
+ROUTER = "llama-server"
+
+
+@dataclass(frozen=True)
+class Server:
+    """One process that answers, and what it is called: `name` on its host, `unit` to systemd there.
+
+    `models` are the fleet's names of what it serves, one of an instance; `preset` is what the inventory says of this server
+    in particular.
+    `group` is what the inventory calls the instances that are alike, none of a router. `gpus` are the cards that it is pinned to, and
+    `count_from` is the number of the host's first card. With an `api_key`, whoever asks has to know it.
+    """
+
+    host: str
+    name: str
+    unit: str
+    listen: str
+    models: tuple[str, ...]
+    kind: Literal["router", "instance"]
+    preset: dict[str, PresetValue]
+    group: str = ""
+    gpus: tuple[Card, ...] = ()
+    count_from: int = 0
+    memory_max: str | None = None
+    api_key: bool = False
+    scope: Literal["system", "user"] = "system"
+    user: str = "llama-server"
+
+    @property
+    def address(self) -> str:
+        return address_of(self.listen)
+
+    @property
+    def port(self) -> int:
+        return port_of(self.listen)
+
+
+def servers(host: str, settings: LlamaServerSettings, count_from: int = 0) -> Iterator[Server]:
+    """The router first, where there is one, then the instances in the inventory's order."""
+    if settings.models:
+        yield Server(
+            host,
+            ROUTER,
+            f"{ROUTER}.service",
+            settings.listen,
+            settings.models,
+            "router",
+            dict(settings.preset),
+            memory_max=settings.memory_max,
+            api_key=settings.api_key,
+        )
+    for group, each in settings.instances.items():
+        alike = each.endpoints()
+        for number, (listen, gpus) in enumerate(zip(alike, each.cards(), strict=True), 1):
+            name = f"{group}-{number}" if len(alike) > 1 else group
+            yield Server(
+                host,
+                name,
+                f"{ROUTER}-{name}.service",
+                listen,
+                (each.model,),
+                "instance",
+                dict(each.preset),
+                group,
+                gpus,
+                count_from,
+                each.memory_max,
+                settings.api_key,
+            )
+
+
+def named_upstream(upstream: str) -> tuple[str, str]:
+    """`rig` → the host and no group; `rig/chat` → the host and which of its instances."""
+    host, _, group = upstream.partition("/")
+    return host, group
+
+
+def answering(of_host: tuple[Server, ...], group: str) -> tuple[Server, ...]:
+    """Who answers for a host: the instances of a group, or, where none is named, its router, or else the only group that it has."""
+    if group:
+        return tuple(each for each in of_host if each.group == group)
+    routers = tuple(each for each in of_host if each.kind == "router")
+    return routers or (of_host if len({each.group for each in of_host}) == 1 else ())
