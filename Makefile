@@ -4,7 +4,7 @@ PADDOCK = .venv/bin/paddock -i $(or $(INVENTORY),inventory/demo.yml)
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup deploy test test-machines test-cuda check format render golden bench verify lab-up lab-down lock clean
+.PHONY: help setup deploy test test-cuda check format render golden bench verify lab-up lab-down lock clean
 
 help: ## What there is to call
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,14 +18,11 @@ deploy: ## The demo on a lab host, from nothing, and one question that it answer
 check: ## Format, lint, types and the tests that need no host (a minute at most)
 	@scripts/check
 
-test: ## Every test: those of `check`, whole deploys to lab hosts, and faults
+test: ## Every test: those of `check`, whole deploys to lab hosts, other processors and GPUs, and faults
 	@scripts/test
 
-test-machines: ## A Vulkan build and its gate, and virtual machines with other processors (not part of `test`: an hour from nothing)
-	@scripts/test tests/machines
-
-test-cuda: ## A whole build for CUDA, its machine code read (2 GB of toolkit, and a quarter of an hour of nvcc)
-	@scripts/test tests/cuda
+test-cuda: ## A whole build for CUDA, its machine code read (its toolkit is 2 GB; once that is cached, `test` does this too)
+	@scripts/test tests/builds/test_cuda.py
 
 format: ## Format all code as `check` wants it
 	@scripts/setup dev && .venv/bin/ruff format . && .venv/bin/ruff check --fix .

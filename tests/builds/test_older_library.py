@@ -6,7 +6,7 @@ from pathlib import Path
 
 from roles.llama_cpp.cuda import version
 from tests.lab.snapshot import inside
-from tests.machines.forge import forge
+from tests.builds.forge import forge
 from tests.unit.llama_cpp.recorded import MACHINES, hardware
 
 BUILD_S = 2400

@@ -13,7 +13,7 @@ import pytest
 
 from lab.engine import reach
 from tests.lab.snapshot import inside
-from tests.machines.forge import forge
+from tests.builds.forge import forge
 from tests.unit.llama_cpp.recorded import MACHINES, hardware
 
 BUILD_S = 3000
