@@ -18,17 +18,17 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.dynamic import DynamicSection
-from elftools.elf.elffile import ELFFile
-from elftools.elf.gnuversions import GNUVerNeedSection
 from pydantic import TypeAdapter
 
 from control.state import FleetState, read, write_atomically
 from inventory.context import Artifact
 from inventory.errors import PaddockError
 from roles.resources import Release
+
+if TYPE_CHECKING:
+    from elftools.elf.gnuversions import GNUVerNeedSection
 
 ARCHITECTURES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
 
@@ -218,6 +218,11 @@ def _files(tar: tarfile.TarFile, name: str) -> Iterator[tuple[str, bytes]]:
 
 def needs_of(programs: dict[str, bytes]) -> Needs:
     """What ELF files, by name, need that is not among them. Raises PaddockError where they are not all for one architecture."""
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.dynamic import DynamicSection
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.gnuversions import GNUVerNeedSection
+
     architectures, versions, libraries = set(), {"0"}, set()
     for content in programs.values():
         try:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from control.artifacts import Artifacts
 from control.payload import Download
-from control.sources import source_archive
 from control.state import FleetState
 from control.work import Wanted
 from inventory.context import Context
@@ -69,6 +68,8 @@ def assigned(
 
 def _source(settings: LlamaCppSettings, beside: Path, asked: dict[tuple[str, bool], Path | PaddockError]) -> Path:
     """The archive to send. What failed once in a run is not tried again for every host: a web page takes minutes."""
+    from control.sources import source_archive  # what fetches is loaded by the runs that fetch
+
     key = settings.source.identity, settings.ui
     if key not in asked:
         try:

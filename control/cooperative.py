@@ -1,8 +1,27 @@
-"""Makes the standard library cooperate with gevent, as pyinfra needs it. Imported before whatever opens sockets or starts threads."""
+"""Makes the standard library cooperate with gevent, as pyinfra needs it. Imported before whatever opens sockets or starts threads.
+
+A run that finds nothing to change is imports for the most part, so what these libraries load on the way and then hardly use waits here.
+"""
 
 from __future__ import annotations
 
-from importlib import metadata
+import sys
+from importlib import import_module, metadata
+from types import ModuleType
+from typing import Any
+
+
+def _invoke(name: str) -> Any:
+    """The real module's attribute, once somebody wants one."""
+    if sys.modules.get("invoke") is _STAND_IN:
+        del sys.modules["invoke"]
+    return getattr(import_module("invoke"), name)
+
+
+# paramiko.config imports all of invoke for `Match exec` in an ssh_config.
+_STAND_IN = ModuleType("invoke")
+_STAND_IN.__getattr__ = _invoke  # type: ignore[method-assign]
+sys.modules.setdefault("invoke", _STAND_IN)
 
 _asked_anew = metadata.entry_points
 _installed = _asked_anew()

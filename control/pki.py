@@ -81,7 +81,8 @@ class Authority:
             raise PaddockError(f"client {client}: no certificate to export ({why or 'made by another CA'}): `paddock up` issues one")
         directory = make_private(directory) if directory else self._state.directory("export", client)
         for name, text in (("ca.pem", ca), ("cert.pem", certificate.chain), ("key.pem", certificate.key)):
-            write_atomically(directory / name, text)
+            if read(directory / name) != text.encode():
+                write_atomically(directory / name, text)
         return directory
 
     # What is there
