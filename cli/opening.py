@@ -74,6 +74,17 @@ def opened(options: argparse.Namespace) -> Opened:
     return Opened(path, fleet, FleetState.of(path, fleet.name), tuple(fleet.limited(only)), replaced)
 
 
+def require_known_options(this: Opened) -> None:
+    """Fetches the sources of llama.cpp whose options nobody has looked at yet. Raises InventoryError for a preset that its host's version
+    would not take."""
+    import control.cooperative  # isort: skip - before what fetches
+    from control.options import checked
+    from control.payload import Download
+
+    assert control.cooperative
+    checked(this.path, this.fleet, Download())
+
+
 def limit_of(options: argparse.Namespace, fleet: Fleet, path: Path) -> frozenset[str]:
     """The names that `--limit` gives, none where it was not given. Raises UsageError for one that nothing is called by."""
     only = frozenset(name for each in getattr(options, "limit", []) for name in each.split(","))

@@ -16,7 +16,8 @@ import json
 import sys
 from datetime import UTC, datetime
 
-from cli.opening import Opened, limit_argument, opened
+from cli.models_fit import tell_fit
+from cli.opening import Opened, limit_argument, opened, require_known_options
 from cli.showing import as_data, coloured, lines, reasons, shown
 from inventory.errors import PaddockError
 from roles.llama_cpp.settings import LlamaCppSettings
@@ -34,6 +35,7 @@ def run(options: argparse.Namespace) -> int:
         return _offline(this, as_json=options.json)
     from control.deployment import Deployment
 
+    require_known_options(this)
     deployment = Deployment(this.fleet, this.state, this.hosts, ask=lambda question: False)
     with deployment.connected():
         deployment.survey()
@@ -44,11 +46,13 @@ def run(options: argparse.Namespace) -> int:
             )
         )
     else:
-        for certificate in deployment.due():
-            print(f"  ~ certificate {certificate}")
+        for issued in deployment.due():
+            print(f"  ~ {issued}")
+        context = deployment.context()
         for name, work in deployment.work.items():
             print(f"{name}: " + (f"{len(shown(work))} to change" if work.drift else "as declared"))
             print(*lines(work), sep="\n", end="\n" if work.drift or work.drift.left else "")
+            tell_fit(name, this, context)
     for name, why in deployment.failures.items():
         print(f"{name}: {why}", file=sys.stderr)
     return 1 if deployment.failures else 3 if any(work.drift for work in deployment.work.values()) or deployment.due() else 0
@@ -58,11 +62,11 @@ def _offline(this: Opened, *, as_json: bool) -> int:
     """Of each host the release that it is to serve, what that is built for, and why."""
     from control.context import context_for
 
-    releases = context_for(this.fleet, this.state, now=datetime.now(UTC)).releases
+    context = context_for(this.fleet, this.state, now=datetime.now(UTC))
     failed = {}
     told = {}
     for host in this.hosts:
-        found = releases.get(host.name)
+        found = context.releases.get(host.name)
         if isinstance(found, PaddockError):
             failed[host.name] = str(found)
         elif found:
@@ -70,6 +74,7 @@ def _offline(this: Opened, *, as_json: bool) -> int:
             if not as_json:
                 print(coloured(f"{host.name}:", "+"))
                 print(*(f"  {line}" for line in reasons(found)), sep="\n")
+                tell_fit(host.name, this, context)
         elif (llama_cpp := this.fleet.role(host.name, "llama_cpp", LlamaCppSettings)) and llama_cpp.serve:
             failed[host.name] = "nothing is known of its hardware yet: `paddock plan` looks at it, once"
     if as_json:

@@ -30,6 +30,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
         every[-1].add_argument("name").completer = _names  # type: ignore[attr-defined]
     for action in every:
         inventory_argument(action, default=argparse.SUPPRESS)
+        action.add_argument("--lab", action="store_true", help="those of the inventory's lab")
 
 
 def _names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:

@@ -4,7 +4,7 @@ examples:
   paddock status
   paddock status --json
 
-Exit code 0 where all is as declared, 3 where something has drifted.
+Exit code 0 where all is as declared, 3 where something has drifted, or the watchdog has lost a server.
 """
 
 from __future__ import annotations
@@ -12,10 +12,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from cli.condition import conditions
 from cli.opening import limit_argument, opened
 from cli.showing import coloured, state_as_data, table
+from facts.condition import Condition
 from roles.resources import ModelFile, Port, Release, Service
+
+if TYPE_CHECKING:
+    from control.work import Work
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
@@ -30,8 +37,9 @@ def run(options: argparse.Namespace) -> int:
     deployment = Deployment(this.fleet, this.state, this.hosts)
     with deployment.connected():
         deployment.survey()
+        machines = conditions(deployment)
     if options.json:
-        print(json.dumps({name: state_as_data(work) for name, work in deployment.work.items()}, indent=1))
+        print(json.dumps({name: _as_data(work, machines.get(name)) for name, work in deployment.work.items()}, indent=1))
     else:
         for name, work in deployment.work.items():
             wrong = {change.id: change for change in work.drift.changes}
@@ -49,7 +57,14 @@ def run(options: argparse.Namespace) -> int:
                         (f"  {each.id}", state, "differs: " + ", ".join(wrong[each.id].attributes) if each.id in wrong else "as declared")
                     )
             print(coloured(f"{name}: {len(wrong)} of {len(work.resources)} resources differ", "~" if wrong else "+"))
+            for line in machines.get(name, Condition()).lines():
+                print(coloured(f"  {line}", "-" if line in machines[name].faults else ""))
             print(table(rows) if rows else "")
     for name, why in deployment.failures.items():
         print(f"{name}: {why}", file=sys.stderr)
-    return 1 if deployment.failures else 3 if any(work.drift for work in deployment.work.values()) else 0
+    lost = any(machine.faults for machine in machines.values())
+    return 1 if deployment.failures else 3 if lost or any(work.drift for work in deployment.work.values()) else 0
+
+
+def _as_data(work: Work, machine: Condition | None) -> Mapping[str, Any]:
+    return {**state_as_data(work), **({"machine": machine.as_data()} if machine else {})}

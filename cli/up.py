@@ -16,7 +16,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from cli.opening import Opened, ask_at_terminal, confirmed, limit_argument, opened
+from cli.opening import Opened, ask_at_terminal, confirmed, limit_argument, opened, require_known_options
 from cli.showing import lines, shown, table
 from cli.telling import Telling
 
@@ -43,6 +43,7 @@ def bring_up(this: Opened, options: argparse.Namespace) -> int:
 
     began, telling = time.monotonic(), Telling(to_stderr=options.json)
     ask = _always if options.accept_host_keys else ask_at_terminal
+    require_known_options(this)
     with operator_lock(this.state, "up"):
         deployment = Deployment(this.fleet, this.state, this.hosts, telling.of, ask)
         with deployment.connected():
@@ -79,8 +80,8 @@ def _changes(deployment: Deployment) -> dict[str, int]:
 def _show(deployment: Deployment, telling: Telling) -> dict[str, int]:
     """Shows what is to change, and gives host → how much."""
     changes = _changes(deployment)
-    for certificate in deployment.due():
-        telling.line(f"  ~ certificate {certificate}")
+    for issued in deployment.due():
+        telling.line(f"  ~ {issued}")
     for name, number in changes.items():
         telling.line(f"{name}: {number} to change")
         for line in lines(deployment.work[name]):

@@ -7,8 +7,10 @@ from datetime import datetime
 from pathlib import Path
 
 from control.artifacts import Artifacts
+from control.options import options_by_host
 from control.pki import Authority
 from control.secrets import Secrets, Vault
+from control.shapes import known
 from control.state import FleetState
 from inventory.context import TO_BE_ISSUED, Certificate, Context, ModelDigest
 from inventory.schema import Fleet, ModelEntry, ModelSource
@@ -32,6 +34,8 @@ def context_for(fleet: Fleet, state: FleetState, *, now: datetime) -> Context:
         secrets=Secrets(vault),
         models={name: _digest_of(entry) for name, entry in fleet.models.items()},
         releases=releases(fleet, hardware, dict(_sources(fleet, state.inventory.parent)), Artifacts(state).all()),
+        shapes=known(fleet, state.inventory),
+        options=options_by_host(fleet, state.inventory.parent),
     )
 
 

@@ -93,9 +93,8 @@ def _tokens(text: str) -> Iterator[Token]:
             yield Token("string", raw)
         elif match["string"]:
             yield Token("string", _meant(match["string"]))
-        elif kind := match.lastgroup:
-            if kind != "nothing":
-                yield Token(kind, match[kind])  # type: ignore[arg-type]  # the other groups are called as the kinds are
+        elif (kind := match.lastgroup) and kind != "nothing":
+            yield Token(kind, match[kind])  # type: ignore[arg-type]  # the other groups are called as the kinds are
 
 
 def _meant(literal: str) -> str:

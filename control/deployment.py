@@ -16,7 +16,8 @@ from control import api_keys
 from control.builds import ROLE, assigned
 from control.context import context_for
 from control.host_keys import pin_all
-from control.payload import payload_for
+from control.payload import asks_for, payload_for
+from control.peers import offered
 from control.pki import Authority
 from control.run import Run
 from control.secrets import Secrets, Vault
@@ -30,6 +31,7 @@ from inventory.hardware import unsupported
 from inventory.schema import Fleet, Host
 from roles.caddy.settings import CaddySettings
 from roles.host_plan import HostPlan, host_plan, needs_of
+from roles.llama_server.demands import refusals
 from roles.resources import Release
 from roles.role import port_of
 
@@ -87,7 +89,13 @@ class Deployment:
             self._learn(changed)
             context = self.context()
             self._probe(context, [host for host in self.hosts if host.name in changed and host.name not in self.failures])
+        self._refuse_what_does_not_fit(context)
         self._plan(context)
+
+    def _refuse_what_does_not_fit(self, context: Context) -> None:
+        for host in () if self.leaving else self.hosts:
+            if lines := list(refusals(host.name, self.fleet, context, context.shapes)):
+                self.run.failures.setdefault(host.name, "; ".join(each.removeprefix(f"hosts.{host.name}: ") for each in lines))
 
     def _learn(self, names: Iterator[str] | list[str]) -> None:
         for name, hardware in self.run.hardware(names).items():
@@ -143,7 +151,8 @@ class Deployment:
 
     def due(self) -> list[str]:
         """The certificates and keys that `converge` will issue first."""
-        return [*self.authority.due(self.fleet, datetime.now(UTC)), *api_keys.due(self.fleet, Vault(self.state))]
+        certificates = (f"certificate {each}" for each in self.authority.due(self.fleet, datetime.now(UTC)))
+        return [*certificates, *api_keys.due(self.fleet, Vault(self.state))]
 
     def converge(self) -> None:
         """Issues what is due, builds what is missing, makes the hosts so, and looks again: what still differs has failed."""
@@ -160,17 +169,34 @@ class Deployment:
             builds = assignment.builds.get(name, ())
             if work.drift or builds:
                 try:
-                    payload = payload_for(work, name, self.fleet, self.state)
-                    busy[name] = replace(work, needs=_with(work.needs, assignment.waits.get(name), name), payload=payload, builds=builds)
+                    needs = _with(work.needs, assignment.waits.get(name), name)
+                    busy[name] = replace(self._supplied(name, work), needs=needs, builds=builds)
                 except PaddockError as error:
                     self.run.failures[name] = str(error)
-        self.run.converge(busy)
+        with offered(self.run, busy, self.work, self.fleet) as asking:
+            self.run.converge(asking)
         again = {name: work.resources for name, work in busy.items() if name not in self.failures}
         context = self.context()
         for name, actual in self.run.probe(again).items():
             work = self._work(name, context, actual)
             if work.drift:
                 self.run.failures[name] = "still differs after the run: " + still(work)
+
+    def carry_out(self, works: Mapping[str, Work]) -> None:
+        """Does on each host the work that is given for it, and nothing else. Builds nothing."""
+        busy = {}
+        for name, work in works.items():
+            try:
+                busy[name] = self._supplied(name, work)
+            except PaddockError as error:
+                self.run.failures[name] = str(error)
+        with offered(self.run, busy, self.work, self.fleet) as asking:
+            self.run.converge(asking)
+
+    def _supplied(self, name: str, work: Work) -> Work:
+        """With the files that travel, and where the host gets the others. Raises PaddockError."""
+        payload = payload_for(work, name, self.fleet, self.state)
+        return replace(work, payload=payload, asks=asks_for(work, self.run.secrets))
 
 
 def _with(needs: Mapping[str, frozenset[str]], builder: str | None, host: str) -> Mapping[str, frozenset[str]]:

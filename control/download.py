@@ -56,6 +56,28 @@ def fetched(
     return target
 
 
+def digest_at(url: str, progress: Progress = silent) -> tuple[str, int]:
+    """The sha256 and the size of the model at `url`, which is read once and not kept. Raises PaddockError where it is none."""
+    name, digest, done = urlsplit(url).path.rpartition("/")[2], hashlib.sha256(), 0
+    try:
+        with requests.get(url, stream=True, timeout=TIMEOUT_S, headers={"Accept-Encoding": "identity"}) as answer:
+            answer.raise_for_status()
+            total = int(answer.headers.get("Content-Length") or 0)
+            for piece in answer.iter_content(1 << 20):
+                if not done and not piece.startswith(b"GGUF"):
+                    page = piece.lstrip().startswith(b"<") or "text/html" in answer.headers.get("Content-Type", "")
+                    what = "a web page: is the address right, and does it want a login?" if page else "no GGUF"
+                    raise PaddockError(f"{without_password(url)}: what comes is {what}")
+                digest.update(piece)
+                done += len(piece)
+                progress(name, done, total)
+    except requests.RequestException as error:
+        raise PaddockError(f"{without_password(url)}: {reason(error)}") from None
+    if total and done != total:
+        raise PaddockError(f"{without_password(url)}: it was cut off after {done} of {total} bytes: try again")
+    return digest.hexdigest(), done
+
+
 def sdist_of(source: Source, into: Path, *, aside: Path, progress: Progress = silent) -> Path:
     """The source distribution, from the index that pip is configured for, checked against the index's digest and the inventory's."""
     project, _, version = str(source.sdist).partition("==")

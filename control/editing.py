@@ -86,12 +86,16 @@ class Candidate:
 
 
 def candidate(path: Path, text: str) -> Candidate:
-    """The text, loaded as if it were the file's. Raises InventoryError, with the file's name, where the fleet would be wrong."""
+    """The text, loaded and checked as if it were the file's. Raises InventoryError, with the file's name, where it would be wrong."""
+    from control.options import checked
+
     trial = path.resolve().with_name(f".{path.name}.edited")  # beside it: what is named in it is found from there
     try:
         trial.write_text(text, encoding="utf-8", newline="")
         shutil.copymode(path, trial)
-        return Candidate(path, text, load(trial))
+        fleet = load(trial)
+        checked(trial, fleet)
+        return Candidate(path, text, fleet)
     except InventoryError as error:
         raise InventoryError([problem.replace(str(trial), str(path)) for problem in error.problems]) from None
     except OSError as error:
@@ -124,11 +128,15 @@ def _with(data: Any, edit: Edit) -> Any:
 
 
 def _without_empty(data: Any, path: tuple[str, ...]) -> Any:
-    """The data without what is empty on the way of a path: nothing behind a key, a mapping with nothing in it and no such key are the same."""
-    if not path or not isinstance(data, dict) or path[0] not in data:
+    """The data for a comparison: on the way of a path, nothing behind a key is the same as a mapping with nothing in it, and the last
+    mapping may go with the last of its keys.
+    """
+    if len(path) < 2 or not isinstance(data, dict) or path[0] not in data:
         return data
-    inner = _without_empty(data[path[0]], path[1:])
-    return {key: inner if key == path[0] else value for key, value in data.items() if key != path[0] or inner not in (None, {})}
+    inner = _without_empty(data[path[0]], path[1:]) or None
+    if len(path) == 2 and inner is None:
+        return {key: value for key, value in data.items() if key != path[0]}
+    return {**data, path[0]: inner}
 
 
 def _scalar(text: str) -> str:
@@ -172,7 +180,14 @@ class _Text:
             raise _NotInPlace(f"line {node.start_mark.line + 1} has no single value")
         if self._is_empty(node):
             return self._spliced(self._end(entries[-1][1][0]) + 1, self._end(node), f" {_scalar(edit.value)}")
-        return self._spliced(self._begin(node), self._end(node), _scalar(edit.value))
+        return self._replaced(node, _scalar(edit.value))
+
+    def _replaced(self, node: Any, value: str) -> str:
+        """With another value, and the comment after it where it was, if there is room."""
+        begin, end = self._begin(node), self._end(node)
+        room = re.match(r"( +)#", self.text[end:])
+        width = max(1, len(room[1]) - len(value) + end - begin) if room else 0
+        return self._spliced(begin, end + (len(room[1]) if room else 0), value + " " * width)
 
     def _added(self, mapping: Any, path: tuple[str, ...], value: str) -> str:
         """With a key more at the end of a mapping."""
@@ -189,13 +204,13 @@ class _Text:
         """With a mapping behind a key that has had nothing."""
         return self._line_after(self._end(key), " " * key.start_mark.column + STEP + _line(path, value))
 
-    def _taken(self, entries: list[tuple[Any, Any]]) -> str:
-        """Without the last of the entries, each in the mapping of the one before; a block that would be left empty goes too."""
+    def _taken(self, entries: list[tuple[Any, Any]], emptied: bool = False) -> str:
+        """Without the last of the entries, each in the mapping of the one before. A block that is emptied by that goes too, but no more."""
         mapping, (key, node) = entries[-1]
-        if len(mapping.value) == 1:
-            if mapping.flow_style:
-                return self._spliced(self._begin(mapping), self._end(mapping), "{}")
-            return self._taken(entries[:-1])
+        if len(mapping.value) == 1 and mapping.flow_style:
+            return self._spliced(self._begin(mapping), self._end(mapping), "{}")
+        if len(mapping.value) == 1 and len(entries) > 1 and not emptied:
+            return self._taken(entries[:-1], emptied=True)
         at = next(index for index, (name, _) in enumerate(mapping.value) if name is key)
         if mapping.flow_style and at + 1 < len(mapping.value):
             return self._spliced(self._begin(key), self._begin(mapping.value[at + 1][0]), "")

@@ -31,21 +31,28 @@ def tiny_digest() -> ModelDigest:
     return digest_of(tiny_model())
 
 
-def local_model(name: str, entry: ModelEntry, inventory_dir: Path) -> Path:
-    """The file of a model with `source: {local: …}`, relative to the inventory, checked against what the inventory says of it.
+def local_model(name: str, entry: ModelEntry, inventory_dir: Path, part: int = 0) -> Path:
+    """A file of a model with `source: {local: …}`, relative to the inventory, checked against what the inventory or its lock says of it.
 
     Raises PaddockError where it is missing, or another file than was meant.
     """
     source = entry.source
     assert isinstance(source, ModelSource) and source.local, f"{name} does not come from this machine"
-    where, path = f"models.{name}.source", (inventory_dir / Path(source.local).expanduser()).resolve()
-    if not path.is_file():
-        raise PaddockError(f"{where}.local: there is no file {path}")
+    path, meant = local_file(name, source.named[part], inventory_dir), source.digests[part]
+    where, says = (f"models.{name}.source", "the inventory says") if source.sha256 else (f"models.{name}", "the lock says")
     size = path.stat().st_size
-    if source.size and source.size != size:
-        raise PaddockError(f"{where}.size: {path} has {size} bytes, the inventory says {source.size}")
-    if (found := digest_of(path).sha256) != source.sha256:
-        raise PaddockError(f"{where}.sha256: {path} has {found}, the inventory says {source.sha256}")
+    if meant.size and meant.size != size:
+        raise PaddockError(f"{where}.size: {path} has {size} bytes, {says} {meant.size}")
+    if (found := digest_of(path).sha256) != meant.sha256:
+        raise PaddockError(f"{where}.sha256: {path} has {found}, {says} {meant.sha256}")
+    return path
+
+
+def local_file(name: str, where: str, inventory_dir: Path) -> Path:
+    """Raises PaddockError where there is none."""
+    path = (inventory_dir / Path(where).expanduser()).resolve()
+    if not path.is_file():
+        raise PaddockError(f"models.{name}.source.local: there is no file {path}")
     return path
 
 

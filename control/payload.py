@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from control.artifacts import Artifacts
 from control.state import FleetState
-from control.work import TINY, Work
+from control.work import TINY, Asked, Work, asked_of
+from inventory.errors import PaddockError
 from inventory.schema import Fleet
 from roles.caddy.settings import CaddySettings
 from roles.resources import ModelFile, Package, Release
 
 PROGRESS = logging.getLogger("paddock.progress")
 MIB = 1 << 20
+HF_TOKEN = "hf-token"
 
 
 def payload_for(work: Work, host: str, fleet: Fleet, state: FleetState) -> dict[str, Path]:
@@ -41,8 +43,24 @@ def _payload(work: Work, host: str, fleet: Fleet, state: FleetState) -> Iterator
         if model.origin == "tiny":
             yield model.id, tiny_model()
         elif model.origin.startswith("local "):
-            name = next(name for name in fleet.served_models(host) if fleet.model_path(host, name) == model.path)
-            yield model.id, local_model(name, fleet.models[name], beside)
+            paths = {name: fleet.model_paths(host, name) for name in fleet.served_models(host)}
+            name = next(name for name, those in paths.items() if model.path in those)
+            yield model.id, local_model(name, fleet.models[name], beside, paths[name].index(model.path))
+
+
+def asks_for(work: Work, secrets: Mapping[str, str]) -> dict[str, tuple[Asked, ...]]:
+    """Resource id → how the host asks for it, of the models that it lacks and fetches itself. Raises PaddockError."""
+    models = [each for each in work.wrong(ModelFile) if isinstance(each, ModelFile)]
+    token = hf_token(secrets) if any(each.origin.startswith("hf ") for each in models) else ""
+    return {each.id: asks for each in models if (asks := asked_of(each, token))}
+
+
+def hf_token(secrets: Mapping[str, str]) -> str:
+    """The fleet's token for Hugging Face, empty where it has none. Raises PaddockError where it is none that a header could carry."""
+    token = secrets.get(HF_TOKEN, "").strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise PaddockError(f"the secret {HF_TOKEN} is no token: it has spaces or other odd characters: `paddock secrets set {HF_TOKEN}`")
+    return token
 
 
 class Download:

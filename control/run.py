@@ -27,7 +27,6 @@ from pyinfra.api.state import BaseStateCallback, StateStage
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.util import CommandOutput
 from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state
-from pyinfra_cli.util import load_deploy_file
 
 from control.failures import LOST, at_work, last_words, unreachable
 from control.privilege import SudoAsks, ask_once, hand_over, never_ask, password_for
@@ -116,6 +115,16 @@ class Run:
 
         return self._ask(resources, ask)
 
+    def said(self, scripts: Mapping[str, str]) -> dict[str, list[str]]:
+        """What a shell script prints on each host, as root, of those where it succeeds. That of another is no failure of the host's."""
+
+        def ask(target: Target) -> list[str] | None:
+            with suppress(PyinfraError):
+                return _fact(target, Said(), "sh -s", scripts[target.name])
+            return None
+
+        return {name: lines for name, lines in self._ask(scripts, ask).items() if lines is not None}
+
     def converge(self, work: Mapping[str, Work]) -> None:
         """Carries out deploys/site.py on the named hosts, of which those that have failed are left out."""
         for target in self.pyinfra.inventory:
@@ -125,6 +134,8 @@ class Run:
                 self.pyinfra.active_hosts.discard(target)
             else:
                 target.host_data["work"] = work[target.name]
+        from pyinfra_cli.util import load_deploy_file  # not where nothing is to change
+
         load_deploy_file(self.pyinfra, str(ROOT / "deploys" / "site.py"))
         self.pyinfra.set_stage(StateStage.Execute)
         with suppress(PyinfraError):  # no host is left: `failures` says why of each
@@ -158,6 +169,17 @@ class Run:
                     name = ", ".join(each.id for each in target.host_data["work"].wrong(Package))
                 return last_words(meta.stderr_lines, name) if _connected(target) else f"{at_work(meta.stderr_lines, name)}: {LOST}"
         return LOST
+
+
+class Said(FactBase[list[str]]):
+    """The lines that a script prints."""
+
+    @staticmethod
+    def default() -> list[str]:
+        return []
+
+    def process(self, output: list[str]) -> list[str]:
+        return output
 
 
 def _by_agent(data: dict[str, Any]) -> dict[str, Any]:

@@ -25,8 +25,11 @@ AT_A_TIME = 4
 Tell = Callable[[str], None]
 
 
-def verify(fleet: Fleet, state: FleetState, hosts: Iterable[str], tell: Tell, complain: Tell) -> dict[str, int]:
-    """Host → how many of its checks failed. `tell` hears a line a host, `complain` of each that failed what it was and why."""
+def verify(fleet: Fleet, state: FleetState, hosts: Iterable[str], tell: Tell, complain: Tell, *, deep: bool = False) -> dict[str, int]:
+    """Host → how many of its checks failed. `tell` hears a line a host, `complain` of each that failed what it was and why.
+
+    Where `deep`, models are read whole.
+    """
     failed, waiting = {}, list(hosts)
     with tempfile.TemporaryDirectory() as scratch:
         at_work: dict[str, subprocess.Popen[bytes]] = {}
@@ -35,7 +38,7 @@ def verify(fleet: Fleet, state: FleetState, hosts: Iterable[str], tell: Tell, co
                 while waiting and len(at_work) < AT_A_TIME:
                     host = waiting.pop(0)
                     with _uninterrupted():
-                        at_work[host] = _start(host, fleet, state, Path(scratch))
+                        at_work[host] = _start(host, fleet, state, Path(scratch), deep)
                 host, process = next(iter(at_work.items()))
                 code = process.wait()
                 del at_work[host]
@@ -59,11 +62,10 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start(host: str, fleet: Fleet, state: FleetState, scratch: Path) -> subprocess.Popen[bytes]:
+def _start(host: str, fleet: Fleet, state: FleetState, scratch: Path, deep: bool) -> subprocess.Popen[bytes]:
     asked = scratch / f"{host}.json"
-    asked.write_text(
-        json.dumps({"fleet": fleet.model_dump(mode="json", exclude_none=True), "inventory": str(state.inventory), "hosts": [host]})
-    )
+    described = fleet.model_dump(mode="json", exclude_none=True)
+    asked.write_text(json.dumps({"fleet": described, "inventory": str(state.inventory), "hosts": [host], "deep": deep}))
     options = ["-p", "no:cacheprovider", "-p", "no:randomly", "-q", "--no-header", "--tb=short", "-rN", "-o", "addopts="]
     # Files, not pipes, which nobody would read while another host is waited for.
     with (scratch / f"{host}.out").open("wb") as out, (scratch / f"{host}.err").open("wb") as err:

@@ -74,13 +74,18 @@ def _member(name: str, data: bytes) -> tuple[tarfile.TarInfo, bytes]:
 
 @cache
 def _functions() -> bytes:
-    return (Path(__file__).parent / "host.sh").read_bytes()
+    return b"\n".join((Path(__file__).parent / name).read_bytes() for name in ("host.sh", "models.sh"))
 
 
 @operation()
 def apply(steps: Steps) -> Generator[StringCommand, None, None]:
     """Carries the steps out, in order, as root; the first that fails ends them."""
-    yield StringCommand("sh", "-c", quote(RECEIVE), _stdin=base64.encodebytes(steps.archive()).decode())
+    yield command(steps)
+
+
+def command(steps: Steps) -> StringCommand:
+    """What carries the steps out: the steps themselves go through standard input."""
+    return StringCommand("sh", "-c", quote(RECEIVE), _stdin=base64.encodebytes(steps.archive()).decode())
 
 
 @operation()

@@ -9,6 +9,7 @@ from pyinfra.operations import server
 
 from control.work import TINY, Work
 from deploys.applying import Steps, apply, stage
+from deploys.models import land, room, uploaded, uploads
 from deploys.packages import apt_ready, installed
 from facts.drift import Origin, manifest_text
 from facts.state import Actual
@@ -20,9 +21,14 @@ MANIFEST = "/var/lib/paddock/manifest"
 
 
 def claim(work: Work) -> None:
-    """Notes on the host what will be there, before any of it is: a run that dies leaves nothing behind that nobody knows."""
+    """Notes on the host what will be there, before any of it is: a run that dies leaves nothing behind that nobody knows.
+
+    And sees that there is room for it, as far as models go, which is far.
+    """
     if work.drift.claims != work.actual.manifest or work.actual.rest:
         apply(name="manifest", steps=_manifest(work.drift.claims))
+    if steps := room(work):
+        apply(name="room for models", steps=steps)
 
 
 def prepare(work: Work) -> None:
@@ -63,6 +69,8 @@ def converge(role: str, work: Work) -> None:
     stage(name=role, needs=work.needs.get(role, frozenset()))
     if steps := _files(role, work):
         apply(name=f"{role}: files", steps=steps)
+    for model, local in uploads(role, work):
+        uploaded(name=model.id, model=model, local=local)
     if steps := _services(role, work):
         apply(name=f"{role}: services", steps=steps)
 
@@ -163,9 +171,7 @@ def _land(steps: Steps, resource: Resource, work: Work) -> None:
             gate, tried = _gate(steps, resource, work)
             steps.add("release", resource.current, resource.path, resource.fingerprint, packed, gate, tried)
         case ModelFile():
-            local = work.payload.get(resource.id)
-            staged = steps.pack(local.read_bytes(), mode=0o644) if local else resource.origin.removeprefix("url ")  # or `host`
-            steps.add("model", resource.path, resource.sha256, staged)
+            land(steps, resource, work)
 
 
 def _gate(steps: Steps, release: Release, work: Work) -> tuple[str, str]:
@@ -190,11 +196,13 @@ def _services(role: str, work: Work) -> Steps:
         steps.add("unhold", service.name)
     if services:
         steps.add("systemctl", "daemon-reload")
+    for account in sorted({service.user for service in services} - {""}):
+        steps.add("awake", account)
     for service in services:
         verb = _verb(service, work.actual, {port.id for port in service.ports} & wrong)
         for command in service.validate if verb != "none" else ():
-            steps.add("valid", service.name, command)
-        steps.add("service", service.name, verb, service.ready_timeout_s, *(f"{port.number}/{port.protocol}" for port in service.ports))
+            steps.add("valid", service.unit, command)
+        steps.add("service", service.unit, verb, service.ready_timeout_s, *(f"{port.number}/{port.protocol}" for port in service.ports))
     return steps
 
 

@@ -72,26 +72,6 @@ line() { # ORIGIN PATH TEXT
   into_place "$stage/line" "$2"
 }
 
-download() { # URL FILE: from where an earlier run ended, if the server can. The URL is no argument, which every account of the host can read
-  for resume in "-C -" ""; do
-    rc=0; printf 'url = "%s"\n' "$(printf %s "$1" | sed 's/["\\]/\\&/g')" | curl -fsSLg --retry 3 $resume -o "$2" -K - || rc=$?
-    [ $rc = 33 ] || break; rm -f "$2"
-  done
-  return $rc
-}
-
-model() { # PATH SHA256 STAGED-OR-URL
-  at "model:$1"; staged=$stage/$3
-  case $3 in host) fail "is to be on the host already, with this sha256: $2";; http://*|https://*)
-    staged=$1.part
-    download "$3" "$staged" || fail "could not be fetched from $(printf %s "$3" | sed 's|://[^/@]*@|://|')";;
-  esac
-  sum=$(sha256sum <"$staged"); sum=${sum%% *}
-  [ "$sum" = "$2" ] || { mv -f "$staged" "$1.wrong"; fail "its sha256 is $sum, the inventory says $2; what came is kept as $1.wrong"; }
-  chown root:root "$staged"; chmod 644 "$staged"; beside "$staged" "$1"
-  echo "$2 $(stat -c '%s %Y %i' "$near")" >"$1.sha256"; into_place "$near" "$1"  # noted first: a model without its note would be read whole at each probe
-}
-
 release() { # CURRENT PATH FINGERPRINT PACKED GATE TRIAL: packed only where it does not lie here yet; `current` moves once it has passed its gate
   at "release:$1"
   if [ -n "$4" ]; then
@@ -142,6 +122,18 @@ holders() { # PORT/PROTOCOL: the units and processes that listen on it
   done
 }
 
+manager() { # SERVICE ARGUMENT…: systemctl of the manager that it belongs to: the system's, or that of the account which stands before a slash
+  case $1 in
+    */*) account=${1%%/*} unit=${1#*/}; shift; runuser -u "$account" -- env XDG_RUNTIME_DIR="/run/user/$(id -u "$account")" systemctl --user "$@" "$unit" ;;
+    *) unit=$1; shift; systemctl "$@" "$unit" ;;
+  esac
+}
+
+awake() { # ACCOUNT: its manager runs, and reads its units anew
+  systemctl start "user@$(id -u "$1").service" || fail "the manager of $1's own services does not come up"
+  runuser -u "$1" -- env XDG_RUNTIME_DIR="/run/user/$(id -u "$1")" systemctl --user daemon-reload
+}
+
 hold() { # SERVICE: what a package brings must not start before its files have landed; a mask in /run ends with the next boot at the latest
   systemctl is-active --quiet "$1" || { mkdir -p /run/systemd/system; ln -sfnT /dev/null "/run/systemd/system/$1"; }
 }
@@ -156,18 +148,18 @@ valid() { # SERVICE COMMAND
 }
 
 service() { # NAME VERB TIMEOUT PORT…: `reset-failed` because systemd refuses a sixth start within ten seconds, also one that we ask for
-  name=$1 verb=$2 timeout=$3; at "service:$name"; shift 3
+  service=$1 name=${1#*/} verb=$2 timeout=$3; at "service:$service"; shift 3
   for port; do
     other=$(holders "$port" | grep -v "^$name " | cut -d' ' -f2- | head -n1)
     [ -z "$other" ] || { at "port:$port"; fail "port $port, which $name is to listen on, is taken by $other"; }
   done
-  said=$(systemctl enable --quiet "$name" 2>&1) || fail "cannot be enabled: $(printf '%s\n' "$said" | tail -n 1)"
-  systemctl reset-failed "$name" 2>/dev/null || true
+  said=$(manager "$service" enable --quiet 2>&1) || fail "cannot be enabled: $(printf '%s\n' "$said" | tail -n 1)"
+  manager "$service" reset-failed 2>/dev/null || true
   since=$(date +%s)
-  [ "$verb" = none ] || systemctl "$verb" "$name" >/dev/null 2>&1 || unwell "$name" "$since" "did not come up"
+  [ "$verb" = none ] || manager "$service" "$verb" >/dev/null 2>&1 || unwell "$service" "$since" "did not come up"
   until listening "$@"; do
-    case $(systemctl show -P SubState "$name") in running|reload*|start*) ;; *) unwell "$name" "$since" "did not come up";; esac
-    [ $(($(date +%s) - since)) -lt "$timeout" ] || unwell "$name" "$since" "does not listen on port $missing after $timeout s"
+    case $(manager "$service" show -P SubState) in running|reload*|start*) ;; *) unwell "$service" "$since" "did not come up";; esac
+    [ $(($(date +%s) - since)) -lt "$timeout" ] || unwell "$service" "$since" "does not listen on port $missing after $timeout s"
     sleep 0.1
   done
 }
@@ -176,15 +168,22 @@ listening() { for missing; do holders "$missing" | grep -q "^$name " || return 1
 
 unwell() { # SERVICE SINCE WORDS: with the line of its own that tells most, and what stands around it
   journalctl -q --sync 2>/dev/null || true
-  said=$(journalctl -q -o cat --no-pager --since "@$2" -n 100 "_SYSTEMD_UNIT=$1") || true
+  case $1 in */*) of=_SYSTEMD_USER_UNIT where="--user -M ${1%%/*}@ " ;; *) of=_SYSTEMD_UNIT where= ;; esac
+  said=$(journalctl -q -o cat --no-pager --since "@$2" -n 100 "$of=${1#*/}") || true
   told=$(printf '%s\n' "$said" | grep -iE ' E |error|fail|fatal|invalid|unable|cannot|denied|no such' | tail -n 1)
-  journalctl -q -u "$1" --since "@$2" -n 12 -o cat --no-pager >&2 || true
-  echo "the whole log is on the host: journalctl -u $1" >&2
+  if [ -n "$where" ]; then printf '%s\n' "$said" | tail -n 12 >&2; else journalctl -q -u "$1" --since "@$2" -n 12 -o cat --no-pager >&2 || true; fi
+  echo "the whole log is on the host: journalctl $where-u ${1#*/}" >&2
   [ -n "$told" ] || told=$(printf '%s\n' "$said" | tail -n 1)
   fail "$3${told:+: $told}"
 }
 
-gone_service() { at "service:$1"; unhold "$1"; systemctl disable --quiet --now "$1" 2>/dev/null || true; rm -f "/run/paddock/$1.started" "/run/paddock/$1.loaded"; systemctl reset-failed "$1" 2>/dev/null || true; }
+gone_service() {
+  at "service:$1"; unhold "${1#*/}"; manager "$1" disable --quiet --now 2>/dev/null || true; manager "$1" reset-failed 2>/dev/null || true
+  case $1 in
+    */*) rm -f "/run/user/$(id -u "${1%%/*}")/paddock/${1%%/*}--${1#*/}".* ;;
+    *) rm -f "/run/paddock/$1.started" "/run/paddock/$1.loaded" ;;
+  esac
+}
 gone_file() { at "file:$2"; restore "$1" "$2"; } # ORIGIN PATH
 gone_link() { at "link:$2"; restore "$1" "$2"; } # ORIGIN PATH
 gone_line() { # PATH TEXT: the rest of the file is somebody else's, and stays as they have it now
@@ -195,7 +194,6 @@ gone_line() { # PATH TEXT: the rest of the file is somebody else's, and stays as
   else chown --reference="$1" "$stage/line"; chmod --reference="$1" "$stage/line"; into_place "$stage/line" "$1"; rm -rf "$kept"; tidy "$kept"; fi
 }
 gone_directory() { at "directory:$1"; [ ! -d "$1" ] || rmdir --ignore-fail-on-non-empty "$1"; }
-gone_model() { at "model:$1"; rm -f -- "$1" "$1.sha256" "$1.part"; }
 gone_release() { at "release:$1"; systemctl stop --quiet 'paddock-build-*' 2>/dev/null || true; rm -rf -- "$1" "${1%/*}/releases" /var/lib/paddock/build; }
 gone_packages() { # NAME…: with what came along for them. What something else needs stays, and so does what nothing needed before Paddock came
   at "package:$1"; noted=/var/lib/paddock/orphans
@@ -220,5 +218,5 @@ gone_user() { # NAME: but not that of a package that stays
   at "user:$1"; case $(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null) in ?i*) return 0;; esac
   ! getent passwd "$1" >/dev/null || said=$(userdel "$1" 2>&1) || fail "$said"
 }
-gone_manifest() { at manifest; rm -rf /var/lib/paddock/build /var/lib/paddock/roots; rm -f /var/lib/paddock/manifest; }
-again_service() { at "service:$1"; [ -z "$(systemctl show -P FragmentPath "$1")" ] || systemctl try-restart "$1"; }
+gone_manifest() { at manifest; rm -rf /var/lib/paddock/build /var/lib/paddock/roots /var/lib/paddock/digests; rm -f /var/lib/paddock/manifest; }
+again_service() { at "service:$1"; [ -z "$(manager "$1" show -P FragmentPath)" ] || manager "$1" try-restart; }

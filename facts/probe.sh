@@ -1,4 +1,4 @@
-# The actual state of what a plan names, each kind in one command for all of it. It reads, and changes nothing.
+# The actual state of what a plan names, each kind in one command for all of it. It reads, and changes nothing (but notes the digest of a model that is the user's, which is read once).
 # Before this come the lists that it works on, one value a line, as functions: paths, files, links, exclusive, packages, users, services, ports …
 LC_ALL=C; export LC_ALL; tab=$(printf '\t'); IFS='
 '
@@ -12,6 +12,9 @@ echo "#clock"; date +%s
 echo "#identity"; identity
 echo "#rest"; find /var/lib/paddock -maxdepth 1 -name 'stage.*' 2>/dev/null
 echo "#manifest"; [ ! -f /var/lib/paddock/manifest ] || grep -aE '^(put|kept|data) .' /var/lib/paddock/manifest
+
+set -- $(sed -n 's/^data model:\(.*\)/\1\n\1.part\n\1.wrong/p' /var/lib/paddock/manifest 2>/dev/null)
+[ $# = 0 ] || { echo "#data"; stat --printf '%n\t%s\n' -- "$@" 2>/dev/null; }
 
 set -- $(paths)
 [ $# = 0 ] || { echo "#stat"; stat --printf '%n\t%F\t%U\t%G\t%a\t%s\n' -- "$@" 2>/dev/null
@@ -29,9 +32,13 @@ echo "#line"; for pair in $(lines); do path=${pair%%"$tab"*}; grep -qxF -e "${pa
 
 echo "#model"
 for path in $(models); do [ -f "$path" ] || continue
-  recorded=; [ ! -f "$path.sha256" ] || read -r recorded <"$path.sha256"
-  if [ "${recorded#* }" = "$(stat -c '%s %Y %i' "$path")" ]; then echo "$path$tab${recorded%% *}"
-  else sum=$(sha256sum <"$path"); echo "$path$tab${sum%% *}"; fi
+  now=$(stat -c '%s %Y %i' "$path") recorded= ours=  # beside the file only where it is Paddock's: another's could say anything
+  if [ -O "$path.sha256" ]; then note=$path.sha256; else note=/var/lib/paddock/digests/$(printf %s "$path" | sha256sum | cut -c -32) ours=1; fi
+  [ ! -f "$note" ] || read -r recorded <"$note"
+  if [ "${recorded#* }" = "$now" ]; then echo "$path$tab${recorded%% *}"
+  else sum=$(sha256sum <"$path"); echo "$path$tab${sum%% *}"
+    [ -z "$ours" ] || [ ! -d /var/lib/paddock ] || { mkdir -p "${note%/*}" && echo "${sum%% *} $now" >"$note.$$" && mv -f "$note.$$" "$note"; } 2>/dev/null
+  fi
 done
 
 echo "#release"
@@ -48,12 +55,20 @@ set -- $(packages)
 set -- $(users)
 [ $# = 0 ] || { echo "#passwd"; getent passwd "$@"; echo "#groups"; for user; do groups=$(id -Gn "$user" 2>/dev/null) && echo "$user$tab$groups"; done; }
 
-set -- $(services)
-[ $# = 0 ] || { echo "#service"; shown=$(systemctl show -p Id -p ActiveState -p UnitFileState -p NeedDaemonReload -p InvocationID -p MainPID -- "$@")
-                printf '%s\n' "$shown"; echo "#program"
+own() { account=$1; shift; runuser -u "$account" -- env XDG_RUNTIME_DIR="/run/user/$(id -u "$account")" systemctl --user "$@" 2>/dev/null; }
+wanted=--property=Id,ActiveState,UnitFileState,NeedDaemonReload,InvocationID,MainPID
+
+set -- $(services) # an account's own, after the system's, are named with it: ai/llama-server.service
+[ $# = 0 ] || { system=$(printf '%s\n' "$@" | grep -v / || true); owned=$(printf '%s\n' "$@" | grep / || true)
+                shown=$([ -z "$system" ] || systemctl show $wanted -- $system
+                        for each in $owned; do echo; own "${each%%/*}" show $wanted -- "${each#*/}" || echo "ActiveState=unknown"; done)
+                echo "#service"; printf '%s\n' "$shown" | sed '1{/^$/d;}'; echo "#program"
                 set -- $(printf '%s\n' "$shown" | sed -n 's|^MainPID=\([1-9].*\)|/proc/\1/exe|p')
                 [ $# = 0 ] || find "$@" -maxdepth 0 -printf '%p\t%l\n' 2>/dev/null
-                echo "#stamp"; find /run/paddock -type l -printf '%f\t%l\n' 2>/dev/null; }
+                echo "#stamp"; find /run/paddock -type l -printf '%f\t%l\n' 2>/dev/null
+                for account in $(printf '%s\n' $owned | cut -d/ -f1 | sort -u); do
+                  find "/run/user/$(id -u "$account")/paddock" -type l -name "$account--*" -printf '%f\t%l\n' 2>/dev/null
+                done; }
 
 filter=$(ports)
 [ -z "$filter" ] || { echo "#socket"; sockets=$(ss -Hltunp "$filter"); printf '%s\n' "$sockets"; echo "#cgroup"

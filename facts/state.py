@@ -23,7 +23,8 @@ class Actual:
 
     `manifest` says of each resource that Paddock declared there before whether it `put` it or it was `kept` from before; `clock` is the
     host's time in seconds since 1970; `identity` changes with the machine; with `rest`, files lie about that a run did not get to use
-    before it died, or dpkg has not ended.
+    before it died, or dpkg has not ended; `data` has the bytes of each model file that the manifest names, and of what lies beside it of a
+    download.
     """
 
     resources: Mapping[str, Attributes] = field(default_factory=dict)
@@ -32,6 +33,7 @@ class Actual:
     clock: int = 0
     identity: str = ""
     rest: bool = False
+    data: Mapping[str, int] = field(default_factory=dict)
 
     def differing(self, resource: Resource) -> dict[str, tuple[str, str]]:
         """Attribute → (actual, desired), of those that are not as declared."""
@@ -60,7 +62,7 @@ def probe_script(resources: Sequence[Resource]) -> str:
         "releases": [each.path for each in releases],
         "packages": [each.name for each in resources if isinstance(each, Package)],
         "users": [each.name for each in resources if isinstance(each, User)],
-        "services": [each.name for each in resources if isinstance(each, Service)],
+        "services": [each.unit for each in resources if isinstance(each, Service)],
         "ports": [f"( {ports} )"] if ports else [],
     }
     functions = [
@@ -91,6 +93,7 @@ class State(FactBase[Actual]):
             clock=int(sections.get("clock", ["0"])[0]),
             identity=" ".join(sections.get("identity", ())),
             rest=bool(sections.get("rest")),
+            data={path: int(size) for path, size in _pairs(sections, "data")},
         )
 
 
@@ -127,7 +130,7 @@ class _Found:
     """What the probe printed, looked up by resource."""
 
     def __init__(self, sections: Mapping[str, list[str]], asked: Sequence[Resource]) -> None:
-        services = [each.name for each in asked if isinstance(each, Service)]
+        services = [each.unit for each in sorted((each for each in asked if isinstance(each, Service)), key=lambda each: bool(each.user))]
         # what Paddock put there and no plan names any more is no surprise: it is taken away by name
         left = {line.partition(":")[2] for line in sections.get("manifest", ())}
         self.paths = {each.path for each in asked if isinstance(each, OnDisk)} | left
@@ -211,16 +214,16 @@ class _Found:
         return {"addresses": " ".join(addresses), "unit": " ".join(units)}
 
     def _service(self, service: Service) -> Attributes:
-        shown = self.services.get(service.name)
-        if not shown or (not shown["UnitFileState"] and shown["ActiveState"] == "inactive"):
-            return {}
+        shown = self.services.get(service.unit)
+        if not shown or not shown.get("Id") or (not shown["UnitFileState"] and shown["ActiveState"] == "inactive"):
+            return {}  # an account whose manager does not run has no services
         return {
             "active": shown["ActiveState"],
             "enabled": shown["UnitFileState"],
             "daemon-reload": shown["NeedDaemonReload"],
-            "program": self._program(shown["MainPID"]),
-            "started": self._stamp(f"{service.name}.started", shown["InvocationID"]),
-            "loaded": self._stamp(f"{service.name}.loaded", shown["InvocationID"]),
+            "program": self._program(shown.get("MainPID", "")),  # a timer has none
+            "started": self._stamp(f"{service.note}.started", shown["InvocationID"]),
+            "loaded": self._stamp(f"{service.note}.loaded", shown["InvocationID"]),
         }
 
     def _program(self, pid: str) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from inventory.errors import PaddockError
 from inventory.hardware import Hardware
+from inventory.model_shape import ModelShape
+from inventory.options import Options
 from roles.resources import Release
 
 TO_BE_ISSUED = "<to be issued>"
@@ -61,3 +63,7 @@ class Context:
     models: Mapping[str, ModelDigest] = field(default_factory=dict)
     releases: Mapping[str, Release | PaddockError] = field(default_factory=dict)
     """The release that each host is to serve, or why there can be none; a host that nothing is known of yet is not among them."""
+    shapes: Mapping[str, ModelShape] = field(default_factory=dict)
+    """What decides how much memory a model takes, of the models whose header somebody has read."""
+    options: Mapping[str, Options] = field(default_factory=dict)
+    """What the llama-server of each host takes; a host whose source nobody has seen yet is not among them."""

@@ -57,9 +57,8 @@ def read_lock(inventory: Path) -> ModelLock:
     except ValidationError as error:
         found = error.errors(include_url=False)[0]
         where = ".".join(map(str, found["loc"]))
-        raise InventoryError(
-            [f"{path}: is no lock of models ({f'{where}: ' if where else ''}{found['msg']}): put it back from git, or remove it and run {pull()}"]
-        ) from None
+        why = f"{where}: {found['msg']}" if where else found["msg"]
+        raise InventoryError([f"{path}: is no lock of models ({why}): put it back from git, or remove it and run {pull()}"]) from None
 
 
 def locked(fleet: Fleet, lock: ModelLock) -> Fleet:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -33,8 +33,6 @@ RENAMED = {
     "direct-io": "load-mode: dio",
     "dio": "load-mode: dio",
     "no-direct-io": "load-mode: mmap",
-    "webui": "ui",
-    "no-webui": "no-ui",
     "draft-max": "spec-draft-n-max",
     "draft-min": "spec-draft-n-min",
     "defrag-thold": "",
@@ -44,26 +42,32 @@ RENAMED = {
 
 @dataclass(frozen=True)
 class Option:
-    """One option with all its spellings, without dashes: `("c", "ctx-size")`. The last is the one that a router passes on to a model."""
+    """One option with all its spellings: `("-c", "--ctx-size")`. The last is the one that a router passes on to a model."""
 
     names: tuple[str, ...]
     takes: Takes
     part: Part = "model"
     negated: tuple[str, ...] = ()
-    """Spellings that turn it off: `("no-mmap",)`."""
+    """Spellings that turn it off: `("-nocb", "--no-cont-batching")`."""
     env: str = ""
     hint: str = ""
     """What its help calls the value: `[on|off|auto]`."""
-    removed: str | None = None
-    """Of one that is only there to say that it is gone: what to use in its place, as far as the source says that."""
+    gone: Literal["", "deprecated", "removed"] = ""
+    """`removed` is one that is only there to say that it is gone."""
+    instead: str = ""
+    """What the source says to use in place of one that is gone or going."""
 
     @property
     def name(self) -> str:
-        return self.names[-1]
+        """As a preset has it: `ctx-size`"""
+        return bare(self.names[-1])
 
-    @property
-    def spellings(self) -> tuple[str, ...]:
-        return self.names + self.negated
+    @cached_property
+    def turned_off_by(self) -> frozenset[str]:
+        return frozenset(map(bare, self.negated))
+
+
+DEFAULTS = {field.name: field.default for field in fields(Option)}
 
 
 @dataclass(frozen=True)
@@ -76,15 +80,25 @@ class Options:
 
     @cached_property
     def by_spelling(self) -> Mapping[str, Option]:
-        return {spelling: option for option in self.all for spelling in option.spellings}
+        """Without dashes, as a preset has them. Of options with one spelling the last counts (common/preset.cpp: get_map_key_opt)."""
+        return {bare(spelling): option for option in self.all for spelling in option.names + option.negated}
 
     def find(self, spelling: str) -> Option | None:
         return self.by_spelling.get(spelling)
 
     def written(self) -> str:
         """As a file, an option a line."""
-        lines = (json.dumps({name: value for name, value in vars(each).items() if value not in ("", ())}) for each in self.all)
+        lines = (json.dumps({name: value for name, value in _fields(each).items() if value != DEFAULTS[name]}) for each in self.all)
         return f'{{"source": {json.dumps(self.source)}, "label": {json.dumps(self.label)}, "all": [\n' + ",\n".join(lines) + "\n]}\n"
+
+
+def _fields(option: Option) -> dict[str, object]:
+    return {field.name: getattr(option, field.name) for field in fields(option)}
+
+
+def bare(spelling: str) -> str:
+    """`--ctx-size` → `ctx-size`"""
+    return spelling.lstrip("-")
 
 
 def read(text: str) -> Options:
@@ -105,24 +119,25 @@ class Fault(NamedTuple):
     of_value: bool = False
 
 
-def faults(preset: Mapping[str, Value], options: Options, fixed: Collection[str] = ()) -> Iterator[Fault]:
-    """Everything that this version of llama-server would refuse, mistake or ignore in a preset.
+FIXED = ("offline", "cors-origins")
+"""What Paddock starts every llama-server with, besides what roles/preset.py refuses."""
 
-    `fixed` are spellings that stand on the command line of the router or instance already, which is stronger than a preset.
-    """
-    told = {options.find(spelling): spelling for spelling in fixed}
+
+def faults(preset: Mapping[str, Value], options: Options, *, router: bool = True) -> Iterator[Fault]:
+    """What this version of llama-server would refuse, mistake or ignore in a router's preset, or in the options of an instance."""
+    fixed = {option for spelling in FIXED if (option := options.find(spelling))}
     first: dict[Option, str] = {}
     for key, value in preset.items():
         option = options.find(key)
         if option is None:
             yield Fault(key, f"{quoted(key)} is no option of llama-server {options.label}{_instead(key, options)}")
-        elif words := _out_of_place(key, option, options):
+        elif words := _out_of_place(key, option, options, router):
             yield Fault(key, words)
-        elif option in told:
-            words = f'{quoted(key)} has no effect here: Paddock starts llama-server with "--{told[option]}", and a command line goes before'
-            yield Fault(key, words)
+        elif option in fixed:
+            why = "a flag on the router's command line wins over every preset" if router else "it can be there once only"
+            yield Fault(key, f'{quoted(key)} cannot be changed here: Paddock starts llama-server with "--{option.name}", and {why}')
         elif option in first:
-            better = option.name if option.name in (key, first[option]) else key
+            better = max(key, first[option], key=len)
             words = f"{quoted(first[option])} and {quoted(key)} are one option, and only one of them would count: keep {quoted(better)}"
             yield Fault(key, words)
         elif words := _unfit(key, value, option):
@@ -131,17 +146,29 @@ def faults(preset: Mapping[str, Value], options: Options, fixed: Collection[str]
             first.setdefault(option, key)
 
 
-def _out_of_place(key: str, option: Option, options: Options) -> str:
-    """Why an option that there is cannot stand in a preset."""
-    if option.removed is not None:
-        return f"{quoted(key)} was removed from llama-server before {options.label}" + (f": {option.removed}" if option.removed else "")
+def going(preset: Mapping[str, Value], options: Options) -> Iterator[Fault]:
+    """What still works, and will not for long, as the source says."""
+    for key in preset:
+        if (option := options.find(key)) and option.gone == "deprecated":
+            words = f"{quoted(key)} is on its way out of llama-server, as of {options.label}"
+            yield Fault(key, words + (f": {option.instead}" if option.instead else ""))
+
+
+def _out_of_place(key: str, option: Option, options: Options, router: bool) -> str:
+    """Why an option that there is cannot stand there."""
+    if option.gone == "removed":
+        return f"{quoted(key)} was removed from llama-server, as of {options.label}" + (f": {option.instead}" if option.instead else "")
     match option.part:
+        case "preset" if not router:
+            return f"{quoted(key)} has no effect on a server of its own: a router alone reads it, in a preset"
         case "router":
             return f"{quoted(key)} has no effect in a preset: the router alone reads it, from its own command line"
         case "source":
             return f"{quoted(key)} has no place in a preset: where a model comes from is its `source`, with a digest"
         case "ends":
-            return f"{quoted(key)} has no place in a preset: llama-server would print something and end"
+            return f"{quoted(key)} has no place in a preset: it is for a person at a terminal"
+    if option.name == "alias":
+        return f"{quoted(key)} has no place in a preset: the other names of a model are its `aliases`"
     if option.takes == "two":
         return f"{quoted(key)} takes two values, which a preset cannot carry: llama-server would end"
     return ""
@@ -149,22 +176,20 @@ def _out_of_place(key: str, option: Option, options: Options) -> str:
 
 def _instead(key: str, options: Options) -> str:
     """What somebody may have meant."""
-    bare = key.lstrip("-").lower().replace("_", "-")
-    if options.find(bare):
-        return f': write "{bare}"'
-    if bare in RENAMED and (not (new := RENAMED[bare]) or options.find(new.partition(":")[0])):
+    plain = bare(key).lower().replace("_", "-")
+    if options.find(plain):
+        return f': write "{plain}"'
+    if plain in RENAMED and (not (new := RENAMED[plain]) or options.find(new.partition(":")[0])):
         return f": it was removed, write `{new}`" if new else ": it was removed, and is not needed any more"
     # A letter or two are near to everything.
-    known = (spelling for spelling, option in options.by_spelling.items() if len(spelling) > 3 and option.removed is None)
-    return did_you_mean(bare, known)
+    known = (spelling for spelling, option in options.by_spelling.items() if len(spelling) > 3 and option.gone != "removed")
+    return did_you_mean(plain, known)
 
 
 def _unfit(key: str, value: Value, option: Option) -> str:
     """Why llama-server would not take the value, or take it for another."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    what = f"this is {value if not isinstance(value, str) else quoted(value)}"
-    if isinstance(value, bool):
-        what = f"this is {text}"
+    what = f"this is {quoted(value) if isinstance(value, str) else text}"
     match option.takes:
         case "nothing" | "on-off" if text not in ON | OFF:
             return f"{quoted(key)} is turned on or off, {what}"
@@ -193,16 +218,28 @@ def unsuited_for_router(spellings: Collection[str], options: Options) -> Iterato
             yield Fault(spelling, words)
 
 
-def canonical(preset: Mapping[str, Value], options: Options) -> dict[str, Value]:
-    """The preset with each option by its one name: `{c: 4096, no-jinja: true}` → `{ctx-size: 4096, jinja: false}`.
+def as_arguments(preset: Mapping[str, Value], options: Options) -> list[list[str]]:
+    """A preset as an instance's command line has it: `{c: 4096, metrics: true, jinja: false}` →
+    `[["--ctx-size", "4096"], ["--metrics"], ["--no-jinja"]]`. Of one option under two names the later counts.
 
-    What the version does not know stays as it is.
+    What only a router reads of a preset is left out. What the version does not know is passed on: llama-server says so, and ends.
     """
-    found: dict[str, Value] = {}
+    found: dict[Option | str, list[str]] = {}
     for key, value in preset.items():
         option = options.find(key)
-        found[option.name if option else key] = str(value).lower() not in ON if option and key in option.negated else value
-    return found
+        if option and option.part == "preset":
+            continue
+        found.pop(option or key, None)
+        text = ("on" if value else "off") if isinstance(value, bool) else str(value)
+        if option is None:
+            found[key] = [f"--{key}", text]
+        elif option.takes not in ("nothing", "on-off"):
+            found[option] = [option.names[-1], text]
+        elif (text in ON) != (key in option.turned_off_by):
+            found[option] = [option.names[-1]]
+        else:
+            found[option] = [option.negated[-1]] if option.negated else []
+    return [words for words in found.values() if words]
 
 
 def named_twice(named: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, int, str]]:

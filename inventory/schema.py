@@ -16,7 +16,7 @@ from roles.gpu.settings import GpuSettings
 from roles.llama_server.settings import LlamaServerSettings
 from roles.models.settings import ModelsSettings
 from roles.preset import Preset
-from roles.role import Domain, LocalPath, Matches, Name, RoleSettings, Settings, Sha256, Url
+from roles.role import Account, Domain, LocalPath, Matches, Name, RoleSettings, Settings, Sha256, Url
 
 DOMAIN = TypeAdapter(Domain)
 
@@ -66,7 +66,6 @@ ModelAlias = Annotated[
     str, Matches(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}", "is no name that a client asks for: letters, digits, and . _ - : / @ +")
 ]
 ContainerImage = Annotated[str, Matches(r"[a-z0-9][A-Za-z0-9._/:@-]*", "is no name of a container image, such as debian:trixie")]
-Account = Annotated[str, Matches(r"[a-z_][a-z0-9_-]*", "is no name of an account: lower-case letters, digits, _ and -")]
 HostKey = Annotated[
     str,
     Matches(r"(ssh-ed25519|ecdsa-sha2-\S+|ssh-rsa) AAAA[A-Za-z0-9+/]{64,}={0,2}", 'is no whole host key, such as "ssh-ed25519 AAAA…"'),

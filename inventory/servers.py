@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from roles.llama_server.settings import Card, LlamaServerSettings
 from roles.preset import PresetValue
@@ -49,6 +49,7 @@ class Server:
 
 def servers(host: str, settings: LlamaServerSettings, count_from: int = 0) -> Iterator[Server]:
     """The router first, where there is one, then the instances in the inventory's order."""
+    whose: dict[str, Any] = {"scope": "user", "user": settings.user} if settings.user else {}
     if settings.models:
         yield Server(
             host,
@@ -60,6 +61,7 @@ def servers(host: str, settings: LlamaServerSettings, count_from: int = 0) -> It
             dict(settings.preset),
             memory_max=settings.memory_max,
             api_key=settings.api_key,
+            **whose,
         )
     for group, each in settings.instances.items():
         alike = each.endpoints()
@@ -78,6 +80,7 @@ def servers(host: str, settings: LlamaServerSettings, count_from: int = 0) -> It
                 count_from,
                 each.memory_max,
                 settings.api_key,
+                **whose,
             )
 
 

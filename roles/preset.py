@@ -16,6 +16,7 @@ SOURCE = "where a model comes from is its `source`, with a digest"
 ROUTER = "Paddock writes the router's list of models itself"
 KEYS = "an API key has no place in an inventory"
 TLS = "TLS is the reverse proxy's: the role caddy"
+PAGE = "the web page is `ui` of the role llama_cpp"
 SHELL = "it would give whoever reaches the port a shell or a proxy on the host"
 
 # llama.cpp's preset reader takes an option by any of its spellings in common/arg.cpp, short and negated ones too (`no-agent = off` is on).
@@ -23,6 +24,7 @@ REFUSED = {
     **dict.fromkeys(("host", "port", "reuse-port"), LISTEN),
     **dict.fromkeys(("model", "m", "model-url", "mu", "hf-repo", "hf", "hfr", "hf-file", "hff", "docker-repo", "dr"), SOURCE),
     **dict.fromkeys(("models-preset", "models-dir"), ROUTER),
+    **dict.fromkeys(("ui", "webui", "no-ui", "no-webui"), PAGE),
     "models-max": "it is the role's `models_max`",
     **dict.fromkeys(("models-autoload", "no-models-autoload"), "it is the role's `autoload`"),
     **dict.fromkeys(("api-key", "api-key-file", "hf-token", "hft"), KEYS),

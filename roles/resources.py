@@ -255,11 +255,11 @@ class Port(Resource):
 
 @dataclass(frozen=True)
 class Service(Resource):
-    """A system service that runs what is declared.
+    """A service that runs what is declared: the system's, or with a `user` that account's own, which runs also where nobody is logged in.
 
     `restarts` are the resources that only a start reads, `reloads` those that a reload reads too, `runs` the ids of what other roles put
     there and only a start reads (`release:/opt/paddock/llama.cpp/current`). `ports` are what it listens on once it is ready. `validate` are
-    shell commands that must succeed before a start or a reload.
+    shell commands that must succeed before a start or a reload. A `name` may be a timer's: of that only its own file counts.
     """
 
     name: str
@@ -269,21 +269,31 @@ class Service(Resource):
     ports: tuple[Port, ...] = ()
     validate: tuple[str, ...] = ()
     ready_timeout_s: int = 60
+    user: str = ""
 
     @property
     def id(self) -> str:
-        return f"service:{self.name}"
+        return f"service:{self.unit}"
+
+    @property
+    def unit(self) -> str:
+        """`caddy.service`; with its account in front where it is a user's: `ai/llama-server.service`."""
+        return f"{self.user}/{self.name}" if self.user else self.name
+
+    @property
+    def note(self) -> str:
+        """What its notes in `/run` are called."""
+        return self.unit.replace("/", "--")
 
     @property
     def desired(self) -> Mapping[str, str]:
-        return {
-            "active": "active",
-            "enabled": "enabled",
-            "daemon-reload": "no",
-            "program": "current",
-            "started": self.started,
-            "loaded": self.loaded,
-        }
+        running = {"active": "active", "enabled": "enabled", "daemon-reload": "no"}
+        return running if self.is_timer else {**running, "program": "current", "started": self.started, "loaded": self.loaded}
+
+    @property
+    def is_timer(self) -> bool:
+        """A timer runs no program that could note what it was started with: systemd has read its file, or `daemon-reload` says not."""
+        return self.name.endswith(".timer")
 
     @cached_property
     def started(self) -> str:
@@ -296,15 +306,17 @@ class Service(Resource):
     @property
     def stamp(self) -> File:
         """The drop-in that notes, at every start and reload, under which invocation what was declared. It lands after all inputs."""
-        started = f"+/bin/ln -sfn ${{INVOCATION_ID}}:{self.started} /run/paddock/%n.started"
-        loaded = f"+/bin/ln -sfn ${{INVOCATION_ID}}:{self.loaded} /run/paddock/%n.loaded"
-        lines = ["[Service]", "ExecStartPost=+/bin/mkdir -p /run/paddock", f"ExecStartPost={started}", f"ExecStartPost={loaded}"]
+        as_root, notes = ("", f"%t/paddock/{self.note}") if self.user else ("+", "/run/paddock/%n")
+        started = f"{as_root}/bin/ln -sfn ${{INVOCATION_ID}}:{self.started} {notes}.started"
+        loaded = f"{as_root}/bin/ln -sfn ${{INVOCATION_ID}}:{self.loaded} {notes}.loaded"
+        lines = ["[Service]", f"ExecStartPost={as_root}/bin/mkdir -p {notes.rpartition('/')[0]}"]
+        lines += [f"ExecStartPost={started}", f"ExecStartPost={loaded}"]
         lines += [f"ExecReload={loaded}"] if self.reloads else []
         return File(f"{self.dropins}/50-paddock.conf", "\n".join([*lines, ""]))
 
     @property
     def dropins(self) -> str:
-        return f"/etc/systemd/system/{self.name}.d"
+        return f"/etc/systemd/{'user' if self.user else 'system'}/{self.name}.d"
 
 
 def digest(resources: Iterable[Resource]) -> str:
@@ -341,6 +353,7 @@ def _resolved(resource: Resource, known: Mapping[str, Resource]) -> Resource:
 def _implied(resource: Resource) -> Iterator[Resource]:
     if isinstance(resource, Service):
         yield from resource.ports
-        yield Directory(resource.dropins)
-        yield resource.stamp
+        if not resource.is_timer:
+            yield Directory(resource.dropins)
+            yield resource.stamp
     yield resource

@@ -82,6 +82,7 @@ class Matches:
         return {**handler(schema), "pattern": f"^(?:{self.pattern})$"}
 
 
+Account = Annotated[str, Matches(r"[a-z_][a-z0-9_-]*", "is no name of an account: lower-case letters, digits, _ and -")]
 Sha256 = Annotated[str, Matches(r"[0-9a-f]{64}", "is no sha256: that is 64 hex digits in lower case")]
 Url = Annotated[str, Matches(r"https?://[^\s]+", "is no web address: those begin with http:// or https://")]
 

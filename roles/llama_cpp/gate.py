@@ -123,7 +123,9 @@ def _instance(service: Service, release: Release) -> Instance | None:
         arguments += ["--host", SOCKET]  # else llama-server takes a port of its own choice
     if presets:
         arguments.append("--no-models-autoload")
-    return Instance(service.name, tuple(arguments), tuple(f"{key}={value}" for key, value in lines if key in OF_THE_UNIT), tried, presets)
+    properties = tuple(f"{key}={value}" for key, value in lines if key in OF_THE_UNIT)
+    whose = (f"User={service.user}",) if service.user else ()
+    return Instance(service.name, tuple(arguments), (*whose, *properties), tried, presets)
 
 
 def _settings(unit: str) -> Iterator[tuple[str, str]]:

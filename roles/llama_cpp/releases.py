@@ -19,7 +19,7 @@ from roles.llama_cpp.toolchain import Toolchain, jobs, toolchain
 from roles.resources import Release
 
 HOME = "/opt/paddock/llama.cpp"
-TARGETS = ("llama-server", "llama-bench")
+TARGETS = ("llama-server", "llama-bench", "llama-fit-params")
 
 RECIPE = 2
 """What is done with the options: a change that makes another result out of the same options counts this up."""

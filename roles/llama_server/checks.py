@@ -44,7 +44,7 @@ def check_every_model_answers_with_its_own_context(host: TestinfraHost, settings
 
 def check_runs_as_its_own_user(host: TestinfraHost, fleet: Fleet, this: Host) -> None:
     for server in fleet.servers(this.name):
-        pid = host.check_output("systemctl show --property=MainPID --value %s", server.unit)
+        pid = _main_pid(host, server)
         assert host.check_output("stat --format=%%U /proc/%s", pid) == server.user, server.name
 
 
@@ -79,7 +79,9 @@ def ask(host: TestinfraHost, fleet: Fleet, server: Server, path: str, body: Mapp
     command line there."""
     url = f"http://{fleet.endpoint(server, server.host)}{path}"
     data = f"--header 'Content-Type: application/json' --data {quote(json.dumps(body))}" if body is not None else ""
-    command = f"curl --silent --show-error --max-time {LOAD_TIMEOUT_S} {data} {quote(url)}"
+    # While it reads its model, an instance answers 503.
+    patience = f"--retry {LOAD_TIMEOUT_S} --retry-delay 1 --retry-max-time {LOAD_TIMEOUT_S}" if path == "/health" else ""
+    command = f"curl --silent --show-error --max-time {LOAD_TIMEOUT_S} {patience} {data} {quote(url)}"
     if key := key_file(server):
         command = f""". {key}; printf 'header = "Authorization: Bearer %s"' "$LLAMA_API_KEY" | {command} --config -"""
     return json.loads(host.check_output(command))
@@ -90,9 +92,16 @@ def _context(host: TestinfraHost, fleet: Fleet, server: Server, model: str) -> s
     if server.kind == "router":
         arguments = _listed(host, fleet, server)[model]["args"]
     else:
-        pid = host.check_output("systemctl show --property=MainPID --value %s", server.unit)
+        pid = _main_pid(host, server)
         arguments = host.check_output(r"tr '\0' '\n' </proc/%s/cmdline", pid).splitlines()
     return next((arguments[at + 1] for at, each in enumerate(arguments) if each in ("--ctx-size", "-c")), "")
+
+
+def _main_pid(host: TestinfraHost, server: Server) -> str:
+    if server.scope == "system":
+        return str(host.check_output("systemctl show --property=MainPID --value %s", server.unit))
+    manager = "runuser -u %s -- env XDG_RUNTIME_DIR=/run/user/$(id -u %s) systemctl --user"
+    return str(host.check_output(f"{manager} show --property=MainPID --value %s", server.user, server.user, server.unit))
 
 
 def _listed(host: TestinfraHost, fleet: Fleet, server: Server) -> dict[str, Any]:

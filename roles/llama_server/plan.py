@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 
 from inventory.context import TO_BE_ISSUED, Context
+from inventory.options import Options, as_arguments
 from inventory.schema import Fleet, Host
 from inventory.servers import Server
 from roles.llama_server.cards import pin
 from roles.llama_server.settings import LlamaServerSettings
+from roles.preset import Preset
 from roles.resources import Directory, File, Port, Release, Resource, Service, User
 from roles.role import render
 
@@ -28,8 +30,12 @@ Value = str | int | float | bool
 
 
 def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, context: Context) -> Iterator[Resource]:
-    yield User("llama-server", HOME)
-    yield Directory(HOME, owner="llama-server", group="llama-server", mode=0o750)
+    if settings.user:
+        yield Directory("/var/lib/systemd/linger")
+        yield File(f"/var/lib/systemd/linger/{settings.user}", "")  # its services run also while it is not logged in (systemd-logind)
+    else:
+        yield User("llama-server", HOME)
+        yield Directory(HOME, owner="llama-server", group="llama-server", mode=0o750)
     yield Directory("/etc/paddock")
     yield Directory(DIRECTORY, exclusive=True)
     key = _key(host, settings, context)
@@ -47,12 +53,8 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, context: Conte
             restarts=(unit, *presets, *key),
             runs=(f"release:{RELEASE}", *dict.fromkeys(models)),
             ports=(Port(server.port, ("*" if address == "::" else address,), server.unit),),
-            ready_timeout_s=60 if server.kind == "router" else LOAD_TIMEOUT_S,
+            user=settings.user or "",
         )
-
-
-LOAD_TIMEOUT_S = 600
-"""An instance listens at once, and a large model takes its time to be read; the port is what is waited for."""
 
 
 def key_file(server: Server | LlamaServerSettings) -> str:
@@ -71,7 +73,8 @@ def _key(host: Host, settings: LlamaServerSettings, context: Context) -> tuple[F
         return ()
     name = key_name(host.name)
     key = context.secrets.get(name, TO_BE_ISSUED)
-    return (File(path, f"LLAMA_API_KEY={key}\n", mode=0o600, secret=True),)
+    line = f"LLAMA_API_KEY={key}\n"
+    return (File(path, line, group=settings.user, mode=0o640, secret=True) if settings.user else File(path, line, mode=0o600, secret=True),)
 
 
 def _presets(server: Server, settings: LlamaServerSettings, fleet: Fleet, context: Context) -> tuple[File, ...]:
@@ -80,7 +83,11 @@ def _presets(server: Server, settings: LlamaServerSettings, fleet: Fleet, contex
         return ()
     shared = {**defaults(settings, _memory_mib(server, context)), **server.preset}
     models = {
-        name: {"model": fleet.model_path(server.host, name), **_options(entry.preset)}
+        name: {
+            "model": fleet.model_path(server.host, name),
+            **({"alias": ",".join(entry.aliases)} if entry.aliases else {}),
+            **_options(entry.preset),
+        }
         for name, entry in fleet.served_models(server.host).items()
         if name in server.models
     }
@@ -99,6 +106,7 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, context: 
         program=f"{RELEASE}/bin/llama-server",
         arguments=[" ".join(_quoted(each) for each in line) for line in _arguments(server, settings, fleet, context)],
         presets=PRESETS if server.kind == "router" else "",
+        user=settings.user,
         memory_max=server.memory_max,
         key_file=key_file(server),
         loopback=address.is_loopback,
@@ -107,7 +115,7 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, context: 
         devices=pinned.devices if pinned else (),
         hidden=[path for path in dict.fromkeys(paths) if path.startswith(HIDDEN)],
     )
-    return File(f"/etc/systemd/system/{server.unit}", text)
+    return File(f"/etc/systemd/{server.scope}/{server.unit}", text)
 
 
 def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, context: Context) -> Iterator[list[str]]:
@@ -126,22 +134,18 @@ def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, cont
         (model,) = server.models
         yield ["--model", fleet.model_path(server.host, model), "--alias", model]
         shared = defaults(settings, _memory_mib(server, context), len(fleet.servers(server.host)))
-        for option, value in {**shared, **fleet.preset(server, model)}.items():
-            yield flag(option, value)
+        yield from flags({**shared, **fleet.preset(server, model)}, context.options.get(server.host))
     yield ["--offline", *([] if release and release.ui else ["--no-ui"]), "--cors-origins", "localhost"]
 
 
-def flag(option: str, value: Value) -> list[str]:
-    """An option of a preset as llama-server's command line has it: `{metrics: true}` → `--metrics`, `{jinja: false}` → `--no-jinja`."""
-    if isinstance(value, bool) and option in SWITCHED:
-        return [f"--{option}", "on" if value else "off"]
-    if isinstance(value, bool):
-        return [f"--{option}" if value else f"--no-{option}"]
-    return [f"--{option}" if len(option) > 1 else f"-{option}", str(value)]
-
-
-SWITCHED = ("flash-attn", "reasoning", "log-colors", "lookup-cache")
-"""Options that want the word on, off or auto, which YAML reads as true and false."""
+def flags(preset: Preset, options: Options | None) -> Iterator[list[str]]:
+    """A preset as an instance's command line has it: `{metrics: true, jinja: false}` → `--metrics`, `--no-jinja`. Of a version whose
+    options nobody knows yet, it is as most of them are."""
+    if options:
+        yield from as_arguments(preset, options)
+        return
+    for option, value in preset.items():
+        yield [f"--{option}" if value else f"--no-{option}"] if isinstance(value, bool) else [f"--{option}", str(value)]
 
 
 def _quoted(argument: str) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from roles.preset import Preset
-from roles.role import Endpoint, Matches, Name, RoleSettings, Settings, port_of
+from roles.role import Account, Endpoint, Matches, Name, RoleSettings, Settings, port_of
 
 MemoryMax = Annotated[str, Matches(r"[0-9]+[KMGT]", "is no amount of memory, such as 24G")]
 
@@ -93,6 +93,10 @@ class LlamaServerSettings(RoleSettings):
 
     instances: dict[Name, InstanceSettings] = {}
     """Servers with one fixed model each: `{chat: {model: chat, listen: "127.0.0.1:8081", gpus: [1, 2, 3]}}` is three, each on a card."""
+
+    user: Account | None = None
+    """An account whose own services they are to be, which run also while it is not logged in; without, they are the system's, and more
+    tightly locked in."""
 
     api_key: bool = False
     """Whether who asks has to know a key. Paddock makes it: `paddock secrets show api-key.HOST` shows it."""

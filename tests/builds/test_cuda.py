@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from lab.engine import reach
-from tests.lab.snapshot import inside
 from tests.builds.forge import forge
+from tests.lab.snapshot import inside
 from tests.unit.llama_cpp.recorded import MACHINES, hardware
 
 BUILD_S = 3000

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from roles.llama_cpp.cuda import version
-from tests.lab.snapshot import inside
 from tests.builds.forge import forge
+from tests.lab.snapshot import inside
 from tests.unit.llama_cpp.recorded import MACHINES, hardware
 
 BUILD_S = 2400

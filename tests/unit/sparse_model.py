@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy
@@ -11,7 +12,7 @@ from gguf import GGMLQuantizationType as Type
 from gguf import GGUFWriter
 
 Tensor = tuple[str, tuple[int, ...], Type]
-"""Name without `.weight`, dimensions as llama.cpp prints them, and type."""
+"""Name without the `.weight` that most end with, dimensions as llama.cpp prints them, and type."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,12 @@ class SparseModel:
     tensors: tuple[Tensor, ...]
 
 
-def write(path: Path, model: SparseModel) -> Path:
-    """Writes the model to `path`; the file is as large as the real one, and takes some KiB."""
+def write(path: Path, model: SparseModel, shard: tuple[int, int] = (0, 1)) -> Path:
+    """Writes the model to `path`; the file is as large as the real one, and takes some KiB. `shard` is which of how many it is, from 0."""
     writer = GGUFWriter(path, model.architecture)
+    if shard[1] > 1:
+        writer.add_uint16("split.no", shard[0])
+        writer.add_uint16("split.count", shard[1])
     for key, value in {**model.keys, "vocab_size": model.vocabulary}.items():
         name = f"{model.architecture}.{key}"
         if isinstance(value, list):
@@ -40,8 +44,7 @@ def write(path: Path, model: SparseModel) -> Path:
     writer.add_token_type_count(2)
     end = 0
     for name, shape, kind in model.tensors:
-        full = name if name.endswith((".bias", ".weight")) or "sinks" in name else f"{name}.weight"
-        full = f"{full}.weight" if "sinks" in name else full
+        full = name if name.endswith((".bias", ".ssm_a", ".ssm_d")) else f"{name}.weight"
         size = bytes_of(shape, kind)
         writer.add_tensor_info(full, tuple(reversed(shape)), numpy.dtype(numpy.float32), size, raw_dtype=kind)
         end += -(-size // 32) * 32
@@ -53,6 +56,28 @@ def write(path: Path, model: SparseModel) -> Path:
     writer.fout[0].truncate(writer.fout[0].tell() + end)
     writer.close()
     return path
+
+
+def header(path: Path) -> bytes:
+    """What of a written file is not the hole."""
+    with path.open("rb") as file:
+        length = os.lseek(file.fileno(), 0, os.SEEK_HOLE)
+        file.seek(0)
+        return file.read(length)
+
+
+def shortened(model: SparseModel, layers: int) -> SparseModel:
+    """The model's first layers, with a vocabulary of 512: small enough to be served in a test."""
+
+    def kept(name: str) -> bool:
+        return not name.startswith("blk.") or int(name.split(".")[1]) < layers
+
+    tensors = tuple(
+        (name, (shape[0], 512) if name in ("token_embd", "output") else shape, kind) for name, shape, kind in model.tensors if kept(name)
+    )
+    # llama.cpp tells DeepSeek's small variants by the number of their layers, and wants this of all others.
+    more = {"attention.q_lora_rank": 0} if model.architecture == "deepseek2" else {}
+    return replace(model, keys={**model.keys, **more, "block_count": layers}, vocabulary=512, tensors=tensors)
 
 
 def bytes_of(shape: tuple[int, ...], kind: Type) -> int:
@@ -274,6 +299,69 @@ def deepseek_v2_lite() -> SparseModel:
     return SparseModel("deepseek2", keys, vocabulary, tuple(tensors()))
 
 
+def qwen35_35b_a3b() -> SparseModel:
+    """Qwen3.5 35B-A3B, Q4_K: of four layers three keep a state instead of a cache, and 256 experts."""
+    embedding, hidden, layers, vocabulary, experts = 2048, 512, 40, 248320, 256
+
+    def tensors() -> Iterator[Tensor]:
+        yield "token_embd", (embedding, vocabulary), Type.Q4_K
+        yield "output_norm", (embedding,), Type.F32
+        yield "output", (embedding, vocabulary), Type.Q6_K
+        for layer in range(layers):
+            at = f"blk.{layer}"
+            yield f"{at}.attn_norm", (embedding,), Type.F32
+            yield f"{at}.post_attention_norm", (embedding,), Type.F32
+            if layer % 4 == 3:
+                yield f"{at}.attn_q", (embedding, 8192), Type.Q4_K
+                yield f"{at}.attn_k", (embedding, 512), Type.Q4_K
+                yield f"{at}.attn_v", (embedding, 512), Type.Q6_K
+                yield f"{at}.attn_output", (4096, embedding), Type.Q4_K
+                yield f"{at}.attn_q_norm", (256,), Type.F32
+                yield f"{at}.attn_k_norm", (256,), Type.F32
+            else:
+                yield f"{at}.attn_qkv", (embedding, 8192), Type.Q4_K
+                yield f"{at}.attn_gate", (embedding, 4096), Type.Q4_K
+                yield f"{at}.ssm_conv1d", (4, 8192), Type.F32
+                yield f"{at}.ssm_dt.bias", (32,), Type.F32
+                yield f"{at}.ssm_a", (32,), Type.F32
+                yield f"{at}.ssm_beta", (embedding, 32), Type.F32
+                yield f"{at}.ssm_alpha", (embedding, 32), Type.F32
+                yield f"{at}.ssm_norm", (128,), Type.F32
+                yield f"{at}.ssm_out", (4096, embedding), Type.Q4_K
+            yield f"{at}.ffn_gate_inp", (embedding, experts), Type.F32
+            yield f"{at}.ffn_gate_exps", (embedding, hidden, experts), Type.Q4_K
+            yield f"{at}.ffn_up_exps", (embedding, hidden, experts), Type.Q4_K
+            yield f"{at}.ffn_down_exps", (hidden, embedding, experts), Type.Q6_K
+            yield f"{at}.ffn_gate_inp_shexp", (embedding,), Type.F32
+            yield f"{at}.ffn_gate_shexp", (embedding, hidden), Type.Q4_K
+            yield f"{at}.ffn_up_shexp", (embedding, hidden), Type.Q4_K
+            yield f"{at}.ffn_down_shexp", (hidden, embedding), Type.Q6_K
+
+    keys: dict[str, int | float | list[int] | list[bool]] = {
+        "context_length": 262144,
+        "embedding_length": embedding,
+        "block_count": layers,
+        "expert_feed_forward_length": hidden,
+        "expert_shared_feed_forward_length": hidden,
+        "expert_count": experts,
+        "expert_used_count": 8,
+        "attention.head_count": 16,
+        "attention.head_count_kv": 2,
+        "attention.key_length": 256,
+        "attention.value_length": 256,
+        "attention.layer_norm_rms_epsilon": 1e-6,
+        "full_attention_interval": 4,
+        "rope.dimension_count": 64,
+        "rope.dimension_sections": [11, 11, 10, 0],
+        "ssm.conv_kernel": 4,
+        "ssm.inner_size": 4096,
+        "ssm.state_size": 128,
+        "ssm.time_step_rank": 32,
+        "ssm.group_count": 16,
+    }
+    return SparseModel("qwen35moe", keys, vocabulary, tuple(tensors()))
+
+
 def nomic_embed_text() -> SparseModel:
     """nomic-embed-text v1.5, Q8_0: it embeds, and keeps no conversation."""
     embedding, hidden, layers, vocabulary = 768, 3072, 12, 30522
@@ -308,5 +396,6 @@ def nomic_embed_text() -> SparseModel:
     return SparseModel("nomic-bert", keys, vocabulary, tuple(tensors()))
 
 
-MODELS = {each.__name__: each for each in (llama_8b, qwen3_30b_a3b, gpt_oss_20b, gemma3_4b, deepseek_v2_lite, nomic_embed_text)}
+BUILDERS = (llama_8b, qwen3_30b_a3b, qwen35_35b_a3b, gpt_oss_20b, gemma3_4b, deepseek_v2_lite, nomic_embed_text)
+MODELS = {each.__name__: each for each in BUILDERS}
 """The builders, by name."""

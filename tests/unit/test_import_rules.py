@@ -24,14 +24,14 @@ RULES: dict[str, tuple[str, ...]] = {
     "roles/host_plan.py": ("inventory.context", "inventory.schema", "roles", "roles.resources"),
     "roles/*/settings.py": SETTINGS,
     "roles/*/checks.py": ("testinfra", "roles.{role}.*", "roles.role", "roles.preset", "roles.resources", "inventory.*"),
-    "roles/*/*.py": ("roles.{role}.*", "roles.role", "roles.resources", "inventory.*"),
-    "inventory/context.py": ("inventory.errors", "inventory.hardware", "roles.resources"),
+    "roles/*/*.py": ("roles.{role}.*", "roles.role", "roles.preset", "roles.resources", "inventory.*"),
+    "inventory/context.py": ("inventory.errors", "inventory.hardware", "inventory.model_shape", "inventory.options", "roles.resources"),
     "inventory/hosts.py": ("inventory.*", "control.state"),  # the door of the pyinfra command
     "inventory/*.py": ("pydantic", "pydantic_core", "yaml", "inventory.*", "roles", "roles.role", "roles.preset", "roles.*.settings"),
     "facts/*.py": ("pyinfra.api", "facts.*", "roles.resources", "inventory.hardware"),
     "control/*.py": (
         *("pyinfra", "pyinfra_cli", "gevent", "paramiko", "cryptography", "pyrage"),
-        *("pydantic", "requests", "pypi_simple", "gguf", "numpy", "elftools"),
+        *("pydantic", "requests", "pypi_simple", "gguf", "numpy", "elftools", "ruamel"),
         *("control", "control.*", "facts.*", "roles", "roles.*", "inventory.*"),
     ),
     "deploys/*.py": (

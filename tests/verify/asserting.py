@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from roles.resources import Directory, File, Line, Link, ModelFile, OnDisk, Package, Port, Release, Resource, Service, User
@@ -43,7 +44,8 @@ def assert_as_declared(subject: Subject, resource: Resource) -> None:
             ours = ("root", "root", 0o644) if resource.origin != "host" else ()
             _is_on_disk(host, resource.path, FILE, *ours)
             _is("size", host.file(resource.path).size, resource.size or host.file(resource.path).size)
-            _is("sha256", host.file(resource.path).sha256sum, resource.sha256)
+            noted = "" if subject.deep else _noted(host, resource.path)
+            _is("sha256", noted or host.file(resource.path).sha256sum, resource.sha256)
         case Port():
             _listens_only_there(host, resource)
         case Service():
@@ -67,6 +69,17 @@ def _is_on_disk(host: Any, path: str, kind: str, owner: str = "", group: str = "
             _is(what, actual, declared)
 
 
+def _noted(host: Any, path: str) -> str:
+    """The digest that was noted of a model; nothing where that was of another size, time or inode than the file has now."""
+    key = host.check_output("printf %%s %s | sha256sum | cut -c -32", path)
+    now = host.check_output("stat --format='%%s %%Y %%i' -- %s", path)
+    for note in (f"{path}.sha256", f"/var/lib/paddock/digests/{key}"):
+        sha256, _, then = host.run("head -n 1 -- %s 2>/dev/null", note).stdout.strip().partition(" ")
+        if then == now:
+            return str(sha256)
+    return ""
+
+
 def _has_nothing_extra(subject: Subject, directory: Directory) -> None:
     planned = {each.path for part in subject.plan.values() for each in part if isinstance(each, OnDisk)}
     inside = subject.host.check_output("find %s -mindepth 1 -maxdepth 1", directory.path).splitlines()
@@ -85,17 +98,35 @@ def _listens_only_there(host: Any, port: Port) -> None:
     found = {line.split()[3].rpartition(":")[0].strip("[]").partition("%")[0] for line in sockets}
     _is("addresses", " ".join(sorted(found)), " ".join(sorted(port.addresses)))
     pids = {pid.partition(",")[0] for line in sockets for pid in line.split("pid=")[1:]}
-    units = {host.check_output("ps -o unit= -p %s", pid).strip() for pid in pids}
+    units = {_unit(host.check_output("ps -o unit=,uunit= -p %s", pid)) for pid in pids}
     _is("unit", " ".join(sorted(units)), port.unit)
 
 
+def _properties(host: Any, service: Service) -> Mapping[str, str]:
+    if not service.user:
+        found: Mapping[str, str] = host.service(service.name).systemd_properties
+        return found
+    manager = "runuser -u %s -- env XDG_RUNTIME_DIR=/run/user/$(id -u %s) systemctl --user show %s"
+    lines = host.check_output(manager, service.user, service.user, service.name).splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def _unit(said: str) -> str:
+    """Of the system's unit and the account's own, in which a process is, the inner one."""
+    system, own = said.split()
+    return system if own == "-" else own
+
+
 def _runs_what_is_declared(host: Any, service: Service) -> None:
-    found = host.service(service.name).systemd_properties
+    found = _properties(host, service)
     _is("active", found["ActiveState"], "active")
     _is("enabled", found["UnitFileState"], "enabled")
     _is("daemon-reload", found["NeedDaemonReload"], "no")
+    if service.is_timer:
+        return
     program = host.check_output("readlink /proc/%s/exe || true", found["MainPID"])
     assert not program.endswith(" (deleted)"), f"program: {program.removesuffix(' (deleted)')} was replaced since it was started"
     for what, digest in (("started", service.started), ("loaded", service.loaded)):
-        noted = host.check_output("readlink %s || true", f"/run/paddock/{service.name}.{what}")
+        where = f"/run/user/{host.user(service.user).uid}/paddock" if service.user else "/run/paddock"
+        noted = host.check_output("readlink %s || true", f"{where}/{service.note}.{what}")
         assert noted == f"{found['InvocationID']}:{digest}", f"{what}: it runs what was declared earlier"

@@ -19,14 +19,14 @@ from roles import checks_of
 from tests.verify.subject import Subject, subjects
 
 
-def _asked() -> tuple[Fleet, FleetState, list[str]]:
+def _asked() -> tuple[Fleet, FleetState, list[str], bool]:
     if named := os.environ.get("PADDOCK_VERIFY"):
         asked = json.loads(Path(named).read_text())
         fleet = Fleet.model_validate(asked["fleet"])
-        return fleet, FleetState.of(Path(asked["inventory"]), fleet.name), asked["hosts"]
+        return fleet, FleetState.of(Path(asked["inventory"]), fleet.name), asked["hosts"], asked["deep"]
     path = Path(os.environ.get("PADDOCK_INVENTORY", "inventory/demo.yml"))
     fleet = load(path)
-    return fleet, FleetState.of(path, fleet.name), list(fleet.hosts)
+    return fleet, FleetState.of(path, fleet.name), list(fleet.hosts), True
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -29,13 +29,14 @@ SOCKETS = TemporaryDirectory(prefix="paddock-")
 
 @dataclass(frozen=True)
 class Subject:
-    """One host, its plan, and a testinfra connection to it."""
+    """One host, its plan, and a testinfra connection to it. Where `deep`, models are read whole, instead of what was noted of them."""
 
     this: Host
     fleet: Fleet
     state: FleetState
     plan: HostPlan
     host: Any
+    deep: bool = True
 
     def call(self, check: Callable[..., None], role: str) -> None:
         """Calls a role's check with those of its parameters that it names."""
@@ -44,12 +45,12 @@ class Subject:
         check(**{name: offered[name] for name in inspect.signature(check).parameters})
 
 
-def subjects(fleet: Fleet, state: FleetState, names: Iterable[str]) -> Iterator[Subject]:
+def subjects(fleet: Fleet, state: FleetState, names: Iterable[str], deep: bool = True) -> Iterator[Subject]:
     """Those of the fleet's hosts that are named, each as its plan has it now."""
     context = context_for(fleet, state, now=datetime.now(UTC))
     for name in names:
         this = fleet.hosts[name]
-        yield Subject(this, fleet, state, host_plan(this, fleet, context), connected(this, state))
+        yield Subject(this, fleet, state, host_plan(this, fleet, context), connected(this, state), deep)
 
 
 def connected(this: Host, state: FleetState) -> Any:

@@ -98,9 +98,12 @@ def test_what_would_land_is_rendered_without_asking_a_host(name: str, tmp_path: 
     inventory = INVENTORIES / f"{name}.yml"
     remember(inventory, MACHINES[name])
     assert main(["-i", str(inventory), "render", "--to", str(tmp_path / "rendered")]) == 0
-    presets = tmp_path / "rendered" / TOLD[name][0] / "etc/paddock/llama-server/presets.ini"
-    served = load(inventory).served_models(TOLD[name][0])
-    assert [line.strip("[]") for line in presets.read_text().splitlines() if line.startswith("[") and line != "[*]"] == list(served)
+    host = TOLD[name][0]
+    for server in load(inventory).servers(host):
+        assert (tmp_path / "rendered" / host / f"etc/systemd/system/{server.unit}").is_file()
+        if server.kind == "router":
+            presets = (tmp_path / "rendered" / host / "etc/paddock/llama-server/presets.ini").read_text().splitlines()
+            assert [line.strip("[]") for line in presets if line.startswith("[") and line != "[*]"] == list(server.models)
 
 
 @pytest.mark.parametrize("name", MACHINES)

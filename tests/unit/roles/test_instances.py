@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from small_fleet import Small
@@ -14,7 +13,6 @@ from inventory.hardware import Hardware, NvidiaCard, PciDevice
 from inventory.schema import Fleet
 from inventory.servers import Server
 from roles.llama_server.cards import pin
-from roles.llama_server.plan import flag
 from roles.resources import Service
 
 ADDRESSES = [f"0000:{bus:02x}:00.0" for bus in range(1, 9)]
@@ -123,20 +121,6 @@ def test_an_instance_has_its_own_share_of_memory(rig: Small) -> None:
 def test_a_proxy_spreads_requests_over_instances_that_are_alike(rig: Small) -> None:
     text = rig.text("door", "/etc/caddy/paddock/sites.caddy")
     assert "reverse_proxy 192.0.2.10:8080 192.0.2.10:8081 192.0.2.10:8082 {\n\t\tlb_policy least_conn\n" in text
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "line"),
-    [
-        ("ctx-size", 8192, ["--ctx-size", "8192"]),
-        ("metrics", True, ["--metrics"]),
-        ("jinja", False, ["--no-jinja"]),
-        ("flash-attn", True, ["--flash-attn", "on"]),
-        ("c", 512, ["-c", "512"]),
-    ],
-)
-def test_an_option_becomes_a_flag(option: str, value: Any, line: list[str]) -> None:
-    assert flag(option, value) == line
 
 
 def test_how_many_there_are_is_said_once_or_alike() -> None:

@@ -1,0 +1,59 @@
+"""Show what llama-servers say, of several hosts in the order of time.
+
+examples:
+  paddock logs                          the last lines of every server
+  paddock logs -f ai                    and what comes, until Ctrl-C
+  paddock logs ai/chat-1 --since "1 hour ago"
+
+`--since` is journalctl's: "10:30", "yesterday", "2 hours ago".
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import datetime
+
+from cli.opening import limit_argument, opened
+from cli.servers import each_reached, reached, server_names, servers_meant
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    servers = command.add_argument("server", nargs="*", metavar="SERVER", help="NAME, HOST/NAME, or HOST for all of a host")
+    servers.completer = server_names  # type: ignore[attr-defined]
+    command.add_argument("--follow", "-f", action="store_true", help="go on with what comes, until Ctrl-C")
+    command.add_argument("--since", default="", metavar="TIME", help="all that was said since")
+    command.add_argument("--lines", "-n", type=int, default=50, metavar="N", help="without --since: the last N of each host (50)")
+    limit_argument(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    this = opened(options)
+    servers = servers_meant(this, options.server)
+    from control.reach import as_they_come, on_interrupt
+    from control.units import journal
+
+    with reached(this, servers) as reach:
+        hosts = dict.fromkeys(each.host for each in each_reached(reach, servers))
+        streams = [
+            journal(
+                reach,
+                [each for each in servers if each.host == host],
+                since=options.since,
+                count=max(options.lines, 0),
+                follow=options.follow,
+            )
+            for host in hosts
+        ]
+        failed: list[str] = []
+
+        def tell(why: str) -> None:
+            failed.append(why)
+            print(why, file=sys.stderr)
+
+        with on_interrupt(reach.hang_up):
+            lines = as_they_come(streams, tell)
+            for line in lines if options.follow else sorted(lines, key=lambda line: line.at):
+                name = f"{line.server}  " if len(servers) > 1 else ""
+                print(f"{datetime.fromtimestamp(line.at / 1e6):%Y-%m-%d %H:%M:%S}  {name}{line.text}", flush=options.follow)
+        return 1 if failed or reach.failures else 0

@@ -1,0 +1,20 @@
+"""Restart llama-servers, and wait until they answer.
+
+examples:
+  paddock restart ai               all of a host
+  paddock restart ai/chat          its instances of that name, one after another
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from cli import units
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    units.arguments(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    return units.change("restart", "restarted", options)

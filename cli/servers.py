@@ -1,0 +1,135 @@
+"""Which llama-servers and models are meant: how the verbs that serve are told, and what the tab key offers for it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cli.opening import Opened, ask_at_terminal, inventory_path
+from inventory.errors import PaddockError, UsageError
+from inventory.load import load
+from inventory.problems import did_you_mean
+from inventory.schema import Fleet
+from inventory.servers import Server
+
+if TYPE_CHECKING:
+    from control.reach import Reach
+
+
+def server_argument(command: argparse.ArgumentParser) -> None:
+    """`--server`, of the verbs that take a model."""
+    server = command.add_argument("--server", action="append", default=[], metavar="SERVER", help="only these: NAME, HOST/NAME or HOST")
+    server.completer = server_names  # type: ignore[attr-defined]
+
+
+def model_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL").completer = model_names  # type: ignore[attr-defined]
+
+
+def model_names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    models = load(inventory_path(parsed_args)).models
+    return sorted(name for model, entry in models.items() for name in (model, *entry.aliases) if name.startswith(prefix))
+
+
+def host_names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    return [name for name in load(inventory_path(parsed_args)).hosts if name.startswith(prefix)]
+
+
+def server_names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    fleet = load(inventory_path(parsed_args))
+    return sorted(name for name in _known(_servers(fleet, tuple(fleet.hosts))) if name.startswith(prefix))
+
+
+def servers_meant(this: Opened, words: list[str]) -> tuple[Server, ...]:
+    """The servers of the hosts that are meant: those that the words name, or all of them. Raises UsageError for a wrong word."""
+    every = _servers(this.fleet, tuple(host.name for host in this.hosts))
+    if not every:
+        raise UsageError(f"{this.path}: no llama-server is on {', '.join(host.name for host in this.hosts) or 'these hosts'}")
+    for word in words:
+        if word not in (known := _known(every)):
+            raise UsageError(f"{word}: no llama-server is called so{did_you_mean(word, known) or f'; there are {_told(every)}'}")
+    return tuple(each for each in every if not words or set(words) & _names(each))
+
+
+def own_name(this: Opened, model: str) -> str:
+    """The inventory's name of a model that is called by it, or by one of its aliases."""
+    return next((name for name, entry in this.fleet.models.items() if model in entry.aliases), model)
+
+
+def serving(this: Opened, model: str, words: list[str]) -> tuple[Server, ...]:
+    """The servers meant that have the model, by the inventory's name. Raises UsageError where none has it."""
+    meant = servers_meant(this, words)
+    found = tuple(each for each in meant if model in each.models)
+    if not found:
+        known = dict.fromkeys(name for each in meant for name in each.models)
+        hint = did_you_mean(model, known) or f"; there are {', '.join(known)}"
+        where = "" if len(meant) == len(_servers(this.fleet, tuple(this.fleet.hosts))) else f" on {_told(meant)}"
+        raise UsageError(f"{model}: no such model is served{where}{hint}")
+    return found
+
+
+@contextmanager
+def reached(this: Opened, servers: tuple[Server, ...]) -> Iterator[Reach]:
+    """The servers' hosts, connected to; those that cannot be are told, and only where none can be is that the end."""
+    from control.reach import Reach
+
+    reach = Reach(this.fleet, this.state, [this.fleet.hosts[name] for name in dict.fromkeys(each.host for each in servers)])
+    with reach.connected(ask_at_terminal):
+        at_once = dict(reach.failures)
+        _tell(at_once)
+        yield reach
+        _tell({host: why for host, why in reach.failures.items() if host not in at_once})
+
+
+def _tell(failures: Mapping[str, str]) -> None:
+    for host, why in failures.items():
+        print(why if why.startswith(f"{host}: ") else f"{host}: {why}", file=sys.stderr)
+
+
+def each_reached(reach: Reach, servers: tuple[Server, ...]) -> Iterator[Server]:
+    return (each for each in servers if each.host not in reach.failures)
+
+
+def told(server: Server) -> str:
+    return f"{server.host}/{server.name}"
+
+
+def saying(server: Server) -> Callable[[str], None]:
+    """Prints what becomes of a server, a line each time."""
+    return lambda status: print(f"{told(server)}: {status}", flush=True)
+
+
+class Tally:
+    """Does something to one server after another; what fails is told, and the others are done all the same."""
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    @contextmanager
+    def of(self) -> Iterator[None]:
+        try:
+            yield
+        except PaddockError as error:
+            self.failed = True
+            print(error, file=sys.stderr)
+
+
+def _servers(fleet: Fleet, hosts: tuple[str, ...]) -> tuple[Server, ...]:
+    return tuple(each for name in hosts for each in fleet.servers(name))
+
+
+def _names(server: Server) -> set[str]:
+    """What a server may be called: the host and its group of instances mean all that are in them."""
+    own = {server.name, server.group} - {""}
+    return {server.host, server.unit, *own, *(f"{server.host}/{name}" for name in own)}
+
+
+def _known(servers: tuple[Server, ...]) -> set[str]:
+    return {name for each in servers for name in _names(each)}
+
+
+def _told(servers: tuple[Server, ...]) -> str:
+    return ", ".join(told(each) for each in servers[:20]) + (", …" if len(servers) > 20 else "")

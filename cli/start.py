@@ -1,0 +1,21 @@
+"""Start llama-servers, and wait until they answer.
+
+examples:
+  paddock start ai                 all of a host
+  paddock start ai/chat-1          one of its instances
+  paddock start --yes              all of the fleet
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from cli import units
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    units.arguments(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    return units.change("start", "started", options)

@@ -1,0 +1,22 @@
+"""Stop llama-servers, until the next `up`, `start` or boot.
+
+examples:
+  paddock stop ai/chat-1
+  paddock stop --limit ai --yes
+
+The inventory still says that they run: `paddock status` shows the difference, and `paddock up` starts them again.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from cli import units
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    units.arguments(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    return units.change("stop", "stopped; `paddock up` starts it again", options)

@@ -1,0 +1,1 @@
+"""Who looks after the servers between two deployments."""

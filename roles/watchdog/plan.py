@@ -1,0 +1,90 @@
+"""A timer, the script that it runs, and the list of what that looks after."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from inventory.context import Context
+from inventory.errors import PaddockError
+from inventory.schema import Fleet, Host
+from inventory.servers import Server
+from roles.resources import Directory, File, Release, Resource, Service
+from roles.role import render
+from roles.watchdog.settings import WatchdogSettings
+
+DIRECTORY = "/etc/paddock/watchdog"
+SCRIPT = f"{DIRECTORY}/watchdog.sh"
+WATCHED = f"{DIRECTORY}/servers"
+NOTIFY = f"{DIRECTORY}/notify"
+UNIT = "paddock-watchdog.service"
+TIMER = "paddock-watchdog.timer"
+
+KEY_FILE = "/etc/paddock/llama-server/api-key.env"
+"""Where a host has the key that callers of its servers have to know."""
+
+AROUND_S = 400
+"""What a round may take beside the answer of one token: looks, a restart, telling somebody."""
+
+OPEN_DRIVERS = ("1002", "8086")
+"""Vendors whose drivers tell in /proc/PID/fdinfo how much of a card's memory a process holds: AMD and Intel."""
+
+
+def plan(host: Host, settings: WatchdogSettings, fleet: Fleet, context: Context) -> Iterator[Resource]:
+    servers = fleet.servers(host.name)
+    if not servers:
+        raise PaddockError(f"hosts.{host.name}.roles.watchdog: there is no llama-server here to look after: leave the role off this host")
+    lines = [line for server in servers for line in watched(server, fleet, context)]
+    script = render("watchdog/watchdog.sh.j2", settings, watched=WATCHED, host=host.name, notify_file=NOTIFY)
+    units = [server.unit for server in servers if server.scope == "system"]
+    service = render("watchdog/paddock-watchdog.service.j2", script=SCRIPT, units=units, timeout_s=settings.answer_s + AROUND_S)
+    yield Directory("/etc/paddock")
+    yield Directory(DIRECTORY, exclusive=True)
+    yield File(WATCHED, render("watchdog/servers.j2", lines=lines))
+    yield File(SCRIPT, script, mode=0o755)
+    if settings.notify:
+        command = settings.notify if isinstance(settings.notify, str) else shlex.join(settings.notify)
+        yield File(NOTIFY, f"{command}\n", mode=0o600)
+    yield File(f"/etc/systemd/system/{UNIT}", service)
+    timer = File(f"/etc/systemd/system/{TIMER}", render("watchdog/paddock-watchdog.timer.j2", settings))
+    yield timer
+    yield Service(TIMER, restarts=(timer,))
+
+
+def watched(server: Server, fleet: Fleet, context: Context) -> Iterator[tuple[str, ...]]:
+    """The lines of a server in the list, a word a column: an instance has one, a router one for itself and one for each model."""
+    address = ip_address(server.address)
+    if address.is_unspecified:
+        address = ip_address("127.0.0.1" if address.version == 4 else "::1")
+    where = f"[{address}]" if address.version == 6 else str(address)
+    user = server.user if server.scope == "user" else "-"
+    who = (server.name, server.unit, user, f"http://{where}:{server.port}")
+    key = KEY_FILE if server.api_key else "-"
+    if server.kind == "router":
+        yield (*who, "-", "none", "no", "none", key)
+    for model in server.models:
+        preset = fleet.preset(server, model)
+        sleeps = int(preset.get("sleep-idle-seconds", -1)) >= 0
+        # One that may fall asleep is only looked at where looking does not wake it, which its metrics do not.
+        ask = "none" if sleeps and preset.get("metrics", True) is False else _question(preset)
+        yield (*who, model if server.kind == "router" else "-", ask, "yes" if sleeps else "no", _memory(server, preset, context), key)
+
+
+def _question(preset: dict[str, str | int | float | bool]) -> str:
+    if preset.get("reranking") or preset.get("rerank"):
+        return "rerank"
+    return "embedding" if preset.get("embeddings") or preset.get("embedding") else "completion"
+
+
+def _memory(server: Server, preset: dict[str, str | int | float | bool], context: Context) -> str:
+    """Who tells how much memory of the cards the server holds: `nvidia`, `drm`, or `none` where it needs none or nobody can tell."""
+    release, hardware = context.releases.get(server.host), context.hardware.get(server.host)
+    layers = next((preset[name] for name in ("n-gpu-layers", "gpu-layers", "ngl") if name in preset), "all")
+    if not isinstance(release, Release) or not hardware or str(layers) == "0" or preset.get("device") == "none":
+        return "none"
+    if release.backend == "cuda":
+        return "nvidia"
+    real = any(each.kind in ("integrated", "discrete") for each in hardware.vulkan)
+    vendors = {each.vendor for each in hardware.gpus}
+    return "drm" if release.backend == "vulkan" and real and vendors and vendors <= set(OPEN_DRIVERS) else "none"

@@ -1,0 +1,65 @@
+"""The options that Paddock reads out of llama.cpp's source are those that llama-server itself tells of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Story
+
+from control.download import silent
+from control.options import checked, learned, shipped_anew
+from inventory.errors import InventoryError
+from inventory.load import load
+from inventory.options import SHIPPED, read
+from roles.llama_cpp.settings import Source
+
+BEFORE = "llama-cpp-python==0.3.35"
+"""It warns of `mlock`, which the next has no more."""
+
+INVENTORY = """
+fleet: home
+domain: home.example
+hosts:
+  ai:
+    address: 192.0.2.10
+    roles: {{llama_cpp: {{source: {{sdist: {sdist}}}}}, models: , llama_server: {{models: [demo]}}}}
+models:
+  demo: {{preset: {{mlock: on}}}}
+"""
+
+
+def test_the_list_that_ships_is_what_the_source_says() -> None:
+    assert SHIPPED.read_text() == shipped_anew().written()
+
+
+def test_it_has_every_option_of_the_help_with_all_its_spellings_and_whether_it_takes_a_value(story: Story) -> None:
+    story.begin()
+    told = dict(helped(story.inside("ai", "/opt/paddock/llama.cpp/current/bin/llama-server --help")))
+    known = {
+        option.names + option.negated: option.takes not in ("nothing", "on-off")
+        for option in read(SHIPPED.read_text()).all
+        if option.part != "preset"
+    }
+    assert len(told) > 200
+    assert told == known
+
+
+def helped(text: str) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """`-c,    --ctx-size N      size of …` → `(("-c", "--ctx-size"), True)`"""
+    for line in text.splitlines():
+        if found := re.match(r"((?:--?\w[\w.-]*)(?:, +--?\w[\w.-]*)*)( \S)?", line):
+            yield tuple(re.split(r", +", found[1])), found[2] is not None
+
+
+def test_a_key_that_the_next_version_has_no_more_is_caught_in_the_inventory(tmp_path: Path) -> None:
+    path = tmp_path / "home.yml"
+    path.write_text(INVENTORY.format(sdist=BEFORE))
+    learned(Source(sdist=BEFORE), tmp_path, silent)
+    (going,) = checked(path, load(path)).going
+    assert going.endswith('"mlock" is on its way out of llama-server, as of 0.3.35: use --load-mode')
+    path.write_text(INVENTORY.format(sdist="llama-cpp-python==0.3.36"))
+    with pytest.raises(InventoryError, match="it was removed, write `load-mode: mlock`"):
+        checked(path, load(path))

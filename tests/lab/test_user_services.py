@@ -1,0 +1,87 @@
+"""A router that is an account's own service: it runs while nobody is logged in, and after a reboot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from snapshot import inside
+
+from inventory.load import load
+from lab import hosts as lab_hosts
+from tests.lab_fleet import LabFleet, lab_fleet
+
+INVENTORY = """
+fleet: owned
+domain: home.example
+networks: [192.0.2.0/24]
+hosts:
+  halo:
+    address: 192.0.2.10
+    roles:
+      base: {time: elsewhere}
+      llama_cpp: {ui: false}
+      models:
+      llama_server: {user: ai-server, models: [demo]}
+models: {demo: {preset: {ctx-size: 512}}}
+"""
+
+UNIT = "/etc/systemd/user/llama-server.service"
+OWN = "runuser -u ai-server -- env XDG_RUNTIME_DIR=/run/user/$(id -u ai-server) systemctl --user"
+ASK = """curl -sS http://127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' -d '{"model": "demo", "prompt": "Hello", "max_tokens": 4}'"""
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
+    lab_hosts.down("owned")
+    with lab_fleet("owned", tmp_path_factory.mktemp("owned"), INVENTORY) as fleet:
+        inside(fleet.host("halo").container, "useradd --create-home --shell /bin/bash ai-server")
+        fleet.up()
+        yield fleet
+
+
+def test_the_accounts_own_manager_runs_it_and_no_system_service_does(fleet: LabFleet) -> None:
+    assert fleet.on("halo", f"{OWN} is-active llama-server").strip() == "active"
+    assert fleet.on("halo", "systemctl list-unit-files --plain --no-legend 'llama-server*' || true") == ""
+    assert fleet.on("halo", "stat -c %U /proc/$(pgrep -o -x llama-server)").strip() == "ai-server"
+    assert '"text_completion"' in fleet.on("halo", ASK)
+
+
+def test_its_unit_passes_systemds_own_check_without_a_word_and_names_no_account(fleet: LabFleet) -> None:
+    assert fleet.on("halo", f"{OWN.removesuffix('systemctl --user')} systemd-analyze --user verify {UNIT} 2>&1; echo $?").strip() == "0"
+    text = fleet.on("halo", f"cat {UNIT} {UNIT}.d/*.conf | grep -vE '^ExecStartPost'")
+    assert "User=" not in text and "Group=" not in text and "ai-server" not in text
+
+
+def test_a_second_run_finds_nothing_to_do(fleet: LabFleet) -> None:
+    assert "0 changed" in fleet.up().stdout
+
+
+def test_a_change_restarts_it_and_a_foreign_stop_is_mended(fleet: LabFleet) -> None:
+    before = fleet.on("halo", f"{OWN} show -P InvocationID llama-server")
+    fleet.write(INVENTORY.replace("512", "768"))
+    fleet.up()
+    after = fleet.on("halo", f"{OWN} show -P InvocationID llama-server")
+    assert after != before
+    fleet.on("halo", f"{OWN} stop llama-server")
+    fleet.up()
+    assert '"text_completion"' in fleet.on("halo", ASK)
+
+
+def test_it_is_there_after_a_reboot_without_anybody_logging_in(fleet: LabFleet) -> None:
+    inside(fleet.host("halo").container, "systemctl reboot")
+    time.sleep(3)
+    lab_hosts.up(load(fleet.inventory))
+    container = fleet.host("halo").container
+    inside(container, "for i in $(seq 100); do curl -fsS 127.0.0.1:8080/health && break; sleep 0.3; done")
+    assert '"text_completion"' in inside(container, ASK)
+    sessions = inside(container, "loginctl list-sessions --no-legend").splitlines()
+    assert not [each for each in sessions if "ai-server" in each and " manager " not in each]
+
+
+def test_when_it_leaves_the_inventory_it_ends_and_the_account_stays(fleet: LabFleet) -> None:
+    fleet.write(INVENTORY.replace("user: ai-server, ", ""))
+    fleet.up()
+    assert fleet.on("halo", f"test ! -e {UNIT} && test ! -e /var/lib/systemd/linger/ai-server && id -un ai-server").strip() == "ai-server"
+    assert fleet.on("halo", "stat -c %U /proc/$(pgrep -o -x llama-server)").strip() == "llama-server"

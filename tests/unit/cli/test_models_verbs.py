@@ -1,0 +1,166 @@
+"""Which servers and models are meant, and what is refused before a host is asked."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli import main
+from cli.models_serving import _table
+from cli.opening import opened
+from cli.servers import servers_meant
+from control.places import also_changed, places
+from inventory.load import load
+
+ROOT = Path(__file__).parents[3]
+
+INVENTORY = """\
+fleet: mine
+domain: home.example
+groups:
+  small:
+    hosts: ["pi[1:2]"]
+    roles:
+      llama_server:
+        instances: {chat: {model: story, listen: "127.0.0.1:8081", preset: {ctx-size: 512}}}
+hosts:
+  ai:
+    address: 127.0.0.1
+    port: 1
+    roles:
+      llama_cpp: {source: {sdist: "llama-cpp-python==0.3.36"}}
+      models:
+      llama_server:
+        models: [chat, story]
+        preset: {ctx-size: 4096}
+        instances:
+          chat: {model: chat, listen: "127.0.0.1:8081", count: 2}
+  pi[1:2]:
+    address: 192.0.2.[11:12]
+    roles:
+      llama_cpp: {source: {sdist: "llama-cpp-python==0.3.36"}}
+      models:
+models:
+  chat:
+    preset: {c: 2048}
+  story: {aliases: ["story:8b"]}
+"""
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> Path:
+    path = tmp_path / "home.yml"
+    path.write_text(INVENTORY)
+    return path
+
+
+def meant(inventory: Path, *words: str) -> list[str]:
+    this = opened(argparse.Namespace(inventory=inventory, limit=[], lab=False))
+    return [f"{each.host}/{each.name}" for each in servers_meant(this, list(words))]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ((), ["ai/llama-server", "ai/chat-1", "ai/chat-2", "pi1/chat", "pi2/chat"]),
+        (("ai",), ["ai/llama-server", "ai/chat-1", "ai/chat-2"]),
+        (("ai/chat",), ["ai/chat-1", "ai/chat-2"]),
+        (("chat",), ["ai/chat-1", "ai/chat-2", "pi1/chat", "pi2/chat"]),
+        (("ai/chat-2", "pi1"), ["ai/chat-2", "pi1/chat"]),
+        (("llama-server.service",), ["ai/llama-server"]),
+    ],
+)
+def test_a_server_is_named_alone_with_its_host_by_its_group_or_by_its_host(
+    inventory: Path, words: tuple[str, ...], found: list[str]
+) -> None:
+    assert meant(inventory, *words) == found
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("models load chatt", 'chatt: no such model is served (did you mean "chat"?)'),
+        ("models load xyz", "xyz: no such model is served; there are chat, story"),
+        ("models load story --server ai/chat-1", "story: no such model is served on ai/chat-1; there are chat"),
+        ("models load story:8b --server ai/chat-1", "story: no such model is served on ai/chat-1; there are chat"),
+        ("models list --server ai/cha", 'ai/cha: no llama-server is called so (did you mean "ai/chat"?)'),
+        ("stop ai/chat-3", "ai/chat-3: no llama-server is called so (did you mean"),
+        ("models ctx chat 8k", '8k: is no size of a context: give a number of tokens, such as "chat 16384"'),
+        ("models ctx chat -- -5", "-5: is no size of a context"),
+        ("models preset chat temp", "temp: is no KEY=VALUE, such as temp=0.7"),
+        ("stop", "nobody is here to answer, and Paddock does not guess: name them, or `paddock stop --yes` does it to all 5"),
+    ],
+)
+def test_what_is_wrong_with_the_command_line_is_2_in_one_line(
+    inventory: Path, capsys: pytest.CaptureFixture[str], command: str, said: str
+) -> None:
+    assert main(["-i", str(inventory), *command.split()]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(said) and error.count("\n") == 1
+
+
+def test_what_cannot_be_brought_about_is_not_written(inventory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-i", str(inventory), "models", "ctx", "chat", "8192", "--limit", "ai", "--yes"]) == 1
+    assert capsys.readouterr().err.startswith("ai: root@127.0.0.1:1 cannot be reached: ")
+    assert inventory.read_text() == INVENTORY
+
+
+def test_the_list_of_hosts_that_cannot_be_reached_is_1(inventory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-i", str(inventory), "models", "list", "--limit", "ai"]) == 1
+    assert "ai: root@127.0.0.1:1 cannot be reached: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("paddock models l", {"list", "load"}),
+        ("paddock models load st", {"story", "story:8b"}),
+        ("paddock models load chat --server ai/", {"ai/chat", "ai/chat-1", "ai/chat-2", "ai/llama-server"}),
+        ("paddock restart pi", {"pi1", "pi2", "pi1/chat", "pi2/chat"}),
+        ("paddock chat --model c", {"chat"}),
+        ("paddock chat --host a", {"ai"}),
+    ],
+)
+def test_the_tab_key_offers_models_servers_and_hosts(inventory: Path, tmp_path: Path, line: str, offered: set[str]) -> None:
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "said"), "_ARGCOMPLETE_IFS": "\n"}
+    env = {**os.environ, **asked, "PADDOCK_INVENTORY": str(inventory), "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    env["_ARGCOMPLETE_COMP_WORDBREAKS"] = " "
+    subprocess.run([sys.executable, "-m", "cli"], cwd=ROOT, env=env, timeout=60)
+    assert {word.strip() for word in (tmp_path / "said").read_text().split("\n")} == offered
+
+
+PI_INSTANCE = ("hosts", "pi[1:2]", "roles", "llama_server", "instances", "chat", "preset", "ctx-size")
+
+
+@pytest.mark.parametrize(
+    ("model", "server", "place"),
+    [
+        ("chat", "ai/llama-server", ("models", "chat", "preset", "c")),
+        ("chat", "ai/chat-1", ("models", "chat", "preset", "c")),
+        ("story", "ai/llama-server", ("models", "story", "preset", "ctx-size")),
+        ("story", "pi1/chat", PI_INSTANCE),
+    ],
+)
+def test_an_option_is_written_at_the_model_but_for_an_instance_that_says_it_itself(
+    inventory: Path, model: str, server: str, place: tuple[str, ...]
+) -> None:
+    fleet, text = load(inventory), inventory.read_text()
+    servers = [each for host in fleet.hosts for each in fleet.servers(host) if f"{each.host}/{each.name}" == server]
+    assert places(text, fleet, model, "ctx-size", servers) == [place]
+
+
+def test_others_that_take_the_same_line_are_named(inventory: Path) -> None:
+    fleet, text = load(inventory), inventory.read_text()
+    one = fleet.servers("pi1")
+    assert also_changed(text, [PI_INSTANCE], fleet, "story", one) == ["pi2/chat"]
+    router = fleet.servers("ai")[:1]
+    assert also_changed(text, [("models", "chat", "preset", "c")], fleet, "chat", router) == ["ai/chat-1", "ai/chat-2"]
+
+
+def test_a_table_of_nothing_is_its_head() -> None:
+    assert _table([]).split() == ["host", "server", "model", "status", "context", "memory"]

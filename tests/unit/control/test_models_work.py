@@ -1,0 +1,95 @@
+"""Of a host's work, what is of its models alone; and who gives what to whom."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from control.model_files import left, pruned, pulled
+from control.peers import gifts
+from control.work import Work
+from facts.drift import drift
+from facts.state import Actual
+from inventory.schema import Fleet
+from roles.resources import Directory, File, ModelFile, Resource
+
+MODELS = "/srv/models"
+SHA, OTHER = "a" * 64, "b" * 64
+FILE = File("/etc/paddock/llama-server/presets.ini", "[big]")
+BIG = ModelFile(f"{MODELS}/big.gguf", SHA, 7, "url https://models.home.example/big.gguf")
+FIRST = ModelFile(f"{MODELS}/parts/parts-00001-of-00002.gguf", OTHER, 8, "hf org/repo/resolve/main/x-00001-of-00002.gguf")
+PLAN: dict[str, tuple[Resource, ...]] = {
+    "models": (Directory(MODELS), BIG, Directory(f"{MODELS}/parts"), FIRST),
+    "llama_server": (Directory("/etc/paddock/llama-server"), FILE),
+}
+
+
+NOTHING = Actual()
+
+
+def work(actual: Actual = NOTHING, plan: dict[str, tuple[Resource, ...]] = PLAN) -> Work:
+    return Work(plan, actual, drift(plan, actual))
+
+
+def has(*models: ModelFile, **others: Any) -> Actual:
+    return Actual({each.id: dict(each.desired) for each in models}, **others)
+
+
+def changes(of: Work) -> list[str]:
+    return [f"{each.sign} {each.id}" for each in of.drift.changes]
+
+
+def test_a_pull_lays_the_files_and_their_directories_and_nothing_else() -> None:
+    only = pulled(work(), {FIRST.path})
+    assert changes(only) == [f"+ directory:{MODELS}", f"+ directory:{MODELS}/parts", f"+ {FIRST.id}"]
+    assert list(only.drift.manifest) == [f"directory:{MODELS}", f"directory:{MODELS}/parts", FIRST.id]
+
+
+def test_a_pull_forgets_nothing_that_the_manifest_names() -> None:
+    noted = {"file:/etc/somewhere": "put", BIG.id: "data"}
+    only = pulled(work(has(BIG, manifest=noted)), {BIG.path, FIRST.path})
+    assert {**only.drift.manifest, **noted} == only.drift.manifest == only.drift.claims
+    assert f"+ {BIG.id}" not in changes(only)
+
+
+def test_a_prune_takes_what_no_plan_names_and_what_went_wrong_but_no_download_at_work() -> None:
+    manifest = {BIG.id: "data", FIRST.id: "data", f"directory:{MODELS}": "put", f"directory:{MODELS}/parts": "put", FILE.id: "put"}
+    data = {FIRST.path: 8, f"{BIG.path}.part": 3, f"{BIG.path}.wrong": 7, f"{FIRST.path}.part": 1}
+    plan = {"models": (Directory(MODELS), BIG), "llama_server": (FILE,)}
+    found = work(Actual(manifest=manifest, data=data), plan)
+    assert left(found) == {FIRST.path: 8, f"{BIG.path}.wrong": 7, f"{FIRST.path}.part": 1}
+    only = pruned(found)
+    assert left(only) == left(found)
+    assert changes(only) == [f"- {FIRST.id}", f"- model:{BIG.path}.wrong", f"- model:{FIRST.path}.part", f"- directory:{MODELS}/parts"]
+    assert dict(only.drift.manifest) == {BIG.id: "data", f"directory:{MODELS}": "put", FILE.id: "put"}
+
+
+def test_where_nothing_is_left_over_there_is_nothing_to_prune() -> None:
+    assert not pruned(work(has(BIG, manifest={BIG.id: "data"}, data={BIG.path: 7}))).drift.changes
+
+
+def fleet(**peers: bool) -> Fleet:
+    hosts = {
+        name: {"name": name, "address": f"192.0.2.{at}", "roles": {"models": {"peers": gives}}}
+        for at, (name, gives) in enumerate(peers.items(), 1)
+    }
+    return Fleet.model_validate({"name": "home", "domain": "home.example", "hosts": hosts})
+
+
+def test_a_host_gives_what_it_has_and_another_lacks() -> None:
+    works = {"one": work(has(BIG, FIRST)), "two": work(has(FIRST))}
+    assert gifts(works, fleet(one=True, two=True)) == {"one": {SHA: BIG.path}}
+
+
+def test_a_host_that_is_not_said_to_be_a_peer_gives_nothing() -> None:
+    assert gifts({"one": work(has(BIG)), "two": work()}, fleet(one=False, two=True)) == {}
+
+
+def test_a_file_that_is_not_as_declared_is_not_given() -> None:
+    altered = Actual({BIG.id: {**BIG.desired, "sha256": OTHER}})
+    assert gifts({"one": work(altered), "two": work()}, fleet(one=True, two=True)) == {}
+
+
+def test_what_a_host_gets_from_this_machine_it_does_not_ask_others_for() -> None:
+    plan = {"models": (replace(BIG, origin="local big.gguf"),)}
+    assert gifts({"one": work(has(BIG), plan), "two": work(plan=plan)}, fleet(one=True, two=True)) == {}

@@ -1,0 +1,207 @@
+"""The formulas of memory.py, on models of real shape. What llama.cpp itself finds for them is in tests/lab/test_fit.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from control.gguf import local_shape
+from inventory.errors import PaddockError
+from inventory.model_shape import ModelShape
+from roles.llama_server.caches import SLIDING, slides, takes_type
+from roles.llama_server.memory import MIB, Needs, needs
+from roles.llama_server.serving import Serving, Value, serving
+from tests.unit.sparse_model import MODELS, write
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelShape]:
+    directory: Path = tmp_path_factory.mktemp("models")
+    return {name: local_shape(write(directory / f"{name}.gguf", model())) for name, model in MODELS.items()}
+
+
+def on_host(shape: ModelShape, **options: Value) -> Needs:
+    return needs(shape, serving({name.replace("_", "-"): value for name, value in options.items()}))
+
+
+# What llama-fit-params prints as context, in MiB.
+CACHES: list[tuple[str, dict[str, Value], float]] = [
+    ("llama_8b", {"ctx_size": 16384}, 2048),
+    ("llama_8b", {"ctx_size": 16384, "ctk": "q8_0", "ctv": "q8_0"}, 1088),
+    ("llama_8b", {"c": 65536, "cache_type_k": "q4_0", "cache_type_v": "q4_0"}, 2304),
+    ("llama_8b", {"c": 20000, "np": 3, "ctk": "q5_1", "ctv": "q5_1"}, 972),
+    ("llama_8b", {"c": 5000, "parallel": 3}, 672),
+    ("llama_8b", {"ctk": "q8_0", "ctv": "q8_0"}, 8704),
+    ("qwen3_30b_a3b", {"ctx_size": 16384}, 1536),
+    ("qwen35_35b_a3b", {"ctx_size": 16384, "np": 1}, 382.8125),
+    ("gpt_oss_20b", {"ctx_size": 16384, "np": 1}, 402),
+    ("gpt_oss_20b", {"ctx_size": 16384, "np": 4}, 456),
+    ("gpt_oss_20b", {"ctx_size": 16384, "ubatch_size": 64, "np": 1}, 390),
+    ("gpt_oss_20b", {"ctx_size": 16384, "swa_full": True}, 768),
+    ("gemma3_4b", {"ctx_size": 16384, "np": 1}, 494),
+    ("gemma3_4b", {"ctx_size": 16384, "np": 4}, 1016),
+    ("deepseek_v2_lite", {"ctx_size": 16384}, 486),
+    ("deepseek_v2_lite", {"ctx_size": 65536, "ctk": "q4_0", "ctv": "q4_0"}, 546.75),
+    ("nomic_embed_text", {"ctx_size": 2048, "embeddings": True}, 0),
+]
+
+
+@pytest.mark.parametrize(("model", "options", "mib"), CACHES)
+def test_the_cache_is_as_llama_cpp_allocates_it(shapes: dict[str, ModelShape], model: str, options: dict[str, Value], mib: float) -> None:
+    assert on_host(shapes[model], **options).host.kv / MIB == mib
+
+
+def test_four_slots_share_one_cache_unless_their_number_is_given(shapes: dict[str, ModelShape]) -> None:
+    """llama-server's default; with `parallel` each slot has a part of the context to itself."""
+    assert on_host(shapes["llama_8b"], ctx_size=16384).context == 16384
+    assert on_host(shapes["llama_8b"], ctx_size=16384, parallel=4).context == 4096
+    assert on_host(shapes["llama_8b"], ctx_size=16384, parallel=4, kv_unified=True).context == 16384
+
+
+def test_all_layers_on_a_card_leave_the_embedding_to_the_host(shapes: dict[str, ModelShape]) -> None:
+    shape = shapes["llama_8b"]
+    found = needs(shape, serving({"n-gpu-layers": 33, "ctx-size": 16384}), [1])
+    assert found.host.weights == shape.input_bytes
+    assert found.cards[0].weights == shape.tensor_bytes - shape.input_bytes
+    assert (found.cards[0].kv, found.host.kv) == (2048 * MIB, 0)
+    assert found == needs(shape, serving({"ctx-size": 16384}), [1]) == needs(shape, serving({"ngl": "all", "c": 16384}), [1])
+
+
+def test_layers_that_are_not_on_a_card_keep_their_cache_in_host_memory(shapes: dict[str, ModelShape]) -> None:
+    """The last layers go first, and the output before them: 1 is the output layer alone."""
+    shape = shapes["llama_8b"]
+    found = [needs(shape, serving({"ngl": count, "c": 16384}), [1]) for count in (0, 1, 17, 33)]
+    assert [each.cards[0].kv // MIB for each in found] == [0, 0, 1024, 2048]
+    assert [each.host.kv // MIB for each in found] == [2048, 2048, 1024, 0]
+    assert found[1].cards[0].weights == shape.output_bytes
+    assert all(each.cards[0].weights + each.host.weights == shape.tensor_bytes for each in found)
+
+
+def test_several_cards_share_the_layers_by_their_room(shapes: dict[str, ModelShape]) -> None:
+    shape = shapes["llama_8b"]
+    small, large = needs(shape, serving({"c": 16384}), [8000, 24000]).cards
+    assert (small.kv // MIB, large.kv // MIB) == (9 * 64, 23 * 64)  # 33 layers with the output, which the last card has
+    assert small.weights + large.weights == shape.tensor_bytes - shape.input_bytes
+
+
+def test_an_embedding_that_is_the_output_layer_too_lies_on_the_card_once_more(shapes: dict[str, ModelShape]) -> None:
+    shape = shapes["gemma3_4b"]
+    found = needs(shape, Serving(), [1])
+    assert found.cards[0].weights + found.host.weights == shape.tensor_bytes + shape.tied_bytes
+    assert shape.tied_bytes > 500 * MIB
+    assert needs(shape, Serving()).host.weights == shape.tensor_bytes
+
+
+def test_experts_can_stay_in_host_memory(shapes: dict[str, ModelShape]) -> None:
+    shape = shapes["qwen3_30b_a3b"]
+    all_there, some, none = (needs(shape, serving(preset), [1]) for preset in ({}, {"n-cpu-moe": 10}, {"cpu-moe": True}))
+    assert isinstance(shape.expert_bytes, int)
+    assert all_there.cards[0].weights - some.cards[0].weights == 10 * shape.expert_bytes
+    assert none.cards[0].weights < 2 * 1024 * MIB
+    assert all_there.cards[0].kv == none.cards[0].kv
+
+
+def test_a_cache_can_be_kept_off_the_card(shapes: dict[str, ModelShape]) -> None:
+    found = needs(shapes["llama_8b"], serving({"c": 16384, "no-kv-offload": True}), [1])
+    assert (found.cards[0].kv, found.host.kv) == (0, 2048 * MIB)
+
+
+def test_layers_that_only_draft_are_not_loaded(shapes: dict[str, ModelShape]) -> None:
+    shape = replace(shapes["llama_8b"], nextn_predict_layers=1)
+    assert isinstance(shape.layer_bytes, tuple)
+    assert shapes["llama_8b"].tensor_bytes - on_host(shape).host.weights == shape.layer_bytes[-1]
+    assert on_host(shape, ctx_size=16384).host.kv == 31 * 64 * MIB
+
+
+def test_who_embeds_has_an_output_for_every_token(shapes: dict[str, ModelShape]) -> None:
+    """Which of a model that also writes are the scores of a whole vocabulary."""
+    shape = shapes["llama_8b"]
+    assert on_host(shape, ctx_size=16384).host.compute < 140 * MIB
+    assert on_host(shape, ctx_size=16384, embeddings=True).host.compute > 250 * MIB
+
+
+def hybrid(architecture: str, **more: object) -> ModelShape:
+    """A model of four layers, each with one head of 64 for keys and for values: 512 KiB of cache at 2048 cells."""
+    base = ModelShape(architecture, 1000, block_count=4, context_length=4096, embedding_length=64, head_count=1, head_count_kv=1)
+    return replace(base, feed_forward_length=0, **more)  # type: ignore[arg-type]
+
+
+CACHE = 2048 * 64 * 2 * 2
+
+# Bytes of all layers at 2048 cells, two slots with one cache: the states are two each, of f32.
+STATES = [
+    (hybrid("llama"), 4 * CACHE),
+    (hybrid("bert"), 0),
+    (hybrid("mamba", ssm_conv_kernel=4, ssm_inner_size=128, ssm_state_size=16), 4 * 2 * 4 * (3 * 128 + 16 * 128)),
+    (hybrid("mamba2", ssm_conv_kernel=4, ssm_inner_size=128, ssm_state_size=16, ssm_group_count=1), 4 * 2 * 4 * (3 * 160 + 16 * 128)),
+    (hybrid("rwkv7", wkv_head_size=64, token_shift_count=2), 4 * 2 * 4 * (128 + 64 * 64)),
+    (hybrid("lfm2", head_count_kv=(0, 1, 0, 1), shortconv_l_cache=3), 2 * CACHE + 2 * 2 * 4 * 128),
+    (hybrid("qwen35", ssm_conv_kernel=4, ssm_inner_size=64, ssm_state_size=16), CACHE + 3 * 2 * 4 * (3 * 64 + 16 * 64)),
+    (hybrid("qwen35", recurrent_layers=(1, 1, 0, 0), ssm_state_size=16, ssm_inner_size=64), 2 * CACHE + 2 * 2 * 4 * 16 * 64),
+    (hybrid("falcon-h1", ssm_state_size=16, ssm_inner_size=64), 4 * CACHE + 4 * 2 * 4 * 16 * 64),
+    (hybrid("kimi-linear", head_count_kv=(0, 0, 0, 1), kda_head_dim=32, ssm_conv_kernel=4), CACHE + 3 * 2 * 4 * (3 * 3 * 32 + 32 * 32)),
+    (hybrid("gemma4", sliding_window_pattern=(1, 0, 1, 0), sliding_window=256, shared_kv_layers=2), CACHE // 2 + CACHE),
+]
+
+
+@pytest.mark.parametrize(("shape", "size"), STATES, ids=[f"{shape.architecture}" for shape, _ in STATES])
+def test_states_and_caches_by_architecture(shape: ModelShape, size: int) -> None:
+    assert needs(shape, Serving(context=2048, slots=2, ubatch=512)).host.kv == size
+
+
+def test_values_without_flash_attention_are_as_wide_as_the_widest_layers() -> None:
+    shape = hybrid("llama", head_count_kv=(1, 1, 2, 1))
+    assert needs(shape, Serving(context=2048)).host.kv == CACHE * 5
+    assert needs(shape, Serving(context=2048, flash_attention=False)).host.kv == CACHE * 5 // 2 + 4 * CACHE
+
+
+@pytest.mark.parametrize(
+    ("architecture", "said", "sliding"),
+    [
+        ("gemma3", {"sliding_window": 1024}, "111110"),
+        ("gemma3", {}, "000000"),
+        ("gemma3", {"sliding_window": 1024, "sliding_window_pattern": 2}, "101010"),
+        ("gpt-oss", {"sliding_window": 128}, "101010"),
+        ("gpt-oss", {"sliding_window": 128, "sliding_window_pattern": (0, 0, 1, 0, 0, 1)}, "001001"),
+        ("gemma2", {}, "101010"),
+        ("llama4", {}, "111011"),
+        ("llama4", {"sliding_window": 0}, "000000"),
+        ("cohere2moe", {"sliding_window": 4096}, "011101"),
+        ("phi3", {"sliding_window": 2048}, "000000"),
+        ("llama", {"sliding_window": 4096}, "000000"),
+    ],
+)
+def test_which_layers_slide(architecture: str, said: dict[str, int], sliding: str) -> None:
+    shape = replace(hybrid(architecture), block_count=6, **said)  # type: ignore[arg-type]
+    assert "".join(str(int(slides(shape, layer))) for layer in range(6)) == sliding
+
+
+def test_every_sliding_architecture_has_a_window_or_takes_the_header_s() -> None:
+    assert [
+        name for name in SLIDING if not any(slides(replace(hybrid(name), block_count=64, sliding_window=512), each) for each in range(64))
+    ] == []
+
+
+def test_an_architecture_with_a_cache_of_its_own_kind_is_not_called_exact() -> None:
+    assert not needs(hybrid("deepseek4"), Serving()).exact
+    assert needs(hybrid("llama"), Serving()).exact
+
+
+def test_heads_that_are_no_whole_blocks_take_no_quantized_cache() -> None:
+    assert takes_type(hybrid("llama"), "q8_0")
+    assert not takes_type(hybrid("llama", key_length=80, value_length=80), "q8_0")
+    assert takes_type(hybrid("llama", key_length=80, value_length=80), "f16")
+
+
+@pytest.mark.parametrize(
+    ("preset", "words"),
+    [
+        ({"ctx-size": "large"}, "ctx-size: large is no whole number"),
+        ({"cache-type-k": "q2_k"}, "a KV cache has no type q2_k: it is one of f32, f16, bf16, q8_0"),
+    ],
+)
+def test_a_value_that_llama_server_refuses_is_refused_in_words(preset: dict[str, Value], words: str) -> None:
+    with pytest.raises(PaddockError, match=words):
+        serving(preset)

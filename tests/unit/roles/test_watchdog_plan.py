@@ -1,0 +1,222 @@
+"""What the watchdog looks after, and how; what it does then is seen on real servers in tests/lab/test_watchdog.py."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from inventory.context import Context
+from inventory.errors import PaddockError
+from inventory.hardware import Hardware, PciDevice, VulkanDevice
+from inventory.schema import Fleet
+from roles.resources import File, Release, Resource, Service
+from roles.watchdog.plan import KEY_FILE, NOTIFY, SCRIPT, TIMER, UNIT, WATCHED, plan
+from roles.watchdog.settings import WatchdogSettings
+
+RADEON = PciDevice("0000:c5:00.0", "1002", "1586", "Strix Halo")
+RADV = VulkanDevice("AMD Radeon Graphics (RADV GFX1151)", "radv", "integrated", "1.4.305")
+LLVMPIPE = VulkanDevice("llvmpipe", "llvmpipe", "cpu", "1.4.305")
+MACHINE = Hardware("x86_64", "", frozenset(), 2, 16384, "debian 13")
+
+
+def planned(server: dict[str, Any], *, backend: str = "cpu", hardware: Hardware = MACHINE, **watchdog: Any) -> dict[str, Resource]:
+    roles = {"llama_cpp": {}, "models": {}, "llama_server": server} if server else {}
+    document = {
+        "name": "home",
+        "domain": "home.example",
+        "hosts": {"pea": {"name": "pea", "address": "192.0.2.7", "roles": {**roles, "watchdog": watchdog}}},
+        "models": {"chat": {}, "embed": {"preset": {"embeddings": True}}, "rank": {"preset": {"reranking": True}}},
+    }
+    fleet = Fleet.model_validate(document)
+    release = Release("/opt/r/1", "/opt/r/current", "1", "f", "sdist", (), (), (), backend=backend)
+    context = Context(hardware={"pea": hardware}, releases={"pea": release})
+    return {each.id: each for each in plan(fleet.hosts["pea"], WatchdogSettings.model_validate(watchdog), fleet, context)}
+
+
+def text(resources: dict[str, Resource], path: str) -> str:
+    file = resources[f"file:{path}"]
+    assert isinstance(file, File)
+    return file.data.decode()
+
+
+def watched(server: dict[str, Any], **known: Any) -> list[str]:
+    return [line for line in text(planned(server, **known), WATCHED).splitlines() if not line.startswith("#")]
+
+
+def instance(**more: Any) -> dict[str, Any]:
+    return {"instances": {"chat": {"model": "chat", "listen": "127.0.0.1:8081", **more}}}
+
+
+def test_each_instance_and_each_model_of_a_router_is_looked_after_for_itself() -> None:
+    server = {"listen": "192.0.2.7:8080", "models": ["chat", "embed"], **instance(count=2)}
+    assert watched(server) == [
+        "llama-server llama-server.service - http://192.0.2.7:8080 - none no none -",
+        "llama-server llama-server.service - http://192.0.2.7:8080 chat completion no none -",
+        "llama-server llama-server.service - http://192.0.2.7:8080 embed embedding no none -",
+        "chat-1 llama-server-chat-1.service - http://127.0.0.1:8081 - completion no none -",
+        "chat-2 llama-server-chat-2.service - http://127.0.0.1:8082 - completion no none -",
+    ]
+
+
+@pytest.mark.parametrize(("listen", "reached"), [("0.0.0.0:81", "127.0.0.1:81"), ("[::]:81", "[::1]:81"), ("[::1]:81", "[::1]:81")])
+def test_one_that_listens_everywhere_is_asked_on_this_host(listen: str, reached: str) -> None:
+    assert watched(instance(listen=listen))[0].split()[3] == f"http://{reached}"
+
+
+@pytest.mark.parametrize(("model", "question"), [("chat", "completion"), ("embed", "embedding"), ("rank", "rerank")])
+def test_each_model_is_asked_what_it_is_for(model: str, question: str) -> None:
+    assert watched(instance(model=model))[0].split()[5] == question
+
+
+def test_one_that_may_fall_asleep_is_never_asked_where_looking_would_wake_it() -> None:
+    def columns(**preset: Any) -> list[str]:
+        return watched(instance(preset=preset))[0].split()[5:7]
+
+    assert columns() == ["completion", "no"]
+    assert columns(**{"sleep-idle-seconds": 300}) == ["completion", "yes"]
+    assert columns(**{"sleep-idle-seconds": -1}) == ["completion", "no"]
+    assert columns(**{"sleep-idle-seconds": 300, "metrics": False}) == ["none", "yes"]
+
+
+def test_the_key_is_read_from_its_file_and_stands_nowhere_else() -> None:
+    resources = planned({**instance(), "api_key": True})
+    assert text(resources, WATCHED).split()[-1] == KEY_FILE
+    assert "sk-" not in "".join(each.data.decode() for each in resources.values() if isinstance(each, File))
+
+
+HALO = replace(MACHINE, gpus=(RADEON,), vulkan=(RADV,))
+
+
+@pytest.mark.parametrize(
+    ("backend", "hardware", "preset", "who"),
+    [
+        ("cuda", MACHINE, {}, "nvidia"),
+        ("cuda", MACHINE, {"n-gpu-layers": 0}, "none"),
+        ("cuda", MACHINE, {"device": "none"}, "none"),
+        ("vulkan", HALO, {"n-gpu-layers": 99}, "drm"),
+        ("vulkan", replace(HALO, vulkan=(LLVMPIPE,)), {}, "none"),
+        ("vulkan", replace(HALO, gpus=(PciDevice("0000:01:00.0", "10de", "2204"),)), {}, "none"),
+        ("cpu", HALO, {}, "none"),
+    ],
+)
+def test_the_offload_is_looked_at_where_somebody_can_tell_of_it(backend: str, hardware: Hardware, preset: dict[str, Any], who: str) -> None:
+    assert watched(instance(preset=preset), backend=backend, hardware=hardware)[0].split()[7] == who
+
+
+def test_a_host_without_a_server_needs_none() -> None:
+    with pytest.raises(PaddockError) as caught:
+        planned({})
+    assert str(caught.value) == ("hosts.pea.roles.watchdog: there is no llama-server here to look after: leave the role off this host")
+
+
+def test_the_timer_runs_the_unit_and_the_times_are_the_inventorys() -> None:
+    resources = planned(instance(), every_s=120, answer_s=7)
+    assert isinstance(resources[f"service:{TIMER}"], Service)
+    assert "OnUnitInactiveSec=120" in text(resources, f"/etc/systemd/system/{TIMER}").splitlines()
+    assert f"ExecStart=/bin/sh {SCRIPT}" in text(resources, f"/etc/systemd/system/{UNIT}").splitlines()
+    assert "answer_s=7 " in text(resources, SCRIPT)
+
+
+@pytest.mark.parametrize(
+    ("notify", "line"),
+    [
+        ('logger -- "$PADDOCK_FAULT"', 'logger -- "$PADDOCK_FAULT"\n'),
+        (["/usr/bin/logger", "it's lost"], "/usr/bin/logger 'it'\"'\"'s lost'\n"),
+    ],
+)
+def test_whom_to_tell_is_a_line_for_the_shell_or_a_program(notify: Any, line: str) -> None:
+    resources = planned(instance(), notify=notify, notify_as="mail")
+    file = resources[f"file:{NOTIFY}"]
+    assert isinstance(file, File)
+    assert (file.data.decode(), file.mode) == (line, 0o600)
+    assert "-p User=mail" in text(resources, SCRIPT) and f"<{NOTIFY}" in text(resources, SCRIPT)
+
+
+def test_without_anybody_to_tell_nothing_is_run() -> None:
+    resources = planned(instance())
+    assert f"file:{NOTIFY}" not in resources and "systemd-run" not in text(resources, SCRIPT)
+
+
+@pytest.mark.parametrize("notify", ["two\nlines", [], ""])
+def test_what_cannot_be_run_is_refused(notify: Any) -> None:
+    with pytest.raises(ValidationError):
+        WatchdogSettings.model_validate({"notify": notify})
+
+
+# How much of a card's memory a process holds is read from /proc/PID/fdinfo: here it is files, in the form of amdgpu (Linux 6.12) and of
+# i915. Two descriptors of one client count once.
+AMDGPU = """pos:\t0
+drm-driver:\tamdgpu
+drm-client-id:\t{client}
+drm-pdev:\t0000:c5:00.0
+drm-memory-vram:\t524288 KiB
+drm-memory-gtt: \t{gtt} KiB
+drm-memory-cpu: \t9999 KiB
+drm-resident-vram:\t524288 KiB
+drm-resident-gtt:\t{gtt} KiB
+drm-engine-gfx:\t2000000000 ns
+"""
+I915 = """drm-driver:\ti915
+drm-pdev:\t0000:00:02.0
+drm-client-id:\t7
+drm-total-system0:\t90 MiB
+drm-resident-system0:\t64 MiB
+drm-engine-render:\t500000000 ns
+"""
+
+
+def called(function: str, tmp_path: Path, *files: str) -> str:
+    """What a function of the script prints of a process with these descriptors."""
+    (tmp_path / "7" / "fdinfo").mkdir(parents=True)
+    for number, content in enumerate(files):
+        (tmp_path / "7" / "fdinfo" / str(number)).write_text(content)
+    (tmp_path / "7" / "stat").write_text("7 (llama (x) server) S 1 7 7 0 -1 4194560 500 0 30 0 1000 200 0 0 20 0 9 0 100\n")
+    functions = text(planned(instance()), SCRIPT).replace('"/proc/$pid', f'"{tmp_path}/$pid').rpartition("\ncase ")[0]
+    script = f"{functions}\npids() {{ echo 7; }}\n{function}\n"
+    return subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_memory_of_all_cards_is_added_up_each_client_once(tmp_path: Path) -> None:
+    one = AMDGPU.format(client=3, gtt=4194304)
+    assert called("drm_kib", tmp_path, "pos:\t0\n", one, one, AMDGPU.format(client=4, gtt=1024), I915) == str(
+        524288 + 4194304 + 524288 + 1024 + 64 * 1024
+    )
+
+
+def test_one_that_computes_on_the_processor_holds_none(tmp_path: Path) -> None:
+    assert called("drm_kib", tmp_path, "pos:\t0\n") == "0"
+
+
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [
+        ("7, 5000\n7, 400\n9, 100\n", "5529600 0"),
+        ("9, 100\n", "0 0"),
+        ("7, [N/A]\n", "0 1"),
+        ("4000000, 100\n", "1"),  # a process that is not here: the list is that of another machine
+        ("unknown\n", "1"),
+    ],
+)
+def test_what_nvidia_smi_lists_is_believed_where_it_is_of_these_processes(listed: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / ".nvidia").write_text(listed)
+    (tmp_path / "9").mkdir()
+    assert called(f"run={tmp_path}; nvidia_kib; echo $?", tmp_path).split() == said.split()
+
+
+def test_work_is_ticks_and_pages_from_a_disk_and_milliseconds_of_cards(tmp_path: Path) -> None:
+    assert called("work_done", tmp_path, AMDGPU.format(client=3, gtt=1), I915) == "1230 2500"
+
+
+def test_the_status_of_a_model_is_its_own_among_others(tmp_path: Path) -> None:
+    models = [("a.b", "loaded"), ("aXb", "sleeping"), ("b", "unloaded")]
+    body = ",".join(
+        f'{{"id":"{name}","aliases":[],"status":{{"value":"{value}","args":["--x","{{}}"],"preset":"[{name}]"}},"object":"model"}}'
+        for name, value in models
+    )
+    asked = "; ".join(f"model={name}; echo $(status_of_model)" for name, _ in models)
+    assert called(f"body='{{\"data\":[{body}]}}'; {asked}", tmp_path).split() == [value for _, value in models]
