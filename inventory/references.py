@@ -110,6 +110,9 @@ def _companions(carrier: Carrier, whole: Whole) -> Iterator[Problem]:
     for role in ("models", "llama_server"):
         if role in carrier.roles and "llama_cpp" not in carrier.roles:
             yield Problem(carrier.key("roles", role), f"{role} needs llama.cpp on the same host: add the role llama_cpp to {carrier.name}")
+    if "watchdog" in carrier.roles and "llama_server" not in carrier.roles:
+        words = f"there is no llama_server on {carrier.name} that it could look after: leave watchdog off this host"
+        yield Problem(carrier.key("roles", "watchdog"), words)
     if (server := carrier.server) and "models" not in carrier.roles:
         served = (*server.models, *(each.model for each in server.instances.values()))
         laid = [each for each in served if each in whole.models and not mapping_at(whole.models[each].node, "source").get("path")]

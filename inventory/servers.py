@@ -11,6 +11,7 @@ from roles.preset import PresetValue
 from roles.role import address_of, port_of
 
 ROUTER = "llama-server"
+KEY_FILE = "/etc/paddock/llama-server/api-key.env"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Server:
     user: str = "llama-server"
 
     @property
+    def key_file(self) -> str:
+        """Where its host has the key that callers have to know, as LLAMA_API_KEY; empty where they need none."""
+        return KEY_FILE if self.api_key else ""
+
+    @property
     def address(self) -> str:
         return address_of(self.listen)
 
@@ -59,6 +65,7 @@ def servers(host: str, settings: LlamaServerSettings, count_from: int = 0) -> It
             settings.models,
             "router",
             dict(settings.preset),
+            count_from=count_from,
             memory_max=settings.memory_max,
             api_key=settings.api_key,
             **whose,

@@ -11,7 +11,6 @@ from testinfra.host import Host as TestinfraHost
 
 from inventory.schema import Fleet, Host
 from inventory.servers import Server
-from roles.llama_server.plan import key_file
 from roles.llama_server.settings import LlamaServerSettings
 from roles.preset import Preset
 
@@ -82,8 +81,8 @@ def ask(host: TestinfraHost, fleet: Fleet, server: Server, path: str, body: Mapp
     # While it reads its model, an instance answers 503.
     patience = f"--retry {LOAD_TIMEOUT_S} --retry-delay 1 --retry-max-time {LOAD_TIMEOUT_S}" if path == "/health" else ""
     command = f"curl --silent --show-error --max-time {LOAD_TIMEOUT_S} {patience} {data} {quote(url)}"
-    if key := key_file(server):
-        command = f""". {key}; printf 'header = "Authorization: Bearer %s"' "$LLAMA_API_KEY" | {command} --config -"""
+    if server.key_file:
+        command = f""". {server.key_file}; printf 'header = "Authorization: Bearer %s"' "$LLAMA_API_KEY" | {command} --config -"""
     return json.loads(host.check_output(command))
 
 

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from inventory.context import TO_BE_ISSUED, Context
 from inventory.options import Options, as_arguments
 from inventory.schema import Fleet, Host
-from inventory.servers import Server
+from inventory.servers import KEY_FILE, Server
 from roles.llama_server.cards import pin
 from roles.llama_server.settings import LlamaServerSettings
 from roles.preset import Preset
@@ -45,7 +45,7 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, context: Conte
         unit = _unit(server, settings, fleet, context)
         yield from presets
         yield unit
-        models = (f"model:{fleet.model_path(host.name, name)}" for name in server.models)
+        models = (f"model:{path}" for name in server.models for path in fleet.model_paths(host.name, name))
         # A socket that takes IPv6 and IPv4 alike is listed as `*`.
         address = str(ip_address(server.address))
         yield Service(
@@ -57,11 +57,6 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, context: Conte
         )
 
 
-def key_file(server: Server | LlamaServerSettings) -> str:
-    """Where the host has the key that callers have to know; empty where they need none."""
-    return f"{DIRECTORY}/api-key.env" if server.api_key else ""
-
-
 def key_name(host: str) -> str:
     """The name of its secret."""
     return f"api-key.{host}"
@@ -69,12 +64,16 @@ def key_name(host: str) -> str:
 
 def _key(host: Host, settings: LlamaServerSettings, context: Context) -> tuple[File, ...]:
     """By a variable, for what stands on a command line is everybody's to read, and a router hands its own flags to no worker."""
-    if not (path := key_file(settings)):
+    if not settings.api_key:
         return ()
     name = key_name(host.name)
     key = context.secrets.get(name, TO_BE_ISSUED)
     line = f"LLAMA_API_KEY={key}\n"
-    return (File(path, line, group=settings.user, mode=0o640, secret=True) if settings.user else File(path, line, mode=0o600, secret=True),)
+    return (
+        File(KEY_FILE, line, group=settings.user, mode=0o640, secret=True)
+        if settings.user
+        else File(KEY_FILE, line, mode=0o600, secret=True),
+    )
 
 
 def _presets(server: Server, settings: LlamaServerSettings, fleet: Fleet, context: Context) -> tuple[File, ...]:
@@ -99,7 +98,7 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, context: 
     pinned = pin(server, hardware, release.backend) if release else None
     address = ip_address(server.address)
     environment = (*(release.environment if release else ()), *(pinned.environment if pinned else ()))
-    paths = (fleet.model_path(server.host, name) for name in server.models)
+    paths = (path for name in server.models for path in fleet.model_paths(server.host, name))
     text = render(
         "llama_server/llama-server.service.j2",
         description="llama.cpp server" if server.kind == "router" else f"llama.cpp server of {server.models[0]}",
@@ -108,7 +107,7 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, context: 
         presets=PRESETS if server.kind == "router" else "",
         user=settings.user,
         memory_max=server.memory_max,
-        key_file=key_file(server),
+        key_file=server.key_file,
         loopback=address.is_loopback,
         at_boot=not (address.is_loopback or address.is_unspecified),
         environment=[f"{name}={value}" for name, value in environment],

@@ -21,9 +21,6 @@ NOTIFY = f"{DIRECTORY}/notify"
 UNIT = "paddock-watchdog.service"
 TIMER = "paddock-watchdog.timer"
 
-KEY_FILE = "/etc/paddock/llama-server/api-key.env"
-"""Where a host has the key that callers of its servers have to know."""
-
 AROUND_S = 400
 """What a round may take beside the answer of one token: looks, a restart, telling somebody."""
 
@@ -60,7 +57,7 @@ def watched(server: Server, fleet: Fleet, context: Context) -> Iterator[tuple[st
     where = f"[{address}]" if address.version == 6 else str(address)
     user = server.user if server.scope == "user" else "-"
     who = (server.name, server.unit, user, f"http://{where}:{server.port}")
-    key = KEY_FILE if server.api_key else "-"
+    key = server.key_file or "-"
     if server.kind == "router":
         yield (*who, "-", "none", "no", "none", key)
     for model in server.models:

@@ -14,8 +14,9 @@ from inventory.context import Context
 from inventory.errors import PaddockError
 from inventory.hardware import Hardware, PciDevice, VulkanDevice
 from inventory.schema import Fleet
+from inventory.servers import KEY_FILE
 from roles.resources import File, Release, Resource, Service
-from roles.watchdog.plan import KEY_FILE, NOTIFY, SCRIPT, TIMER, UNIT, WATCHED, plan
+from roles.watchdog.plan import NOTIFY, SCRIPT, TIMER, UNIT, WATCHED, plan
 from roles.watchdog.settings import WatchdogSettings
 
 RADEON = PciDevice("0000:c5:00.0", "1002", "1586", "Strix Halo")

@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from snapshot import inside as in_container
 
 from inventory.context import Context
 from inventory.hardware import Hardware, PciDevice
@@ -17,6 +16,7 @@ from inventory.schema import Fleet
 from lab import hosts as lab_hosts
 from roles.host_plan import host_plan
 from roles.resources import File
+from tests.lab.snapshot import inside as in_container
 from tests.lab_fleet import LabFleet, lab_fleet
 
 FLEET = """

@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from snapshot import inside
 
 from inventory.load import load
 from lab import hosts as lab_hosts
+from tests.lab.snapshot import inside
 from tests.lab_fleet import LabFleet, lab_fleet
 
 INVENTORY = """

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from snapshot import inside
 
 from lab.lab_host import LabHost
+from tests.lab.snapshot import inside
 from tests.lab_fleet import ROOT, LabFleet, lab_fleet
 from tests.model_server import COMMIT, ModelServer, gguf, model_server
 
