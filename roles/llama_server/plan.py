@@ -68,12 +68,8 @@ def _key(host: Host, settings: LlamaServerSettings, context: Context) -> tuple[F
         return ()
     name = key_name(host.name)
     key = context.secrets.get(name, TO_BE_ISSUED)
-    line = f"LLAMA_API_KEY={key}\n"
-    return (
-        File(KEY_FILE, line, group=settings.user, mode=0o640, secret=True)
-        if settings.user
-        else File(KEY_FILE, line, mode=0o600, secret=True),
-    )
+    group, mode = (settings.user, 0o640) if settings.user else ("root", 0o600)
+    return (File(KEY_FILE, f"LLAMA_API_KEY={key}\n", group=group, mode=mode, secret=True),)
 
 
 def _presets(server: Server, settings: LlamaServerSettings, fleet: Fleet, context: Context) -> tuple[File, ...]:

@@ -1,5 +1,5 @@
-"""What Paddock computes that a model takes is what llama.cpp's own programs find: llama-fit-params on models of real size, whose weights are
-holes in their files, and llama-server, which really allocates it, on their first layers."""
+"""What Paddock computes that a model takes is what llama.cpp's own programs find: llama-fit-params on models of real size, whose weights
+are holes in their files, and llama-server, which really allocates it, on their first layers."""
 
 from __future__ import annotations
 

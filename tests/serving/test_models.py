@@ -33,7 +33,7 @@ def sha256(content: bytes) -> str:
 
 @dataclass
 class Moles:
-    """Two hosts, of which `one` compiles for both, and the server that they take models from. `models` is what the inventory says of them."""
+    """Two hosts, of which `one` compiles for both, and who they take models from; `models` is what the inventory says of them."""
 
     lab: LabFleet
     hosts: Mapping[str, LabHost]

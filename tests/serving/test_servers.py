@@ -32,10 +32,10 @@ models:
   large: {preset: {ctx-size: 1024, temp: 0.5}}
 """
 
-KEYED = ROUTER.replace("models_max: 1", "models_max: 1\n        api_key: true").replace(
-    "        preset:",
-    "        instances: {fixed: {model: small, count: 2, listen: '127.0.0.1:8090', preset: {ctx-size: 768, metrics: false}}}\n        preset:",
-)
+FIXED = """        instances: {fixed: {model: small, count: 2, listen: '127.0.0.1:8090', preset: {ctx-size: 768, metrics: false}}}
+        api_key: true
+"""
+KEYED = ROUTER.replace("        preset:", f"{FIXED}        preset:")
 
 
 @pytest.fixture(scope="module")

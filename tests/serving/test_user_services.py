@@ -29,7 +29,8 @@ models: {demo: {preset: {ctx-size: 512}}}
 
 UNIT = "/etc/systemd/user/llama-server.service"
 OWN = "runuser -u ai-server -- env XDG_RUNTIME_DIR=/run/user/$(id -u ai-server) systemctl --user"
-ASK = """curl -sS http://127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' -d '{"model": "demo", "prompt": "Hello", "max_tokens": 4}'"""
+QUESTION = '{"model": "demo", "prompt": "Hello", "max_tokens": 4}'
+ASK = f"curl -sS http://127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' -d '{QUESTION}'"
 
 
 @pytest.fixture(scope="module")
