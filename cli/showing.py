@@ -47,7 +47,8 @@ def lines(work: Work) -> Iterator[str]:
         if isinstance(change.resource, Release):
             yield from (f"      {line}" for line in reasons(change.resource))
     for name in work.drift.left:
-        yield f"    {name} stays although nothing names it (`paddock teardown --data` takes it away)"
+        verb = "models prune" if name.startswith("model:") else "teardown --data"
+        yield f"    {name} stays although nothing names it (`paddock {verb}` takes it away)"
     if work.drift and not shown(work):
         yield coloured("  ~ what a run that died has left" if work.actual.rest else "  ~ the list of what Paddock put there", "~")
 

@@ -11,6 +11,9 @@ EOF
 rm -f /etc/ssh/ssh_host_*
 install -d -m 700 /root/.ssh
 
+# udev brings it to every machine, and a container has no udev: llama-server belongs to it for the sake of GPUs.
+getent group render >/dev/null || groupadd --system render
+
 # A container image holds services back and throws packages away; a host does neither.
 rm -f /usr/sbin/policy-rc.d /etc/apt/apt.conf.d/docker-* /etc/dpkg/dpkg.cfg.d/docker*
 

@@ -28,7 +28,7 @@ hosts:
   vk:
     address: 192.0.2.10
     roles:
-      base: {packages: [udev, qemu-user]}    # udev brings the group render, which a container lacks
+      base: {packages: [qemu-user]}
       llama_cpp: {accelerator: vulkan, vulkan_device: any}
       models:
       llama_server: {models: [demo]}
