@@ -16,6 +16,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from cli.condition import conditions, reboots
 from cli.opening import Opened, ask_at_terminal, confirmed, limit_argument, opened, require_known_options
 from cli.showing import lines, shown, table
 from cli.telling import Telling
@@ -41,7 +42,7 @@ def bring_up(this: Opened, options: argparse.Namespace) -> int:
     from control.deployment import Deployment
     from control.lock import operator_lock
 
-    began, telling = time.monotonic(), Telling(to_stderr=options.json)
+    began, telling, due = time.monotonic(), Telling(to_stderr=options.json), list[str]()
     ask = _always if options.accept_host_keys else ask_at_terminal
     require_known_options(this)
     with operator_lock(this.state, "up"):
@@ -55,8 +56,11 @@ def bring_up(this: Opened, options: argparse.Namespace) -> int:
                     return 1
                 deployment.converge()
                 changes = _changes(deployment)
+                due = list(reboots(conditions(deployment)))
                 telling.failures(deployment.failures)
         verified = {} if options.no_verify or not changes else _verify(this, deployment, telling)
+    for line in due:
+        telling.line(line)
     report = _report(deployment, changes, verified, options.no_verify)
     if options.json:
         print(json.dumps(report, indent=1))

@@ -29,9 +29,11 @@ from inventory.context import Context
 from inventory.errors import PaddockError
 from inventory.hardware import unsupported
 from inventory.schema import Fleet, Host
+from inventory.servers import Server, question
 from roles.caddy.settings import CaddySettings
 from roles.host_plan import HostPlan, host_plan, needs_of
 from roles.llama_server.demands import refusals
+from roles.llama_server.plan import key_name
 from roles.resources import Release
 from roles.role import port_of
 
@@ -145,9 +147,8 @@ class Deployment:
             assert settings
             for site, behind in settings.sites.items():
                 client = next(iter(self.fleet.clients if behind.clients is None else behind.clients), None)
-                model = next((model for each in self.fleet.behind(behind.upstream) for model in each.models), None)
-                if client and model:
-                    yield chat_line(site, port_of(settings.listen), host.address, export(client), model)
+                if client and (answering := self.fleet.behind(behind.upstream)):
+                    yield chat_line(site, port_of(settings.listen), host.address, export(client), answering[0], self.fleet)
 
     def due(self) -> list[str]:
         """The certificates and keys that `converge` will issue first."""
@@ -204,13 +205,16 @@ def _with(needs: Mapping[str, frozenset[str]], builder: str | None, host: str) -
     return needs if builder in (None, host) else {**needs, ROLE: needs.get(ROLE, frozenset()) | {str(builder)}}
 
 
-def chat_line(site: str, port: int, address: str, certificates: Path, model: str) -> str:
-    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 32})
+def chat_line(site: str, port: int, address: str, certificates: Path, server: Server, fleet: Fleet) -> str:
+    """A question to the first model behind a site, for a shell."""
+    model = server.models[0]
+    path, body = question(model, fleet.preset(server, model), max_tokens=32)
     lines = [
         f"curl -sS --resolve {site}:{port}:{address}",
         f"--cacert {certificates}/ca.pem --cert {certificates}/cert.pem --key {certificates}/key.pem",
-        f"https://{site}{'' if port == 443 else f':{port}'}/v1/chat/completions -H 'Content-Type: application/json'",
-        f"-d '{body}'",
+        *([f'-H "Authorization: Bearer $(paddock secrets show {key_name(server.host)})"'] if server.api_key else []),
+        f"https://{site}{'' if port == 443 else f':{port}'}{path} -H 'Content-Type: application/json'",
+        f"-d '{json.dumps(body)}'",
     ]
     return "\nchat:\n  " + " \\\n    ".join(lines)
 

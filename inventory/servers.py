@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from roles.llama_server.settings import Card, LlamaServerSettings
-from roles.preset import PresetValue
+from roles.preset import Preset, PresetValue
 from roles.role import address_of, port_of
 
 ROUTER = "llama-server"
@@ -103,3 +103,10 @@ def answering(of_host: tuple[Server, ...], group: str) -> tuple[Server, ...]:
         return tuple(each for each in of_host if each.group == group)
     routers = tuple(each for each in of_host if each.kind == "router")
     return routers or (of_host if len({each.group for each in of_host}) == 1 else ())
+
+
+def question(model: str, preset: Preset, max_tokens: int = 4) -> tuple[str, Mapping[str, object]]:
+    """What shows that a model works: the path to post to and the body, of a few tokens or, where the model is for that, an embedding."""
+    if preset.get("embeddings") or preset.get("embedding"):
+        return "/v1/embeddings", {"model": model, "input": "Hello!"}
+    return "/v1/chat/completions", {"model": model, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": max_tokens}

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from testinfra.host import Host as TestinfraHost
 
 from inventory.schema import Fleet, Host
+from inventory.servers import question
 from roles.caddy.settings import CaddySettings, Site
 from roles.role import address_of, port_of
 
@@ -93,7 +94,7 @@ def _question(fleet: Fleet, site: Site) -> tuple[str, Mapping[str, Any] | None]:
         if server.api_key:
             return "/health", None
         (model, *_) = server.models
-        return "/v1/chat/completions", {"model": model, "max_tokens": 4, "messages": [{"role": "user", "content": "hello"}]}
+        return question(model, fleet.preset(server, model))
     return "/models", None
 
 

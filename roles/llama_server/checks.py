@@ -10,7 +10,7 @@ from typing import Any
 from testinfra.host import Host as TestinfraHost
 
 from inventory.schema import Fleet, Host
-from inventory.servers import Server
+from inventory.servers import Server, question
 from roles.llama_server.settings import LlamaServerSettings
 from roles.preset import Preset
 
@@ -59,13 +59,6 @@ def check_nobody_gets_an_answer_without_the_key(host: TestinfraHost, settings: L
     for server in fleet.servers(this.name) if settings.api_key else ():
         status = "curl --silent --output /dev/null --write-out %%{http_code} %s"
         assert host.check_output(status, f"http://{fleet.endpoint(server, this.name)}/v1/models?autoload=false") == "401", server.name
-
-
-def question(model: str, preset: Preset) -> tuple[str, Mapping[str, Any]]:
-    """The path to post to and the body: a few tokens, or an embedding where the model is for that."""
-    if preset.get("embeddings") or preset.get("embedding"):
-        return "/v1/embeddings", {"model": model, "input": "hello"}
-    return "/v1/chat/completions", {"model": model, "max_tokens": 4, "messages": [{"role": "user", "content": "hello"}]}
 
 
 def context_size(preset: Preset) -> str:
