@@ -43,14 +43,19 @@ def _fit(options: argparse.Namespace) -> int:
         for host in serving:
             if host not in context.hardware:
                 print(f"{host}: nobody has looked at its hardware yet: `paddock plan` does", file=sys.stderr)
-            tell_fit(host, this, context)
+            _tell(host, this, context)
         for line in (*unread.values(), *(line for each in refused.values() for line in each)):
             print(line, file=sys.stderr)
     return 1 if unread or any(refused.values()) else 0
 
 
 def tell_fit(host: str, this: Opened, context: Context) -> None:
-    """Prints the picture of a host, as far as its models have been looked at; nothing where none has."""
+    """Prints the picture of a host, as far as its models have been looked at; nothing where none has, or where they are all tiny."""
+    if any(entry.source != "tiny" for entry in this.fleet.served_models(host).values()):
+        _tell(host, this, context)
+
+
+def _tell(host: str, this: Opened, context: Context) -> None:
     from cli.fit_table import lines
     from roles.llama_server.demands import judged
 
