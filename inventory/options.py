@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from inventory.problems import did_you_mean, quoted
+from roles.preset import OFF, ON
 
 SHIPPED = Path(__file__).parent / "llama-server-options.json"
 
@@ -22,9 +23,6 @@ Part = Literal["model", "server", "router", "preset", "source", "ends"]
 takes it out of what it starts a model with · the preset file alone · where a model comes from · printing something and leaving."""
 
 Value = str | int | float | bool
-
-ON, OFF = frozenset(("on", "enabled", "true", "1")), frozenset(("off", "disabled", "false", "0"))
-"""common/arg.cpp: is_truthy, is_falsey."""
 
 RENAMED = {
     "mmap": "load-mode: mmap",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
@@ -64,3 +65,18 @@ PresetValue = Annotated[str | int | float | bool, AfterValidator(_value)]
 
 Preset = dict[PresetOption, PresetValue]
 """llama-server's long options without dashes, and their values: `{ctx-size: 8192, cache-type-k: q8_0, flash-attn: on}`."""
+
+ON, OFF = frozenset(("on", "enabled", "true", "1")), frozenset(("off", "disabled", "false", "0"))
+"""How llama.cpp reads a truth (common/arg.cpp: is_truthy, is_falsey)."""
+
+
+def is_on(value: object) -> bool:
+    """Whether an option with this value is switched on: `metrics: on`, `metrics: true`."""
+    return str(value).lower() in ON
+
+
+def purpose(preset: Mapping[str, object]) -> Literal["chat", "embedding", "rerank"]:
+    """What a model that is served so is for. llama-server answers one kind of question where it embeds or ranks."""
+    if any(is_on(preset.get(option)) for option in ("rerank", "reranking")) or preset.get("pooling") == "rank":
+        return "rerank"
+    return "embedding" if any(is_on(preset.get(option)) for option in ("embeddings", "embedding")) else "chat"
