@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     require_known_options(this)
     deployment = Deployment(this.fleet, this.state, this.hosts, ask=lambda question: False)
     with deployment.connected():
-        deployment.survey()
+        deployment.survey(fit=True)
     if options.json:
         print(
             json.dumps(

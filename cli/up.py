@@ -48,7 +48,7 @@ def bring_up(this: Opened, options: argparse.Namespace) -> int:
     with operator_lock(this.state, "up"):
         deployment = Deployment(this.fleet, this.state, this.hosts, telling.of, ask)
         with deployment.connected():
-            deployment.survey()
+            deployment.survey(fit=True)
             changes = _show(deployment, telling)
             if changes or deployment.due():
                 if not confirmed("Make it so?", options.yes, "`paddock plan` shows what would change, `paddock up --yes` does it"):

@@ -81,8 +81,11 @@ class Deployment:
     def context(self) -> Context:
         return context_for(self.fleet, self.state, now=datetime.now(UTC))
 
-    def survey(self) -> None:
-        """Reads what each host's machine is where that is not known yet, then, in one command a host, how it differs from its plan."""
+    def survey(self, *, fit: bool = False) -> None:
+        """Reads what each host's machine is where that is not known yet, then, in one command a host, how it differs from its plan.
+
+        With `fit`, a host whose models cannot have the memory that they would take has failed.
+        """
         self._learn(host.name for host in self.hosts if not self.state.hardware(host.name))
         context = self.context()
         self._probe(context, [host for host in self.hosts if host.name not in self.failures])
@@ -91,12 +94,17 @@ class Deployment:
             self._learn(changed)
             context = self.context()
             self._probe(context, [host for host in self.hosts if host.name in changed and host.name not in self.failures])
-        self._refuse_what_does_not_fit(context)
+        if fit and not self.leaving:
+            self._refuse_what_does_not_fit(context)
         self._plan(context)
 
     def _refuse_what_does_not_fit(self, context: Context) -> None:
-        for host in () if self.leaving else self.hosts:
-            if lines := list(refusals(host.name, self.fleet, context, context.shapes)):
+        for host in self.hosts:
+            try:
+                lines = list(refusals(host.name, self.fleet, context, context.shapes))
+            except PaddockError as error:
+                lines = [str(error)]
+            if lines:
                 self.run.failures.setdefault(host.name, "; ".join(each.removeprefix(f"hosts.{host.name}: ") for each in lines))
 
     def _learn(self, names: Iterator[str] | list[str]) -> None:

@@ -15,7 +15,7 @@ from control.payload import Download, hf_token
 from control.state import write_atomically
 from control.work import hugging_face
 from inventory.errors import PaddockError
-from inventory.model_lock import ModelLock, Pin, lock_path, read_lock
+from inventory.model_lock import ModelLock, Pin, lock_path, read_lock, unpinned
 from inventory.model_shape import ModelShape, as_data
 from inventory.schema import Fleet, ModelPart, ModelSource
 
@@ -32,7 +32,7 @@ def write_lock(
     pins = {name: pin for name, pin in before.models.items() if name in sources}
     try:
         for name, source in sources.items():
-            as_written = source if not (pin := pins.get(name)) or pin.files != source.files else _unpinned(source, pin)
+            as_written = source if not (pin := pins.get(name)) or pin.files != source.files else unpinned(source, pin)
             if as_written.digests:
                 pins.pop(name, None)  # the inventory says it itself by now
             elif name in anew or name not in pins or pins[name].source != as_written.asked:
@@ -71,11 +71,6 @@ def _read(name: str, source: ModelSource, where: str, beside: Path) -> ModelPart
         return ModelPart(name=Path(where).name, sha256=found.sha256, size=found.size)
     sha256, size = digest_at(where, Download())
     return ModelPart(name=where.partition("?")[0].rpartition("/")[2] or "model.gguf", sha256=sha256, size=size)
-
-
-def _unpinned(source: ModelSource, pin: Pin) -> ModelSource:
-    """The source as it was before the lock had its say."""
-    return source.model_copy(update={"files": (), "revision": pin.source.get("revision")})
 
 
 def _words(pin: Pin) -> str:

@@ -13,7 +13,7 @@ import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,14 +89,20 @@ def options_of(files: Mapping[str, str], source: str, label: str) -> Options:
 def _known(source: Source, beside: Path) -> Options | None:
     if source.path:
         root = beside / Path(source.path).expanduser()
-        texts = {name: (root / name).read_text(errors="replace") for name in FILES if (root / name).is_file()}
-        with suppress(PaddockError):
-            return options_of(texts, source.identity, source.label)
-        return None
+        stamps = tuple((name, (root / name).stat().st_mtime_ns) for name in FILES if (root / name).is_file())
+        return _in_tree(root, stamps, source.identity, source.label)
     if (shipped := _shipped()) and shipped.source == source.identity:
         return shipped
     with suppress(OSError, ValueError, KeyError, TypeError):
         return read(_note(source).read_text())
+    return None
+
+
+@cache
+def _in_tree(root: Path, stamps: tuple[tuple[str, int], ...], identity: str, label: str) -> Options | None:
+    """Read once in a run, as long as no file in it changes: it takes a quarter of a second."""
+    with suppress(PaddockError):
+        return options_of({name: (root / name).read_text(errors="replace") for name, _ in stamps}, identity, label)
     return None
 
 
@@ -193,8 +199,11 @@ def _option(code: Code, bracket: int, more: Mapping[str, int], answering: frozen
 
 def _handled(code: Code, handler: range) -> tuple[Takes, frozenset[str], frozenset[str]]:
     """What a handler, `[](common_params & params, int value) {…}`, takes; the fields of `params` that it touches; all names in it."""
-    bracket = next(index for index in handler if code.text(index) == "(" and index in code.closing)
-    body = code.inside(next(index for index in range(code.closing[bracket], handler.stop) if code.text(index) == "{"))
+    bracket = next((index for index in handler if code.text(index) == "(" and index in code.closing), -1)
+    opening = next((index for index in range(code.closing[bracket], handler.stop) if code.text(index) == "{"), -1) if bracket >= 0 else -1
+    if opening < 0:
+        raise ValueError("an option is handled by something that is no function written on the spot")
+    body = code.inside(opening)
     names = frozenset(code.names(body))
     fields = frozenset(
         code.text(index + 2) for index in body if code.tokens[index] == Token("name", "params") and code.text(index + 1) == "."

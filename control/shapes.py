@@ -9,7 +9,7 @@ from pathlib import Path
 from control.models import CACHE
 from control.state import write_atomically
 from inventory.errors import PaddockError
-from inventory.model_lock import read_lock
+from inventory.model_lock import read_lock, unknown, unpinned
 from inventory.model_shape import ModelShape, as_data, from_data
 from inventory.schema import Fleet, ModelEntry, ModelSource
 
@@ -20,7 +20,7 @@ def known(fleet: Fleet, inventory: Path) -> dict[str, ModelShape]:
     found = {}
     for name, entry in fleet.models.items():
         pin = lock.models.get(name)
-        if isinstance(entry.source, ModelSource) and pin and pin.shape and pin.source == entry.source.asked:
+        if isinstance(entry.source, ModelSource) and pin and pin.shape and pin.source == unpinned(entry.source, pin).asked:
             found[name] = from_data(pin.shape, f"models.{name}")
         elif (note := _note(entry)) and note.exists():
             found[name] = from_data(json.loads(note.read_text()), str(note))
@@ -41,6 +41,8 @@ def learned(name: str, entry: ModelEntry, inventory: Path, token: str = "") -> M
         read = lambda: local_shape(local_file(name, source.named[0], inventory.parent))  # noqa: E731
     elif source.path:
         raise PaddockError(f"models.{name}: it lies on its host alone ({source.path}), and nobody here can look into it")
+    elif source.hf and not source.named and not source.digests:
+        raise PaddockError(f"models.{name}.source: {unknown(name)}")
     else:
         first = source.named[0] if source.named else source.digests[0].name
         url = source.url or f"{hugging_face()}/{source.hf}/resolve/{source.revision or 'main'}/{first}"

@@ -130,6 +130,7 @@ manager() { # SERVICE ARGUMENT…: systemctl of the manager that it belongs to: 
 }
 
 awake() { # ACCOUNT: its manager runs, and reads its units anew
+  id -u "$1" >/dev/null 2>&1 || fail "there is no account $1 on this host: make it, or leave roles.llama_server.user out"
   systemctl start "user@$(id -u "$1").service" || fail "the manager of $1's own services does not come up"
   runuser -u "$1" -- env XDG_RUNTIME_DIR="/run/user/$(id -u "$1")" systemctl --user daemon-reload
 }

@@ -67,6 +67,11 @@ def locked(fleet: Fleet, lock: ModelLock) -> Fleet:
     return fleet.model_copy(update={"models": models})
 
 
+def unpinned(source: ModelSource, pin: Pin) -> ModelSource:
+    """The source as it was before the lock had its say."""
+    return source.model_copy(update={"files": (), "revision": pin.source.get("revision")})
+
+
 def _locked(entry: ModelEntry, pin: Pin | None) -> ModelEntry:
     source = entry.source
     if not isinstance(source, ModelSource) or source.digests or not pin or pin.source != source.asked:

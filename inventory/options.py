@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -203,17 +203,6 @@ def _unfit(key: str, value: Value, option: Option) -> str:
 
 def _is_number(text: str) -> bool:
     return re.fullmatch(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[-+]?[0-9]+)?", text) is not None
-
-
-def unsuited_for_router(spellings: Collection[str], options: Options) -> Iterator[Fault]:
-    """What has no place on a router's command line, because there it would replace what every model's preset says."""
-    for spelling in spellings:
-        option = options.find(spelling)
-        if option is None:
-            yield Fault(spelling, f"{quoted(spelling)} is no option of llama-server {options.label}{_instead(spelling, options)}")
-        elif option.part not in ("server", "router"):
-            words = f"{quoted(spelling)} on the router's command line would replace what every preset says: write it in `preset`"
-            yield Fault(spelling, words)
 
 
 def as_arguments(preset: Mapping[str, Value], options: Options) -> list[list[str]]:

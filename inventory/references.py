@@ -96,6 +96,11 @@ def _models(carrier: Carrier, whole: Whole) -> Iterator[Problem]:
             yield _no_such_model(model, place, whole)
         elif model in server.models[:number]:
             yield Problem(place, f"model {quoted(model)} is named twice")
+    named: dict[str, str] = {}
+    for each in servers(carrier.name, server):
+        if (other := named.setdefault(each.name, each.group)) != each.group:
+            words = f"one of {quoted(each.group)} would be called {each.name}, as one of {quoted(other)} is: rename one of the two"
+            yield Problem(carrier.key(*at, "instances", each.group), words)
     for name, instance in server.instances.items():
         if instance.model not in whole.models:
             yield _no_such_model(instance.model, carrier.value(*at, "instances", name, "model"), whole)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from roles.llama_server.settings import Card, LlamaServerSettings
-from roles.preset import Preset, PresetValue
+from roles.preset import Preset, PresetValue, purpose
 from roles.role import address_of, port_of
 
 ROUTER = "llama-server"
@@ -107,6 +107,10 @@ def answering(of_host: tuple[Server, ...], group: str) -> tuple[Server, ...]:
 
 def question(model: str, preset: Preset, max_tokens: int = 4) -> tuple[str, Mapping[str, object]]:
     """What shows that a model works: the path to post to and the body, of a few tokens or, where the model is for that, an embedding."""
-    if preset.get("embeddings") or preset.get("embedding"):
-        return "/v1/embeddings", {"model": model, "input": "Hello!"}
-    return "/v1/chat/completions", {"model": model, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": max_tokens}
+    match purpose(preset):
+        case "embedding":
+            return "/v1/embeddings", {"model": model, "input": "Hello!"}
+        case "rerank":
+            return "/v1/rerank", {"model": model, "query": "Hello!", "documents": ["Hello!"]}
+        case "chat":
+            return "/v1/chat/completions", {"model": model, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": max_tokens}

@@ -62,7 +62,13 @@ def _moved(role: str, settings: RoleSettings, host: Host, lab: LabHost, told: li
         told.append(f"{host.name}: its clock is this machine's: base.time is elsewhere in place of {getattr(settings, 'time', '')}.")
     if role == "llama_cpp":
         update |= _accelerator(dict(settings), host, told)
+    if role == "watchdog" and getattr(settings, "notify", None):
+        update["notify"] = None
+        told.append(f"{host.name}: watchdog.notify is left out: nobody is to be told of what happens in a lab.")
     if isinstance(settings, LlamaServerSettings):
+        if settings.user:
+            update["user"] = None
+            told.append(f"{host.name}: llama_server's services are the system's: there is no account {settings.user}.")
         update["instances"] = {name: _instance(name, each, host, lab, told) for name, each in settings.instances.items()}
     return settings.model_copy(update=update)
 

@@ -63,7 +63,18 @@ def _value(value: str | int | float | bool) -> str | int | float | bool:
 PresetOption = Annotated[str, AfterValidator(_option)]
 PresetValue = Annotated[str | int | float | bool, AfterValidator(_value)]
 
-Preset = dict[PresetOption, PresetValue]
+KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+"""What a KV cache may be of (common/arg.cpp: kv_cache_types)."""
+
+
+def _cache_types(preset: dict[str, str | int | float | bool]) -> dict[str, str | int | float | bool]:
+    for option in ("cache-type-k", "ctk", "cache-type-v", "ctv"):
+        if option in preset and preset[option] not in KV_TYPES:
+            raise ValueError(f'{option}: "{preset[option]}" is no type of a KV cache: those are {", ".join(KV_TYPES)}')
+    return preset
+
+
+Preset = Annotated[dict[PresetOption, PresetValue], AfterValidator(_cache_types)]
 """llama-server's long options without dashes, and their values: `{ctx-size: 8192, cache-type-k: q8_0, flash-attn: on}`."""
 
 ON, OFF = frozenset(("on", "enabled", "true", "1")), frozenset(("off", "disabled", "false", "0"))

@@ -19,7 +19,7 @@ from roles.llama_cpp.toolchain import Toolchain, jobs, toolchain
 from roles.resources import Release
 
 HOME = "/opt/paddock/llama.cpp"
-TARGETS = ("llama-server", "llama-bench", "llama-fit-params")
+TARGETS = ("llama-server", "llama-bench")
 
 RECIPE = 2
 """What is done with the options: a change that makes another result out of the same options counts this up."""
@@ -74,7 +74,8 @@ def _release(
     artifacts: Iterable[Artifact],
 ) -> Release:
     label = settings.source.label
-    key = _digest(RECIPE, source, settings.ui, fits.options, TARGETS, own.architecture)
+    targets = tuple(dict.fromkeys((*TARGETS, *settings.programs)))
+    key = _digest(RECIPE, source, settings.ui, fits.options, targets, own.architecture)
     at_hand = {each.fingerprint: each for each in artifacts if each.key == key and runs_with(each, own)}
     tools, exact = Toolchain(), ""
     try:
@@ -100,7 +101,7 @@ def _release(
         profile=fits.name,
         backend=fits.backend,
         options=(*fits.options, *tools.options, ("LLAMA_BUILD_COMMIT", label), ("LLAMA_BUILD_NUMBER", "0")),
-        targets=TARGETS,
+        targets=targets,
         packages=tools.packages,
         runtime_packages=fits.runtime_packages,
         environment=fits.environment,

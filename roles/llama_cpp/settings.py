@@ -70,6 +70,9 @@ class Source(Settings):
         return name or re.sub(r"[^A-Za-z0-9.]+", "-", (self.path or "").rstrip("/").rpartition("/")[2]).strip("-") or "tree"
 
 
+Program = Annotated[str, Matches(r"llama-[a-z0-9-]+", "is no program of llama.cpp: those are called llama-…")]
+
+
 class LlamaCppSettings(RoleSettings):
     """llama.cpp, built from source for the host's own hardware."""
 
@@ -100,6 +103,9 @@ class LlamaCppSettings(RoleSettings):
     ui: bool = True
     """llama-server's web page, built from the same source on the control machine, once: that takes Node.js, or pip to fetch it, and two
     minutes. Off, nothing is served at `/`."""
+
+    programs: tuple[Program, ...] = ()
+    """Further programs of llama.cpp to build, beside llama-server and llama-bench: `[llama-quantize, llama-gguf-split]`."""
 
     serve: bool = True
     """Off for a host that only compiles for others."""

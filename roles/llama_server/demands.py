@@ -41,7 +41,6 @@ def demands(host: str, fleet: Fleet, context: Context, shapes: Mapping[str, Mode
         loads = tuple(
             Load(name, shapes[name], fleet.preset(server, name), _where(server, name)) for name in server.models if name in shapes
         )
-        at_once = (settings.models_max or len(server.models)) if router else 1
         prompts = defaults(settings, hardware.memory_mib if hardware else 0, 1 if router else len(servers)).get("cache-ram", 0)
         cards = tuple(_name(each) for each in there if not server.gpus or {each.number, each.address, each.uuid} & _asked(server))
         yield Demand(
@@ -50,7 +49,7 @@ def demands(host: str, fleet: Fleet, context: Context, shapes: Mapping[str, Mode
             cards,
             at_once=settings.models_max if router else 0,
             where=f"hosts.{host}.roles.llama_server" if router else "",
-            prompt_cache_mib=int(prompts) * at_once,
+            prompt_cache_mib=int(prompts),
             memory_max_mib=_mib(server.memory_max),
         )
 

@@ -59,7 +59,7 @@ class Demand:
     where: str = ""
     """The place in the inventory that says how many."""
     prompt_cache_mib: int = 0
-    """What Paddock gives the prompts of all models that are loaded at a time, where the inventory does not say it of one (`cache-ram`)."""
+    """What Paddock gives the prompts of each model that is loaded, where the inventory does not say it of one (`cache-ram`)."""
     memory_max_mib: int = 0
     """What systemd lets the server have of the host's memory; 0: no limit."""
 
@@ -70,7 +70,7 @@ class Demand:
     def prompts_mib(self, load: Load) -> int:
         """The most that a model's cache of prompts takes of the host's memory."""
         said = bool(load.preset.keys() & {"cache-ram", "cram"})
-        return load.options.prompt_cache_mib if said else self.prompt_cache_mib // (self.at_once or max(len(self.loads), 1))
+        return load.options.prompt_cache_mib if said else self.prompt_cache_mib
 
 
 @dataclass(frozen=True)

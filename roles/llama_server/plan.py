@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 
 from inventory.context import TO_BE_ISSUED, Context
+from inventory.errors import PaddockError
 from inventory.options import Options, as_arguments
 from inventory.schema import Fleet, Host
 from inventory.servers import KEY_FILE, Server
@@ -19,6 +21,8 @@ RELEASE = "/opt/paddock/llama.cpp/current"
 HOME = "/var/lib/llama-server"
 DIRECTORY = "/etc/paddock/llama-server"
 PRESETS = f"{DIRECTORY}/presets.ini"
+
+KEY = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 HIDDEN = ("/home/", "/root/", "/run/user/")
 """What the unit's ProtectHome= hides, and a model may lie in all the same."""
@@ -67,9 +71,12 @@ def _key(host: Host, settings: LlamaServerSettings, context: Context) -> tuple[F
     if not settings.api_key:
         return ()
     name = key_name(host.name)
-    key = context.secrets.get(name, TO_BE_ISSUED)
-    group, mode = (settings.user, 0o640) if settings.user else ("root", 0o600)
-    return (File(KEY_FILE, f"LLAMA_API_KEY={key}\n", group=group, mode=mode, secret=True),)
+    key = context.secrets.get(name, TO_BE_ISSUED).strip()
+    if not KEY.fullmatch(key) and key != TO_BE_ISSUED:
+        raise PaddockError(
+            f"the secret {name} is no key: letters, digits and . _ ~ + / = - are what a header carries: `paddock secrets set {name}`"
+        )
+    return (File(KEY_FILE, f"LLAMA_API_KEY={key}\n", owner=settings.user or "root", mode=0o400 if settings.user else 0o600, secret=True),)
 
 
 def _presets(server: Server, settings: LlamaServerSettings, fleet: Fleet, context: Context) -> tuple[File, ...]:

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from inventory.errors import PaddockError
 from inventory.model_shape import ModelShape
+from roles.preset import is_on
 
 Value = str | int | float | bool
 
@@ -91,7 +92,7 @@ def serving(preset: Mapping[str, Value]) -> Serving:
             raise PaddockError(f"{option}: {value} is no whole number") from None
         values[name] = number
     slots, layers = values.get("slots", -1), values.get("gpu_layers", -1)
-    truths = {name: _truth(found[name][1]) for name in found if name not in WHOLE}
+    truths = {name: is_on(found[name][1]) for name in found if name not in WHOLE}
     types = {name: str(found[name][1]).lower() for name in ("type_k", "type_v") if name in found}
     if wrong := [value for value in types.values() if value not in ROW_BYTES]:
         raise PaddockError(f"a KV cache has no type {wrong[0]}: it is one of {', '.join(ROW_BYTES)}")
@@ -112,10 +113,6 @@ def serving(preset: Mapping[str, Value]) -> Serving:
         type_k=types.get("type_k", Serving.type_k),
         type_v=types.get("type_v", Serving.type_v),
     )
-
-
-def _truth(value: Value) -> bool:
-    return str(value).lower() in ("true", "1", "on", "enabled")
 
 
 def settled(shape: ModelShape, options: Serving) -> Serving:

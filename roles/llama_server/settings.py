@@ -52,6 +52,8 @@ class InstanceSettings(Settings):
         said = {name: number for name, number in (("count", self.count), ("gpus", len(self.gpus)), ("ports", len(self.ports))) if number}
         if len(set(said.values())) > 1:
             raise ValueError(f"is unclear about how many there are: {', '.join(f'{name} has {number}' for name, number in said.items())}")
+        if self.ports and self.ports[0] != port_of(self.listen):
+            raise ValueError(f"listens on {self.listen} first, and the first of its ports is {self.ports[0]}: let the two agree")
         if port_of(self.endpoints()[-1]) > 65535:
             raise ValueError(f"there are not as many ports above {self.listen}")
         return self

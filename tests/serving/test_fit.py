@@ -28,7 +28,7 @@ hosts:
     address: 192.0.2.10
     roles:
       base:
-      llama_cpp: {accelerator: cpu, ui: false}
+      llama_cpp: {accelerator: cpu, ui: false, programs: [llama-fit-params]}
       models:
       llama_server: {models: [demo]}
 models: {demo: {preset: {ctx-size: 1024}}}

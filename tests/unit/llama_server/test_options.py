@@ -12,7 +12,7 @@ from cli import main
 from control.options import FILES, checked, options_by_host, options_of
 from inventory.errors import InventoryError, PaddockError
 from inventory.load import load
-from inventory.options import FIXED, SHIPPED, Option, Options, Value, as_arguments, bare, faults, named_twice, read, unsuited_for_router
+from inventory.options import FIXED, SHIPPED, Option, Options, Value, as_arguments, bare, faults, named_twice, read
 from roles.llama_cpp.settings import LlamaCppSettings
 from roles.preset import REFUSED
 
@@ -202,11 +202,6 @@ def test_what_llama_server_takes_is_well() -> None:
 
 def test_what_only_a_router_reads_is_nothing_for_an_instance() -> None:
     assert [fault.key for fault in faults({"stop-timeout": 9, "ctx-size": 1}, NEWEST, router=False)] == ["stop-timeout"]
-
-
-def test_a_routers_command_line_has_what_is_its_own_and_nothing_of_a_model() -> None:
-    given = ("host", "port", "models-max", "no-models-autoload", "threads-http", "ctx-size", "ngl", "load-on-startup", "prot")
-    assert [fault.key for fault in unsuited_for_router(given, NEWEST)] == ["ctx-size", "ngl", "load-on-startup", "prot"]
 
 
 def test_what_paddock_starts_a_router_with_can_stand_in_no_preset() -> None:
