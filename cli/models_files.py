@@ -62,6 +62,9 @@ def _lock(path: Path, fleet: Fleet, models: list[str]) -> int:
     _known(models, fleet, path)
     telling = Telling(to_stderr=True)
     lock = write_lock(path, fleet, Secrets(Vault(FleetState.of(path, fleet.name))), models, telling.line)
+    if not lock.models:
+        print("there is nothing to pin: of each model the inventory says itself what its files are")
+        return 0
     many = f"{len(lock.models)} model{'' if len(lock.models) == 1 else 's'}"
     print(f"{lock_path(path)}: {many}. It belongs into git, as the inventory does")
     return 0

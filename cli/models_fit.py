@@ -43,6 +43,7 @@ def _fit(options: argparse.Namespace) -> int:
         for host in serving:
             if host not in context.hardware:
                 print(f"{host}: nobody has looked at its hardware yet: `paddock plan` does", file=sys.stderr)
+            print(f"{host}:")
             _tell(host, this, context)
         for line in (*unread.values(), *(line for each in refused.values() for line in each)):
             print(line, file=sys.stderr)

@@ -34,6 +34,7 @@ from roles.caddy.settings import CaddySettings
 from roles.host_plan import HostPlan, host_plan, needs_of
 from roles.llama_server.demands import refusals
 from roles.llama_server.plan import key_name
+from roles.llama_server.settings import LlamaServerSettings
 from roles.resources import Release
 from roles.role import port_of
 
@@ -84,7 +85,8 @@ class Deployment:
     def survey(self, *, fit: bool = False) -> None:
         """Reads what each host's machine is where that is not known yet, then, in one command a host, how it differs from its plan.
 
-        With `fit`, a host whose models cannot have the memory that they would take has failed.
+        With `fit`, a host whose models cannot have the memory that they would take has failed, and one without the account that is to
+        serve: before anything there is touched.
         """
         self._learn(host.name for host in self.hosts if not self.state.hardware(host.name))
         context = self.context()
@@ -96,6 +98,7 @@ class Deployment:
             self._probe(context, [host for host in self.hosts if host.name in changed and host.name not in self.failures])
         if fit and not self.leaving:
             self._refuse_what_does_not_fit(context)
+            self._refuse_a_missing_account()
         self._plan(context)
 
     def _refuse_what_does_not_fit(self, context: Context) -> None:
@@ -106,6 +109,14 @@ class Deployment:
                 lines = [str(error)]
             if lines:
                 self.run.failures.setdefault(host.name, "; ".join(each.removeprefix(f"hosts.{host.name}: ") for each in lines))
+
+    def _refuse_a_missing_account(self) -> None:
+        settings = {host.name: self.fleet.role(host.name, "llama_server", LlamaServerSettings) for host in self.hosts}
+        accounts = {name: each.user for name, each in settings.items() if each and each.user and name not in self.failures}
+        there = self.run.said({name: f"id -u {account}" for name, account in accounts.items()}) if accounts else {}
+        for name in accounts.keys() - there.keys() - self.failures.keys():
+            words = f"there is no account {accounts[name]} on this host: make it (useradd --create-home), or leave `user` out"
+            self.run.failures[name] = f"roles.llama_server.user: {words}"
 
     def _learn(self, names: Iterator[str] | list[str]) -> None:
         for name, hardware in self.run.hardware(names).items():

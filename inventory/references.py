@@ -189,6 +189,8 @@ def _ports(carrier: Carrier) -> Iterator[Problem]:
             for other, theirs in taken:
                 if _overlap(endpoint, theirs):
                     words = f"{role} cannot listen on {endpoint}: on {carrier.name}, {other} listens on {theirs}"
+                    if role == other:
+                        words = f"two of {role} on {carrier.name} would listen on {theirs}: give each a port of its own"
                     yield Problem(_listening(carrier, role, endpoint), words)
                     break
             taken.append((role, endpoint))

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from roles.preset import Preset
 from roles.role import Account, Endpoint, Matches, Name, RoleSettings, Settings, port_of
@@ -72,6 +72,12 @@ class InstanceSettings(Settings):
         return tuple(each if isinstance(each, tuple) else (each,) for each in self.gpus) or ((),) * self.many
 
 
+def _not_root(account: str) -> str:
+    if account == "root":
+        raise ValueError("root is not to serve: name another account, or none, and they are the system's services, as a user of their own")
+    return account
+
+
 class LlamaServerSettings(RoleSettings):
     """llama-server as a router, which starts a server for each model when somebody asks for it, or with fixed models, or both."""
 
@@ -96,7 +102,7 @@ class LlamaServerSettings(RoleSettings):
     instances: dict[Name, InstanceSettings] = {}
     """Servers with one fixed model each: `{chat: {model: chat, listen: "127.0.0.1:8081", gpus: [1, 2, 3]}}` is three, each on a card."""
 
-    user: Account | None = None
+    user: Annotated[Account, AfterValidator(_not_root)] | None = None
     """An account whose own services they are to be, which run also while it is not logged in; without, they are the system's, and more
     tightly locked in."""
 

@@ -82,6 +82,15 @@ def test_loading_the_second_model_unloads_the_first_and_each_has_its_own_context
         assert context(fleet, model) == size
 
 
+def test_an_account_that_is_not_there_is_told_before_anything_is_touched(fleet: LabFleet) -> None:
+    fleet.write(ROUTER.replace("models_max: 1", "models_max: 1\n        user: ghost"))
+    for verb in (("plan", "--lab"), ("up", "--lab", "--yes")):
+        failed = fleet.paddock(*verb)
+        assert failed.returncode == 1
+        assert failed.stderr.startswith("ai: roles.llama_server.user: there is no account ghost on this host: make it"), failed.stderr
+    assert ask(fleet, "/health") == {"status": "ok"}
+
+
 def test_with_a_key_only_who_knows_it_is_answered_by_router_and_instances_alike(fleet: LabFleet) -> None:
     fleet.write(KEYED)
     fleet.up()
