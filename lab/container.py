@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator
 from ipaddress import ip_interface
 
+from inventory.schema import Host
 from lab.cache import directory, ssh_key, ssh_public_key
 from lab.engine import Engine, LabError
 from lab.image import archive
-from lab.lab_host import ADMIT, TERMINAL_CONTROL, LabHost, sshd_answers
+from lab.lab_host import ADMIT, TERMINAL_CONTROL, LabHost, accounts, sshd_answers
 from lab.mirror import machine_files
 
 CAPABILITIES = (
@@ -85,14 +86,14 @@ def create(engine: Engine, fleet: str, host: str, user: str, image: str) -> str:
     return name
 
 
-def boot(engine: Engine, container: str, user: str) -> str:
+def boot(engine: Engine, container: str, host: Host) -> str:
     """Starts the container, lets the lab's key in, waits for systemd and sshd, and gives systemd's state, with the units that failed.
 
     Raises LabError with the console's last lines where the host does not come up.
     """
     engine.run("start", container)
     try:
-        engine.run("exec", "--interactive", container, "sh", "-s", "--", user, ssh_public_key(), stdin=ADMIT.encode())
+        engine.run("exec", "--interactive", container, "sh", "-s", "--", host.user, ssh_public_key(), *accounts(host), stdin=ADMIT.encode())
     except LabError as error:
         raise _did_not_come_up(engine, container, str(error)) from None
     deadline, state = time.monotonic() + BOOT_TIMEOUT_S, "starting"

@@ -130,7 +130,7 @@ def _container_up(lab: _Lab, host: Host) -> str:
     if before is None or before.state != "running":
         say(f"{host.name}: starting")
     container = before.container if before else create(docker, lab.fleet, host.name, host.user, host.lab.image or lab.image)
-    state = boot(docker, container, host.user)
+    state = boot(docker, container, host)
     return f"{address_of(docker, container)}, systemd {state}"
 
 

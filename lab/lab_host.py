@@ -7,12 +7,16 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from inventory.schema import Host
 from lab.cache import directory
 
 ADMIT = """
 set -e
-getent group "$1" >/dev/null || groupadd "$1"
-id "$1" >/dev/null 2>&1 || useradd --create-home --gid "$1" --shell /bin/bash "$1"
+account() {
+    getent group "$1" >/dev/null || groupadd "$1"
+    id "$1" >/dev/null 2>&1 || useradd --create-home --gid "$1" --shell /bin/bash "$1"
+}
+account "$1"
 for user in root "$1"; do
     home=$(getent passwd "$user" | cut -d: -f6) group=$(id -gn "$user")
     install -d -m 700 -o "$user" -g "$group" "$home/.ssh"
@@ -24,8 +28,17 @@ done
 for ca in /usr/local/share/ca-certificates/*.crt; do
     [ ! -e "$ca" ] || [ -e "/etc/ssl/certs/$(basename "$ca" .crt).pem" ] || { update-ca-certificates >/dev/null 2>&1; break; }
 done
+shift 2
+for each; do account "$each"; done
 """
-"""Run as root in a host with a user and a public key: the user is made, may become root, and the key is let in for both."""
+"""Run as root in a host with a user and a public key: the user is made, may become root, and the key is let in for both. What follows are
+accounts that are to be there too."""
+
+
+def accounts(host: Host) -> tuple[str, ...]:
+    """The accounts whose own services the host's roles are to be."""
+    return tuple(dict.fromkeys(user for settings in host.carried.values() if (user := getattr(settings, "user", None))))
+
 
 TERMINAL_CONTROL = re.compile(r"\x1b\[[0-9;?!]*[A-Za-z]|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[\r\x07]")
 """What a console's log has in it beside text."""

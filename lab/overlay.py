@@ -66,9 +66,6 @@ def _moved(role: str, settings: RoleSettings, host: Host, lab: LabHost, told: li
         update["notify"] = None
         told.append(f"{host.name}: watchdog.notify is left out: nobody is to be told of what happens in a lab.")
     if isinstance(settings, LlamaServerSettings):
-        if settings.user:
-            update["user"] = None
-            told.append(f"{host.name}: llama_server's services are the system's: there is no account {settings.user}.")
         update["instances"] = {name: _instance(name, each, host, lab, told) for name, each in settings.instances.items()}
     return settings.model_copy(update=update)
 

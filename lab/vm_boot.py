@@ -13,7 +13,7 @@ from pathlib import Path
 from inventory.schema import Host
 from lab.cache import ssh_public_key
 from lab.engine import LabError, say
-from lab.lab_host import ADMIT, TERMINAL_CONTROL, ssh_command, sshd_answers
+from lab.lab_host import ADMIT, TERMINAL_CONTROL, accounts, ssh_command, sshd_answers
 from lab.vm import Machine, end, lab_host
 from lab.vm_hardware import HARDWARE, accelerators, qemu_command
 from lab.vm_monitor import Monitor, monitor
@@ -47,7 +47,7 @@ def boot(machine: Machine, host: Host) -> tuple[Machine, str]:
         machine = replace(machine, port=_ssh_port(machine, qemu))
         machine.save()
         _forward(machine, qemu, outside_ports(host))
-    return machine, _waited_for(machine)
+    return machine, _waited_for(machine, accounts(host))
 
 
 def outside_ports(host: Host) -> frozenset[int]:
@@ -126,15 +126,15 @@ def _forwarded(machine: Machine, qemu: Monitor, port: int, inside: int) -> str:
     return qemu.forward(machine.address, port, inside)
 
 
-def _waited_for(machine: Machine) -> str:
-    """systemd's state once sshd answers and the boot is over, with the units that failed."""
+def _waited_for(machine: Machine, own: tuple[str, ...]) -> str:
+    """systemd's state once sshd answers and the boot is over, with the units that failed. `own` are accounts that are to be there."""
     state, admitted, begin = "its sshd does not answer", False, time.monotonic()
     told = begin
     while machine.runs and time.monotonic() < begin + BOOT_TIMEOUT_S and _console(machine).count(PANIC) < PANICS:
         if sshd_answers(machine.address, machine.port):
             try:
                 if not admitted:
-                    _inside(machine, shlex.join(["sh", "-s", "--", machine.user, ssh_public_key()]), ADMIT)
+                    _inside(machine, shlex.join(["sh", "-s", "--", machine.user, ssh_public_key(), *own]), ADMIT)
                     admitted = True
                 state = _inside(machine, "systemctl is-system-running 2>&1 || true")  # it leaves with 1 for every state but `running`
                 if state in ("running", "degraded"):

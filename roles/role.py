@@ -82,6 +82,15 @@ class Matches:
         return {**handler(schema), "pattern": f"^(?:{self.pattern})$"}
 
 
+CARD = r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
+"""How a card is named that no other can be mistaken for: NVIDIA's UUID, or a PCI address."""
+
+
+def whole_address(card: str) -> str:
+    """`01:00.0` → `0000:01:00.0`; a card's other names as they are"""
+    return f"0000:{card}" if len(card) == len("01:00.0") else card
+
+
 Account = Annotated[str, Matches(r"[a-z_][a-z0-9_-]*", "is no name of an account: lower-case letters, digits, _ and -")]
 Sha256 = Annotated[str, Matches(r"[0-9a-f]{64}", "is no sha256: that is 64 hex digits in lower case")]
 Url = Annotated[str, Matches(r"https?://[^\s]+", "is no web address: those begin with http:// or https://")]

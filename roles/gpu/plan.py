@@ -21,6 +21,8 @@ POWER_SCRIPT = f"{DIRECTORY}/power.sh"
 LIMITS = f"{DIRECTORY}/power-limits"
 POWER_UNIT = "paddock-gpu-power.service"
 
+ACCOUNTS = "/etc/systemd/system/user@.service.d"
+
 MEMORY_SCRIPT = f"{DIRECTORY}/memory.sh"
 MODULE_OPTIONS = "/etc/modprobe.d/paddock-ttm.conf"
 MODULES = ("ttm", "amdttm")
@@ -33,12 +35,15 @@ LEAST_FOR_THE_SYSTEM_MIB = 2048
 
 def plan(host: Host, settings: GpuSettings, fleet: Fleet, context: Context) -> Iterator[Resource]:
     hardware = context.hardware.get(host.name)
-    units = tuple(server.unit for server in fleet.servers(host.name)) or ("llama-server.service",)
+    servers = fleet.servers(host.name)
+    units = tuple(server.unit for server in servers if server.scope == "system")
     yield Directory("/etc/paddock")
     yield Directory(DIRECTORY, exclusive=True)
     if settings.nvidia:
         yield from _driver(settings.nvidia, units, hardware)
         yield from _power(settings.nvidia, units)
+        if len(units) < len(servers):
+            yield from _accounts(settings.nvidia)
     if settings.amd:
         yield from _memory(settings.amd, hardware)
 
@@ -64,7 +69,7 @@ def _power(settings: Nvidia, units: tuple[str, ...]) -> Iterator[Resource]:
     if not settings.persists:
         return
     wanted = File(LIMITS, "".join(f"{card} {watts}\n" for card, watts in limits(settings).items()))
-    script = File(POWER_SCRIPT, render("gpu/power.sh.j2", limits=LIMITS, persists=settings.persists), mode=0o755)
+    script = File(POWER_SCRIPT, render("gpu/power.sh.j2", limits=LIMITS), mode=0o755)
     unit = File(
         f"/etc/systemd/system/{POWER_UNIT}",
         render("gpu/paddock-gpu-power.service.j2", script=POWER_SCRIPT, ready=UNIT, units=units),
@@ -73,6 +78,14 @@ def _power(settings: Nvidia, units: tuple[str, ...]) -> Iterator[Resource]:
     yield script
     yield unit
     yield Service(POWER_UNIT, restarts=(unit, script, wanted))
+
+
+def _accounts(settings: Nvidia) -> Iterator[Resource]:
+    """A unit of an account's own can name none of the system's, so its manager waits for the driver, as that of every account does. It
+    does not need it: who wants to see why there is none has to be let in."""
+    before = [UNIT, *([POWER_UNIT] if settings.persists else [])]
+    yield Directory(ACCOUNTS)
+    yield File(f"{ACCOUNTS}/40-paddock-gpu.conf", f"# Written by Paddock.\n[Unit]\nAfter={' '.join(before)}\n")
 
 
 def _memory(settings: Amd, hardware: Hardware | None) -> Iterator[Resource]:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from roles.role import Matches, RoleSettings, Settings
+from roles.role import CARD, Matches, RoleSettings, Settings, whole_address
 
 DriverPackage = Annotated[
     str,
@@ -16,10 +16,8 @@ DriverPackage = Annotated[
 
 CardName = Annotated[
     str,
-    Matches(
-        r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]",
-        "is no card: give its PCI address such as 0000:01:00.0, or the UUID that nvidia-smi -L shows",
-    ),
+    Matches(CARD, "is no card: give its PCI address such as 0000:01:00.0, or the UUID that nvidia-smi -L shows"),
+    AfterValidator(whole_address),
 ]
 Watts = Annotated[int, Field(ge=10, le=2000)]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from ipaddress import ip_address
 
 from inventory.context import Context
 from inventory.errors import PaddockError
 from inventory.schema import Fleet, Host
 from inventory.servers import Server
+from roles.preset import Preset, is_on, purpose
 from roles.resources import Directory, File, Release, Resource, Service
 from roles.role import render
 from roles.watchdog.settings import WatchdogSettings
@@ -51,12 +51,8 @@ def plan(host: Host, settings: WatchdogSettings, fleet: Fleet, context: Context)
 
 def watched(server: Server, fleet: Fleet, context: Context) -> Iterator[tuple[str, ...]]:
     """The lines of a server in the list, a word a column: an instance has one, a router one for itself and one for each model."""
-    address = ip_address(server.address)
-    if address.is_unspecified:
-        address = ip_address("127.0.0.1" if address.version == 4 else "::1")
-    where = f"[{address}]" if address.version == 6 else str(address)
     user = server.user if server.scope == "user" else "-"
-    who = (server.name, server.unit, user, f"http://{where}:{server.port}")
+    who = (server.name, server.unit, user, f"http://{fleet.endpoint(server, server.host)}")
     key = server.key_file or "-"
     if server.kind == "router":
         yield (*who, "-", "none", "no", "none", key)
@@ -64,17 +60,11 @@ def watched(server: Server, fleet: Fleet, context: Context) -> Iterator[tuple[st
         preset = fleet.preset(server, model)
         sleeps = int(preset.get("sleep-idle-seconds", -1)) >= 0
         # One that may fall asleep is only looked at where looking does not wake it, which its metrics do not.
-        ask = "none" if sleeps and preset.get("metrics", True) is False else _question(preset)
+        ask = "none" if sleeps and not is_on(preset.get("metrics", True)) else purpose(preset)
         yield (*who, model if server.kind == "router" else "-", ask, "yes" if sleeps else "no", _memory(server, preset, context), key)
 
 
-def _question(preset: dict[str, str | int | float | bool]) -> str:
-    if preset.get("reranking") or preset.get("rerank"):
-        return "rerank"
-    return "embedding" if preset.get("embeddings") or preset.get("embedding") else "completion"
-
-
-def _memory(server: Server, preset: dict[str, str | int | float | bool], context: Context) -> str:
+def _memory(server: Server, preset: Preset, context: Context) -> str:
     """Who tells how much memory of the cards the server holds: `nvidia`, `drm`, or `none` where it needs none or nobody can tell."""
     release, hardware = context.releases.get(server.host), context.hardware.get(server.host)
     layers = next((preset[name] for name in ("n-gpu-layers", "gpu-layers", "ngl") if name in preset), "all")

@@ -4,9 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from roles.role import Matches, RoleSettings
-
-ACCOUNT = Matches(r"[a-z_][a-z0-9_-]*", "is no name of an account: lower-case letters, digits, _ and -")
+from roles.role import Account, Matches, RoleSettings
 
 Line = Annotated[str, Matches(r"[^\x00-\x1f\x7f]+", "is no line of a shell")]
 Word = Annotated[str, Matches(r"[^\x00-\x1f\x7f]*", "has a character in it that no command line carries")]
@@ -47,5 +45,5 @@ class WatchdogSettings(RoleSettings):
     """What to run when a restart did not help: a line for the shell, or a program and its arguments. It finds PADDOCK_HOST, PADDOCK_SERVER,
     PADDOCK_UNIT and PADDOCK_FAULT (in words) in its environment, runs once a fault, and has a minute."""
 
-    notify_as: Annotated[str, ACCOUNT] = "nobody"
+    notify_as: Account = "nobody"
     """The account that it runs as."""
