@@ -20,6 +20,7 @@ from cli.opening import Opened, limit_argument, opened
 from cli.servers import each_reached, host_names, model_names, own_name, reached, server_argument, servers_meant, serving, told
 from inventory.errors import PaddockError, UsageError
 from inventory.servers import Server
+from roles.preset import purpose
 
 if TYPE_CHECKING:
     from control.reach import Reach
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         server = next(each_reached(reach, servers), None)
         if server is None:
             return 1
-        chat = Chat(reach, server, _model(reach, server, options.model), options.system)
+        chat = Chat(reach, server, _model(reach, server, options.model, _talking(this, server)), options.system)
         if question is not None:
             chat.ask(question)
             return 1 if chat.stopped else 0
@@ -67,22 +68,22 @@ def _candidates(this: Opened, options: argparse.Namespace) -> tuple[Server, ...]
     """The servers that may be meant, but for those that only embed."""
     if options.model:
         return serving(this, options.model, options.server)
-    found = tuple(each for each in servers_meant(this, options.server) if any(_talks(this, each, model) for model in each.models))
+    found = tuple(each for each in servers_meant(this, options.server) if _talking(this, each))
     if not found:
         raise UsageError("no model that talks is served there: `paddock models list` shows what is")
     return found
 
 
-def _talks(this: Opened, server: Server, model: str) -> bool:
-    preset = this.fleet.preset(server, model)
-    return not any(preset.get(name) for name in ("embeddings", "embedding", "reranking", "rerank"))
+def _talking(this: Opened, server: Server) -> tuple[str, ...]:
+    """The models of a server that talk, and do not only embed or rank."""
+    return tuple(model for model in server.models if purpose(this.fleet.preset(server, model)) == "chat")
 
 
-def _model(reach: Reach, server: Server, wanted: str | None) -> str:
-    """The model, loaded. Without a wish, it is what is in memory, or else the first."""
+def _model(reach: Reach, server: Server, wanted: str | None, talking: tuple[str, ...]) -> str:
+    """The model, loaded. Without a wish, it is the one of those that talk which is in memory, or else the first of them."""
     from control import serving as served
 
-    model = wanted or served.at_work(reach, server) or server.models[0]
+    model = wanted or served.at_work(reach, server, talking) or talking[0]
     served.load(reach, server, model, lambda status: print(f"{model}: {status}", file=sys.stderr, flush=True))
     return model
 

@@ -113,7 +113,8 @@ def _change(this: Opened, verb: str, to_do: Callable[[str, Work], Work], agreed:
             if works and not agreed(works):
                 telling.error("nothing was changed")
                 return 1
-            deployment.carry_out(works)
+            if works:
+                deployment.carry_out(works)
         telling.failures(deployment.failures)
     if not works and not deployment.failures:
         print(nothing)

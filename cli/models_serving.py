@@ -11,11 +11,15 @@ from cli.opening import Opened, confirmed, inventory_argument, limit_argument, o
 from cli.servers import Tally, each_reached, model_argument, own_name, reached, saying, server_argument, servers_meant, serving, told
 from cli.showing import coloured, table
 from inventory.errors import PaddockError, UsageError
+from inventory.schema import Fleet
 from inventory.servers import Server
+from roles.preset import Preset
 
 if TYPE_CHECKING:
     from control.editing import Edit
+    from control.reach import Reach
     from control.serving import Serving
+    from inventory.model_shape import ModelShape
 
 CTX = "ctx-size"
 
@@ -188,40 +192,62 @@ def _text(value: object) -> str:
 
 def _change(this: Opened, servers: tuple[Server, ...], model: str, options: argparse.Namespace, changes: dict[str, str | None]) -> int:
     """Writes options of the model into the inventory, brings its hosts up, and has the servers load it with them."""
-    from control import serving as served
     from control.editing import Edit, candidate, difference, edited, read_text
+    from control.options import options_by_host
     from control.places import also_changed, places
 
-    path, context = this.path, _context(changes)
+    path, known, asks_for_context = this.path, options_by_host(this.fleet, this.path.parent), _asks_for_context(changes)
     with reached(this, servers) as reach:
         if reach.failures:
             return 1  # nothing is written that could not be brought about
-        most = served.trained(reach, servers, model) if context else None
-    if most and context > most:
-        raise UsageError(f"{model}: was made for a context of {most} tokens at most, {context} is beyond that")
+        shape = _shape(this, reach, servers, model, asks_for_context)
     text = read_text(path)
-    edits = [Edit(place, value) for key, value in changes.items() for place in places(text, this.fleet, model, key, servers)]
+    edits = [Edit(place, value) for key, value in changes.items() for place in places(text, this.fleet, known, model, key, servers)]
     _refuse_inherited(text, edits)
     after = edited(text, edits)
+    kept = candidate(path, after)
+    _refuse_beyond_training(kept.fleet, servers, model, shape)
     if after == text:
         print(f"{path} says so already", flush=True)
     else:
-        kept = candidate(path, after)
         for line in difference(text, after, path):
             print(coloured(line, "@" if line.startswith("@@") else line[:1]), flush=True)
-        if others := also_changed(text, [each.path for each in edits], this.fleet, model, servers):
+        if others := also_changed(text, [each.path for each in edits], this.fleet, known, model, servers):
             print(f"{', '.join(others)} will take it too, at the next `paddock up`", flush=True)
         if not confirmed("Write it, and bring it about?", options.yes, "`--yes` writes it, and brings it about"):
             print("nothing was changed")
             return 1
         kept.keep()
-    return _bring_about(servers, model, options, context)
+    return _bring_about(servers, model, options, shape if asks_for_context else None)
 
 
-def _context(changes: dict[str, str | None]) -> int:
-    """The context that is asked for; 0 where none is, or what the model was made for."""
+def _asks_for_context(changes: dict[str, str | None]) -> bool:
+    """Whether a size is given; 0 is what the model was made for, or as much of that as there is room for."""
     asked = changes.get(CTX) or changes.get("c") or ""
-    return int(asked) if asked.isascii() and asked.isdecimal() else 0
+    return asked.isascii() and asked.isdecimal() and int(asked) > 0
+
+
+def _shape(this: Opened, reach: Reach, servers: tuple[Server, ...], model: str, is_needed: bool) -> ModelShape:
+    """What is known of the model; where nobody has read its header, and it `is_needed`, at least the context that it was trained for."""
+    from control import serving as served
+    from control.shapes import known
+    from inventory.model_shape import ModelShape
+
+    if shape := known(this.fleet, this.path).get(model):
+        return shape
+    return ModelShape("", 0, context_length=(is_needed and served.trained(reach, servers, model)) or 0)
+
+
+def _refuse_beyond_training(fleet: Fleet, servers: tuple[Server, ...], model: str, shape: ModelShape) -> None:
+    """Raises UsageError where one of these servers would give the model a longer context than it was trained for."""
+    from inventory.context import Context
+    from roles.llama_server.demands import beyond_training, demands
+
+    meant = {(each.host, each.name) for each in servers}
+    for host in dict.fromkeys(each.host for each in servers):
+        asked = (each for each in demands(host, fleet, Context(), {model: shape}) if (host, each.server) in meant)
+        if line := next((line for each in asked for load in each.loads for line in beyond_training(load)), None):
+            raise UsageError(line)
 
 
 def _refuse_inherited(text: str, edits: Iterable[Edit]) -> None:
@@ -234,16 +260,14 @@ def _refuse_inherited(text: str, edits: Iterable[Edit]) -> None:
             )
 
 
-def _bring_about(servers: tuple[Server, ...], model: str, options: argparse.Namespace, context: int) -> int:
-    """Brings the servers' hosts up, and has them load the model. `context` is the one that it is to come back with, 0 where any will do."""
+def _bring_about(servers: tuple[Server, ...], model: str, options: argparse.Namespace, shape: ModelShape | None) -> int:
+    """Brings the servers' hosts up, and has them load the model; given its shape, it has to come back with the context asked for."""
     from cli.up import bring_up
     from control import serving as served
 
-    options.limit = list(dict.fromkeys(each.host for each in servers))
-    for name, value in {"json": False, "accept_host_keys": False, "no_verify": True, "chat": False}.items():
-        setattr(options, name, value)
-    this = opened(options)
-    if code := bring_up(this, options):
+    hosts = list(dict.fromkeys(each.host for each in servers))
+    this = opened(argparse.Namespace(inventory=options.inventory, lab=options.lab, limit=hosts))
+    if code := bring_up(this, yes=options.yes, proven=False, chat=False):
         print("the inventory has it: `paddock up` brings it about")
         return code
     tally = Tally()
@@ -252,7 +276,17 @@ def _bring_about(servers: tuple[Server, ...], model: str, options: argparse.Name
             with tally.of():
                 served.ready(reach, server)
                 found = served.load(reach, server, model)
-                if found.context and found.context < context:
-                    raise PaddockError(f"{told(server)}: {model} came back with a context of {found.context} tokens, not {context}")
+                if shape:
+                    _refuse_shorter(found, shape, this.fleet.preset(server, model))
                 _there(server, found)
         return 1 if tally.failed or reach.failures else 0
+
+
+def _refuse_shorter(found: Serving, shape: ModelShape, preset: Preset) -> None:
+    """Raises PaddockError where a slot has less context than the options should have given it."""
+    from roles.llama_server.serving import context_of, padded, serving, settled
+
+    asked = context_of(settled(shape, serving(preset)))
+    if found.context and padded(found.context) < asked:
+        more = ", which is all that llama-server gives it" if found.context == found.trained else ""
+        raise PaddockError(f"{told(found.server)}: {found.model} came back with a context of {found.context} tokens, not {asked}{more}")

@@ -15,9 +15,9 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cli.condition import conditions
 from cli.opening import limit_argument, opened
 from cli.showing import coloured, state_as_data, table
+from control.condition import conditions
 from facts.condition import Condition
 from roles.resources import ModelFile, Port, Release, Service
 

@@ -13,9 +13,7 @@ import argparse
 
 from cli import units
 
-
-def arguments(command: argparse.ArgumentParser) -> None:
-    units.arguments(command)
+arguments = units.arguments
 
 
 def run(options: argparse.Namespace) -> int:

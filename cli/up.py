@@ -16,10 +16,10 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from cli.condition import conditions, reboots
 from cli.opening import Opened, ask_at_terminal, confirmed, limit_argument, opened, require_known_options
 from cli.showing import lines, shown, table
 from cli.telling import Telling
+from control.condition import conditions, reboots
 
 if TYPE_CHECKING:
     from control.deployment import Deployment
@@ -31,19 +31,27 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--accept-host-keys", action="store_true", help="pin the keys of hosts met for the first time without asking")
     command.add_argument("--no-verify", action="store_true", help="leave out the checks at the end")
     command.add_argument("--json", action="store_true", help="the report, for programs; what happens goes to standard error")
-    command.set_defaults(chat=True)
 
 
 def run(options: argparse.Namespace) -> int:
-    return bring_up(opened(options), options)
+    return bring_up(
+        opened(options),
+        yes=options.yes,
+        accept_host_keys=options.accept_host_keys,
+        proven=not options.no_verify,
+        as_json=options.json,
+    )
 
 
-def bring_up(this: Opened, options: argparse.Namespace) -> int:
+def bring_up(
+    this: Opened, *, yes: bool, accept_host_keys: bool = False, proven: bool = True, as_json: bool = False, chat: bool = True
+) -> int:
+    """All of `up`, for its exit code. Without `proven` the checks at the end are left out, without `chat` the words on how to."""
     from control.deployment import Deployment
     from control.lock import operator_lock
 
-    began, telling, due = time.monotonic(), Telling(to_stderr=options.json), list[str]()
-    ask = _always if options.accept_host_keys else ask_at_terminal
+    began, telling, due = time.monotonic(), Telling(to_stderr=as_json), list[str]()
+    ask = _always if accept_host_keys else ask_at_terminal
     require_known_options(this)
     with operator_lock(this.state, "up"):
         deployment = Deployment(this.fleet, this.state, this.hosts, telling.of, ask)
@@ -51,22 +59,22 @@ def bring_up(this: Opened, options: argparse.Namespace) -> int:
             deployment.survey(fit=True)
             changes = _show(deployment, telling)
             if changes or deployment.due():
-                if not confirmed("Make it so?", options.yes, "`paddock plan` shows what would change, `paddock up --yes` does it"):
+                if not confirmed("Make it so?", yes, "`paddock plan` shows what would change, `paddock up --yes` does it"):
                     telling.error("nothing was changed")
                     return 1
                 deployment.converge()
                 changes = _changes(deployment)
                 due = list(reboots(conditions(deployment)))
                 telling.failures(deployment.failures)
-        verified = {} if options.no_verify or not changes else _verify(this, deployment, telling)
+        verified = _verify(this, deployment, telling) if proven and changes else {}
     for line in due:
         telling.line(line)
-    report = _report(deployment, changes, verified, options.no_verify)
-    if options.json:
+    report = _report(deployment, changes, verified, skipped=not proven)
+    if as_json:
         print(json.dumps(report, indent=1))
     else:
         _summary(report, time.monotonic() - began)
-        if options.chat and not deployment.failures:
+        if chat and not deployment.failures:
             _how_to_chat(this, deployment)
     this.state.write_report(report)
     return 1 if any(each["failed"] or each["verified"] == "FAILED" for each in report["hosts"].values()) else 0
@@ -103,7 +111,7 @@ def _verify(this: Opened, deployment: Deployment, telling: Telling) -> dict[str,
     return verify(this.fleet, this.state, hosts, telling.line, telling.error)
 
 
-def _report(deployment: Deployment, changes: dict[str, int], verified: dict[str, int], skipped: bool) -> dict[str, Any]:
+def _report(deployment: Deployment, changes: dict[str, int], verified: dict[str, int], *, skipped: bool) -> dict[str, Any]:
     hosts = {}
     for host in deployment.hosts:
         name = host.name

@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import lzma
 import os
 import re
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -131,7 +133,7 @@ class Artifacts:
                     with archive.open("wb") as file:
                         while block := packed.read(1 << 20):
                             file.write(block)
-            except (tarfile.TarError, EOFError) as error:
+            except (tarfile.TarError, EOFError, KeyError, RecursionError, lzma.LZMAError, zlib.error) as error:
                 raise PaddockError(f"{no_artifact}: {error}") from None
             except ValueError as error:
                 raise PaddockError(f"{no_artifact}: what it says of itself cannot be read ({str(error).splitlines()[0]})") from None
@@ -184,7 +186,7 @@ def _checked(archive: Path, name: str, fingerprint: str) -> Needs:
     try:
         with tarfile.open(archive) as tar:
             files = dict(_files(tar, name))
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         raise PaddockError(f"release {name}: its archive cannot be read: {error}") from None
     if files.get(".paddock-release", b"").decode(errors="replace").strip() != fingerprint:
         raise PaddockError(f"release {name}: its archive holds another release")
@@ -218,23 +220,26 @@ def _files(tar: tarfile.TarFile, name: str) -> Iterator[tuple[str, bytes]]:
 
 def needs_of(programs: dict[str, bytes]) -> Needs:
     """What ELF files, by name, need that is not among them. Raises PaddockError where they are not all for one architecture."""
-    from elftools.common.exceptions import ELFError
+    from elftools.common.exceptions import ELFError, ELFParseError
+    from elftools.construct import ConstructError
     from elftools.elf.dynamic import DynamicSection
     from elftools.elf.elffile import ELFFile
     from elftools.elf.gnuversions import GNUVerNeedSection
 
     architectures, versions, libraries = set(), {"0"}, set()
-    for content in programs.values():
+    for name, content in programs.items():
+        if not content.startswith(b"\x7fELF"):
+            continue  # a web page, a kernel of a backend
         try:
             elf = ELFFile(io.BytesIO(content))
-        except ELFError:
-            continue  # a web page, a kernel of a backend
-        architectures.add(ARCHITECTURES.get(elf["e_machine"], elf["e_machine"]))
-        for section in elf.iter_sections():
-            if isinstance(section, DynamicSection):
-                libraries |= {str(tag.needed) for tag in section.iter_tags("DT_NEEDED")}  # type: ignore[attr-defined]  # set by its tag
-            if isinstance(section, GNUVerNeedSection):
-                versions |= set(_libc(section))
+            architectures.add(ARCHITECTURES.get(elf["e_machine"], str(elf["e_machine"])))
+            for section in elf.iter_sections():
+                if isinstance(section, DynamicSection):
+                    libraries |= {str(tag.needed) for tag in section.iter_tags("DT_NEEDED")}  # type: ignore[attr-defined]  # set by its tag
+                if isinstance(section, GNUVerNeedSection):
+                    versions |= set(_libc(section))
+        except (ELFError, ELFParseError, ConstructError, ValueError, KeyError, AttributeError) as error:
+            raise PaddockError(f"{name} is a damaged program: {error}") from None
     if len(architectures) != 1:
         raise PaddockError(f"its programs are for {' and '.join(sorted(architectures)) or 'no architecture'}")
     own = {PurePosixPath(path).name for path in programs}
@@ -248,5 +253,5 @@ def needs_of(programs: dict[str, bytes]) -> Needs:
 def _libc(section: GNUVerNeedSection) -> Iterable[str]:
     for _, symbols in section.iter_versions():
         for symbol in symbols:
-            if version := re.fullmatch(r"GLIBC_([0-9.]+)", symbol.name):
+            if version := re.fullmatch(r"GLIBC_([0-9]+(?:\.[0-9]+)*)", symbol.name):
                 yield version[1]

@@ -59,9 +59,9 @@ class Code:
     def text(self, index: int) -> str:
         return self.tokens[index].text if index < len(self.tokens) else ""
 
-    def calls(self, name: str, within: range | None = None) -> Iterator[int]:
+    def calls(self, name: str) -> Iterator[int]:
         """The index of the bracket behind each `name(`."""
-        for index in within or range(len(self.tokens)):
+        for index in range(len(self.tokens)):
             if self.tokens[index] == Token("name", name) and self.text(index + 1) == "(":
                 yield index + 1
 

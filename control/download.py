@@ -16,6 +16,7 @@ import requests
 from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, NoSuchProjectError, PyPISimple, UnsupportedContentTypeError
 
 from inventory.errors import PaddockError
+from inventory.urls import without_query
 from roles.llama_cpp.settings import Source
 
 TIMEOUT_S = (10, 60)
@@ -48,11 +49,11 @@ def fetched(
                 done += len(piece)
                 progress(name, done, total)
     except requests.RequestException as error:
-        raise PaddockError(f"{without_password(url)}: {reason(error)}") from None
+        raise PaddockError(f"{without_query(url)}: {reason(error)}") from None
     if sha256 and digest.hexdigest() != sha256:
         kept = aside / f"wrong-{name}"
         target.replace(kept)
-        raise PaddockError(f"{without_password(url)}: its sha256 is {digest.hexdigest()}, not {sha256}; what came is kept as {kept}")
+        raise PaddockError(f"{without_query(url)}: its sha256 is {digest.hexdigest()}, not {sha256}; what came is kept as {kept}")
     return target
 
 
@@ -67,14 +68,16 @@ def digest_at(url: str, progress: Progress = silent) -> tuple[str, int]:
                 if not done and not piece.startswith(b"GGUF"):
                     page = piece.lstrip().startswith(b"<") or "text/html" in answer.headers.get("Content-Type", "")
                     what = "a web page: is the address right, and does it want a login?" if page else "no GGUF"
-                    raise PaddockError(f"{without_password(url)}: what comes is {what}")
+                    raise PaddockError(f"{without_query(url)}: what comes is {what}")
                 digest.update(piece)
                 done += len(piece)
                 progress(name, done, total)
     except requests.RequestException as error:
-        raise PaddockError(f"{without_password(url)}: {reason(error)}") from None
+        raise PaddockError(f"{without_query(url)}: {reason(error)}") from None
     if total and done != total:
-        raise PaddockError(f"{without_password(url)}: it was cut off after {done} of {total} bytes: try again")
+        raise PaddockError(f"{without_query(url)}: it was cut off after {done} of {total} bytes: try again")
+    if not done:
+        raise PaddockError(f"{without_query(url)}: what comes is empty: is the address right?")
     return digest.hexdigest(), done
 
 
@@ -89,16 +92,16 @@ def sdist_of(source: Source, into: Path, *, aside: Path, progress: Progress = si
         try:
             page = PyPISimple(index, session=session).get_project_page(project, timeout=TIMEOUT_S)
         except NoSuchProjectError:
-            refusals.append(f"{without_password(index)} has no {project}")
+            refusals.append(f"{without_query(index)} has no {project}")
             continue
         except (requests.RequestException, UnsupportedContentTypeError) as error:
-            refusals.append(f"{without_password(index)}: {reason(error)}")
+            refusals.append(f"{without_query(index)}: {reason(error)}")
             continue
         for package in page.packages:
             if package.package_type == "sdist" and package.version == version:
                 return _checked(package, source, session, into, aside, progress)
         newest = [package.version for package in page.packages if package.package_type == "sdist"][-3:]
-        refusals.append(f"{without_password(index)} has no source of {version} (but of {', '.join(filter(None, newest)) or 'none'})")
+        refusals.append(f"{without_query(index)} has no source of {version} (but of {', '.join(filter(None, newest)) or 'none'})")
     raise PaddockError(f"llama.cpp's source, {source.sdist}: {'; '.join(refusals)}; the index is pip's (PIP_INDEX_URL, pip config)")
 
 
@@ -141,6 +144,6 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def without_password(url: str) -> str:
-    """The URL as it may be shown: `https://user:secret@host/` → `https://host/`"""
-    return re.sub(r"(?<=://)[^/@]*@", "", url)
+def without_password(text: str) -> str:
+    """What another program says of URLs, as it may be shown: `https://user:secret@host/` → `https://host/`"""
+    return re.sub(r"(?<=://)[^/@]*@", "", text)

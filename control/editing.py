@@ -22,6 +22,7 @@ from inventory.compose import Unreadable, compose
 from inventory.errors import InventoryError, PaddockError
 from inventory.load import load
 from inventory.marks import plain
+from inventory.model_lock import locked, read_lock
 from inventory.scalars import meant, trap
 from inventory.schema import Fleet
 
@@ -93,7 +94,7 @@ def candidate(path: Path, text: str) -> Candidate:
     try:
         trial.write_text(text, encoding="utf-8", newline="")
         shutil.copymode(path, trial)
-        fleet = load(trial)
+        fleet = locked(load(trial), read_lock(path))  # the lock has the inventory's name, and not the trial's
         checked(trial, fleet)
         return Candidate(path, text, fleet)
     except InventoryError as error:

@@ -38,12 +38,12 @@ def local_shape(path: Path) -> ModelShape:
     return _shape(str(path), lambda name: FileFront(Path(name)))
 
 
-def remote_shape(url: str, *, token: str = "", session: requests.Session | None = None) -> ModelShape:
+def remote_shape(url: str, *, token: str = "") -> ModelShape:
     """The shape of the model behind a URL, and behind those of its other shards, of which only the headers are fetched.
 
     `token` is sent as a bearer's, as Hugging Face wants it. Raises PaddockError where there is no GGUF, or nobody answers.
     """
-    with session or requests.Session() as connection:
+    with requests.Session() as connection:
         return _shape(url, lambda name: UrlFront(name, token, connection))
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import requests
 
-from control.download import TIMEOUT_S, reason, without_password
+from control.download import TIMEOUT_S, reason
+from control.hugging_face import bearer
 from inventory.errors import PaddockError
+from inventory.urls import without_query
 
 FIRST_BYTES = 1 << 20
 HEADER_MOST = 64 << 20
@@ -56,9 +58,9 @@ class Front:
         form = struct.Struct(f"<{kind}")
         return form.unpack_from(self.data, self.take(form.size))[0]
 
-    def text(self, most: int = NAME_MOST) -> str:
+    def text(self) -> str:
         length = self.number("Q")
-        if length > most:
+        if length > NAME_MOST:
             raise self.wrong(f"its header has a name of {length} bytes: this is no GGUF that llama.cpp would load")
         start = self.take(length)
         return self.data[start : start + length].decode("utf-8", "replace")
@@ -86,7 +88,7 @@ class UrlFront(Front):
     """Asks for one range after another. A server that knows no ranges sends it all: then it is listened to as far as is needed."""
 
     def __init__(self, url: str, token: str, session: requests.Session) -> None:
-        super().__init__(without_password(url))
+        super().__init__(without_query(url))
         self.url, self.token, self.session = url, token, session
         self.whole: Iterator[bytes] | None = None
 
@@ -101,9 +103,8 @@ class UrlFront(Front):
 
     def _ask(self, end: int) -> None:
         headers = {"Range": f"bytes={len(self.data)}-{end - 1}", "Accept-Encoding": "identity"}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
-        answer = self.session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT_S)
+        sign = bearer(self.token) if self.token else None
+        answer = self.session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT_S, auth=sign)
         if answer.status_code == 416:  # Range Not Satisfiable: nothing is left
             answer.close()
             return

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from control.download import digest_at
 from control.gguf import local_shape, remote_shape
@@ -13,7 +12,7 @@ from control.hugging_face import pinned
 from control.models import digest_of, local_file
 from control.payload import Download, hf_token
 from control.state import write_atomically
-from control.work import hugging_face
+from control.work import resolve_url
 from inventory.errors import PaddockError
 from inventory.model_lock import ModelLock, Pin, lock_path, read_lock, unpinned
 from inventory.model_shape import ModelShape, as_data
@@ -50,7 +49,7 @@ def pin_of(name: str, source: ModelSource, beside: Path, secrets: Mapping[str, s
     if source.hf:
         token = hf_token(secrets)
         revision, files = pinned(name, source, token)
-        url = f"{hugging_face()}/{source.hf}/resolve/{revision}/{quote(files[0].name)}"
+        url = resolve_url(source.hf, revision, files[0].name)
         return Pin(source=source.asked, revision=revision, files=files, shape=_shape(lambda: remote_shape(url, token=token)))
     files = tuple(_read(name, source, each, beside) for each in source.named)
     shape = _shape(lambda: local_shape(local_file(name, source.named[0], beside)) if source.local else remote_shape(source.named[0]))
@@ -68,6 +67,8 @@ def _shape(read: Callable[[], ModelShape]) -> dict[str, Any] | None:
 def _read(name: str, source: ModelSource, where: str, beside: Path) -> ModelPart:
     if source.local:
         found = digest_of(local_file(name, where, beside))
+        if not found.size:
+            raise PaddockError(f"models.{name}.source.local: {where} is empty: put the model there, or name another file")
         return ModelPart(name=Path(where).name, sha256=found.sha256, size=found.size)
     sha256, size = digest_at(where, Download())
     return ModelPart(name=where.partition("?")[0].rpartition("/")[2] or "model.gguf", sha256=sha256, size=size)

@@ -13,7 +13,7 @@ from http.client import HTTPConnection
 from queue import Queue
 from typing import Any, TypeVar
 
-from control.run import Run, _connected, _transport  # isort: skip - first of all, for gevent
+from control.run import Run, ask_as_root, connected, transport  # isort: skip - first of all, for gevent
 import gevent
 from paramiko import Channel, SSHException, Transport
 from paramiko.ssh_exception import ChannelException
@@ -24,7 +24,6 @@ from pyinfra.connectors.util import make_unix_command_for_host
 
 from control.failures import last_words
 from control.host_keys import pin_all
-from control.privilege import SudoAsks, ask_once, hand_over
 from control.secrets import Secrets, Vault
 from control.state import FleetState
 from inventory.errors import PaddockError
@@ -75,29 +74,19 @@ class Reach:
 
     def of_each(self, question: Callable[[str], T]) -> Mapping[str, T]:
         """What a question comes to on each host that was reached, asked side by side."""
-        return self.run._ask([name for name in self.hosts if name not in self.failures], lambda target: question(target.name))
+        return self.run.of_each([name for name in self.hosts if name not in self.failures], lambda target: question(target.name))
 
     def shell(self, host: str, script: str, doing: str) -> list[str]:
         """What a script prints, run as root. Raises PaddockError with the last words of one that fails; `doing` says at what."""
         target = self._target(host)
-
-        def ask() -> tuple[bool, Any]:
-            return target.run_shell_command(
-                "sh", _stdin=script, _sudo=target.data.get("_sudo"), _sudo_password=target.data.get("_sudo_password")
-            )
-
         try:
-            try:
-                ok, output = ask()
-            except SudoAsks:
-                hand_over(target, ask_once())
-                ok, output = ask()
+            ok, output = ask_as_root(target, "sh", script)
         except (SSHException, OSError, EOFError):
             raise PaddockError(f"{host}: {GONE}") from None
         except PaddockError as error:  # of sudo's password
             raise PaddockError(f"{host}: {error}") from None
         if not ok:
-            raise PaddockError(f"{host}: {last_words(output.stderr_lines, doing) if _connected(target) else GONE}")
+            raise PaddockError(f"{host}: {last_words(output.stderr_lines, doing) if connected(target) else GONE}")
         return list(output.stdout_lines)
 
     def lines(self, host: str, command: str, doing: str) -> Iterator[str]:
@@ -113,11 +102,18 @@ class Reach:
             if self.hung_up:  # while this was on its way
                 return
             channel.exec_command(shell.get_raw_value())
+            begun = b""
             for line in io.BufferedReader(_Received(channel)):
-                yield line.decode(errors="replace").rstrip("\r\n")
-            if channel.recv_exit_status() and not self.hung_up:
+                if line.endswith(b"\n"):
+                    yield line.decode(errors="replace").rstrip("\r\n")
+                else:
+                    begun = line  # the last one, whole only where the command has ended by itself
+            status = channel.recv_exit_status()
+            if status and not self.hung_up:
                 said = channel.makefile_stderr("rb").read().decode(errors="replace").splitlines()
-                raise PaddockError(f"{host}: {last_words(said, doing)}")
+                raise PaddockError(f"{host}: {last_words(said, doing) if connected(target) else GONE}")
+            if begun and not status:
+                yield begun.decode(errors="replace")
         except (SSHException, OSError, EOFError):
             if not self.hung_up:
                 raise PaddockError(f"{host}: {GONE}") from None
@@ -147,15 +143,14 @@ class Reach:
     def _transport(self, host: str) -> Transport:
         """The connection to a host, made anew where it was lost: a person thinks longer than some firewalls remember."""
         target = self._target(host)
-        transport = _transport(target)
-        if not transport or not transport.is_active():
+        if not connected(target):
             try:
                 target.connector.connect()
             except PyinfraError:
                 raise PaddockError(f"{host}: {GONE}") from None
-            transport = _transport(target)
-        assert transport
-        return transport
+        link = transport(target)
+        assert link
+        return link
 
 
 class Tunnelled(HTTPConnection):
@@ -213,16 +208,19 @@ def on_interrupt(act: Callable[[], None]) -> Iterator[None]:
 
 
 def as_they_come(streams: Iterable[Iterator[T]], failed: Callable[[str], None]) -> Iterator[T]:
-    """The items of several streams, each as soon as it is there. `failed` hears of a stream that fails; the others go on."""
-    arrived: Queue[T | PaddockError | None] = Queue()
+    """The items of several streams, each as soon as it is there. `failed` hears of a stream that fails with a PaddockError, and the others
+    go on; any other error is raised here.
+    """
+    arrived: Queue[T | Exception | None] = Queue()
 
     def hand_on(stream: Iterator[T]) -> None:
         try:
             for item in stream:
                 arrived.put(item)
-        except PaddockError as error:
+        except Exception as error:
             arrived.put(error)
-        arrived.put(None)
+        finally:
+            arrived.put(None)
 
     running = [gevent.spawn(hand_on, stream) for stream in streams]
     left = len(running)
@@ -233,6 +231,8 @@ def as_they_come(streams: Iterable[Iterator[T]], failed: Callable[[str], None]) 
                 left -= 1
             elif isinstance(item, PaddockError):
                 failed(str(item))
+            elif isinstance(item, Exception):
+                raise item
             else:
                 yield item
     finally:

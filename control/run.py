@@ -88,10 +88,10 @@ class Run:
         with suppress(PyinfraError):  # no host is left: `failures` says why of each
             connect_all(self.pyinfra)
         for target in self._alive():
-            transport = _transport(target)
-            assert transport
-            transport.set_keepalive(10)
-            transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_MS)  # type: ignore[union-attr]
+            link = transport(target)
+            assert link
+            link.set_keepalive(10)
+            link.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_MS)  # type: ignore[union-attr]
             if self.hosts[target.name].becomes_root and (password := password_for(target.name, self.secrets)):
                 try:
                     hand_over(target, password)
@@ -104,7 +104,7 @@ class Run:
             disconnect_all(self.pyinfra)
 
     def hardware(self, names: Iterable[str]) -> dict[str, Hardware]:
-        return self._ask(names, lambda target: _fact(target, HardwareFact(), HardwareFact().command(), None))
+        return self.of_each(names, lambda target: _fact(target, HardwareFact(), HardwareFact().command(), None))
 
     def probe(self, resources: Mapping[str, tuple[Resource, ...]]) -> dict[str, Actual]:
         """The actual state of the named hosts, in one command each."""
@@ -113,7 +113,7 @@ class Run:
             fact, asked = State(), resources[target.name]
             return _fact(target, fact, fact.command(asked), probe_script(asked))
 
-        return self._ask(resources, ask)
+        return self.of_each(resources, ask)
 
     def said(self, scripts: Mapping[str, str]) -> dict[str, list[str]]:
         """What a shell script prints on each host, as root, of those where it succeeds. That of another is no failure of the host's."""
@@ -123,7 +123,7 @@ class Run:
                 return _fact(target, Said(), "sh -s", scripts[target.name])
             return None
 
-        return {name: lines for name, lines in self._ask(scripts, ask).items() if lines is not None}
+        return {name: lines for name, lines in self.of_each(scripts, ask).items() if lines is not None}
 
     def converge(self, work: Mapping[str, Work]) -> None:
         """Carries out deploys/site.py on the named hosts, of which those that have failed are left out."""
@@ -146,7 +146,8 @@ class Run:
     def _alive(self) -> list[Target]:
         return [target for target in self.pyinfra.inventory.get_active_hosts() if target.name not in self.failures]
 
-    def _ask(self, names: Iterable[str], question: Callable[[Target], T]) -> dict[str, T]:
+    def of_each(self, names: Iterable[str], question: Callable[[Target], T]) -> dict[str, T]:
+        """What a question comes to on each of the named hosts, asked side by side; `failures` says why of those where it fails."""
         answers: dict[str, T] = {}
 
         def ask(target: Target) -> None:
@@ -167,7 +168,7 @@ class Run:
                 name = " ".join(self.pyinfra.get_op_meta(op_hash).names)
                 if name == "packages":
                     name = ", ".join(each.id for each in target.host_data["work"].wrong(Package))
-                return last_words(meta.stderr_lines, name) if _connected(target) else f"{at_work(meta.stderr_lines, name)}: {LOST}"
+                return last_words(meta.stderr_lines, name) if connected(target) else f"{at_work(meta.stderr_lines, name)}: {LOST}"
         return LOST
 
 
@@ -187,19 +188,20 @@ def _by_agent(data: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in data.items() if name != "ssh_key" or not in_agent(Path(value))}
 
 
-def _transport(target: Target) -> paramiko.Transport | None:
+def transport(target: Target) -> paramiko.Transport | None:
+    """The SSH connection to a host, where there is one."""
     connector = target.connector
     assert isinstance(connector, SSHConnector)
     return connector.client.get_transport() if connector.client else None
 
 
-def _connected(target: Target) -> bool:
-    transport = _transport(target)
-    return bool(transport and transport.is_active())
+def connected(target: Target) -> bool:
+    link = transport(target)
+    return bool(link and link.is_active())
 
 
-def _fact(target: Target, fact: FactBase[T], command: str, script: str | None) -> T:
-    """As `host.get_fact`, but a failure is raised with what the host said."""
+def ask_as_root(target: Target, command: str, script: str | None) -> tuple[bool, CommandOutput]:
+    """Whether a command that reads this script succeeds, run as root, and what it says. Raises PaddockError where sudo does not let it."""
 
     def ask() -> tuple[bool, CommandOutput]:
         return target.run_shell_command(
@@ -207,12 +209,17 @@ def _fact(target: Target, fact: FactBase[T], command: str, script: str | None) -
         )
 
     try:
-        ok, output = ask()
+        return ask()
     except SudoAsks:
         hand_over(target, ask_once())
-        ok, output = ask()
+        return ask()
+
+
+def _fact(target: Target, fact: FactBase[T], command: str, script: str | None) -> T:
+    """As `host.get_fact`, but a failure is raised with what the host said."""
+    ok, output = ask_as_root(target, command, script)
     if not ok:
-        raise PyinfraError(last_words(output.stderr_lines, "cannot be read") if _connected(target) else LOST)
+        raise PyinfraError(last_words(output.stderr_lines, "cannot be read") if connected(target) else LOST)
     return fact.process(output.stdout_lines)
 
 

@@ -175,12 +175,12 @@ class _Answer:
             raise PaddockError(f"{self.name}: the answer broke off ({str(error) or type(error).__name__})") from None
 
 
-def at_work(reach: Reach, server: Server) -> str:
-    """The model that a server has in memory, the first of several; empty where it has none."""
+def at_work(reach: Reach, server: Server, models: Iterable[str]) -> str:
+    """Which of these models a server has in memory, the first of several; empty where it has none of them."""
     if server.kind == "instance":
-        return server.models[0]
+        return next(iter(models), "")
     listed = router_status(Asking(reach, server))
-    return next((model for model in server.models if listed.get(model, {}).get("value") in IN_MEMORY), "")
+    return next((model for model in models if listed.get(model, {}).get("value") in IN_MEMORY), "")
 
 
 def survey(reach: Reach, servers: Iterable[Server]) -> list[Serving]:
@@ -255,6 +255,7 @@ def ready(reach: Reach, server: Server, tell: Callable[[str], None] = lambda sta
                 why = complaint(last_lines(reach, server, LINES_READ))
                 raise PaddockError(f"{asking.name}: is {unit.state} ({why}): `paddock logs {asking.name}`") from None
         time.sleep(LOOK_AGAIN_S)
+    raise PaddockError(f"{asking.name}: still does not answer after {LOAD_TIMEOUT_S // 60} minutes: `paddock logs {asking.name}`")
 
 
 def router_status(asking: Asking) -> Mapping[str, Mapping[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from control.models import CACHE
@@ -23,7 +24,8 @@ def known(fleet: Fleet, inventory: Path) -> dict[str, ModelShape]:
         if isinstance(entry.source, ModelSource) and pin and pin.shape and pin.source == unpinned(entry.source, pin).asked:
             found[name] = from_data(pin.shape, f"models.{name}")
         elif (note := _note(entry)) and note.exists():
-            found[name] = from_data(json.loads(note.read_text()), str(note))
+            with suppress(ValueError, TypeError, PaddockError):  # a note that is damaged is none: `paddock models fit` writes it anew
+                found[name] = from_data(json.loads(note.read_text()), str(note))
     return found
 
 
@@ -31,7 +33,7 @@ def learned(name: str, entry: ModelEntry, inventory: Path, token: str = "") -> M
     """Reads a model's header where it comes from, and notes what it says. Raises PaddockError where that cannot be."""
     from control.gguf import local_shape, remote_shape
     from control.models import local_file, tiny_model
-    from control.work import hugging_face
+    from control.work import resolve_url
 
     source = entry.source
     read: Callable[[], ModelShape]
@@ -45,7 +47,7 @@ def learned(name: str, entry: ModelEntry, inventory: Path, token: str = "") -> M
         raise PaddockError(f"models.{name}.source: {unknown(name)}")
     else:
         first = source.named[0] if source.named else source.digests[0].name
-        url = source.url or f"{hugging_face()}/{source.hf}/resolve/{source.revision or 'main'}/{first}"
+        url = source.url or resolve_url(str(source.hf), source.revision or "main", first)
         read = lambda: remote_shape(url, token=token if source.hf else "")  # noqa: E731
     shape = read()
     if note := _note(entry):

@@ -32,14 +32,19 @@ look() { # NAME UNIT SCOPE USER
     echo "process $1 ${port:-0} ${resident:-0} $(($(drm $pid) + $(nvidia $pid)))"
   done
 }
-drm() { # PID: KiB that its clients hold; one that has several descriptors is counted once
-  cat /proc/$1/fdinfo/* 2>/dev/null | awk '
-    $1 == "drm-client-id:" {client = $2}
-    $1 ~ /^drm-memory-(vram|gtt)/ {old[client, $1] = $2}
-    $1 ~ /^drm-resident-(vram|gtt|system)/ {new[client, $1] = $2}
-    END {for (each in old) before += old[each]; for (each in new) now += new[each]; print now > before ? now : before + 0}'
+drm() { # PID: KiB that its clients hold; one of a card that has several descriptors is counted once
+  grep -ls '^drm-client-id:' /proc/$1/fdinfo/* 2>/dev/null | while read -r each; do echo descriptor; cat "$each" 2>/dev/null; done | awk '
+    function keep() { for (region in of) held[card, client, region] = of[region]; split("", of); card = client = "" }
+    $1 == "descriptor" { keep() }
+    $1 == "drm-pdev:" { card = $2 }
+    $1 == "drm-client-id:" { client = $2 }
+    /^drm-(memory|resident)-(vram|gtt|system|local)[0-9]*:/ {
+      kib = $2 * ($3 == "GiB" ? 1048576 : $3 == "MiB" ? 1024 : $3 == "KiB" ? 1 : 1 / 1024)
+      sub(/^drm-(memory|resident)-/, "", $1); if (kib > of[$1]) of[$1] = kib
+    }
+    END { keep(); for (each in held) sum += held[each]; printf "%d\\n", sum }'
 }
-nvidia() { printf '%s\\n' "$cards" | awk -F', *' -v pid="$1" '$1 == pid {sum += $2} END {print sum * 1024}'; }
+nvidia() { printf '%s\\n' "$cards" | awk -F', *' -v pid="$1" '$1 == pid {sum += $2} END {printf "%d\\n", sum * 1024}'; }
 cards=
 if command -v nvidia-smi >/dev/null; then
   cards=$(timeout 10 nvidia-smi --query-compute-apps=pid,used_gpu_memory --format=csv,noheader,nounits 2>/dev/null) || cards=
@@ -77,7 +82,7 @@ class Unit:
 
 def look(reach: Reach, host: str, servers: Iterable[Server]) -> dict[str, Unit]:
     """The units of a host's servers, by the server's name, in one command."""
-    calls = [f"look {_words(each.name, each.unit, each.scope, each.user)}" for each in servers]
+    calls = [f"look {shlex.join((each.name, each.unit, each.scope, each.user))}" for each in servers]
     found: dict[str, Unit] = {}
     for line in reach.shell(host, "\n".join([AS_OWNER, LOOK, *calls, ""]), "what its servers hold"):
         kind, name, *rest = line.split()
@@ -122,7 +127,7 @@ def journal(reach: Reach, servers: Iterable[Server], *, since: str, count: int, 
     """What servers of one host have said, in the order of time, the last `count` lines unless `since` is given; with `follow`, and say."""
     servers = tuple(servers)
     names = {each.unit: f"{each.host}/{each.name}" for each in servers}
-    options = ["--no-pager", "--output=json", f"--output-fields={','.join(FIELDS)}", *(["--follow"] if follow else [])]
+    options = ["--no-pager", "--quiet", "--output=json", f"--output-fields={','.join(FIELDS)}", *(["--follow"] if follow else [])]
     options += [f"--since={since}"] if since else [f"--lines={count}"]
     command = f"journalctl {shlex.join(options)} {' + '.join(_matches(each) for each in servers)}"
     script = UNTIL_NOBODY_READS % command if follow else f"{command} </dev/null"
@@ -150,7 +155,3 @@ def _matches(server: Server) -> str:
         return f"_SYSTEMD_UNIT={server.unit} + UNIT={server.unit}"
     of_user = f'_UID="$(id -u {shlex.quote(server.user)})"'
     return f"_SYSTEMD_USER_UNIT={server.unit} {of_user} + USER_UNIT={server.unit} {of_user}"
-
-
-def _words(*words: str) -> str:
-    return shlex.join(words)

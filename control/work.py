@@ -52,12 +52,17 @@ def asked_of(model: ModelFile, token: str = "") -> tuple[Asked, ...]:
     """
     how, _, where = model.origin.partition(" ")
     if how == "hf":
-        return (Asked(f"{hugging_face()}/{quote(where)}", token, KNOWN_TOKEN if token else NO_TOKEN),)
+        return (Asked(resolve_url(*where.split(" ", 2)), token, KNOWN_TOKEN if token else NO_TOKEN),)
     return (Asked(where, hint="is the address right, and does it want a login?"),) if how == "url" else ()
 
 
 def hugging_face() -> str:
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+
+
+def resolve_url(repository: str, revision: str, name: str) -> str:
+    """Where a repository of Hugging Face has a file: `https://huggingface.co/ORG/REPOSITORY/resolve/REVISION/Q8_0/model.gguf`"""
+    return f"{hugging_face()}/{repository}/resolve/{quote(revision, safe='')}/{quote(name)}"
 
 
 @dataclass(frozen=True)

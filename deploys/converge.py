@@ -196,6 +196,11 @@ def _services(role: str, work: Work) -> Steps:
         steps.add("unhold", service.name)
     if services:
         steps.add("systemctl", "daemon-reload")
+    # Who listens on a port that another is to have gives it up first: two that change places would wait for each other.
+    holders = {work.actual.resources.get(port.id, {}).get("unit") for service in services for port in service.ports if port.id in wrong}
+    for service in services:
+        if service.name in holders:
+            steps.add("vacate", service.unit)
     for account in sorted({service.user for service in services} - {""}):
         steps.add("awake", account)
     for service in services:

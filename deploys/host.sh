@@ -135,6 +135,8 @@ awake() { # ACCOUNT: its manager runs, and reads its units anew
   runuser -u "$1" -- env XDG_RUNTIME_DIR="/run/user/$(id -u "$1")" systemctl --user daemon-reload
 }
 
+vacate() { at "service:$1"; manager "$1" stop; } # SERVICE: it is started again in this run, on another port
+
 hold() { # SERVICE: what a package brings must not start before its files have landed; a mask in /run ends with the next boot at the latest
   systemctl is-active --quiet "$1" || { mkdir -p /run/systemd/system; ln -sfnT /dev/null "/run/systemd/system/$1"; }
 }

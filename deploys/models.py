@@ -12,6 +12,7 @@ from pyinfra.api import FactBase, StringCommand, operation
 
 from control.work import Asked, Work, asked_of
 from deploys.applying import Steps, command
+from inventory.urls import without_query
 from roles.resources import ModelFile
 
 PROGRESS = logging.getLogger("paddock.progress")
@@ -92,13 +93,6 @@ def curl_configuration(asked: Asked) -> str:
     if asked.near:
         lines.append('noproxy = "*"')
     return "\n".join([*lines, ""])
-
-
-def without_query(url: str) -> str:
-    """The URL as it may be shown: without a password, and without what a signed one has behind the question mark."""
-    scheme, _, rest = url.partition("?")[0].partition("://")
-    place, slash, path = rest.partition("/")
-    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
 
 
 def is_large(local: Path) -> bool:

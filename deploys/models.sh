@@ -34,7 +34,7 @@ download() { # ASKED FILE: from where it ended, again and again as long as somet
     code=${said%% *} kind=${said#* } why=$(tail -n 1 "$stage/curl" | sed 's/^curl: ([0-9]*) //')
     case $rc:$code in
       0:*) return 0;;
-      22:416) [ "$had" = 0 ] || return 0; return 1;; # there is no more to come
+      22:416) [ "$had" = 0 ] || return 0; return 1;; # no more is to come: what curl before 8.0 takes for done only where the size is not told (curl#10521)
       22:40[13]) why="answers $code: $(sed -n '2s/^# //p' "$1")"; return 1;;
       22:40[04]|22:410) why="answers $code: there is no such file, or not for everybody: $(sed -n '2s/^# //p' "$1")"; return 1;;
       22:*) why="answers $code";;

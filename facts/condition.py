@@ -12,6 +12,7 @@ echo "#throttled"; timeout 10 vcgencmd get_throttled
 echo "#fault"; cat /run/paddock/watchdog/*.fault
 echo "#pages-declared"; sed -n 's/^options ttm pages_limit=//p' /etc/modprobe.d/paddock-ttm.conf
 echo "#pages"; cat /sys/module/amdttm/parameters/pages_limit || cat /sys/module/ttm/parameters/pages_limit
+echo "#page-bytes"; getconf PAGESIZE
 exit 0
 """
 """Prints what `condition` reads. What a machine does not have is left out."""
@@ -22,8 +23,6 @@ PROCESSORS = ("cpu-thermal", "cpu_thermal", "soc-thermal", "x86_pkg_temp")
 THROTTLED = {0: "too little voltage from its power supply", 1: "a capped clock", 2: "throttling", 3: "the soft temperature limit"}
 """Bits of `vcgencmd get_throttled`: what is so now; 16 higher, what has been so since the start.
 https://www.raspberrypi.com/documentation/computers/os.html#get_throttled"""
-
-PAGES_A_MIB = 256
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def condition(output: Iterable[str]) -> Condition:
         temperature_c=max(_temperatures(sections.get("temperature", ())), default=None),
         throttled=int(throttled[1], 16) if throttled else None,
         faults=tuple(sections.get("fault", ())),
-        reboot=_reboot(sections.get("pages-declared", ()), sections.get("pages", ())),
+        reboot=_reboot(*(_first(sections.get(each, ())) for each in ("pages-declared", "pages", "page-bytes"))),
     )
 
 
@@ -85,9 +84,14 @@ def _temperatures(lines: Iterable[str]) -> Iterator[float]:
             yield int(millidegrees) / 1000
 
 
-def _reboot(declared: Iterable[str], in_force: Iterable[str]) -> str:
+def _first(lines: Iterable[str]) -> int:
+    """The first number; 0 where there is none."""
+    return int(next(filter(str.isdecimal, lines), 0))
+
+
+def _reboot(declared: int, in_force: int, page_bytes: int) -> str:
     """Where AMD's driver is not loaded, nothing is in force."""
-    wanted, found = (int(next(filter(str.isdecimal, lines), 0)) for lines in (declared, in_force))
-    if not wanted or not found or wanted == found:
+    if not declared or not in_force or declared == in_force:
         return ""
-    return f"until then the graphics may take {found // PAGES_A_MIB} MiB, not {wanted // PAGES_A_MIB}"
+    found, wanted = (pages * page_bytes >> 20 for pages in (in_force, declared))
+    return f"until then the graphics may take {found} MiB, not {wanted}"

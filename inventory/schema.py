@@ -15,7 +15,7 @@ from roles import ROLES, settings_of
 from roles.gpu.settings import GpuSettings
 from roles.llama_server.settings import LlamaServerSettings
 from roles.models.settings import ModelsSettings
-from roles.preset import Preset
+from roles.preset import Preset, layered
 from roles.role import Account, Domain, LocalPath, Matches, Name, RoleSettings, Settings, Sha256, Url
 
 DOMAIN = TypeAdapter(Domain)
@@ -47,8 +47,8 @@ ModelName = Annotated[str, Matches(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "is no m
 FilePath = Annotated[
     str,
     Matches(
-        r"(?!.*/\.{0,2}(/|$))/[^\x00-\x1f\x7f;#]*[^\x00-\x20\x7f;#]",
-        "is no absolute path that a preset can carry (without ; and #, a space at its end, or .. in it)",
+        r"(?=.{1,4000}$)(?!.*/\.{0,2}(/|$))/[^\x00-\x1f\x7f;#'\"]*[^\x00-\x20\x7f;#'\"]",
+        "is no absolute path that a preset and a unit can carry (without quotes, ; and #, a space at its end, or .. in it)",
     ),
 ]
 FileName = Annotated[
@@ -164,7 +164,8 @@ class ModelSource(Settings):
     def digests(self) -> tuple[ModelPart, ...]:
         """Every file with its digest; none where the lock is to say them."""
         if self.sha256:
-            return (ModelPart(name=self.named[0].rpartition("/")[2] if self.named else "model.gguf", sha256=self.sha256, size=self.size),)
+            name = self.named[0] if self.hf else self.named[0].rpartition("/")[2] or "model.gguf"
+            return (ModelPart(name=name, sha256=self.sha256, size=self.size),)
         return self.files
 
 
@@ -176,7 +177,7 @@ def parts_of(first: str) -> tuple[str, ...]:
     found = PART.search(first)
     if not found:
         return (first,)
-    many = int(found[1])
+    many = int(found[1]) or 1
     return tuple(PART.sub(f"-{number:05d}-of-{many:05d}", first, count=1) for number in range(1, many + 1))
 
 
@@ -349,7 +350,7 @@ class Fleet(Settings):
         """What the inventory says of a model on a server. A router's goes behind the model's own, an instance's before it."""
         own = self.models[model].preset
         role = self.role(server.host, "llama_server", LlamaServerSettings)
-        return {**server.preset, **own} if server.kind == "router" or not role else {**role.preset, **own, **server.preset}
+        return layered(server.preset, own) if server.kind == "router" or not role else layered(role.preset, own, server.preset)
 
     def model_path(self, host: str, model: str) -> str:
         """Where the model's file lies on the host: of several the first, which llama-server is given."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from inventory.errors import PaddockError
 from roles import plan_of
-from roles.resources import Resource, expand
+from roles.resources import Resource, ResourceError, expand
 
 if TYPE_CHECKING:
     from inventory.context import Context
@@ -17,13 +18,16 @@ HostPlan = Mapping[str, tuple[Resource, ...]]
 
 
 def host_plan(host: Host, fleet: Fleet, context: Context) -> HostPlan:
-    """The plan of every role that the host carries. An identity belongs to the role that declares it first. Raises ResourceError."""
+    """The plan of every role that the host carries. An identity belongs to the role that declares it first. Raises PaddockError."""
     planned = [
         (role, resource) for role, settings in host.carried.items() for resource in plan_of(role).plan(host, settings, fleet, context)
     ]
     parts: dict[str, list[Resource]] = {role: [] for role in host.carried}
-    for role, resource in expand(planned):
-        parts[role].append(resource)
+    try:
+        for role, resource in expand(planned):
+            parts[role].append(resource)
+    except ResourceError as error:
+        raise PaddockError(f"hosts.{host.name}: {error}") from None
     return {role: tuple(resources) for role, resources in parts.items()}
 
 

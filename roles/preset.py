@@ -22,7 +22,7 @@ SHELL = "it would give whoever reaches the port a shell or a proxy on the host"
 
 # llama.cpp's preset reader takes an option by any of its spellings in common/arg.cpp, short and negated ones too (`no-agent = off` is on).
 REFUSED = {
-    **dict.fromkeys(("host", "port", "reuse-port"), LISTEN),
+    **dict.fromkeys(("host", "port", "reuse-port", "api-prefix"), LISTEN),
     **dict.fromkeys(("model", "m", "model-url", "mu", "hf-repo", "hf", "hfr", "hf-file", "hff", "docker-repo", "dr"), SOURCE),
     **dict.fromkeys(("models-preset", "models-dir"), ROUTER),
     **dict.fromkeys(("ui", "webui", "no-ui", "no-webui"), PAGE),
@@ -91,3 +91,13 @@ def purpose(preset: Mapping[str, object]) -> Literal["chat", "embedding", "reran
     if any(is_on(preset.get(option)) for option in ("rerank", "reranking")) or preset.get("pooling") == "rank":
         return "rerank"
     return "embedding" if any(is_on(preset.get(option)) for option in ("embeddings", "embedding")) else "chat"
+
+
+def layered(*presets: Mapping[str, str | int | float | bool]) -> dict[str, str | int | float | bool]:
+    """One laid on the other. What a later one says also stands later: under two names of one option, the last is what counts."""
+    found: dict[str, str | int | float | bool] = {}
+    for preset in presets:
+        for option, value in preset.items():
+            found.pop(option, None)
+            found[option] = value
+    return found

@@ -35,6 +35,9 @@ class Installed:
     uuid: str = ""
     name: str = ""
 
+    def is_called(self, card: Card) -> bool:
+        return card in (self.number, self.address, self.uuid)
+
 
 def installed(hardware: Hardware, backend: str, count_from: int) -> tuple[Installed, ...]:
     """The cards that the backend can use, in the order of their PCI addresses, which no driver and no reboot changes."""
@@ -66,10 +69,8 @@ def pin(server: Server, hardware: Hardware | None, backend: str) -> Pin:
 
 
 def _one(card: Card, there: Sequence[Installed], server: Server) -> Installed:
-    asked = f"0000:{card}" if isinstance(card, str) and len(card) == len("00:00.0") else card
-    for each in there:
-        if asked in (each.number, each.address, each.uuid):
-            return each
+    if found := next((each for each in there if each.is_called(card)), None):
+        return found
     have = ", ".join(f"{each.number} ({each.name or each.address})" for each in there) or "none that llama.cpp can use"
     raise PaddockError(f"{_where(server)}: there is no card {card} in {server.host}, it has {have}")
 

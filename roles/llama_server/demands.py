@@ -10,8 +10,8 @@ from inventory.schema import Fleet
 from inventory.servers import Server
 from roles.llama_server.cards import Installed, installed
 from roles.llama_server.fit import Demand, Load, Machine, Place, fit, for_servers, nearest, refusal
-from roles.llama_server.memory import needs
 from roles.llama_server.plan import defaults
+from roles.llama_server.serving import context_of, settled
 from roles.llama_server.settings import LlamaServerSettings
 from roles.resources import Release
 
@@ -63,16 +63,16 @@ def judged(host: str, fleet: Fleet, context: Context, shapes: Mapping[str, Model
 def refusals(host: str, fleet: Fleet, context: Context, shapes: Mapping[str, ModelShape]) -> Iterator[str]:
     """Why what the inventory asks of a host cannot be, a line each, with the nearest that can."""
     found, asked = machine(host, fleet, context), tuple(demands(host, fleet, context, shapes))
-    yield from dict.fromkeys(line for demand in asked for load in demand.loads for line in _beyond_training(load))
+    yield from dict.fromkeys(line for demand in asked for load in demand.loads for line in beyond_training(load))
     short = [place for place in fit(found, asked) if not place.fits] if found else []
     if found and short:
         changes = nearest(found, asked)
         yield from (f"hosts.{host}: {refusal(place, changes)}" for place in short)
 
 
-def _beyond_training(load: Load) -> Iterator[str]:
+def beyond_training(load: Load) -> Iterator[str]:
     """A context that is longer than the model ever saw, unless the options stretch its positions."""
-    trained, slot = load.shape.context_length, needs(load.shape, load.options).context
+    trained, slot = load.shape.context_length, context_of(settled(load.shape, load.options))
     stretched = any(option.startswith(("rope-", "yarn-", "override-kv")) for option in load.preset)
     # llama.cpp pads a context to 256 cells.
     if trained and slot >= trained + 256 and not stretched:

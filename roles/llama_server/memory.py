@@ -1,6 +1,6 @@
 """How much memory a model takes, from its shape and from the options that it is served with. Pure: nothing is asked of a host.
 
-The formulas are llama.cpp's own, as of the tree in llama-cpp-python 0.3.36; files named here are its. tests/lab/test_fit.py holds them
+The formulas are llama.cpp's own, as of the tree in llama-cpp-python 0.3.36; files named here are its. tests/serving/test_fit.py holds them
 against llama-fit-params. Weights and KV cache are exact, the compute buffers an estimate.
 """
 

@@ -13,7 +13,7 @@ from inventory.schema import Fleet, Host
 from inventory.servers import KEY_FILE, Server
 from roles.llama_server.cards import pin
 from roles.llama_server.settings import LlamaServerSettings
-from roles.preset import Preset
+from roles.preset import Preset, layered
 from roles.resources import Directory, File, Port, Release, Resource, Service, User
 from roles.role import render
 
@@ -136,7 +136,7 @@ def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, cont
         (model,) = server.models
         yield ["--model", fleet.model_path(server.host, model), "--alias", model]
         shared = defaults(settings, _memory_mib(server, context), len(fleet.servers(server.host)))
-        yield from flags({**shared, **fleet.preset(server, model)}, context.options.get(server.host))
+        yield from flags(layered(shared, fleet.preset(server, model)), context.options.get(server.host))
     yield ["--offline", *([] if release and release.ui else ["--no-ui"]), "--cors-origins", "localhost"]
 
 

@@ -6,18 +6,16 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from roles.preset import Preset
-from roles.role import Account, Endpoint, Matches, Name, RoleSettings, Settings, port_of
+from roles.role import CARD, Account, Endpoint, Matches, Name, RoleSettings, Settings, port_of, whole_address
 
-MemoryMax = Annotated[str, Matches(r"[0-9]+[KMGT]", "is no amount of memory, such as 24G")]
+MemoryMax = Annotated[str, Matches(r"[1-9][0-9]{0,8}[KMGT]", "is no amount of memory, such as 24G")]
 
 Card = (
     Annotated[int, Field(ge=0, le=63)]
     | Annotated[
         str,
-        Matches(
-            r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]",
-            "is no card: give its number, its PCI address such as 0000:01:00.0, or the UUID that nvidia-smi -L shows",
-        ),
+        Matches(CARD, "is no card: give its number, its PCI address such as 0000:01:00.0, or the UUID that nvidia-smi -L shows"),
+        AfterValidator(whole_address),
     ]
 )
 """A card by its number in the order of PCI addresses, as nvidia-smi counts too (see `gpu: {count_from: …}`), by PCI address or by UUID."""
@@ -38,7 +36,7 @@ class InstanceSettings(Settings):
     count: Annotated[int, Field(ge=1, le=64)] | None = None
     """How many alike; by default as many as `gpus` has entries, else one."""
 
-    gpus: tuple[Card | tuple[Card, ...], ...] = ()
+    gpus: tuple[Card | Annotated[tuple[Card, ...], Field(min_length=1)], ...] = ()
     """The card of each, `[1, 2, 3]`, or its cards, `[[0, 1], [2, 3]]`. It sees no other. Without, each sees all that there are."""
 
     preset: Preset = {}
@@ -87,7 +85,7 @@ class LlamaServerSettings(RoleSettings):
     models: tuple[str, ...] = ()
     """The router's: names out of the fleet's `models`, in the order in which they are listed. Without, there is no router."""
 
-    models_max: Annotated[int, Field(ge=0)] = 1
+    models_max: Annotated[int, Field(ge=0, le=1000)] = 1
     """Models in memory at a time; 0 is no limit."""
 
     autoload: bool = True

@@ -35,7 +35,7 @@ def plan(host: Host, settings: ModelsSettings, fleet: Fleet, context: Context) -
 
 def _origin(source: ModelSource, at: int, part: ModelPart) -> str:
     if source.hf:
-        return f"hf {source.hf}/resolve/{source.revision or 'main'}/{part.name}"
+        return f"hf {source.hf} {source.revision or 'main'} {part.name}"
     if source.url:
         return f"url {source.named[at]}"
     return f"local {source.named[at]}" if source.local else "host"

@@ -116,3 +116,16 @@ def test_what_leaves_the_inventory_ends(fleet: LabFleet) -> None:
     units = fleet.on("ai", "systemctl list-units --plain --no-legend 'llama-server*' | cut -d' ' -f1").split()
     assert units == ["llama-server-fixed.service", "llama-server.service"]
     assert fleet.on("ai", "ss -Hltn 'sport = :8091'") == ""
+
+
+def test_two_that_change_places_do_so_in_one_run(fleet: LabFleet) -> None:
+    def placed(one: int, other: int) -> str:
+        fixed = "{{model: small, listen: '127.0.0.1:{port}', preset: {{ctx-size: {size}}}}}"
+        both = f"one: {fixed.format(port=one, size=512)}, other: {fixed.format(port=other, size=1024)}"
+        return ROUTER.replace("        preset:", f"        instances: {{{both}}}\n        preset:")
+
+    for one, other in ((8090, 8091), (8091, 8090), (8092, 8091)):
+        fleet.write(placed(one, other))
+        fleet.up()
+        sizes = [ask(fleet, "/props", port=port)["default_generation_settings"]["n_ctx"] for port in (one, other)]
+        assert sizes == [512, 1024]

@@ -10,6 +10,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ hosts:
     roles:
       models:
       llama_server:
-        models: [demo, other]
+        models: [vectors, demo, other]
         models_max: 2           # in memory at a time
 
   pi:
@@ -54,7 +55,7 @@ hosts:
             model: other
             listen: 127.0.0.1:8081
             count: 2
-          long: {model: endless, listen: 192.0.2.11:8090, preset: {ctx-size: 4096}}   # its own
+          long: {model: endless, listen: 192.0.2.11:8090, preset: {ctx-size: 8192, parallel: 2}}   # its own
 
 models:
   demo:                         # the one that answers
@@ -65,6 +66,8 @@ models:
     preset: {ctx-size: 1024}    # in a flow
   endless:
     preset: {ignore-eos: true}
+  vectors:
+    preset: {embeddings: true, ctx-size: 1024}
 """
 
 ANSWER = "Hello from a tiny model: this host answers."
@@ -104,16 +107,17 @@ def test_the_list_has_every_model_of_every_server_with_status_context_and_memory
     says(fleet, "models", "use", "demo", "--server", "ai")
     found = served(fleet)
     assert {name: (each["status"], each["context"]) for name, each in found.items()} == {
+        "ai/llama-server vectors": ("unloaded", 1024),
         "ai/llama-server demo": ("loaded", 2048),
         "ai/llama-server other": ("unloaded", 1024),
         "pi/chat-1 other": ("loaded", 1024),
         "pi/chat-2 other": ("loaded", 1024),
         "pi/long endless": ("loaded", 4096),
     }
-    assert [name for name, each in found.items() if not each["memory_mib"]] == ["ai/llama-server other"]
+    assert [name for name, each in found.items() if not each["memory_mib"]] == ["ai/llama-server vectors", "ai/llama-server other"]
     table = says(fleet, "models", "list").splitlines()
     assert table[0].split() == ["host", "server", "model", "status", "context", "memory"]
-    assert len(table) == 6
+    assert len(table) == 7
 
 
 def test_load_waits_until_the_model_is_there_and_unload_until_it_is_gone(fleet: LabFleet) -> None:
@@ -160,17 +164,19 @@ def test_ctx_changes_one_line_of_the_inventory_and_the_model_comes_back_with_it(
     assert "0 changed" in fleet.up("--no-verify").stdout
 
 
-def test_the_context_of_an_instance_that_says_it_itself_is_changed_there(fleet: LabFleet) -> None:
-    assert "with a context of 8192 tokens" in says(fleet, "models", "ctx", "endless", "8192", "--yes")
-    assert "preset: {ctx-size: 8192}}   # its own\n" in fleet.inventory.read_text()
-    assert served(fleet)["pi/long endless"]["context"] == 8192
+def test_the_context_of_an_instance_that_says_it_itself_is_changed_there_and_each_slot_has_its_part(fleet: LabFleet) -> None:
+    assert "pi/long: endless is loaded, with a context of 32768 tokens" in says(fleet, "models", "ctx", "endless", "65536", "--yes")
+    assert "preset: {ctx-size: 65536, parallel: 2}}   # its own\n" in fleet.inventory.read_text()
+    assert served(fleet)["pi/long endless"]["context"] == 32768
 
 
 def test_what_the_model_was_not_made_for_is_refused_before_anything_is_written_loaded_or_not(fleet: LabFleet) -> None:
     for verb in ("load", "unload"):
         says(fleet, "models", verb, "demo")
         said = says(fleet, "models", "ctx", "demo", "32769", "--yes", code=2)
-        assert said == "demo: was made for a context of 32768 tokens at most, 32769 is beyond that\n"
+        assert said == "models.demo.preset: ctx-size gives demo 33024 tokens, and it was trained for 32768: give it at most those\n"
+    said = says(fleet, "models", "ctx", "endless", "66048", "--yes", code=2)
+    assert said.startswith("hosts.pi.roles.llama_server.instances.long.preset: ctx-size gives endless 33024 tokens")
     assert fleet.inventory.read_text() == INVENTORY
 
 
@@ -185,6 +191,8 @@ def test_options_are_set_and_taken_away_and_shown_with_where_they_stand(fleet: L
     assert "    preset: {temp: 0.5}    # in a flow\n" in fleet.inventory.read_text()
     shown = says(fleet, "models", "preset", "other", "--server", "ai").split()
     assert shown[shown.index("temp") :] == ["temp", "0.5", "models.other.preset"]
+    says(fleet, "models", "preset", "other", "temperature=0.7", "--server", "ai", "--yes")
+    assert "    preset: {temp: 0.7}    # in a flow\n" in fleet.inventory.read_text()
 
 
 def test_what_is_stopped_stays_so_until_it_is_started_and_the_others_go_on(fleet: LabFleet) -> None:
@@ -232,6 +240,7 @@ def test_logs_of_several_hosts_are_merged_in_the_order_of_time(fleet: LabFleet) 
     assert times == sorted(times)
     assert {line.split()[2] for line in lines} == {"ai/llama-server", "pi/chat-1", "pi/chat-2", "pi/long"}
     assert "Failed to parse timestamp" in says(fleet, "logs", "--since", "blurb", code=1)
+    assert says(fleet, "logs", "--since", "tomorrow") == ""
 
 
 def test_logs_follow_until_ctrl_c_and_leave_nothing_behind_on_the_hosts(fleet: LabFleet) -> None:
@@ -248,6 +257,34 @@ def test_logs_follow_until_ctrl_c_and_leave_nothing_behind_on_the_hosts(fleet: L
     assert "Traceback" not in following.stdout.read()
     time.sleep(1)
     assert [fleet.on(host, "pgrep -a journalctl || true") for host in ("ai", "pi")] == ["", ""]
+
+
+HANG_UP = """
+import sys
+from argparse import Namespace
+from pathlib import Path
+from control.reach import Reach
+import gevent
+from cli.opening import opened
+
+this = opened(Namespace(inventory=Path(sys.argv[1]), lab=True, limit=["pi"]))
+reach = Reach(this.fleet, this.state, this.hosts)
+with reach.connected():
+    for line in reach.lines("pi", "sh -c 'echo whole; printf begun; sleep 600'", "this"):
+        print(line)
+        gevent.spawn_later(2, reach.hang_up)
+"""
+
+
+def test_a_line_that_ctrl_c_cuts_off_is_no_line(fleet: LabFleet) -> None:
+    command = [sys.executable, "-c", HANG_UP, str(fleet.inventory)]
+    done = subprocess.run(command, cwd=ROOT, env=fleet.env, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("whole\n", "")
+
+
+def test_without_a_wish_a_model_that_talks_is_asked_even_while_one_that_embeds_is_in_memory(fleet: LabFleet) -> None:
+    says(fleet, "models", "use", "vectors")
+    assert fleet.paddock("chat", "--lab", "--host", "ai", "Hello!").stdout.strip() == ANSWER
 
 
 def test_one_question_is_one_answer_by_argument_or_by_a_pipe(fleet: LabFleet) -> None:

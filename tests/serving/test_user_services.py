@@ -24,6 +24,7 @@ hosts:
       llama_cpp: {ui: false}
       models:
       llama_server: {user: ai-server, models: [demo]}
+      watchdog: {every_s: 3600}
 models: {demo: {preset: {ctx-size: 512}}}
 """
 
@@ -37,7 +38,6 @@ ASK = f"curl -sS http://127.0.0.1:8080/v1/completions -H 'Content-Type: applicat
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
     lab_hosts.down("owned")
     with lab_fleet("owned", tmp_path_factory.mktemp("owned"), INVENTORY) as fleet:
-        inside(fleet.host("halo").container, "useradd --create-home --shell /bin/bash ai-server")
         fleet.up()
         yield fleet
 
@@ -79,6 +79,16 @@ def test_it_is_there_after_a_reboot_without_anybody_logging_in(fleet: LabFleet) 
     assert '"text_completion"' in inside(container, ASK)
     sessions = inside(container, "loginctl list-sessions --no-legend").splitlines()
     assert not [each for each in sessions if "ai-server" in each and " manager " not in each]
+
+
+def test_after_a_reboot_the_watchdog_looks_at_it_and_restarts_it_where_it_hangs(fleet: LabFleet) -> None:
+    look = "systemctl start paddock-watchdog; systemctl show -P Result paddock-watchdog"
+    assert fleet.on("halo", look).strip() == "success"
+    before = fleet.on("halo", f"{OWN} show -P InvocationID llama-server")
+    fleet.on("halo", f"kill -STOP $({OWN} show -P MainPID llama-server)")
+    assert fleet.on("halo", look).strip() == "success"
+    assert fleet.on("halo", f"{OWN} show -P InvocationID llama-server") != before
+    assert '"text_completion"' in fleet.on("halo", ASK)
 
 
 def test_when_it_leaves_the_inventory_it_ends_and_the_account_stays(fleet: LabFleet) -> None:

@@ -21,7 +21,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "roles/role.py": ("pydantic", "pydantic_core", "jinja2", "roles.resources"),
     "roles/preset.py": ("pydantic",),
     "roles/__init__.py": ("roles.role",),
-    "roles/host_plan.py": ("inventory.context", "inventory.schema", "roles", "roles.resources"),
+    "roles/host_plan.py": ("inventory.context", "inventory.errors", "inventory.schema", "roles", "roles.resources"),
     "roles/*/settings.py": SETTINGS,
     "roles/*/checks.py": ("testinfra", "roles.{role}.*", "roles.role", "roles.preset", "roles.resources", "inventory.*"),
     "roles/*/*.py": ("roles.{role}.*", "roles.role", "roles.preset", "roles.resources", "inventory.*"),

@@ -70,12 +70,13 @@ def _is_on_disk(host: Any, path: str, kind: str, owner: str = "", group: str = "
 
 
 def _noted(host: Any, path: str) -> str:
-    """The digest that was noted of a model; nothing where that was of another size, time or inode than the file has now."""
+    """The digest that root noted of a model; nothing where that was of another size, time or inode than the file has now."""
     key = host.check_output("printf %%s %s | sha256sum | cut -c -32", path)
     now = host.check_output("stat --format='%%s %%Y %%i' -- %s", path)
     for note in (f"{path}.sha256", f"/var/lib/paddock/digests/{key}"):
-        sha256, _, then = host.run("head -n 1 -- %s 2>/dev/null", note).stdout.strip().partition(" ")
-        if then == now:
+        owner, _, noted = host.run("stat --format=%%U -- %s && head -n 1 -- %s", note, note).stdout.strip().partition("\n")
+        sha256, _, then = noted.partition(" ")
+        if owner == "root" and then == now:
             return str(sha256)
     return ""
 

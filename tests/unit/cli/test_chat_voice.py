@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 from pathlib import Path
 
 import pytest
 
 from cli import main
-from cli.chat import _pace, _Voice
+from cli.chat import _pace, _talking, _Voice
+from cli.opening import opened
 
 INVENTORY = """\
 fleet: mine
@@ -66,6 +68,14 @@ def test_the_pace_is_told_with_what_was_read_and_what_was_remembered() -> None:
     timings = {"predicted_n": 12, "predicted_per_second": 34.56, "prompt_n": 7, "cache_n": 100}
     assert _pace(timings, stopped=False) == "(12 tokens, 34.6 tokens/s; 7 read, 100 remembered)"
     assert _pace({}, stopped=True) == "(stopped)"
+
+
+def test_models_that_embed_or_rank_are_not_among_those_that_talk(tmp_path: Path) -> None:
+    inventory = tmp_path / "home.yml"
+    more = '  rank: {preset: {pooling: rank}}\n  chat:\n  plain: {preset: {embeddings: "off"}}\n'
+    inventory.write_text(INVENTORY.replace("[embed]", "[embed, rank, chat, plain]") + more)
+    this = opened(argparse.Namespace(inventory=inventory, limit=[], lab=False))
+    assert _talking(this, this.fleet.servers("ai")[0]) == ("chat", "plain")
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,22 @@ import argparse
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cli import main
-from cli.models_serving import _table
+from cli.models_serving import _refuse_beyond_training, _refuse_shorter, _table
 from cli.opening import opened
 from cli.servers import servers_meant
+from control.options import options_by_host
 from control.places import also_changed, places
+from control.serving import Serving
+from inventory.errors import PaddockError, UsageError
 from inventory.load import load
+from inventory.model_shape import ModelShape
+from roles.preset import PresetValue
 
 ROOT = Path(__file__).parents[3]
 
@@ -151,15 +157,80 @@ def test_an_option_is_written_at_the_model_but_for_an_instance_that_says_it_itse
 ) -> None:
     fleet, text = load(inventory), inventory.read_text()
     servers = [each for host in fleet.hosts for each in fleet.servers(host) if f"{each.host}/{each.name}" == server]
-    assert places(text, fleet, model, "ctx-size", servers) == [place]
+    assert places(text, fleet, {}, model, "ctx-size", servers) == [place]
+
+
+@pytest.mark.parametrize(
+    ("option", "key"), [("temperature", "temp"), ("temp", "temp"), ("np", "parallel"), ("no-jinja", "no-jinja"), ("made-up", "made-up")]
+)
+def test_an_option_that_is_there_under_another_name_keeps_that_one_but_what_turns_it_off_is_another(
+    inventory: Path, option: str, key: str
+) -> None:
+    text = INVENTORY.replace("{c: 2048}", "{temp: 0.5, parallel: 2, jinja: true}")
+    inventory.write_text(text)
+    fleet = load(inventory)
+    for options in ({}, options_by_host(fleet, inventory.parent)):
+        assert places(text, fleet, options, "chat", option, fleet.servers("ai")[:1]) == [("models", "chat", "preset", key)]
+
+
+TRAINED = ModelShape("", 0, context_length=32768)
+
+
+@pytest.mark.parametrize(
+    "preset", ["c: 32768", "c: 131072, parallel: 4", "c: 131072, rope-scaling: yarn, rope-scale: 4", "c: 131072, np: 4, ctk: q8_0"]
+)
+def test_a_slot_may_have_what_the_model_was_trained_for_or_is_stretched_to(inventory: Path, preset: str) -> None:
+    inventory.write_text(INVENTORY.replace("c: 2048", preset))
+    fleet = load(inventory)
+    _refuse_beyond_training(fleet, fleet.servers("ai"), "chat", TRAINED)
+
+
+@pytest.mark.parametrize(
+    ("preset", "slot"),
+    [("c: 33024", 33024), ("c: 131072", 131072), ("c: 131072, parallel: 2", 65536), ("c: 131072, np: 4, kvu: on", 131072)],
+)
+def test_a_slot_may_not_have_more(inventory: Path, preset: str, slot: int) -> None:
+    inventory.write_text(INVENTORY.replace("c: 2048", preset))
+    fleet = load(inventory)
+    with pytest.raises(UsageError, match=rf"models\.chat\.preset: ctx-size gives chat {slot} tokens, and it was trained for 32768"):
+        _refuse_beyond_training(fleet, fleet.servers("ai"), "chat", TRAINED)
+
+
+def test_servers_that_are_not_meant_are_not_judged(inventory: Path) -> None:
+    inventory.write_text(INVENTORY.replace("count: 2}", "count: 2, preset: {c: 65536}}"))
+    fleet = load(inventory)
+    router, *instances = fleet.servers("ai")
+    _refuse_beyond_training(fleet, (router,), "chat", TRAINED)
+    with pytest.raises(UsageError, match=r"^hosts\.ai\.roles\.llama_server\.instances\.chat\.preset: "):
+        _refuse_beyond_training(fleet, tuple(instances), "chat", TRAINED)
+
+
+@pytest.mark.parametrize(
+    ("preset", "trained", "came_back"),
+    [
+        ({"ctx-size": 32768, "parallel": 4}, 32768, 8192),
+        ({"ctx-size": 8000}, 32768, 8192),  # llama.cpp gives whole steps of 256
+        ({"ctx-size": 1000}, 1000, 1000),  # and llama-server then no more than the model was trained for
+        ({"ctx-size": 131072, "rope-scaling": "yarn", "rope-scale": 4}, 131072, 131072),
+    ],
+)
+def test_a_slot_that_came_back_with_its_part_is_well(inventory: Path, preset: dict[str, PresetValue], trained: int, came_back: int) -> None:
+    found = Serving(load(inventory).servers("ai")[0], "chat", "loaded", context=came_back, trained=trained)
+    _refuse_shorter(found, replace(TRAINED, context_length=trained), preset)
+
+
+def test_a_slot_that_came_back_with_less_is_told(inventory: Path) -> None:
+    found = Serving(load(inventory).servers("ai")[0], "chat", "loaded", context=32768, trained=32768)
+    with pytest.raises(PaddockError, match=r"^ai/llama-server: chat came back with a context of 32768 tokens, not 65536, which is all"):
+        _refuse_shorter(found, TRAINED, {"ctx-size": 131072, "parallel": 2, "rope-scaling": "linear"})
 
 
 def test_others_that_take_the_same_line_are_named(inventory: Path) -> None:
     fleet, text = load(inventory), inventory.read_text()
     one = fleet.servers("pi1")
-    assert also_changed(text, [PI_INSTANCE], fleet, "story", one) == ["pi2/chat"]
+    assert also_changed(text, [PI_INSTANCE], fleet, {}, "story", one) == ["pi2/chat"]
     router = fleet.servers("ai")[:1]
-    assert also_changed(text, [("models", "chat", "preset", "c")], fleet, "chat", router) == ["ai/chat-1", "ai/chat-2"]
+    assert also_changed(text, [("models", "chat", "preset", "c")], fleet, {}, "chat", router) == ["ai/chat-1", "ai/chat-2"]
 
 
 def test_a_table_of_nothing_is_its_head() -> None:

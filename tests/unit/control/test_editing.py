@@ -10,6 +10,9 @@ import yaml
 
 from control.editing import Edit, candidate, edited, read_text, value_at
 from inventory.errors import InventoryError, PaddockError
+from inventory.load import load
+from inventory.model_lock import ModelLock, Pin
+from inventory.schema import ModelPart, ModelSource
 
 TEXT = """\
 # A fleet of somebody's own.
@@ -182,6 +185,17 @@ def test_a_wrong_value_is_told_with_the_inventorys_own_name_and_place_and_nothin
         candidate(path, edited(TEXT, [Edit((*CHAT, "host"), "192.0.2.9")]))
     assert f"{path}:22:7: models.chat.preset.host: " in str(refused.value)
     assert [each.name for each in path.parent.iterdir()] == ["home.yml"] and path.read_text() == TEXT
+
+
+def test_the_fleet_that_it_would_be_has_what_the_lock_says_of_its_models(tmp_path: Path) -> None:
+    path = tmp_path / "home.yml"
+    path.write_text(before := TEXT.replace("bare: {}", "bare: {source: {hf: somebody/model, file: model.gguf}}"))
+    source = load(path).models["bare"].source
+    assert isinstance(source, ModelSource)
+    part = ModelPart(name="model.gguf", sha256="ab" * 32, size=7)
+    (tmp_path / "home.models.lock").write_text(ModelLock(models={"bare": Pin(source=source.asked, revision="c" * 40, files=(part,))}).text)
+    locked = candidate(path, edited(before, [Edit((*CHAT, "ctx-size"), "4096")])).fleet.models["bare"].source
+    assert isinstance(locked, ModelSource) and locked.digests == (part,)
 
 
 def test_what_is_kept_has_the_mode_and_the_line_ends_that_the_file_had(tmp_path: Path) -> None:

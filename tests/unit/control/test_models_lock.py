@@ -171,6 +171,16 @@ def test_a_token_is_not_passed_on_to_another_host(server: ModelServer, path: Pat
     assert [each.authorization for each in server.asked if "/revision/" in each.path] == [f"Bearer {TOKEN}", ""]
 
 
+def test_no_login_of_somebodys_netrc_goes_before_the_token(server: ModelServer, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    netrc = path.parent / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    write(path, {"hf": REPOSITORY, "include": "*Q4*"})
+    lock(path, token=TOKEN)
+    assert {each.authorization for each in server.asked} == {f"Bearer {TOKEN}"}
+    assert any("/resolve/" in each.path for each in server.asked)
+
+
 def test_a_token_with_a_line_break_is_refused(server: ModelServer, path: Path) -> None:
     write(path, {"hf": REPOSITORY, "include": "*Q4*"})
     with pytest.raises(PaddockError, match="the secret hf-token is no token"):
@@ -197,6 +207,18 @@ def test_a_url_that_answers_something_else_is_told_in_words(server: ModelServer,
     server.statuses["/small.gguf"] = status
     write(path, {"url": f"http://127.0.0.1:{server.port}/small.gguf"})
     with pytest.raises(PaddockError, match=words):
+        lock(path)
+    assert not lock_path(path).exists()
+
+
+def test_what_is_empty_is_no_model(server: ModelServer, path: Path) -> None:
+    server.files["/small.gguf"] = b""
+    write(path, {"url": f"http://127.0.0.1:{server.port}/small.gguf?signature=1"})
+    with pytest.raises(PaddockError, match=rf"^http://127.0.0.1:{server.port}/small\.gguf: what comes is empty: is the address right\?$"):
+        lock(path)
+    (path.parent / "small.gguf").touch()
+    write(path, {"local": "small.gguf"})
+    with pytest.raises(PaddockError, match=r"^models\.small\.source\.local: small\.gguf is empty: put the model there, or name another"):
         lock(path)
     assert not lock_path(path).exists()
 

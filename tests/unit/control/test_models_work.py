@@ -17,7 +17,7 @@ MODELS = "/srv/models"
 SHA, OTHER = "a" * 64, "b" * 64
 FILE = File("/etc/paddock/llama-server/presets.ini", "[big]")
 BIG = ModelFile(f"{MODELS}/big.gguf", SHA, 7, "url https://models.home.example/big.gguf")
-FIRST = ModelFile(f"{MODELS}/parts/parts-00001-of-00002.gguf", OTHER, 8, "hf org/repo/resolve/main/x-00001-of-00002.gguf")
+FIRST = ModelFile(f"{MODELS}/parts/parts-00001-of-00002.gguf", OTHER, 8, "hf org/repo main x-00001-of-00002.gguf")
 PLAN: dict[str, tuple[Resource, ...]] = {
     "models": (Directory(MODELS), BIG, Directory(f"{MODELS}/parts"), FIRST),
     "llama_server": (Directory("/etc/paddock/llama-server"), FILE),

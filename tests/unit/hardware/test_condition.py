@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
 
-from cli.condition import reboots
+from control.condition import reboots
 from facts.condition import CONDITION_SH, Condition, condition
 
 # In the form of Raspberry Pi OS on a Raspberry Pi 5; the bits are those of its documentation.
@@ -27,6 +28,8 @@ acpitz 20000
 31457280
 #pages
 16371200
+#page-bytes
+4096
 """
 
 
@@ -75,6 +78,7 @@ def test_the_hottest_of_several_processors_counts_and_no_other_thermometer() -> 
 
 def test_the_command_works_where_there_is_nothing_of_all_this() -> None:
     done = subprocess.run(["/bin/sh", "-s"], input=CONDITION_SH, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["#page-bytes", str(os.sysconf("SC_PAGESIZE"))]
     found = condition(done.stdout.splitlines())
     assert (found.throttled, found.faults, found.reboot) == (None, (), "")
     assert isinstance(found, Condition)

@@ -1,4 +1,4 @@
-"""The formulas of memory.py, on models of real shape. What llama.cpp itself finds for them is in tests/lab/test_fit.py."""
+"""The formulas of memory.py, on models of real shape. What llama.cpp itself finds for them is in tests/serving/test_fit.py."""
 
 from __future__ import annotations
 

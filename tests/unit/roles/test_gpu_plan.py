@@ -54,9 +54,9 @@ def machine(
     )
 
 
-def planned(hardware: Hardware | None, driver: str = "distribution") -> list[Resource]:
+def planned(hardware: Hardware | None, driver: str = "distribution", fleet: Fleet = FLEET) -> list[Resource]:
     settings = GpuSettings.model_validate({"nvidia": {"driver": driver}})
-    return list(plan(HOST, settings, FLEET, Context(hardware={"pea": hardware} if hardware else {})))
+    return list(plan(HOST, settings, fleet, Context(hardware={"pea": hardware} if hardware else {})))
 
 
 def packages(hardware: Hardware, driver: str = "distribution") -> set[str]:
@@ -252,7 +252,9 @@ def test_before_anybody_has_looked_no_package_is_named_and_the_rest_is() -> None
 
 
 def test_the_driver_is_ready_before_the_server_starts_and_the_server_does_not_start_without() -> None:
-    resources = {each.id: each for _, each in expand(("gpu", each) for each in planned(machine(P104)))}
+    host = {"name": "pea", "address": "192.0.2.7", "roles": {"llama_cpp": {}, "models": {}, "llama_server": {"models": ["demo"]}}}
+    fleet = Fleet.model_validate({"name": "home", "domain": "home.example", "hosts": {"pea": host}, "models": {"demo": {}}})
+    resources = {each.id: each for _, each in expand(("gpu", each) for each in planned(machine(P104), fleet=fleet))}
     service, unit = resources[f"service:{UNIT}"], resources[f"file:/etc/systemd/system/{UNIT}"]
     assert isinstance(service, Service) and isinstance(unit, File)
     assert {each.id for each in service.restarts} == {unit.id, f"file:{SCRIPT}"}

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from inventory.context import Context
 from inventory.schema import Fleet, Host
-from roles.gpu.plan import LIMITS, POWER_SCRIPT, POWER_UNIT, UNIT, plan
+from roles.gpu.plan import ACCOUNTS, LIMITS, POWER_SCRIPT, POWER_UNIT, UNIT, plan
 from roles.gpu.settings import GpuSettings
 from roles.resources import File, Resource, Service
 
@@ -136,6 +136,17 @@ def test_limits_are_set_after_the_driver_is_ready_and_before_any_server_starts()
     both = "llama-server-chat-1.service llama-server-chat-2.service"
     assert {f"After={UNIT}", f"Requires={UNIT}", f"Before={both}"} < set(power.data.decode().splitlines())
     assert {f"Before={both}", f"RequiredBy={both}"} < set(ready.data.decode().splitlines())
+    assert not [each for each in resources if ACCOUNTS in each]
+
+
+@pytest.mark.parametrize(("nvidia", "before"), [({"power_limit_w": 90}, f"{UNIT} {POWER_UNIT}"), ({}, UNIT)])
+def test_where_servers_are_an_accounts_own_its_manager_waits_for_the_driver(nvidia: dict[str, object], before: str) -> None:
+    resources = planned(nvidia, {"models": ["chat"], "user": "ai"})
+    waits = resources[f"file:{ACCOUNTS}/40-paddock-gpu.conf"]
+    assert isinstance(waits, File)
+    assert waits.data.decode().splitlines()[1:] == ["[Unit]", f"After={before}"]
+    units = [each.data.decode() for each in resources.values() if isinstance(each, File) and each.path.endswith(".service")]
+    assert units and not [text for text in units if "llama-server" in "".join(text.splitlines()[1:])]
 
 
 def test_a_changed_limit_restarts_the_unit() -> None:

@@ -128,3 +128,18 @@ def test_how_many_there_are_is_said_once_or_alike() -> None:
     hosts = {"ai": {"name": "ai", "address": "192.0.2.10", "roles": {"llama_server": {"instances": instances}}}}
     with pytest.raises(ValueError, match="is unclear about how many there are: count has 2, gpus has 3"):
         Fleet.model_validate({"name": "home", "domain": "home.example", "hosts": hosts})
+
+
+def test_of_one_option_under_two_names_what_is_said_last_counts(rig: Small) -> None:
+    server = rig.roles["ai"]["llama_server"]
+    server["preset"] = {"c": 512}
+    rig.models["demo"] = {"preset": {"ctx-size": 1024}}
+    server["instances"]["chat"]["preset"] = {"c": 3072}
+    assert list(rig.fleet.preset(rig.fleet.servers("ai")[0], "demo").items()) == [("ctx-size", 1024), ("c", 3072)]
+
+
+def test_a_server_with_a_list_of_no_card_is_refused() -> None:
+    instances = {"chat": {"model": "demo", "listen": "127.0.0.1:8080", "gpus": [[]]}}
+    hosts = {"ai": {"name": "ai", "address": "192.0.2.10", "roles": {"llama_server": {"instances": instances}}}}
+    with pytest.raises(ValueError, match="at least 1"):
+        Fleet.model_validate({"name": "home", "domain": "home.example", "hosts": hosts})

@@ -9,10 +9,11 @@ import pytest
 from pydantic import ValidationError
 
 from control.work import asked_of
-from deploys.models import curl_configuration, without_query
+from deploys.models import curl_configuration
 from inventory.context import Context
 from inventory.errors import PaddockError
 from inventory.schema import Fleet, ModelEntry, ModelSource, parts_of
+from inventory.urls import without_query
 from roles.models.plan import plan
 from roles.models.settings import ModelsSettings
 from roles.resources import Directory, ModelFile, Resource
@@ -30,13 +31,21 @@ def planned(source: Mapping[str, Any]) -> list[Resource]:
 
 def test_a_model_in_parts_lies_in_a_directory_of_its_own_as_llama_server_looks_for_it() -> None:
     directory = "/var/lib/paddock/models"
-    url = "hf org/repo/resolve/main/Q8/x-0000{}-of-00002.gguf"
+    url = "hf org/repo main Q8/x-0000{}-of-00002.gguf"
     assert planned({"hf": "org/repo", "file": "Q8/x-00001-of-00002.gguf", "files": TWO}) == [
         Directory(directory),
         Directory(f"{directory}/big"),
         ModelFile(f"{directory}/big/big-00001-of-00002.gguf", SHA, 7, url.format(1)),
         ModelFile(f"{directory}/big/big-00002-of-00002.gguf", OTHER, 8, url.format(2)),
     ]
+
+
+def test_a_file_in_a_directory_of_its_repository_is_fetched_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    source = {"hf": "org/repo", "revision": "refs/pr/1", "file": "Q8_0/m.gguf", "sha256": SHA}
+    (file,) = (each for each in planned(source) if isinstance(each, ModelFile))
+    assert file.path == "/var/lib/paddock/models/big.gguf"
+    assert [each.url for each in asked_of(file)] == ["https://huggingface.co/org/repo/resolve/refs%2Fpr%2F1/Q8_0/m.gguf"]
 
 
 def test_parts_that_lie_on_the_host_already_stay_where_they_are() -> None:
@@ -83,7 +92,7 @@ def test_a_model_may_be_called_as_people_know_it() -> None:
 
 
 def test_the_mirror_that_the_environment_names_is_asked_in_place_of_hugging_face(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = ModelFile("/m.gguf", SHA, 7, "hf org/repo/resolve/main/a b.gguf")
+    model = ModelFile("/m.gguf", SHA, 7, "hf org/repo main a b.gguf")
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
     assert [each.url for each in asked_of(model)] == ["https://huggingface.co/org/repo/resolve/main/a%20b.gguf"]
     monkeypatch.setenv("HF_ENDPOINT", "https://models.home.example/")
@@ -92,7 +101,7 @@ def test_the_mirror_that_the_environment_names_is_asked_in_place_of_hugging_face
 
 def test_a_token_is_for_hugging_face_alone_and_shows_in_no_repr() -> None:
     (url,) = asked_of(ModelFile("/m.gguf", SHA, 7, "url https://models.home.example/x.gguf"), "hf_token")
-    (hub,) = asked_of(ModelFile("/m.gguf", SHA, 7, "hf org/repo/resolve/main/x.gguf"), "hf_token")
+    (hub,) = asked_of(ModelFile("/m.gguf", SHA, 7, "hf org/repo main x.gguf"), "hf_token")
     assert (url.token, hub.token) == ("", "hf_token")
     assert "hf_token" not in repr(hub)
 
@@ -108,3 +117,4 @@ def test_what_curl_is_to_ask_cannot_be_made_to_say_more() -> None:
 
 def test_neither_a_password_nor_a_signature_is_shown() -> None:
     assert without_query("https://me:pass@word@models.home.example/a/x.gguf?signature=1") == "https://models.home.example/a/x.gguf"
+    assert without_query("/srv/what?.gguf") == "/srv/what?.gguf"  # no URL

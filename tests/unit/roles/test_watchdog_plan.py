@@ -1,4 +1,4 @@
-"""What the watchdog looks after, and how; what it does then is seen on real servers in tests/lab/test_watchdog.py."""
+"""What the watchdog looks after, and how; what it does then is seen on real servers in tests/serving/test_watchdog.py."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ RADEON = PciDevice("0000:c5:00.0", "1002", "1586", "Strix Halo")
 RADV = VulkanDevice("AMD Radeon Graphics (RADV GFX1151)", "radv", "integrated", "1.4.305")
 LLVMPIPE = VulkanDevice("llvmpipe", "llvmpipe", "cpu", "1.4.305")
 MACHINE = Hardware("x86_64", "", frozenset(), 2, 16384, "debian 13")
+KEY = "sk-of-pea"
 
 
 def planned(server: dict[str, Any], *, backend: str = "cpu", hardware: Hardware = MACHINE, **watchdog: Any) -> dict[str, Resource]:
@@ -35,7 +36,7 @@ def planned(server: dict[str, Any], *, backend: str = "cpu", hardware: Hardware 
     }
     fleet = Fleet.model_validate(document)
     release = Release("/opt/r/1", "/opt/r/current", "1", "f", "sdist", (), (), (), backend=backend)
-    context = Context(hardware={"pea": hardware}, releases={"pea": release})
+    context = Context(hardware={"pea": hardware}, releases={"pea": release}, secrets={"api-key.pea": KEY})
     return {each.id: each for each in plan(fleet.hosts["pea"], WatchdogSettings.model_validate(watchdog), fleet, context)}
 
 
@@ -57,10 +58,10 @@ def test_each_instance_and_each_model_of_a_router_is_looked_after_for_itself() -
     server = {"listen": "192.0.2.7:8080", "models": ["chat", "embed"], **instance(count=2)}
     assert watched(server) == [
         "llama-server llama-server.service - http://192.0.2.7:8080 - none no none -",
-        "llama-server llama-server.service - http://192.0.2.7:8080 chat completion no none -",
+        "llama-server llama-server.service - http://192.0.2.7:8080 chat chat no none -",
         "llama-server llama-server.service - http://192.0.2.7:8080 embed embedding no none -",
-        "chat-1 llama-server-chat-1.service - http://127.0.0.1:8081 - completion no none -",
-        "chat-2 llama-server-chat-2.service - http://127.0.0.1:8082 - completion no none -",
+        "chat-1 llama-server-chat-1.service - http://127.0.0.1:8081 - chat no none -",
+        "chat-2 llama-server-chat-2.service - http://127.0.0.1:8082 - chat no none -",
     ]
 
 
@@ -69,25 +70,26 @@ def test_one_that_listens_everywhere_is_asked_on_this_host(listen: str, reached:
     assert watched(instance(listen=listen))[0].split()[3] == f"http://{reached}"
 
 
-@pytest.mark.parametrize(("model", "question"), [("chat", "completion"), ("embed", "embedding"), ("rank", "rerank")])
-def test_each_model_is_asked_what_it_is_for(model: str, question: str) -> None:
-    assert watched(instance(model=model))[0].split()[5] == question
+@pytest.mark.parametrize(("model", "purpose"), [("chat", "chat"), ("embed", "embedding"), ("rank", "rerank")])
+def test_each_model_is_asked_what_it_is_for(model: str, purpose: str) -> None:
+    assert watched(instance(model=model))[0].split()[5] == purpose
 
 
 def test_one_that_may_fall_asleep_is_never_asked_where_looking_would_wake_it() -> None:
     def columns(**preset: Any) -> list[str]:
         return watched(instance(preset=preset))[0].split()[5:7]
 
-    assert columns() == ["completion", "no"]
-    assert columns(**{"sleep-idle-seconds": 300}) == ["completion", "yes"]
-    assert columns(**{"sleep-idle-seconds": -1}) == ["completion", "no"]
-    assert columns(**{"sleep-idle-seconds": 300, "metrics": False}) == ["none", "yes"]
+    assert columns() == ["chat", "no"]
+    assert columns(**{"sleep-idle-seconds": 300}) == ["chat", "yes"]
+    assert columns(**{"sleep-idle-seconds": -1}) == ["chat", "no"]
+    for off in (False, "off"):
+        assert columns(**{"sleep-idle-seconds": 300, "metrics": off}) == ["none", "yes"]
 
 
 def test_the_key_is_read_from_its_file_and_stands_nowhere_else() -> None:
     resources = planned({**instance(), "api_key": True})
     assert text(resources, WATCHED).split()[-1] == KEY_FILE
-    assert "sk-" not in "".join(each.data.decode() for each in resources.values() if isinstance(each, File))
+    assert KEY not in "".join(each.data.decode() for each in resources.values() if isinstance(each, File))
 
 
 HALO = replace(MACHINE, gpus=(RADEON,), vulkan=(RADV,))
@@ -121,6 +123,11 @@ def test_the_timer_runs_the_unit_and_the_times_are_the_inventorys() -> None:
     assert "OnUnitInactiveSec=120" in text(resources, f"/etc/systemd/system/{TIMER}").splitlines()
     assert f"ExecStart=/bin/sh {SCRIPT}" in text(resources, f"/etc/systemd/system/{UNIT}").splitlines()
     assert "answer_s=7 " in text(resources, SCRIPT)
+
+
+def test_where_it_notes_what_it_has_seen_is_made_at_each_boot_and_outlives_a_round() -> None:
+    unit = text(planned(instance()), f"/etc/systemd/system/{UNIT}").splitlines()
+    assert {"RuntimeDirectory=paddock/watchdog", "RuntimeDirectoryPreserve=yes"} < set(unit)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +184,8 @@ def called(function: str, tmp_path: Path, *files: str) -> str:
     for number, content in enumerate(files):
         (tmp_path / "7" / "fdinfo" / str(number)).write_text(content)
     (tmp_path / "7" / "stat").write_text("7 (llama (x) server) S 1 7 7 0 -1 4194560 500 0 30 0 1000 200 0 0 20 0 9 0 100\n")
-    functions = text(planned(instance()), SCRIPT).replace('"/proc/$pid', f'"{tmp_path}/$pid').rpartition("\ncase ")[0]
+    functions = text(planned(instance()), SCRIPT).rpartition("\ncase ")[0]
+    functions = functions.replace('"/proc/$pid', f'"{tmp_path}/$pid').replace(WATCHED, f"{tmp_path}/servers")
     script = f"{functions}\npids() {{ echo 7; }}\n{function}\n"
     return subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True).stdout.strip()
 
@@ -207,6 +215,13 @@ def test_what_nvidia_smi_lists_is_believed_where_it_is_of_these_processes(listed
     (tmp_path / ".nvidia").write_text(listed)
     (tmp_path / "9").mkdir()
     assert called(f"run={tmp_path}; nvidia_kib; echo $?", tmp_path).split() == said.split()
+
+
+def test_nobody_is_judged_by_what_was_listed_in_the_round_before(tmp_path: Path) -> None:
+    (tmp_path / ".nvidia").write_text("7, 5000\n")
+    (tmp_path / "servers").write_text(text(planned(instance(count=2)), WATCHED))
+    judged = 'devices() { sleep 0.1; }; judge() { [ ! -e "$run/.nvidia" ] || echo stale; echo "$name"; }'
+    assert sorted(called(f"run={tmp_path}; deploying() {{ false; }}; {judged}; round", tmp_path).split()) == ["chat-1", "chat-2"]
 
 
 def test_work_is_ticks_and_pages_from_a_disk_and_milliseconds_of_cards(tmp_path: Path) -> None:
