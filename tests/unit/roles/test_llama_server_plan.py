@@ -65,7 +65,7 @@ def test_a_server_on_loopback_reaches_nothing_else(small: Small) -> None:
 
 
 def test_a_model_in_a_home_directory_is_shown_to_the_server_and_nothing_else_there(small: Small) -> None:
-    small.models["demo"] = {"source": {"path": '/home/me/my models/50%q4.gguf', "sha256": "0" * 64}}
+    small.models["demo"] = {"source": {"path": "/home/me/my models/50%q4.gguf", "sha256": "0" * 64}}
     text = small.text("ai", UNIT)
     assert "ProtectHome=tmpfs\n" in text
     assert 'BindReadOnlyPaths="/home/me/my models/50%%q4.gguf"\n' in text
