@@ -25,8 +25,6 @@ ROW_BYTES = {
 }
 """Bytes a number in the KV cache, by its type (common/arg.cpp: kv_cache_types; ggml.c: type_traits)."""
 
-QUANTIZED_BLOCK = 32
-
 
 @dataclass(frozen=True)
 class Serving:

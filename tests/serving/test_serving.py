@@ -55,7 +55,7 @@ hosts:
             model: other
             listen: 127.0.0.1:8081
             count: 2
-          long: {model: endless, listen: 192.0.2.11:8090, preset: {ctx-size: 8192, parallel: 2}}   # its own
+          long: {model: endless, listen: 192.0.2.11:8090, preset: {ctx-size: 65536, parallel: 2}}   # its own
 
 models:
   demo:                         # the one that answers
@@ -112,7 +112,7 @@ def test_the_list_has_every_model_of_every_server_with_status_context_and_memory
         "ai/llama-server other": ("unloaded", 1024),
         "pi/chat-1 other": ("loaded", 1024),
         "pi/chat-2 other": ("loaded", 1024),
-        "pi/long endless": ("loaded", 4096),
+        "pi/long endless": ("loaded", 32768),
     }
     assert [name for name, each in found.items() if not each["memory_mib"]] == ["ai/llama-server vectors", "ai/llama-server other"]
     table = says(fleet, "models", "list").splitlines()
@@ -165,9 +165,9 @@ def test_ctx_changes_one_line_of_the_inventory_and_the_model_comes_back_with_it(
 
 
 def test_the_context_of_an_instance_that_says_it_itself_is_changed_there_and_each_slot_has_its_part(fleet: LabFleet) -> None:
-    assert "pi/long: endless is loaded, with a context of 32768 tokens" in says(fleet, "models", "ctx", "endless", "65536", "--yes")
-    assert "preset: {ctx-size: 65536, parallel: 2}}   # its own\n" in fleet.inventory.read_text()
-    assert served(fleet)["pi/long endless"]["context"] == 32768
+    assert "pi/long: endless is loaded, with a context of 16384 tokens" in says(fleet, "models", "ctx", "endless", "32768", "--yes")
+    assert "preset: {ctx-size: 32768, parallel: 2}}   # its own\n" in fleet.inventory.read_text()
+    assert served(fleet)["pi/long endless"]["context"] == 16384
 
 
 def test_what_the_model_was_not_made_for_is_refused_before_anything_is_written_loaded_or_not(fleet: LabFleet) -> None:
