@@ -147,7 +147,9 @@ def small_disk(fleet: FaultFleet, mib: int) -> Iterator[None]:
 
 SERVER = {"llama_cpp": {"ui": False}, "models": {}, "llama_server": {"models": ["demo"], "listen": "0.0.0.0:8080"}}
 MODELS = {"demo": {"preset": {"ctx-size": 512}}}
-MISTAKEN = {"demo": {"preset": {"ctx-size": 512, "no-such-option": 1}}}
+UNKNOWN = {"demo": {"preset": {"ctx-size": 512, "no-such-option": 1}}}
+MISTAKEN = {"demo": {"preset": {"ctx-size": 512, "threads": 99999999999}}}
+"""Refused by llama-server alone: a whole number, as the option takes, and too large for it."""
 
 
 @pytest.fixture
@@ -167,8 +169,18 @@ def test_a_full_disk_where_a_model_is_to_land(fleet: FaultFleet, server: None) -
 
 
 def test_a_preset_with_an_option_that_nobody_knows(fleet: FaultFleet, server: None) -> None:
+    fleet.describe(one={"roles": SERVER}, models=UNKNOWN)
+    told = fleet.up()
+    assert told.code == 2
+    assert re.search(r'models\.demo\.preset\.no-such-option: "no-such-option" is no option of llama-server', told.err), told.err
+    assert fleet.inside("one", "systemctl is-active llama-server").strip() == "active"
+    fleet.describe(one={"roles": SERVER}, models=MODELS)
+    fleet.heals()
+
+
+def test_a_preset_with_a_value_that_only_llama_server_refuses(fleet: FaultFleet, server: None) -> None:
     fleet.describe(one={"roles": SERVER}, models=MISTAKEN)
-    told = fleet.up_fails(r"service:llama-server\.service: did not come up: .* option 'no-such-option' not recognized in preset 'demo'")
+    told = fleet.up_fails(r"service:llama-server\.service: did not come up: .*")
     assert told.why("one")[-1] == "    the whole log is on the host: journalctl -u llama-server.service"
     fleet.describe(one={"roles": SERVER}, models=MODELS)
     fleet.heals()
