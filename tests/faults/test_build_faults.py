@@ -148,8 +148,11 @@ def small_disk(fleet: FaultFleet, mib: int) -> Iterator[None]:
 SERVER = {"llama_cpp": {"ui": False}, "models": {}, "llama_server": {"models": ["demo"], "listen": "0.0.0.0:8080"}}
 MODELS = {"demo": {"preset": {"ctx-size": 512}}}
 UNKNOWN = {"demo": {"preset": {"ctx-size": 512, "no-such-option": 1}}}
-MISTAKEN = {"demo": {"preset": {"ctx-size": 512, "threads": 99999999999}}}
-"""Refused by llama-server alone: a whole number, as the option takes, and too large for it."""
+CHANGED = {"demo": {"preset": {"ctx-size": 768}}}
+
+DROPIN = "/etc/systemd/system/llama-server.service.d/90-broken.conf"
+BROKEN = f"printf '[Service]\\nExecStartPre=/bin/sh -c \"echo error: it is broken; exit 1\"\\n' >{DROPIN}"
+MENDED = f"rm {DROPIN}; systemctl daemon-reload"
 
 
 @pytest.fixture
@@ -178,10 +181,11 @@ def test_a_preset_with_an_option_that_nobody_knows(fleet: FaultFleet, server: No
     fleet.heals()
 
 
-def test_a_preset_with_a_value_that_only_llama_server_refuses(fleet: FaultFleet, server: None) -> None:
-    fleet.describe(one={"roles": SERVER}, models=MISTAKEN)
-    told = fleet.up_fails(r"service:llama-server\.service: did not come up: .*")
-    assert told.why("one")[-1] == "    the whole log is on the host: journalctl -u llama-server.service"
+def test_a_service_that_does_not_start_is_told_in_its_own_words(fleet: FaultFleet, server: None) -> None:
+    fleet.describe(one={"roles": SERVER}, models=CHANGED)
+    with fleet.meanwhile("one", BROKEN, MENDED):
+        told = fleet.up_fails(r"service:llama-server\.service: did not come up: error: it is broken")
+        assert told.why("one")[-1] == "    the whole log is on the host: journalctl -u llama-server.service"
     fleet.describe(one={"roles": SERVER}, models=MODELS)
     fleet.heals()
 
@@ -197,8 +201,9 @@ def test_a_port_of_llama_servers_that_is_taken(fleet: FaultFleet, server: None) 
 
 def test_a_host_that_needs_the_failed_one_says_so(fleet: FaultFleet, server: None) -> None:
     site = {"roles": {"caddy": {"sites": {"ai.home.example": {"upstream": "one"}}}}}
-    fleet.describe(one={"roles": SERVER}, two=site, models=MISTAKEN)
-    told = fleet.up_fails(r"service:llama-server\.service: did not come up: .*", others=False)
+    fleet.describe(one={"roles": SERVER}, two=site, models=CHANGED)
+    with fleet.meanwhile("one", BROKEN, MENDED):
+        told = fleet.up_fails(r"service:llama-server\.service: did not come up: .*", others=False)
     assert told.why("two") == ["two: caddy: was not started: it needs one, which failed"]
     fleet.describe(one={"roles": SERVER}, two=site, models=MODELS)
     fleet.heals()
