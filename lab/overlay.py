@@ -14,6 +14,9 @@ from roles.role import ENDPOINT, RoleSettings, Settings, address_of, port_of
 
 LONGEST_NAME = 63
 
+NOTIFY = 'logger --tag paddock-notify "$PADDOCK_HOST $PADDOCK_SERVER $PADDOCK_UNIT, as $(id -un): $PADDOCK_FAULT"'
+"""What a watchdog runs in a lab: nobody is to be woken by what happens there."""
+
 
 def overlay(fleet: Fleet, hosts: Mapping[str, LabHost]) -> tuple[Fleet, tuple[str, ...]]:
     """The fleet with its lab hosts in place of its machines, and a sentence for each thing that was replaced.
@@ -63,8 +66,8 @@ def _moved(role: str, settings: RoleSettings, host: Host, lab: LabHost, told: li
     if role == "llama_cpp":
         update |= _accelerator(dict(settings), host, told)
     if role == "watchdog" and getattr(settings, "notify", None):
-        update["notify"] = None
-        told.append(f"{host.name}: watchdog.notify is left out: nobody is to be told of what happens in a lab.")
+        update["notify"] = NOTIFY
+        told.append(f"{host.name}: watchdog.notify tells the host's journal alone (journalctl -t paddock-notify), and nobody else.")
     if isinstance(settings, LlamaServerSettings):
         update["instances"] = {name: _instance(name, each, host, lab, told) for name, each in settings.instances.items()}
     return settings.model_copy(update=update)
