@@ -35,7 +35,8 @@ def _fit(options: argparse.Namespace) -> int:
     shapes, unread = _shapes(this, context)
     context = replace(context, shapes=shapes)
     serving = [host.name for host in this.hosts if this.fleet.servers(host.name)]
-    refused = {host: list(refusals(host, this.fleet, context, shapes)) for host in serving}
+    real = {name: shape for name, shape in shapes.items() if this.fleet.models[name].source != "tiny"}
+    refused = {host: list(refusals(host, this.fleet, context, real)) for host in serving}
     if options.json:
         hosts = {host: {"places": as_data(judged(host, this.fleet, context, shapes)), "refused": refused[host]} for host in serving}
         print(json.dumps({"hosts": hosts, "unread": unread}, indent=1))

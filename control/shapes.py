@@ -16,10 +16,15 @@ from inventory.schema import Fleet, ModelEntry, ModelSource
 
 
 def known(fleet: Fleet, inventory: Path) -> dict[str, ModelShape]:
-    """By model, of those whose header somebody has looked at. Reads what lies on this machine, and no model."""
+    """By model, of those whose header somebody has looked at. Reads what lies on this machine, and no model.
+
+    The tiny model is not among them: in a lab it stands in for others, and is served as they are, whatever it was made for.
+    """
     lock = read_lock(inventory)
     found = {}
     for name, entry in fleet.models.items():
+        if entry.source == "tiny":
+            continue
         pin = lock.models.get(name)
         if isinstance(entry.source, ModelSource) and pin and pin.shape and pin.source == unpinned(entry.source, pin).asked:
             found[name] = from_data(pin.shape, f"models.{name}")
