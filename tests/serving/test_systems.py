@@ -1,9 +1,11 @@
-"""The inventories that come with Paddock, rehearsed whole: their hosts stand in the lab, and every server of theirs answers."""
+"""The inventories that come with Paddock, rehearsed: their hosts stand in the lab, and every server of theirs answers.
+
+All on this machine's processor: Vulkan and a Raspberry Pi's core have tests of their own (tests/machines).
+"""
 
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ import pytest
 from inventory.load import load
 from tests.lab_fleet import ROOT
 
-REHEARSAL_S = 3000
+REHEARSAL_S = 1800
 
 SYSTEMS = {"llamaserve": 1, "ai-server": 1, "local-ai": 14, "pi-llm": 1}
 """Inventory → how many llama-servers its fleet has."""
@@ -23,7 +25,9 @@ SYSTEMS = {"llamaserve": 1, "ai-server": 1, "local-ai": 14, "pi-llm": 1}
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_each_comes_up_in_the_lab_with_all_its_servers_and_is_verified(name: str, tmp_path: Path) -> None:
     """llama-server itself reads every preset and flag: the gate tries them, and each server is asked for an answer by its checks."""
-    inventory = Path(shutil.copy(ROOT / "inventory" / f"{name}.yml", tmp_path))
+    inventory = tmp_path / f"{name}.yml"
+    text = (ROOT / "inventory" / inventory.name).read_text()
+    inventory.write_text(text.replace("accelerator: vulkan", "accelerator: cpu").replace("arch: arm64", "image: null"))
     fleet = load(inventory)
     servers = [server for host in fleet.hosts for server in fleet.servers(host)]
     assert len(servers) == SYSTEMS[name]
