@@ -42,7 +42,7 @@ def demands(host: str, fleet: Fleet, context: Context, shapes: Mapping[str, Mode
             Load(name, shapes[name], fleet.preset(server, name), _where(server, name)) for name in server.models if name in shapes
         )
         prompts = defaults(settings, hardware.memory_mib if hardware else 0, 1 if router else len(servers)).get("cache-ram", 0)
-        cards = tuple(_name(each) for each in there if not server.gpus or {each.number, each.address, each.uuid} & _asked(server))
+        cards = tuple(_name(each) for each in there if not server.gpus or any(map(each.is_called, server.gpus)))
         yield Demand(
             server.name,
             loads,
@@ -94,11 +94,6 @@ def _cards(host: str, fleet: Fleet, context: Context) -> tuple[Installed, ...]:
 
 def _name(card: Installed) -> str:
     return f"card {card.number} ({card.name or card.address})"
-
-
-def _asked(server: Server) -> set[int | str]:
-    """The cards that a server is pinned to, by number, address or UUID (roles/llama_server/cards.py finds them alike)."""
-    return {f"0000:{each}" if isinstance(each, str) and len(each) == len("00:00.0") else each for each in server.gpus}
 
 
 def _mib(size: str | None) -> int:
