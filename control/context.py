@@ -24,13 +24,15 @@ TO_COME = Certificate(TO_BE_ISSUED)
 def context_for(fleet: Fleet, state: FleetState, *, now: datetime) -> Context:
     """All that is known at `now` without asking a host. Raises PaddockError where what is kept cannot be read or does not fit."""
     vault = Vault(state)
-    ca, servers, clients = Authority(state, vault).current(fleet, now)
+    authority = Authority(state, vault)
+    ca, servers, clients = authority.current(fleet, now)
     hardware = {host: found for host in fleet.hosts if (found := state.hardware(host))}
     return Context(
         hardware=hardware,
         ca=ca or TO_BE_ISSUED,
         servers=servers,
         clients={name: clients.get(name, TO_COME) for name in fleet.clients},
+        identities=authority.identities(fleet, now),
         secrets=Secrets(vault),
         models={name: _digest_of(entry) for name, entry in fleet.models.items()},
         releases=releases(fleet, hardware, dict(_sources(fleet, state.inventory.parent)), Artifacts(state).all()),

@@ -13,6 +13,7 @@ from control.state import FleetState, make_private, read, write_atomically
 from inventory.context import Certificate
 from inventory.errors import PaddockError
 from inventory.schema import Fleet
+from roles.client.settings import ClientSettings, Seat
 
 
 class Authority:
@@ -37,6 +38,14 @@ class Authority:
                 found[subject.kind][subject.name] = certificate
         clients = {name: Certificate(certificate.chain) for name, certificate in found["client"].items()}
         return ca, found["server"], clients
+
+    def identities(self, fleet: Fleet, now: datetime) -> dict[str, Certificate]:
+        """Certificate and key of the clients that a host of the fleet keeps. Raises PaddockError where a key cannot be unsealed."""
+        kept = {seat.client for host in fleet.hosts for seat in _seats(fleet, host)}
+        subjects = [each for each in subjects_of(fleet) if each.kind == "client" and each.name in kept] if kept else []
+        ca = self._ca(fleet, now) if subjects else None
+        looked = ((each.name, self._look(each, ca, now)[0]) for each in subjects)
+        return {name: certificate for name, certificate in looked if certificate}
 
     def due(self, fleet: Fleet, now: datetime) -> list[str]:
         """What `issue` would do, a line each: `server ai.home.example: expires in 12 days`."""
@@ -204,6 +213,11 @@ class Authority:
             key=digest(key),
         )
         self._leaves.keep(leaf, pem, key)
+
+
+def _seats(fleet: Fleet, host: str) -> tuple[Seat, ...]:
+    settings = fleet.role(host, "client", ClientSettings)
+    return tuple(settings.accounts.values()) if settings else ()
 
 
 def _limits_in_words(domain: str, networks: tuple[str, ...] | frozenset[str]) -> str:

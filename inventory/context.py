@@ -57,8 +57,13 @@ class Context:
 
     hardware: Mapping[str, Hardware] = field(default_factory=dict)
     ca: str = TO_BE_ISSUED
+    """The certificates of all CAs that are trusted: while one takes over from another, both."""
     servers: Mapping[str, Certificate] = field(default_factory=dict)
     clients: Mapping[str, Certificate] = field(default_factory=dict)
+    earlier: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By client the certificates that it held before, are still valid and are still let in: whoever has not fetched the new one yet."""
+    identities: Mapping[str, Certificate] = field(default_factory=dict, repr=False)
+    """Certificate and key of the clients that a host of the fleet keeps, by client."""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     models: Mapping[str, ModelDigest] = field(default_factory=dict)
     releases: Mapping[str, Release | PaddockError] = field(default_factory=dict)

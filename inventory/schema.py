@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, SerializeAsAny, TypeAdapter, create_model, model_validator
@@ -12,11 +13,12 @@ from pydantic import AfterValidator, Field, SerializeAsAny, TypeAdapter, create_
 from inventory.errors import InventoryError
 from inventory.servers import Server, answering, named_upstream, servers
 from roles import ROLES, settings_of
+from roles.caddy.settings import CaddySettings, Site
 from roles.gpu.settings import GpuSettings
 from roles.llama_server.settings import LlamaServerSettings
 from roles.models.settings import ModelsSettings
 from roles.preset import Preset, layered
-from roles.role import Account, Domain, LocalPath, Matches, Name, RoleSettings, Settings, Sha256, Url
+from roles.role import Account, Domain, LocalPath, Matches, Name, RoleSettings, Settings, Sha256, Url, address_of, port_of
 
 DOMAIN = TypeAdapter(Domain)
 
@@ -206,6 +208,9 @@ class Client(Settings):
     days: Annotated[int, Field(ge=1, le=180)] = 180
     """How long a certificate is valid; it is renewed when a third of that is left."""
 
+    admin: bool = False
+    """Whether it may also restart servers and change presets on the hosts that carry the role `admin`."""
+
 
 class LabSettings(Settings):
     """What a host is like in the lab."""
@@ -311,6 +316,23 @@ class Host(HostEntry):
         return self.sudo if self.sudo is not None else self.user != "root"
 
 
+@dataclass(frozen=True)
+class Entrance:
+    """One site of a reverse proxy, as who calls it sees it. `admits` are the clients that it lets in."""
+
+    name: str
+    host: str
+    address: str
+    port: int
+    site: Site
+    admits: tuple[str, ...]
+
+    @property
+    def url(self) -> str:
+        """`https://ai.home.example`"""
+        return f"https://{self.name}" + ("" if self.port == 443 else f":{self.port}")
+
+
 S = TypeVar("S", bound=RoleSettings)
 
 
@@ -380,16 +402,37 @@ class Fleet(Settings):
 
     def endpoint(self, server: Server, seen_from: str) -> str:
         """`ADDRESS:PORT` of a llama-server for a caller on `seen_from`. Raises InventoryError where that cannot reach it."""
-        address, port = ipaddress.ip_address(server.address), server.port
-        if address.is_loopback and server.host != seen_from:
-            place = f"instances.{server.group}.listen" if server.group else "listen"
-            where = f"hosts.{server.host}.roles.llama_server.{place}: {server.listen} is out of reach for {seen_from}"
-            raise InventoryError([f"{where}: give it an address of its network, such as 0.0.0.0:{port}"])
+        place = f"instances.{server.group}.listen" if server.group else "listen"
+        return self.reach(server.listen, f"hosts.{server.host}.roles.llama_server.{place}", server.host, seen_from)
+
+    def reach(self, listen: str, where: str, host: str, seen_from: str) -> str:
+        """`ADDRESS:PORT` of what listens so on a host, as the key `where` of the inventory says, for a caller on another.
+
+        Raises InventoryError where that cannot reach it.
+        """
+        address, port = ipaddress.ip_address(address_of(listen)), port_of(listen)
+        if address.is_loopback and host != seen_from:
+            words = f"{where}: {listen} is out of reach for {seen_from}"
+            raise InventoryError([f"{words}: give it an address of its network, such as 0.0.0.0:{port}"])
         reach = str(address)
         if address.is_unspecified:
             loopback = "127.0.0.1" if address.version == 4 else "::1"
-            reach = self.hosts[server.host].address if server.host != seen_from else loopback
+            reach = self.hosts[host].address if host != seen_from else loopback
         return f"[{reach}]:{port}" if ":" in reach else f"{reach}:{port}"
+
+    def entrances(self, client: str | None = None) -> Iterator[Entrance]:
+        """Every site of the fleet's reverse proxies; with a `client` those that let it in."""
+        for host in self.hosts_with("caddy"):
+            settings = self.role(host.name, "caddy", CaddySettings)
+            for name, site in settings.sites.items() if settings else ():
+                admits = tuple(self.clients) if site.clients is None else site.clients
+                if client is None or client in admits:
+                    yield Entrance(name, host.name, host.address, port_of(settings.listen), site, admits)  # type: ignore[union-attr]
+
+    def callers(self, host: str) -> tuple[str, ...]:
+        """The other hosts that pass requests on to this one."""
+        entering = (each for each in self.entrances() if named_upstream(each.site.upstream)[0] == host)
+        return tuple(dict.fromkeys(each.host for each in entering if each.host != host))
 
     def limited(self, only: frozenset[str]) -> Iterator[Host]:
         """The hosts that a `--limit` of host, role and group names leaves; all of them where it is empty."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from roles.role import RoleSettings
 
-ROLES = ("base", "gpu", "llama_cpp", "models", "llama_server", "caddy", "watchdog")
+ROLES = ("base", "firewall", "gpu", "llama_cpp", "models", "llama_server", "admin", "caddy", "client", "watchdog")
 
 
 def settings_of(role: str) -> type[RoleSettings]:

@@ -37,6 +37,7 @@ Times = Mapping[str, Sequence[float]]
 
 
 def main(rounds: int) -> None:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # where it is set, each contender would compile what it imports, in every round
     with tempfile.TemporaryDirectory() as scratch, lab_fleet(NAME, Path(scratch), bare()) as lab:
         hosts = {name: lab.host(name) for name in HOSTS}
         lab.write(described(addresses_of(hosts)))

@@ -1,0 +1,1 @@
+"""What shows that the endpoint answers, and whom."""

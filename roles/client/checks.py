@@ -1,0 +1,1 @@
+"""What shows that an account's programs get through, and nobody else's."""

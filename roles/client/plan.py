@@ -1,0 +1,46 @@
+"""For each account its certificate, and what its programs need; then one unit, run as that account, that puts it where they look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from inventory.context import TO_BE_ISSUED, Certificate, Context
+from inventory.schema import Fleet, Host
+from roles.client.bridge import bridge
+from roles.client.browsers import browsers
+from roles.client.certificates import certificates
+from roles.client.home import at_home
+from roles.client.part import DIRECTORY, Person
+from roles.client.pi import pi
+from roles.client.settings import ClientSettings
+from roles.resources import Directory, Resource
+
+
+def plan(host: Host, settings: ClientSettings, fleet: Fleet, context: Context) -> Iterator[Resource]:
+    yield Directory("/etc/paddock")
+    yield Directory(DIRECTORY, exclusive=True)
+    for person in people(host, settings, fleet, context):
+        yield Directory(person.directory, group=person.account, mode=0o750, exclusive=True)
+        parts = (
+            certificates(person),
+            *((browsers(person),) if person.seat.browsers else ()),
+            *((bridge(person, fleet, context),) if person.seat.bridge else ()),
+            *((pi(person, fleet, context),) if person.seat.pi else ()),
+        )
+        for part in parts:
+            yield from part.resources
+        yield from at_home(person, parts)
+
+
+def people(host: Host, settings: ClientSettings, fleet: Fleet, context: Context) -> Iterator[Person]:
+    for account, seat in settings.accounts.items():
+        yield Person(
+            host=host.name,
+            account=account,
+            seat=seat,
+            home=seat.home or ("/root" if account == "root" else f"/home/{account}"),
+            identity=context.identities.get(seat.client, Certificate(TO_BE_ISSUED, TO_BE_ISSUED)),
+            ca=context.ca,
+            entrances=tuple(fleet.entrances(seat.client)),
+            fleet=fleet.name,
+        )

@@ -1,0 +1,1 @@
+"""Who may reach the ports that the fleet declares on a host."""

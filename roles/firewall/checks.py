@@ -1,0 +1,1 @@
+"""What shows that the table is loaded, and keeps out whom it should."""
