@@ -20,7 +20,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cli.opening import Opened, ask_at_terminal, inventory_argument, limit_argument, opened
+from cli.opening import Opened, action_of, ask_at_terminal, limit_argument, opened
 from cli.showing import table
 from cli.telling import Telling
 from control.artifacts import Artifacts
@@ -33,19 +33,21 @@ SUFFIX = ".paddock.tar"
 
 def arguments(command: argparse.ArgumentParser) -> None:
     actions = command.add_subparsers(dest="action", metavar="list|build|export|import|prune", required=True)
-    every = [actions.add_parser("list", help="what there is, what it is for, and which hosts are to serve it")]
+    every = [action_of(actions, "list", "what there is, what it is for, and which hosts are to serve it", "artifacts list")]
     every[-1].add_argument("--json", action="store_true", help="for programs")
-    every.append(actions.add_parser("build", help="what is not there yet, for hosts whose hardware is known"))
+    words = "what is not there yet, for hosts whose hardware is known"
+    every.append(action_of(actions, "build", words, "artifacts build\nartifacts build --limit pi"))
     limit_argument(every[-1])
-    every.append(actions.add_parser("export", help="one as a file that can be carried"))
+    every.append(action_of(actions, "export", "one as a file that can be carried", "artifacts export 1f0c8a -o /media/stick/"))
     every[-1].add_argument("name", help="as `list` shows it, or the beginning of its fingerprint").completer = _names  # type: ignore[attr-defined]
     every[-1].add_argument("-o", "--output", type=Path, default=Path(), metavar="FILE|DIRECTORY", help="else the current directory")
-    every.append(actions.add_parser("import", help="a file that was exported elsewhere"))
+    words = "a file that was exported elsewhere"
+    every.append(action_of(actions, "import", words, "artifacts import /media/stick/0.3.36-1f0c8a2b3c4d.paddock.tar"))
     every[-1].add_argument("file", type=Path)
-    every.append(actions.add_parser("prune", help="remove those that no host is to serve, or those named"))
+    words = "remove those that no host is to serve, or those named"
+    every.append(action_of(actions, "prune", words, "artifacts prune\nartifacts prune 0.3.35-77aa01c2d3e4"))
     every[-1].add_argument("name", nargs="*").completer = _names  # type: ignore[attr-defined]
     for action in every:
-        inventory_argument(action, default=argparse.SUPPRESS)
         if action is not every[1]:
             action.add_argument("--lab", action="store_true", help="those of the inventory's lab")
 
@@ -96,6 +98,8 @@ def _list(this: Opened, artifacts: Artifacts, *, as_json: bool) -> None:
     elif known:
         heads = ("artifact", "for", "needs", "MiB", "hosts")
         print(table([heads, *(_row(each, served.get(each.fingerprint, [])) for each in known)]))
+    else:
+        print("there is none yet: `paddock up` builds what its hosts are to serve, `paddock artifacts build` ahead of it", file=sys.stderr)
 
 
 def _row(artifact: Artifact, hosts: list[str]) -> tuple[str, ...]:

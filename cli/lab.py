@@ -15,22 +15,20 @@ from __future__ import annotations
 
 import argparse
 
-from cli.opening import inventory_argument, inventory_path, limit_of
+from cli.opening import action_of, inventory_path, limit_of
 from cli.showing import table
 from inventory.load import load
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
     actions = command.add_subparsers(dest="action", metavar="up|down|list|ssh", required=True)
-    up = actions.add_parser("up", help="make them, or start those that stopped")
+    up = action_of(actions, "up", "make them, or start those that stopped", "lab up\nlab up --limit ai")
     up.add_argument("--limit", action="append", default=[], metavar="HOST|ROLE|GROUP", help="only these")
-    down = actions.add_parser("down", help="take them away, with all that is on them")
-    actions.add_parser("list", help="those of every inventory")
-    ssh = actions.add_parser("ssh", help="a shell on one, or a command")
+    action_of(actions, "down", "take them away, with all that is on them", "lab down")
+    action_of(actions, "list", "those of every inventory", "lab list")
+    ssh = action_of(actions, "ssh", "a shell on one, or a command", "lab ssh ai\nlab ssh ai journalctl -u caddy")
     ssh.add_argument("host").completer = _hosts  # type: ignore[attr-defined]
     ssh.add_argument("command", nargs=argparse.REMAINDER, help="as to ssh")
-    for action in (up, down, ssh):
-        inventory_argument(action, default=argparse.SUPPRESS)
 
 
 def _hosts(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:

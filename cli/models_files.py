@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from cli.opening import Opened, ask_at_terminal, confirmed, inventory_argument, inventory_path, limit_argument, opened
+from cli.opening import Opened, action_of, ask_at_terminal, confirmed, inventory_path, limit_argument, opened
 from cli.telling import Telling
 from inventory.errors import UsageError
 from inventory.load import load
@@ -22,15 +22,15 @@ GIB, MIB = 1 << 30, 1 << 20
 
 
 def add(actions: Any) -> None:
-    pull = actions.add_parser("pull", help="fetch the models' files to the hosts now, or with --lock pin what they are")
-    pull.add_argument("model", nargs="*", help="only these").completer = _models
+    words = "fetch the models' files to the hosts now, or with --lock pin what they are"
+    pull = action_of(actions, "pull", words, "models pull --lock\nmodels pull\nmodels pull qwen-35b --limit ai")
+    pull.add_argument("model", nargs="*", help="only these").completer = _models  # type: ignore[attr-defined]
     pull.add_argument("--lock", action="store_true", help="write the lock beside the inventory: commits, sizes, digests. Asks no host")
     pull.set_defaults(act=_pull)
-    prune = actions.add_parser("prune", help="take away the models on the hosts that the inventory does not name")
+    prune = action_of(actions, "prune", "take away the models on the hosts that the inventory does not name", "models prune")
     prune.add_argument("--yes", "-y", action="store_true", help="do not ask")
     prune.set_defaults(act=_prune)
     for action in (pull, prune):
-        inventory_argument(action, default=argparse.SUPPRESS)
         limit_argument(action)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cli.opening import Opened, inventory_argument, limit_argument, opened
+from cli.opening import Opened, action_of, limit_argument, opened
 
 if TYPE_CHECKING:
     from inventory.context import Context
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def add(actions: Any) -> None:
-    fit = actions.add_parser("fit", help="what models need of memory and cards, and what fits together. Asks no host")
+    words = "what models need of memory and cards, and what fits together; asks no host"
+    fit = action_of(actions, "fit", words, "models fit\nmodels fit --limit ai --json")
     fit.add_argument("--json", action="store_true", help="for programs")
     fit.set_defaults(act=_fit)
-    inventory_argument(fit, default=argparse.SUPPRESS)
     limit_argument(fit)
 
 

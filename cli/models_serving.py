@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from cli.opening import Opened, confirmed, inventory_argument, limit_argument, opened
+from cli.opening import Opened, action_of, confirmed, limit_argument, opened
 from cli.servers import Tally, each_reached, model_argument, own_name, reached, saying, server_argument, servers_meant, serving, told
 from cli.showing import coloured, table
 from inventory.errors import PaddockError, UsageError
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from inventory.model_shape import ModelShape
 
 CTX = "ctx-size"
+PRESET_EXAMPLES = "models preset qwen-35b\nmodels preset qwen-35b temp=0.7 top-k=\nmodels preset qwen-35b temp=0.7 --yes --limit ai"
 
 Actions = Any  # argparse does not name what add_subparsers gives
 
 
 def add(actions: Actions) -> None:
-    for name, act, words in (
-        ("list", _list, "what every server serves, and how each model is"),
-        ("load", _load, "load a model, and wait until it is there"),
-        ("unload", _unload, "unload a model"),
-        ("use", _use, "load a model and unload all others of its servers"),
-        ("ctx", _ctx, "change a model's context in the inventory, and on its hosts"),
-        ("preset", _preset, "show or change a model's options in the inventory, and on its hosts"),
+    for name, act, words, examples in (
+        ("list", _list, "what every server serves, and how each model is", "models list\nmodels list --limit rig --json"),
+        ("load", _load, "load a model, and wait until it is there", "models load qwen-35b\nmodels load chat --server rig/chat-2"),
+        ("unload", _unload, "unload a model", "models unload qwen-35b"),
+        ("use", _use, "load a model and unload all others of its servers", "models use qwen-35b"),
+        ("ctx", _ctx, "change a model's context in the inventory, and on its hosts", "models ctx qwen-35b 65536\nmodels ctx qwen-35b 0"),
+        ("preset", _preset, "show or change a model's options in the inventory, and on its hosts", PRESET_EXAMPLES),
     ):
-        action = actions.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".", allow_abbrev=False)
-        inventory_argument(action, default=argparse.SUPPRESS)
+        action = action_of(actions, name, words, examples)
         if name != "list":
             model_argument(action)
         if name == "list":

@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from control.state import FleetState
 from inventory.errors import UsageError
@@ -44,6 +45,21 @@ def inventory_path(options: argparse.Namespace) -> Path:
     if named := os.environ.get("PADDOCK_INVENTORY"):
         return Path(named)
     return Path("inventory.yml") if Path("inventory.yml").exists() else DEMO
+
+
+def action_of(actions: Any, name: str, words: str, examples: str = "") -> argparse.ArgumentParser:
+    """The parser of one of a verb's actions; `examples` has a line each, as they are typed after `paddock`."""
+    lines = "".join(f"  paddock {line.strip()}\n" for line in examples.strip().splitlines())
+    action: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=words,
+        description=words[0].upper() + words[1:] + ".",
+        epilog=f"examples:\n{lines}" if lines else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    inventory_argument(action, default=argparse.SUPPRESS)
+    return action
 
 
 def limit_argument(command: argparse.ArgumentParser) -> None:

@@ -48,10 +48,10 @@ def run(options: argparse.Namespace) -> int:
     else:
         for issued in deployment.due():
             print(f"  ~ {issued}")
-        context = deployment.context()
+        context, said = deployment.context(), set[str]()
         for name, work in deployment.work.items():
             print(f"{name}: " + (f"{len(shown(work))} to change" if work.drift else "as declared"))
-            print(*lines(work), sep="\n", end="\n" if work.drift or work.drift.left else "")
+            print(*lines(work, said), sep="\n", end="\n" if work.drift or work.drift.left else "")
             tell_fit(name, this, context)
     for name, why in deployment.failures.items():
         print(f"{name}: {why}", file=sys.stderr)
@@ -64,7 +64,7 @@ def _offline(this: Opened, *, as_json: bool) -> int:
 
     context = context_for(this.fleet, this.state, now=datetime.now(UTC))
     failed = {}
-    told = {}
+    told, said = {}, set[str]()
     for host in this.hosts:
         found = context.releases.get(host.name)
         if isinstance(found, PaddockError):
@@ -73,7 +73,7 @@ def _offline(this: Opened, *, as_json: bool) -> int:
             told[host.name] = {"release": found.name, "profile": found.profile, "builder": found.builder, "reasons": dict(found.reasons)}
             if not as_json:
                 print(coloured(f"{host.name}:", "+"))
-                print(*(f"  {line}" for line in reasons(found)), sep="\n")
+                print(*(f"  {line}" for line in reasons(found, said)), sep="\n")
                 tell_fit(host.name, this, context)
         elif (llama_cpp := this.fleet.role(host.name, "llama_cpp", LlamaCppSettings)) and llama_cpp.serve:
             failed[host.name] = "nothing is known of its hardware yet: `paddock plan` looks at it, once"

@@ -16,20 +16,22 @@ import argparse
 import getpass
 import sys
 
-from cli.opening import inventory_argument, opened
+from cli.opening import action_of, opened
 from control.secrets import Vault
 from inventory.errors import UsageError
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
     actions = command.add_subparsers(dest="action", metavar="list|show|set|rotate", required=True)
-    every = [actions.add_parser("list", help="their names")]
-    every.append(actions.add_parser("rotate", help="seal all anew, to those that recipients.txt names now"))
-    for verb, words in (("show", "one in plain text"), ("set", "a new value, from the terminal or standard input")):
-        every.append(actions.add_parser(verb, help=words))
-        every[-1].add_argument("name").completer = _names  # type: ignore[attr-defined]
+    every = [
+        action_of(actions, "list", "their names", "secrets list"),
+        action_of(actions, "rotate", "seal all anew, to those that recipients.txt names now", "secrets rotate"),
+        action_of(actions, "show", "one in plain text", "secrets show api-key.ai"),
+        action_of(actions, "set", "a new value, from the terminal or standard input", "secrets set hf-token\nsecrets set sudo < password"),
+    ]
+    for action in every[2:]:
+        action.add_argument("name").completer = _names  # type: ignore[attr-defined]
     for action in every:
-        inventory_argument(action, default=argparse.SUPPRESS)
         action.add_argument("--lab", action="store_true", help="those of the inventory's lab")
 
 
@@ -41,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
     vault = Vault(opened(options).state)
     if options.action == "list":
         print("".join(f"{name}\n" for name in vault.names()), end="")
+        if not vault.names():
+            print("there is none yet: `paddock secrets set NAME` keeps one, and `paddock up` makes those that it needs", file=sys.stderr)
     elif options.action == "rotate":
         print(f"{len(vault.reseal())} sealed anew to {len(vault.recipients())} recipient(s)")
     elif options.action == "show":

@@ -39,13 +39,14 @@ def _left_stamps(work: Work) -> Iterator[str]:
             yield change.id.partition(":")[2]
 
 
-def lines(work: Work) -> Iterator[str]:
-    """A line a resource, and for a file that may be shown a unified diff below it."""
+def lines(work: Work, told: set[str] | None = None) -> Iterator[str]:
+    """A line a resource, and for a file that may be shown a unified diff below it. Why a release is so is not said where it was `told`."""
+    told = set() if told is None else told
     for change in shown(work):
         yield coloured(f"  {change.sign} {change.id}{_detail(change, work)}", change.sign)
         yield from (f"      {line}" for line in _diff(change))
         if isinstance(change.resource, Release):
-            yield from (f"      {line}" for line in reasons(change.resource))
+            yield from (f"      {line}" for line in reasons(change.resource, told))
     for name in work.drift.left:
         verb = "models prune" if name.startswith("model:") else "teardown --data"
         yield f"    {name} stays although nothing names it (`paddock {verb}` takes it away)"
@@ -53,13 +54,16 @@ def lines(work: Work) -> Iterator[str]:
         yield coloured("  ~ what a run that died has left" if work.actual.rest else "  ~ the list of what Paddock put there", "~")
 
 
-def reasons(release: Release) -> Iterator[str]:
-    """What a release is built for, and why each of its options was chosen."""
+def reasons(release: Release, told: set[str]) -> Iterator[str]:
+    """What a release is built for, and why each of its options was chosen; of one that was `told`, that it was."""
     if not release.options:
         yield "nothing is known of the machine yet"
         return
     where = f"built by {release.builder}" if release.builder else "out of the fleet's artifacts"
-    yield f"{release.name}: {release.profile}, {where}"
+    yield f"{release.name}: {release.profile}, {where}" + (", as above" if release.name in told else "")
+    if release.name in told:
+        return
+    told.add(release.name)
     options = dict(release.options)
     yield from table([(name, options.get(name, ""), why) for name, why in release.reasons]).splitlines()
 

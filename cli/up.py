@@ -91,12 +91,12 @@ def _changes(deployment: Deployment) -> dict[str, int]:
 
 def _show(deployment: Deployment, telling: Telling) -> dict[str, int]:
     """Shows what is to change, and gives host → how much."""
-    changes = _changes(deployment)
+    changes, told = _changes(deployment), set[str]()
     for issued in deployment.due():
         telling.line(f"  ~ {issued}")
     for name, number in changes.items():
         telling.line(f"{name}: {number} to change")
-        for line in lines(deployment.work[name]):
+        for line in lines(deployment.work[name], told):
             telling.line(line)
     telling.failures(deployment.failures)
     return changes

@@ -33,6 +33,14 @@ EXPERTS = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch)?exps\.")
 """What `--cpu-moe` keeps in host memory (common/common.h: LLM_FFN_EXPS_REGEX)."""
 
 
+MAGIC = b"GGUF"
+
+
+def is_gguf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
 def local_shape(path: Path) -> ModelShape:
     """The shape of the model in a file, and in its other shards beside it. Raises PaddockError where that is no whole GGUF."""
     return _shape(str(path), lambda name: FileFront(Path(name)))
@@ -78,7 +86,7 @@ def _with_path(name: str, path: str) -> str:
 
 def _header(front: Front) -> _Header:
     front.more(FIRST_BYTES)
-    if front.data[:4] != b"GGUF":
+    if front.data[:4] != MAGIC:
         raise front.wrong(_instead(bytes(front.data[:512])))
     front.take(4)
     version = front.number("I")

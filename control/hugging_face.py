@@ -28,9 +28,12 @@ NO_MODEL_ITSELF = ("mmproj", "imatrix")
 def pinned(model: str, source: ModelSource, token: str = "") -> tuple[str, tuple[ModelPart, ...]]:
     """The commit, and the files that the source means. Raises PaddockError in words."""
     repository = _Repository(f"models.{model}.source.hf", str(source.hf), token)
-    commit = repository.commit(source.revision or "main")
-    files = {each["path"]: each for each in repository.files(commit)}
-    return commit, tuple(_part(files[name], repository.where) for name in chosen(source, list(files), repository.where))
+    try:
+        commit = repository.commit(source.revision or "main")
+        files = {each["path"]: each for each in repository.files(commit)}
+        return commit, tuple(_part(files[name], repository.where) for name in chosen(source, list(files), repository.where))
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise PaddockError(f"{repository.where}: {_no_hub()} ({type(error).__name__}: {error})".replace("\n", " ")) from None
 
 
 def chosen(source: ModelSource, names: Sequence[str], where: str) -> tuple[str, ...]:
@@ -47,6 +50,10 @@ def chosen(source: ModelSource, names: Sequence[str], where: str) -> tuple[str, 
     if not models:
         raise PaddockError(f"{where}: nothing in {source.hf} {what}: there are {_some(each for each in names if each.endswith('.gguf'))}")
     raise PaddockError(f"{where}: {len(models)} models in {source.hf} fit: name one with `file`: {_some(parts[0] for parts in models)}")
+
+
+def _no_hub() -> str:
+    return f"{hugging_face()} sends something else than a list of files: is HF_ENDPOINT right, and no login in between?"
 
 
 def _fits(name: str, pattern: str | None) -> bool:
@@ -103,9 +110,7 @@ class _Repository:
             answer.raise_for_status()
             return answer.json(), answer.links.get("next", {}).get("url", "")
         except requests.exceptions.JSONDecodeError:
-            raise PaddockError(
-                f"{self.where}: {hugging_face()} sends something else than a list of files: is HF_ENDPOINT right, and no login in between?"
-            ) from None
+            raise PaddockError(f"{self.where}: {_no_hub()}") from None
         except requests.RequestException as error:
             raise PaddockError(f"{self.where}: {hugging_face()}: {reason(error)}") from None
 

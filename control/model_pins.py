@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from control.download import digest_at
-from control.gguf import local_shape, remote_shape
+from control.gguf import is_gguf, local_shape, remote_shape
 from control.hugging_face import pinned
 from control.models import digest_of, local_file
 from control.payload import Download, hf_token
@@ -69,6 +69,8 @@ def _read(name: str, source: ModelSource, where: str, beside: Path) -> ModelPart
         found = digest_of(local_file(name, where, beside))
         if not found.size:
             raise PaddockError(f"models.{name}.source.local: {where} is empty: put the model there, or name another file")
+        if not is_gguf(local_file(name, where, beside)):
+            raise PaddockError(f"models.{name}.source.local: {where} is no GGUF: name the model's file")
         return ModelPart(name=Path(where).name, sha256=found.sha256, size=found.size)
     sha256, size = digest_at(where, Download())
     return ModelPart(name=where.partition("?")[0].rpartition("/")[2] or "model.gguf", sha256=sha256, size=size)

@@ -6,6 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from typing import Any
@@ -21,6 +22,11 @@ from roles.role import address_of, port_of
 
 ANSWER_TIMEOUT_S = 60
 """For what a server knows without a model; an answer of a model may take its time."""
+
+LOOK_TIMEOUT_S = 10
+"""The same, where one server after another is looked at: one that hangs is not to keep the others."""
+
+NO_SERVER = "does not answer like a llama-server"
 
 LOAD_TIMEOUT_S = 1800
 """A model of a hundred GiB, from a slow disk."""
@@ -63,8 +69,8 @@ class Serving:
 class Asking:
     """One llama-server, asked over HTTP."""
 
-    def __init__(self, reach: Reach, server: Server) -> None:
-        self.reach, self.server = reach, server
+    def __init__(self, reach: Reach, server: Server, patience_s: float = ANSWER_TIMEOUT_S) -> None:
+        self.reach, self.server, self.patience_s = reach, server, patience_s
         self.name = f"{server.host}/{server.name}"
         endpoint = reach.fleet.endpoint(server, server.host)
         self.where = (address_of(endpoint), port_of(endpoint))
@@ -91,12 +97,20 @@ class Asking:
                 raise
 
     def _json(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
-        with self._asked(method, path, body, ANSWER_TIMEOUT_S) as answer:
+        with self._asked(method, path, body, self.patience_s) as answer:
             text = answer.response.read()
         try:
             return json.loads(text)
         except ValueError:
-            raise PaddockError(f"{self.name}: does not answer like a llama-server: {text[:80].decode(errors='replace')!r}") from None
+            raise PaddockError(f"{self.name}: {NO_SERVER}: {text[:80].decode(errors='replace')!r}") from None
+
+    @contextmanager
+    def understood(self) -> Iterator[None]:
+        """Raises PaddockError where an answer has not got what a llama-server's has."""
+        try:
+            yield
+        except (LookupError, TypeError, AttributeError) as error:
+            raise PaddockError(f"{self.name}: {NO_SERVER}: {type(error).__name__}: {error}") from None
 
     def _asked(self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float | None, stop: Stop | None = None) -> _Answer:
         try:
@@ -112,7 +126,7 @@ class Asking:
             data = None if body is None else json.dumps(body).encode()
             connection.request(method, path, data, {"Content-Type": "application/json", "Connection": "close", **self._authorization()})
             answer = _Answer(self.name, connection, connection.getresponse())
-        except (HTTPException, SSHException, OSError, EOFError) as error:
+        except (HTTPException, SSHException, OSError, EOFError, ValueError) as error:
             connection.hang_up()
             raise PaddockError(f"{self.name}: no answer ({str(error) or type(error).__name__}): `paddock logs {self.name}`") from None
         if answer.response.status >= 400:
@@ -193,7 +207,8 @@ def survey(reach: Reach, servers: Iterable[Server]) -> list[Serving]:
         units = look(reach, host, of_host.get(host, []))
         return [each for server in of_host.get(host, []) for each in _of_server(reach, server, units[server.name])]
 
-    return [each for found in reach.of_each(ask).values() for each in found]
+    found = reach.of_each(ask)  # in the order in which hosts answered
+    return [each for host in of_host for each in found.get(host, ())]
 
 
 def trained(reach: Reach, servers: Iterable[Server], model: str) -> int | None:
@@ -260,26 +275,29 @@ def ready(reach: Reach, server: Server, tell: Callable[[str], None] = lambda sta
 
 def router_status(asking: Asking) -> Mapping[str, Mapping[str, Any]]:
     """Model → its status, as a router tells it."""
-    return {each["id"]: each["status"] for each in asking.get("/models")["data"]}
+    with asking.understood():
+        return {each["id"]: each["status"] for each in asking.get("/models")["data"]}
 
 
 def _of_server(reach: Reach, server: Server, unit: Unit) -> list[Serving]:
     if unit.state != "active":
         return [Serving(server, model, unit.state, f"`paddock start {server.host}/{server.name}` starts it") for model in server.models]
     try:
-        return list(_models(reach, server, unit).values())
+        return list(_models(reach, server, unit, LOOK_TIMEOUT_S).values())
     except PaddockError as error:
         return [Serving(server, model, "no answer", str(error)) for model in server.models]
 
 
-def _models(reach: Reach, server: Server, unit: Unit | None = None) -> dict[str, Serving]:
+def _models(reach: Reach, server: Server, unit: Unit | None = None, patience_s: float = ANSWER_TIMEOUT_S) -> dict[str, Serving]:
     """What a server that runs says of its models, by name."""
-    found = _of_router(reach, server, unit) if server.kind == "router" else _of_instance(reach, server, unit)
-    return {each.model: each for each in found}
+    asking = Asking(reach, server, patience_s)
+    with asking.understood():
+        return {each.model: each for each in (_of_router if server.kind == "router" else _of_instance)(asking, unit)}
 
 
-def _of_router(reach: Reach, server: Server, unit: Unit | None) -> Iterator[Serving]:
-    listed = {each["id"]: each for each in Asking(reach, server).get("/models")["data"]}
+def _of_router(asking: Asking, unit: Unit | None) -> Iterator[Serving]:
+    reach, server = asking.reach, asking.server
+    listed = {each["id"]: each for each in asking.get("/models")["data"]}
     for model in dict.fromkeys((*server.models, *listed)):
         if model not in listed:
             yield Serving(server, model, "unknown", f"it does not know this model: `paddock up --limit {server.host}`")
@@ -300,8 +318,8 @@ def _of_router(reach: Reach, server: Server, unit: Unit | None) -> Iterator[Serv
         )
 
 
-def _of_instance(reach: Reach, server: Server, unit: Unit | None) -> Iterator[Serving]:
-    asking, model = Asking(reach, server), server.models[0]
+def _of_instance(asking: Asking, unit: Unit | None) -> Iterator[Serving]:
+    server, model = asking.server, asking.server.models[0]
     held = _held(unit, server.port)
     try:
         meta = asking.get("/v1/models")["data"][0].get("meta") or {}

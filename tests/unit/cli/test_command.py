@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import VERBS, main
+from cli import VERBS, main, parser
 
 ROOT = Path(__file__).parents[3]
 
@@ -51,6 +52,22 @@ def help_of(verb: str, capsys: pytest.CaptureFixture[str]) -> str:
 def test_the_help_of_every_verb_has_examples_that_call_it(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     _, found, examples = help_of(verb, capsys).partition("examples:\n")
     assert found and f"paddock {verb}" in examples
+
+
+def actions_of(verb: str) -> list[str]:
+    return list(_subparsers(_subparsers(parser((verb,)))[verb]))
+
+
+def _subparsers(of: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    return next((dict(each.choices) for each in of._actions if isinstance(each, argparse._SubParsersAction)), {})
+
+
+@pytest.mark.parametrize(("verb", "action"), [(verb, action) for verb in VERBS for action in actions_of(verb)])
+def test_the_help_of_every_action_has_examples_that_call_it(verb: str, action: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([verb, action, "--help"])
+    _, found, examples = capsys.readouterr().out.partition("examples:\n")
+    assert found and f"paddock {verb} {action}" in examples
 
 
 def test_the_help_names_every_verb_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,6 +85,24 @@ def test_what_decides_how_much_memory_a_model_takes_is_kept_with_it(server: Mode
     assert shape and from_data(shape, "the lock") == local_shape(tiny_model())
 
 
+@pytest.mark.parametrize("api, answer", [("revision/main", b"[]"), ("revision/main", b'{"id": 1}'), (f"tree/{COMMIT}", b'{"a": 1}')])
+def test_json_that_is_no_list_of_files_is_said_so(server: ModelServer, path: Path, api: str, answer: bytes) -> None:
+    del server.repositories[REPOSITORY]
+    server.files[f"/api/models/{REPOSITORY}/revision/main"] = json.dumps({"sha": COMMIT}).encode()
+    server.files[f"/api/models/{REPOSITORY}/{api}"] = answer
+    write(path, {"hf": REPOSITORY, "include": "*Q4*"})
+    with pytest.raises(PaddockError, match=r"^models\.small\.source\.hf: http://127.0.0.1:\d+ sends something else than a list of files"):
+        lock(path)
+
+
+def test_a_local_file_that_is_no_model_is_not_pinned(path: Path) -> None:
+    (path.parent / "small.gguf").write_bytes(b"PK and so on")
+    write(path, {"local": "small.gguf"})
+    with pytest.raises(PaddockError, match=r"^models\.small\.source\.local: small\.gguf is no GGUF: name the model's file$"):
+        lock(path)
+    assert not lock_path(path).exists()
+
+
 def test_a_url_is_read_once_for_its_digest(server: ModelServer, path: Path) -> None:
     server.files["/small.gguf"] = TINY
     write(path, {"url": f"http://127.0.0.1:{server.port}/small.gguf"})
