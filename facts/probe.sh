@@ -11,14 +11,15 @@ fi
 echo "#clock"; date +%s
 echo "#identity"; identity
 echo "#rest"; find /var/lib/paddock -maxdepth 1 -name 'stage.*' 2>/dev/null
-echo "#manifest"; [ ! -f /var/lib/paddock/manifest ] || grep -aE '^(put|kept|data) .' /var/lib/paddock/manifest
-
-set -- $(sed -n 's/^data model:\(.*\)/\1\n\1.part\n\1.wrong/p' /var/lib/paddock/manifest 2>/dev/null)
+echo "#manifest"; set --
+[ ! -f /var/lib/paddock/manifest ] || while read -r line; do
+  case $line in 'put '?*|'kept '?*|'data '?*) printf '%s\n' "$line";; esac
+  case $line in 'data model:'*) path=${line#data model:}; set -- "$@" "$path" "$path.part" "$path.wrong";; esac
+done </var/lib/paddock/manifest
 [ $# = 0 ] || { echo "#data"; stat --printf '%n\t%s\n' -- "$@" 2>/dev/null; }
 
 set -- $(paths)
-[ $# = 0 ] || { echo "#stat"; stat --printf '%n\t%F\t%U\t%G\t%a\t%s\n' -- "$@" 2>/dev/null
-                echo "#link"; find "$@" -maxdepth 0 -type l -printf '%p\t%l\n' 2>/dev/null; }
+[ $# = 0 ] || { echo "#stat"; find "$@" -maxdepth 0 -printf '%p\t%y\t%u\t%g\t%m\t%s\t%l\n' 2>/dev/null; }
 
 set --; for path in $(files); do [ ! -f "$path" ] || [ -L "$path" ] || set -- "$@" "$path"; done
 [ $# = 0 ] || { echo "#sha256"; sums=$(sha256sum -- "$@"); printf '%s\n' "$sums"
@@ -49,7 +50,7 @@ for path in $(releases); do [ -f "$path/.paddock-release" ] && [ -f "$path/MANIF
 done
 
 set -- $(packages)
-[ $# = 0 ] || { echo "#rest"; find /var/lib/dpkg/updates -type f 2>/dev/null  # dpkg's journal: one died, or is still at work for a run that died
+[ $# = 0 ] || { echo "#rest"; set +f; for file in /var/lib/dpkg/updates/[0-9]*; do [ ! -f "$file" ] || echo "$file"; done; set -f  # dpkg's journal: one died, or is still at work for a run that died
                 echo "#package"; dpkg-query -W -f '${Package}\t${db:Status-Abbrev}\t${Version}\n' "$@" 2>/dev/null; }
 
 set -- $(users)
@@ -59,20 +60,21 @@ own() { account=$1; shift; runuser -u "$account" -- env XDG_RUNTIME_DIR="/run/us
 wanted=--property=Id,ActiveState,UnitFileState,NeedDaemonReload,InvocationID,MainPID
 
 set -- $(services) # an account's own, after the system's, are named with it: ai/llama-server.service
-[ $# = 0 ] || { system=$(printf '%s\n' "$@" | grep -v / || true); owned=$(printf '%s\n' "$@" | grep / || true)
+[ $# = 0 ] || { system= owned=; for each; do case $each in */*) owned="$owned$each$IFS";; *) system="$system$each$IFS";; esac; done
                 shown=$([ -z "$system" ] || systemctl show $wanted -- $system
                         for each in $owned; do echo; own "${each%%/*}" show $wanted -- "${each#*/}" || echo "ActiveState=unknown"; done)
-                echo "#service"; printf '%s\n' "$shown" | sed '1{/^$/d;}'; echo "#program"
-                set -- $(printf '%s\n' "$shown" | sed -n 's|^MainPID=\([1-9].*\)|/proc/\1/exe|p')
+                echo "#service"; printf '%s\n' "$shown"; echo "#program"
+                set --; for line in $shown; do case $line in MainPID=[1-9]*) set -- "$@" "/proc/${line#MainPID=}/exe";; esac; done
                 [ $# = 0 ] || find "$@" -maxdepth 0 -printf '%p\t%l\n' 2>/dev/null
                 echo "#stamp"; find /run/paddock -type l -printf '%f\t%l\n' 2>/dev/null
-                for account in $(printf '%s\n' $owned | cut -d/ -f1 | sort -u); do
+                [ -z "$owned" ] || for account in $(printf '%s\n' $owned | cut -d/ -f1 | sort -u); do
                   find "/run/user/$(id -u "$account")/paddock" -type l -name "$account--*" -printf '%f\t%l\n' 2>/dev/null
                 done; }
 
 filter=$(ports)
 [ -z "$filter" ] || { echo "#socket"; sockets=$(ss -Hltunp "$filter"); printf '%s\n' "$sockets"; echo "#cgroup"
-                      for pid in $(printf '%s\n' "$sockets" | grep -o 'pid=[0-9]*' | sort -u); do pid=${pid#pid=}
+                      while case $sockets in *pid=*) ;; *) false;; esac; do
+                        sockets=${sockets#*pid=}; pid=${sockets%%,*}
                         while read -r group; do case $group in 0::*|*:name=systemd:*) echo "$pid$tab${group##*:}";; esac; done </proc/$pid/cgroup
                       done 2>/dev/null; }
 exit 0

@@ -126,6 +126,10 @@ def _attributes(resources: Iterable[Resource], sections: Mapping[str, list[str]]
     return {name: value for name, value in attributes.items() if value}
 
 
+KINDS = {"f": "file", "d": "directory", "l": "link"}
+"""What find calls them."""
+
+
 class _Found:
     """What the probe printed, looked up by resource."""
 
@@ -134,8 +138,7 @@ class _Found:
         # what Paddock put there and no plan names any more is no surprise: it is taken away by name
         left = {line.partition(":")[2] for line in sections.get("manifest", ())}
         self.paths = {each.path for each in asked if isinstance(each, OnDisk)} | left
-        self.stats = {path: values.split("\t") for path, values in _pairs(sections, "stat")}
-        self.links = dict(_pairs(sections, "link"))
+        self.stats = {path: values.split("\t", 5) for path, values in _pairs(sections, "stat")}
         self.sums = dict(_checksum(line) for line in sections.get("sha256", ()))
         self.inside: dict[str, list[str]] = {}
         for directory, name in _pairs(sections, "inside"):
@@ -171,8 +174,8 @@ class _Found:
                 return self._stat(resource.path)
             case Release():
                 built = {"fingerprint": self.releases[resource.path]} if resource.path in self.releases else {}
-                serving = {"current": self.links[resource.current]} if resource.current in self.links else {}
-                return {**built, **serving}
+                target = self._stat(resource.current).get("target")
+                return {**built, **({"current": target} if target else {})}
             case Port():
                 return self._port(resource)
             case Service():
@@ -182,14 +185,15 @@ class _Found:
     def _stat(self, path: str) -> Attributes:
         if path not in self.stats:
             return {}
-        kind, owner, group, mode, size = self.stats[path]
-        if kind == "symbolic link":
-            return {"type": "link", "target": self.links.get(path, "")}
+        letter, owner, group, mode, size, target = self.stats[path]
+        kind = KINDS.get(letter, "neither file, directory nor link")
+        if kind == "link":
+            return {"type": kind, "target": target}
         if kind == "directory":
-            return {"type": "directory", "owner": owner, "group": group, "mode": mode}
+            return {"type": kind, "owner": owner, "group": group, "mode": mode}
         sha256 = self.models.get(path) or self.sums.get(path, "")
         return {
-            "type": "file" if kind.startswith("regular") else kind,
+            "type": kind,
             "owner": owner,
             "group": group,
             "mode": mode,
