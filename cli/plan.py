@@ -48,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         for issued in deployment.due():
             print(f"  ~ {issued}")
+        print(*(f"  {notice}\n" for notice in deployment.notices()), sep="", end="")
         context, said = deployment.context(), set[str]()
         for name, work in deployment.work.items():
             print(f"{name}: " + (f"{len(shown(work))} to change" if work.drift else "as declared"))

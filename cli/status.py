@@ -4,7 +4,8 @@ examples:
   paddock status
   paddock status --json
 
-Exit code 0 where all is as declared, 3 where something has drifted, or the watchdog has lost a server.
+Exit code 0 where all is as declared, 3 where something has drifted, the watchdog has lost a server, or a
+certificate nears its end.
 """
 
 from __future__ import annotations

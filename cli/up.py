@@ -94,6 +94,8 @@ def _show(deployment: Deployment, telling: Telling) -> dict[str, int]:
     changes, told = _changes(deployment), set[str]()
     for issued in deployment.due():
         telling.line(f"  ~ {issued}")
+    for notice in deployment.notices():
+        telling.line(f"  {notice}")
     for name, number in changes.items():
         telling.line(f"{name}: {number} to change")
         for line in lines(deployment.work[name], told):

@@ -1,6 +1,7 @@
 """Keys and X.509 certificates, made and signed. Text in, text out; no files, no clock.
 
 A CA is limited by name constraints (RFC 5280, 4.2.1.10) to one domain and to networks, so that who trusts it trusts it for nothing else.
+A CA that was made elsewhere may have an RSA key, and no limits; the keys of leaves are always P-256.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 BACKDATED = timedelta(minutes=5)
@@ -26,12 +28,14 @@ EVERYWHERE = ("0.0.0.0/0", "::/0")
 
 COMMON_NAME_LIMIT = 64  # RFC 5280, appendix A.1: ub-common-name
 
+CaKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
 
 @dataclass(frozen=True)
 class Limits:
-    """What a CA may sign for, and until when."""
+    """What a CA may sign for, and until when. `domain` is None where it has no name constraints."""
 
-    domain: str
+    domain: str | None
     networks: tuple[str, ...]
     not_after: datetime
 
@@ -43,7 +47,7 @@ def new_key() -> str:
 
 def make_ca(key: str, fleet: str, domain: str, networks: tuple[str, ...], now: datetime) -> str:
     """A self-signed CA of path length 0 for ten years. Where no network is given, it may sign for no IP address at all."""
-    private = _private(key)
+    private = _own(key)
     ski = x509.SubjectKeyIdentifier.from_public_key(private.public_key())
     # Browsers list authorities by name: one that was made anew must not look like the old one.
     name = _name({NameOID.ORGANIZATION_NAME: fleet, NameOID.COMMON_NAME: f"Paddock CA {ski.digest.hex()[:8]}"})
@@ -56,6 +60,7 @@ def make_ca(key: str, fleet: str, domain: str, networks: tuple[str, ...], now: d
         .add_extension(_key_usage(signs_certificates=True), critical=True)
         .add_extension(x509.NameConstraints(permitted, excluded), critical=True)
         .add_extension(ski, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski), critical=False)
     )
     return _pem(builder.sign(private, hashes.SHA256()))
 
@@ -72,18 +77,17 @@ def sign(
     end: datetime,
 ) -> str:
     """A leaf for `key`: `kind` is `server` or `client`, `names` and `addresses` are its SAN, which is left out where both are empty."""
-    authority, private = x509.load_pem_x509_certificate(ca.encode()), _private(key)
+    authority, private = x509.load_pem_x509_certificate(ca.encode()), _own(key)
     alternatives = [*(x509.DNSName(name) for name in names), *(x509.IPAddress(ip_address(address)) for address in addresses)]
     # A longer name does not fit here; verifiers look at the SAN alone where there is one, but a subject there must be.
     subject = _name({NameOID.COMMON_NAME: common_name if len(common_name) <= COMMON_NAME_LIMIT else kind})
-    ca_ski = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     builder = (
         _certificate(subject, authority.subject, private.public_key(), begin, min(end, authority.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([PURPOSES[kind]]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_ski), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(_identifier(authority)), critical=False)
     )
     if alternatives:
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
@@ -97,27 +101,86 @@ def belongs(certificate: str, key: str) -> bool:
 
 
 def limits_of(ca: str) -> Limits:
-    """What a CA is limited to. Raises ValueError where this is no CA that `make_ca` made."""
+    """What a CA is limited to. Raises ValueError where this is no certificate of a CA."""
     certificate = x509.load_pem_x509_certificate(ca.encode())
+    try:
+        basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except x509.ExtensionNotFound:
+        raise ValueError("it does not say that it is one") from None
+    if not basic.ca:
+        raise ValueError("it is somebody's certificate")
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
     except x509.ExtensionNotFound:
-        raise ValueError("it has no name constraints") from None
+        return Limits(None, (), certificate.not_valid_after_utc)
     permitted = constraints.permitted_subtrees or []
     domains = [each.value for each in permitted if isinstance(each, x509.DNSName)]
     networks = tuple(str(each.value) for each in permitted if isinstance(each, x509.IPAddress))
     return Limits(" ".join(domains), networks, certificate.not_valid_after_utc)
 
 
+def is_issued_by(certificate: str, ca: str) -> bool:
+    """Whether the CA's key has signed it. Raises ValueError where one of them cannot be read."""
+    leaf, authority = (x509.load_pem_x509_certificate(each.encode()) for each in (certificate, ca))
+    try:
+        leaf.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def is_for_clients(certificate: str) -> bool:
+    """Whether a server takes it from a caller: it says so, or says nothing of what it is for."""
+    leaf = x509.load_pem_x509_certificate(certificate.encode())
+    try:
+        usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return ExtendedKeyUsageOID.CLIENT_AUTH in usage or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usage
+
+
+def alone(certificate: str) -> str:
+    """The first certificate of a text, without what stands around it. Raises ValueError where there is none."""
+    return _pem(x509.load_pem_x509_certificate(certificate.encode()))
+
+
+def decrypted(key: str, password: str | None) -> str:
+    """A CA's private key, RSA or elliptic, as PEM in PKCS#8. Raises TypeError where the password is missing, ValueError where it is wrong,
+    or where this is no such key.
+    """
+    return _private(key, password).private_bytes(*_PLAIN_PEM).decode()
+
+
+def id_of(ca: str) -> str:
+    """The first eight digits of its key identifier."""
+    return _identifier(x509.load_pem_x509_certificate(ca.encode())).digest.hex()[:8].ljust(8, "0")
+
+
+def common_name_of(certificate: str) -> str:
+    subject = x509.load_pem_x509_certificate(certificate.encode()).subject
+    names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else subject.rfc4514_string()
+
+
 def serial_of(certificate: str) -> str:
     return f"{x509.load_pem_x509_certificate(certificate.encode()).serial_number:032x}"
 
 
-def end_of(certificate: str) -> datetime:
-    return x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc
+def life_of(certificate: str) -> tuple[datetime, datetime]:
+    """Its first moment and its last."""
+    loaded = x509.load_pem_x509_certificate(certificate.encode())
+    return loaded.not_valid_before_utc, loaded.not_valid_after_utc
 
 
 _PLAIN_PEM = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+
+def _identifier(authority: x509.Certificate) -> x509.SubjectKeyIdentifier:
+    """As the CA gives it itself; of one that does not, as RFC 5280, 4.2.1.2, makes it out of the key."""
+    try:
+        return authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.SubjectKeyIdentifier.from_public_key(authority.public_key())
 
 
 def _certificate(
@@ -151,8 +214,15 @@ def _name(parts: dict[x509.ObjectIdentifier, str]) -> x509.Name:
     return x509.Name([x509.NameAttribute(kind, value) for kind, value in parts.items()])
 
 
-def _private(key: str) -> ec.EllipticCurvePrivateKey:
-    loaded = serialization.load_pem_private_key(key.encode(), password=None)
+def _private(key: str, password: str | None = None) -> CaKey:
+    loaded = serialization.load_pem_private_key(key.encode(), password.encode() if password is not None else None)
+    if not isinstance(loaded, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise ValueError("it is neither an RSA nor an elliptic curve key")
+    return loaded
+
+
+def _own(key: str) -> ec.EllipticCurvePrivateKey:
+    loaded = _private(key)
     if not isinstance(loaded, ec.EllipticCurvePrivateKey):
         raise ValueError("it is no elliptic curve key")
     return loaded

@@ -11,7 +11,7 @@ from control.options import options_by_host
 from control.pki import Authority
 from control.secrets import Secrets, Vault
 from control.shapes import known
-from control.state import FleetState
+from control.state import FleetState, read
 from inventory.context import TO_BE_ISSUED, Certificate, Context, ModelDigest
 from inventory.schema import Fleet, ModelEntry, ModelSource
 from roles.llama_cpp.releases import releases
@@ -26,14 +26,17 @@ def context_for(fleet: Fleet, state: FleetState, *, now: datetime) -> Context:
     vault = Vault(state)
     authority = Authority(state, vault)
     ca, servers, clients = authority.current(fleet, now)
+    revoked = authority.revoked(fleet)
     hardware = {host: found for host in fleet.hosts if (found := state.hardware(host))}
     return Context(
         hardware=hardware,
         ca=ca or TO_BE_ISSUED,
         servers=servers,
-        clients={name: clients.get(name, TO_COME) for name in fleet.clients},
+        clients={name: clients.get(name, TO_COME) for name in fleet.clients if name not in revoked},
+        earlier=authority.earlier(fleet, now),
         identities=authority.identities(fleet, now),
         secrets=Secrets(vault),
+        roots=dict(_roots(fleet, state.inventory.parent)),
         models={name: _digest_of(entry) for name, entry in fleet.models.items()},
         releases=releases(fleet, hardware, dict(_sources(fleet, state.inventory.parent)), Artifacts(state).all()),
         shapes=known(fleet, state.inventory),
@@ -48,6 +51,14 @@ def _digest_of(entry: ModelEntry) -> ModelDigest:
     from control.models import tiny_digest
 
     return tiny_digest()
+
+
+def _roots(fleet: Fleet, beside: Path) -> Iterator[tuple[str, str]]:
+    """The root of each private ACME authority, by its path as the inventory has it; one that is not there is empty, which no plan takes."""
+    for entrance in fleet.entrances():
+        if entrance.site.acme and (path := entrance.site.acme.root):
+            text = read(beside / Path(path).expanduser()) or b""
+            yield path, text.decode(errors="replace")
 
 
 def _sources(fleet: Fleet, beside: Path) -> Iterator[tuple[str, str]]:

@@ -30,13 +30,12 @@ from inventory.errors import PaddockError
 from inventory.hardware import unsupported
 from inventory.schema import Fleet, Host
 from inventory.servers import Server, question
-from roles.caddy.settings import CaddySettings
+from roles.caddy.settings import Acme, CaddySettings
 from roles.host_plan import HostPlan, host_plan, needs_of
 from roles.llama_server.demands import refusals
 from roles.llama_server.plan import key_name
 from roles.llama_server.settings import LlamaServerSettings
 from roles.resources import Release
-from roles.role import port_of
 
 assert control.cooperative
 
@@ -160,19 +159,24 @@ class Deployment:
 
     def how_to_chat(self) -> Iterator[str]:
         """A `curl` line for each site: name resolution, certificates and all."""
-        export = cache(self.authority.export)
+        export, revoked = cache(self.authority.export), self.authority.revoked(self.fleet)
         for host in self.fleet.hosts_with("caddy"):
             settings = self.fleet.role(host.name, "caddy", CaddySettings)
             assert settings
             for site, behind in settings.sites.items():
-                client = next(iter(self.fleet.clients if behind.clients is None else behind.clients), None)
+                admitted = self.fleet.clients if behind.clients is None else behind.clients
+                client = next((name for name in admitted if name not in revoked), None)
                 if client and (answering := self.fleet.behind(behind.upstream)):
-                    yield chat_line(site, port_of(settings.listen), host.address, export(client), answering[0], self.fleet)
+                    yield chat_line(site, settings.port, host.address, export(client), answering[0], self.fleet, behind.acme)
 
     def due(self) -> list[str]:
         """The certificates and keys that `converge` will issue first."""
         certificates = (f"certificate {each}" for each in self.authority.due(self.fleet, datetime.now(UTC)))
         return [*certificates, *api_keys.due(self.fleet, Vault(self.state))]
+
+    def notices(self) -> list[str]:
+        """What to know of certificates, though nothing is to be issued: who is thrown out, a CA that nears its end."""
+        return self.authority.notices(self.fleet, datetime.now(UTC))
 
     def converge(self) -> None:
         """Issues what is due, builds what is missing, makes the hosts so, and looks again: what still differs has failed."""
@@ -197,10 +201,13 @@ class Deployment:
             self.run.converge(asking)
         again = {name: work.resources for name, work in busy.items() if name not in self.failures}
         context = self.context()
-        for name, actual in self.run.probe(again).items():
+        found = self.run.probe(again)
+        for name, actual in found.items():
             work = self._work(name, context, actual)
             if work.drift:
                 self.run.failures[name] = "still differs after the run: " + still(work)
+        # What this run has installed is learned now: the next one need not look a second time.
+        self._learn([name for name, actual in found.items() if actual.identity != context.hardware[name].identity])
 
     def carry_out(self, works: Mapping[str, Work]) -> None:
         """Does on each host the work that is given for it, and nothing else. Builds nothing."""
@@ -224,13 +231,14 @@ def _with(needs: Mapping[str, frozenset[str]], builder: str | None, host: str) -
     return needs if builder in (None, host) else {**needs, ROLE: needs.get(ROLE, frozenset()) | {str(builder)}}
 
 
-def chat_line(site: str, port: int, address: str, certificates: Path, server: Server, fleet: Fleet) -> str:
+def chat_line(site: str, port: int, address: str, certificates: Path, server: Server, fleet: Fleet, acme: Acme | None = None) -> str:
     """A question to the first model behind a site, for a shell."""
     model = server.models[0]
     path, body = question(model, fleet.preset(server, model), max_tokens=32)
+    trusted = f"--cacert {acme.root if acme else f'{certificates}/ca.pem'} " if not acme or acme.root else ""
     lines = [
         f"curl -sS --resolve {site}:{port}:{address}",
-        f"--cacert {certificates}/ca.pem --cert {certificates}/cert.pem --key {certificates}/key.pem",
+        f"{trusted}--cert {certificates}/cert.pem --key {certificates}/key.pem",
         *([f'-H "Authorization: Bearer $(paddock secrets show {key_name(server.host)})"'] if server.api_key else []),
         f"https://{site}{'' if port == 443 else f':{port}'}{path} -H 'Content-Type: application/json'",
         f"-d '{json.dumps(body)}'",

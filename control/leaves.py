@@ -1,22 +1,25 @@
 """The certificates that a fleet has, and who is to have one.
 
-A certificate is in use once its record, `certs/<kind>/<name>.json`, is written; that comes last, after the key and the
-certificate, and holds digests of both. So a run that dies leaves a whole pair in use or none, and looking at what is there
-needs no X.509: cryptography, whose import costs more than all the rest, is loaded only to issue.
+What there is of a subject says its record, `certs/<kind>/<name>.json`: the pair in use, for a client also the earlier certificates that
+are still let in, or that it is thrown out. Keys and certificates lie beside it under their serials and never change, and the record is
+replaced whole, last: a run that dies leaves the old pair in use or the new one. It holds digests of both, so that looking at what is
+there needs no X.509: cryptography, whose import costs more than all the rest, is loaded only to issue.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+
+from pydantic import AwareDatetime, TypeAdapter
 
 from control.secrets import Vault
 from control.state import FleetState, read, sync_directory, write_atomically
@@ -52,11 +55,14 @@ class Leaf:
     serial: str
     names: tuple[str, ...]
     addresses: tuple[str, ...]
-    not_before: datetime
-    not_after: datetime
+    not_before: AwareDatetime
+    not_after: AwareDatetime
     ca: str
     certificate: str
     key: str
+    """Empty where only who brought the certificate along has its key."""
+    files: str = ""
+    """Where its files lie, seen from `certs/<kind>/` and without suffix: `laptop/4f1c…`."""
 
     def why_not(self, now: datetime) -> str:
         """Why its time has come, in words; empty while more than a third of its life is left."""
@@ -70,6 +76,27 @@ class Leaf:
         return ""
 
 
+@dataclass(frozen=True)
+class Revoked:
+    """That a client was thrown out, and with which certificates."""
+
+    on: AwareDatetime
+    serials: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that there is of a subject. `earlier` are the certificates before `current`, which stay good until they expire."""
+
+    current: Leaf | None = None
+    earlier: tuple[Leaf, ...] = ()
+    revoked: Revoked | None = None
+
+    @property
+    def leaves(self) -> tuple[Leaf, ...]:
+        return (*([self.current] if self.current else []), *self.earlier)
+
+
 class Leaves:
     """The pairs of key and certificate in `certs/`."""
 
@@ -77,31 +104,47 @@ class Leaves:
         self._state = state
         self._vault = vault
 
+    def record(self, kind: str, name: str) -> Record:
+        """What there is of a subject; an empty one where nothing is. Raises PaddockError where its record is damaged."""
+        path = self._file(kind, name, "json")
+        text = read(path)
+        if text is None:
+            return Record()
+        try:
+            values = json.loads(text)
+            if "serial" in values:  # of one certificate alone, as Paddock 0.1 has it
+                values = {"current": {**values, "files": name}}
+            record = _record_type().validate_python(values, strict=False)
+        except (ValueError, TypeError, RecursionError):
+            record = None
+        if record is None or any((leaf.kind, leaf.name) != (kind, name) for leaf in record.leaves):
+            raise PaddockError(
+                f"{path}: is damaged: put it back from a backup or from git, or delete it: then {kind} {name} gets a new certificate"
+            )
+        return record
+
     def pair(self, kind: str, name: str) -> tuple[Leaf | None, Certificate | None, str]:
-        """What was issued, with its key, or why the files there are no pair."""
-        leaf, chain = self.leaf(kind, name), read(self._file(kind, name, "pem"))
+        """The pair in use, with its key, or why there is none."""
+        record = self.record(kind, name)
+        leaf = record.current
+        if record.revoked:
+            return None, None, f"revoked on {record.revoked.on:%Y-%m-%d}"
         if leaf is None:
-            return None, None, "new" if chain is None else "was never finished"
-        if chain is None or hashlib.sha256(chain).hexdigest() != leaf.certificate:
+            return None, None, "was never finished" if (kind, name) in self.names() and not record.earlier else "new"
+        chain = self.chain(leaf)
+        if chain is None:
             return leaf, None, "its certificate is missing or another one"
-        if not self._vault.has(_key_name(kind, name)):
+        if not self._vault.has(_key_name(leaf)):
             return leaf, None, "its key is missing"
-        key = self._vault.unseal(_key_name(kind, name))
+        key = self._vault.unseal(_key_name(leaf))
         if hashlib.sha256(key).hexdigest() != leaf.key:
             return leaf, None, "its key is another one"
-        return leaf, Certificate(chain.decode(), key.decode()), ""
+        return leaf, Certificate(chain, key.decode()), ""
 
-    def leaf(self, kind: str, name: str) -> Leaf | None:
-        """The record of what was issued."""
-        record = read(self._file(kind, name, "json"))
-        try:
-            values = json.loads(record or b"{}")
-            times = {key: datetime.fromisoformat(values[key]) for key in ("not_before", "not_after")}
-            lists = {key: tuple(values[key]) for key in ("names", "addresses")}
-            leaf = Leaf(**{**values, **times, **lists})
-        except (ValueError, TypeError, KeyError):
-            return None
-        return leaf if (leaf.kind, leaf.name) == (kind, name) else None
+    def chain(self, leaf: Leaf) -> str | None:
+        """Its PEM text, None where that is missing or another one."""
+        chain = read(self._file(leaf.kind, leaf.files, "pem"))
+        return chain.decode() if chain is not None and hashlib.sha256(chain).hexdigest() == leaf.certificate else None
 
     def names(self) -> list[tuple[str, str]]:
         """The kind and name of all that has a certificate, or any part of one."""
@@ -112,38 +155,92 @@ class Leaves:
         return sorted(found)
 
     def left_over(self, subjects: Iterable[Subject]) -> list[tuple[str, str]]:
+        """What nobody is to have any more. That a client was revoked stays noted, also where it has left the inventory."""
         wanted = {(subject.kind, subject.name) for subject in subjects}
-        return [each for each in self.names() if each not in wanted]
+        return [each for each in self.names() if each not in wanted and not self.record(*each).revoked]
 
-    def keep(self, leaf: Leaf, chain: str, key: str) -> None:
-        """Take a pair into use: the key, the certificate, then the record that vouches for both."""
-        self._state.directory("certs", leaf.kind)
-        self._vault.seal(_key_name(leaf.kind, leaf.name), key.encode())
-        write_atomically(self._file(leaf.kind, leaf.name, "pem"), chain, 0o644)
-        record = json.dumps(dataclasses.asdict(leaf), indent=1, default=str)
-        write_atomically(self._file(leaf.kind, leaf.name, "json"), record + "\n", 0o644)
+    def keep(self, leaf: Leaf, chain: str, key: str, now: datetime) -> None:
+        """Take a pair into use: the key, the certificate, then the record that names both. A client's last one stays good beside it."""
+        record = self.record(leaf.kind, leaf.name)
+        leaf = replace(leaf, files=f"{leaf.name}/{leaf.serial}")
+        self._state.directory("certs", leaf.kind, leaf.name)
+        self._vault.seal(_key_name(leaf), key.encode())
+        write_atomically(self._file(leaf.kind, leaf.files, "pem"), chain, 0o644)
+        earlier = tuple(each for each in record.leaves if each.not_after > now and self.chain(each)) if leaf.kind == "client" else ()
+        self._write(leaf.kind, leaf.name, Record(leaf, earlier))
+        self.sweep(leaf.kind, leaf.name)
+
+    def keep_earlier(self, leaf: Leaf, chain: str) -> None:
+        """Let in a certificate that was made elsewhere."""
+        record = self.record(leaf.kind, leaf.name)
+        leaf = replace(leaf, files=f"{leaf.name}/{leaf.serial}")
+        self._state.directory("certs", leaf.kind, leaf.name)
+        write_atomically(self._file(leaf.kind, leaf.files, "pem"), chain, 0o644)
+        others = tuple(each for each in record.earlier if each.serial != leaf.serial)
+        self._write(leaf.kind, leaf.name, replace(record, earlier=(*others, leaf)))
+
+    def drop_earlier(self, kind: str, name: str) -> None:
+        self._write(kind, name, replace(self.record(kind, name), earlier=()))
+        self.sweep(kind, name)
+
+    def revoke(self, kind: str, name: str, now: datetime) -> None:
+        """Throw a subject out, with every certificate that it has."""
+        serials = tuple(leaf.serial for leaf in self.record(kind, name).leaves)
+        self._write(kind, name, Record(revoked=Revoked(now, serials)))
+        self.sweep(kind, name)
 
     def retire(self, kind: str, name: str) -> None:
-        """Take a pair out of use, the record first. The certificate is kept to tell what was revoked, its key is not."""
-        leaf, chain = self.leaf(kind, name), read(self._file(kind, name, "pem"))
-        revoked = self._state.directory("certs", "revoked", kind)
-        serial = leaf.serial if leaf else hashlib.sha256(chain or b"").hexdigest()[:32]
-        for suffix in ("json", "pem"):
-            with suppress(FileNotFoundError):
-                self._file(kind, name, suffix).replace(revoked / f"{name}-{serial}.{suffix}")
-        key = self._vault.path(_key_name(kind, name))
-        key.unlink(missing_ok=True)
-        if kind == "client":
+        """Take a subject out of the books, the record first. Its certificates are kept to tell what was once in use, its keys are not."""
+        record = self.record(kind, name)
+        serial = next((leaf.serial for leaf in record.leaves), "none")
+        with suppress(FileNotFoundError):
+            self._file(kind, name, "json").replace(self._retired(kind) / f"{name}-{serial}.json")
+        _sync(self._retired(kind))
+        self.sweep(kind, name)
+
+    def sweep(self, kind: str, name: str) -> None:
+        """Take away what the record does not name: keys for good; a client's certificates, and those of who has left, to `revoked/`."""
+        record = self.record(kind, name)
+        named = {self._file(kind, leaf.files, "pem") for leaf in record.leaves}
+        named |= {self._file(kind, record.current.files, "key.age")} if record.current else set()
+        directory = self._state.path / "certs" / kind / name
+        parts = [self._file(kind, name, "key.age"), self._file(kind, name, "pem"), *sorted(directory.glob("*"))]
+        for path in parts:
+            if path in named or not path.is_file():
+                continue
+            if path.suffix == ".pem" and (kind == "client" or not record.current):
+                path.replace(self._retired(kind) / f"{name}-{self._serial(path)}.pem")
+            else:
+                path.unlink()
+        if not record.leaves:
+            shutil.rmtree(directory, ignore_errors=True)
+        if kind == "client" and not record.current:
             shutil.rmtree(self._state.path / "export" / name, ignore_errors=True)
-        sync_directory(revoked)
-        sync_directory(key.parent)
+        _sync(*([directory] if directory.is_dir() else []), self._state.directory("certs", kind))
+
+    def _serial(self, path: Path) -> str:
+        """Of a certificate that lies under its serial; one of Paddock 0.1 lies under its name, and has a digest in its place."""
+        return path.stem if path.parent.parent.name in KINDS else hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+
+    def _retired(self, kind: str) -> Path:
+        return self._state.directory("certs", "revoked", kind)
+
+    def _write(self, kind: str, name: str, record: Record) -> None:
+        self._state.directory("certs", kind)
+        write_atomically(self._file(kind, name, "json"), _record_type().dump_json(record, indent=1) + b"\n", 0o644)
 
     def _file(self, kind: str, name: str, suffix: str) -> Path:
         return self._state.path / "certs" / kind / f"{name}.{suffix}"
 
 
+def earlier_of(record: Record, now: datetime, cas: Collection[str], *, with_current: bool = False) -> tuple[Leaf, ...]:
+    """The certificates beside the one in use that are still let in at `now`, of those that one of these CAs has made (by digest)."""
+    leaves = record.leaves if with_current else record.earlier
+    return tuple(leaf for leaf in leaves if leaf.not_before <= now < leaf.not_after and leaf.ca in cas)
+
+
 def subjects_of(fleet: Fleet) -> list[Subject]:
-    """Every site that a Caddy of the fleet answers for, and every client.
+    """Every site that a Caddy of the fleet answers for, but for those whose certificates come over ACME, and every client.
 
     A server's addresses are those of its hosts that lie in the fleet's networks. Raises PaddockError for a site outside the domain.
     """
@@ -154,7 +251,9 @@ def _servers(fleet: Fleet) -> Iterator[Subject]:
     addresses: dict[str, set[str]] = {}
     for host in fleet.hosts_with("caddy"):
         caddy = fleet.role(host.name, "caddy", CaddySettings)
-        for site in caddy.sites if caddy else ():
+        for site, settings in caddy.sites.items() if caddy else ():
+            if settings.acme:
+                continue
             if site != fleet.domain and not site.endswith(f".{fleet.domain}"):
                 raise PaddockError(
                     f"hosts.{host.name}.roles.caddy.sites: {site} is outside the fleet's domain, {fleet.domain}, its CA cannot sign for it"
@@ -176,5 +275,18 @@ def digest(pem: str) -> str:
     return hashlib.sha256(pem.encode()).hexdigest()
 
 
-def _key_name(kind: str, name: str) -> str:
-    return f"certs/{kind}/{name}.key"
+def _sync(*directories: Path) -> None:
+    for directory in directories:
+        try:
+            sync_directory(directory)
+        except OSError as error:
+            raise PaddockError(f"{directory}: cannot be written: {error.strerror}") from None
+
+
+def _key_name(leaf: Leaf) -> str:
+    return f"certs/{leaf.kind}/{leaf.files}.key"
+
+
+@cache
+def _record_type() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)

@@ -1,13 +1,14 @@
-"""The fleet's certificates: one authority, a server certificate a site, a client certificate a client."""
+"""The fleet's certificates: an authority, a server certificate a site, a client certificate a client."""
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
+from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from control.leaves import KINDS, Leaf, Leaves, Subject, digest, subjects_of
+from control.authorities import Authorities, Issuer, bundle
+from control.leaves import KINDS, Leaf, Leaves, Record, Subject, digest, earlier_of, subjects_of
 from control.secrets import Vault
 from control.state import FleetState, make_private, read, write_atomically
 from inventory.context import Certificate
@@ -15,45 +16,71 @@ from inventory.errors import PaddockError
 from inventory.schema import Fleet
 from roles.client.settings import ClientSettings, Seat
 
+CA_ADVICE = timedelta(days=365)
+"""So long before its CA ends a fleet is told to change to another: clients that nobody sees for half a year still hear of it in time."""
+
 
 class Authority:
-    """What the fleet's CA has issued and is to issue. `now` is always an aware time."""
+    """What the fleet's CAs have issued and are to issue. `now` is always an aware time."""
 
     def __init__(self, state: FleetState, vault: Vault) -> None:
         self._state = state
         self._vault = vault
-        self._leaves = Leaves(state, vault)
+        self.leaves = Leaves(state, vault)
+        self.cas = Authorities(state, vault)
 
     def current(self, fleet: Fleet, now: datetime) -> tuple[str | None, dict[str, Certificate], dict[str, Certificate]]:
-        """The CA's certificate, the servers' by site and the clients' by name; nothing that is missing or due, and no client's key.
+        """The CAs that are trusted, the servers' certificates by site and the clients' by name; nothing that is missing or due, no revoked
+        client and no client's key.
 
         Changes nothing. Raises PaddockError where the CA does not fit the inventory, or where a key cannot be unsealed.
         """
         subjects = subjects_of(fleet)
-        ca = self._ca(fleet, now) if subjects else self._ca_pem()
+        ca = self._ca(fleet, now) if subjects else None
         found: dict[str, dict[str, Certificate]] = {kind: {} for kind in KINDS}
         for subject in subjects:
             certificate, _ = self._look(subject, ca, now)
             if certificate:
                 found[subject.kind][subject.name] = certificate
         clients = {name: Certificate(certificate.chain) for name, certificate in found["client"].items()}
-        return ca, found["server"], clients
+        return self.bundle(), found["server"], clients
+
+    def bundle(self) -> str | None:
+        """The certificates of all CAs that are trusted, in one text; None where there is none yet."""
+        return bundle(self.cas.trusted()) or None
+
+    def earlier(self, fleet: Fleet, now: datetime) -> dict[str, tuple[str, ...]]:
+        """By client the certificates before the one in use that are still let in; one that is due counts, a newer one is about to be."""
+        subjects = [each for each in subjects_of(fleet) if each.kind == "client"]
+        ca = self._ca(fleet, now) if subjects else None
+        found = {}
+        for subject in subjects:
+            is_due = bool(self._look(subject, ca, now)[1])
+            leaves = earlier_of(self.leaves.record("client", subject.name), now, self._trusted(), with_current=is_due)
+            if chains := tuple(chain for leaf in leaves if (chain := self.leaves.chain(leaf))):
+                found[subject.name] = chains
+        return found
 
     def identities(self, fleet: Fleet, now: datetime) -> dict[str, Certificate]:
         """Certificate and key of the clients that a host of the fleet keeps. Raises PaddockError where a key cannot be unsealed."""
-        kept = {seat.client for host in fleet.hosts for seat in _seats(fleet, host)}
+        kept = {seat.client for host in fleet.hosts for seat in seats(fleet, host).values()}
         subjects = [each for each in subjects_of(fleet) if each.kind == "client" and each.name in kept] if kept else []
         ca = self._ca(fleet, now) if subjects else None
         looked = ((each.name, self._look(each, ca, now)[0]) for each in subjects)
         return {name: certificate for name, certificate in looked if certificate}
 
+    def revoked(self, fleet: Fleet) -> dict[str, datetime]:
+        """The clients of the inventory that are thrown out, and since when."""
+        found = ((name, self.leaves.record("client", name).revoked) for name in fleet.clients)
+        return {name: revoked.on for name, revoked in found if revoked}
+
     def due(self, fleet: Fleet, now: datetime) -> list[str]:
         """What `issue` would do, a line each: `server ai.home.example: expires in 12 days`."""
         subjects = subjects_of(fleet)
         ca = self._ca(fleet, now) if subjects else None
-        looked = ((subject, self._look(subject, ca, now)[1]) for subject in subjects)
+        looked = ((subject, self._look(subject, ca, now)[1]) for subject in self._admitted(subjects))
         return [
-            *(f"{kind} {name}: no longer in the inventory" for kind, name in self._leaves.left_over(subjects)),
+            *(f"{kind} {name}: no longer in the inventory" for kind, name in self.leaves.left_over(subjects)),
             *(["CA: new"] if subjects and ca is None else []),
             *(f"{subject}: {why}" for subject, why in looked if why),
         ]
@@ -62,45 +89,106 @@ class Authority:
         """Issue what is due, move away what left the inventory, and give the lines that `due` gave."""
         lines = self.due(fleet, now)
         subjects = subjects_of(fleet)
-        for kind, name in self._leaves.left_over(subjects):
-            self._leaves.retire(kind, name)
-        due = [subject for subject in subjects if self._look(subject, self._ca_pem(), now)[1]]
-        if due:
-            ca = self._ca(fleet, now) or self._make_ca(fleet, now)
-            ca_key = self._ca_key(ca)
-            for subject in due:
-                self._issue(subject, ca, ca_key, now)
+        for kind, name in self.leaves.left_over(subjects):
+            self.leaves.retire(kind, name)
+        for kind, name in self.leaves.names():
+            self.leaves.sweep(kind, name)  # what a run that died has left
+        ca = self._ca(fleet, now) if subjects else None
+        self._issue_all([each for each in self._admitted(subjects) if self._look(each, ca, now)[1]], fleet, now)
         return lines
+
+    def renew(self, fleet: Fleet, names: Collection[str], now: datetime) -> list[str]:
+        """New certificates for these sites and clients, whatever their time. Raises PaddockError for one that is revoked or unknown."""
+        wanted = [each for each in subjects_of(fleet) if each.name in names]
+        for name in names:
+            if name not in {each.name for each in wanted}:
+                raise PaddockError(f"{name}: is no client and no site of fleet {fleet.name}")
+            if name in self.revoked(fleet):
+                raise PaddockError(f"client {name}: is revoked: `paddock certs issue {name}` lets it in again, with a new certificate")
+        self._issue_all(wanted, fleet, now)
+        return [f"{each}: renewed" for each in wanted]
+
+    def admit(self, fleet: Fleet, client: str, now: datetime) -> str:
+        """Have a client of the inventory let in, also one that was revoked. Gives what was done; nothing where it was let in already."""
+        (subject,) = (each for each in subjects_of(fleet) if (each.kind, each.name) == ("client", client))
+        _, why = self._look(subject, self._ca(fleet, now), now)
+        if why:
+            self._issue_all([subject], fleet, now)
+        return f"{subject}: {why}" if why else ""
+
+    def revoke(self, client: str, now: datetime) -> bool:
+        """Throw a client out, until `admit` lets it in again. False where it had been thrown out before.
+
+        Raises PaddockError where it has no certificate.
+        """
+        record = self.leaves.record("client", client)
+        if not record.leaves and not record.revoked:
+            raise PaddockError(f"client {client}: has no certificate that could be revoked")
+        if record.revoked:
+            self.leaves.sweep("client", client)
+            return False
+        self.leaves.revoke("client", client, now)
+        return True
+
+    def revoke_earlier(self, client: str) -> tuple[Leaf, ...]:
+        """Throw out the certificates that a client held before the one in use. Gives them."""
+        earlier = self.leaves.record("client", client).earlier
+        if earlier:
+            self.leaves.drop_earlier("client", client)
+        return earlier
 
     def held(self) -> list[Leaf]:
         """Every certificate in use, whether or not its time has come."""
-        return [leaf for kind, name in self._leaves.names() if (leaf := self._leaves.leaf(kind, name))]
+        return [leaf for _, record in self.records() if (leaf := record.current)]
 
-    def revoke(self, client: str) -> None:
-        """Take a client's certificate out of use. A client that is still in the inventory gets a new one at the next `issue`."""
-        if ("client", client) not in self._leaves.names():
-            raise PaddockError(f"client {client}: has no certificate that could be revoked")
-        self._leaves.retire("client", client)
+    def records(self) -> list[tuple[tuple[str, str], Record]]:
+        """All that is noted, by kind and name."""
+        return [(each, self.leaves.record(*each)) for each in self.leaves.names()]
+
+    def notices(self, fleet: Fleet, now: datetime) -> list[str]:
+        """What the operator should know though nothing is to be issued: who is thrown out, and `advice`."""
+        revoked = self.revoked(fleet).items()
+        lines = [f"client {name}: revoked on {on:%Y-%m-%d}, `paddock certs issue {name}` would let it in again" for name, on in revoked]
+        return [*lines, advice] if (advice := self.advice(now)) else lines
+
+    def advice(self, now: datetime) -> str:
+        """What comes next of a change to another CA, or that one is to begin, for this one ends; empty while there is nothing to do."""
+        standing, signing = self.cas.standing(), self.cas.signing()
+        if standing.next:
+            return f"CA {standing.next} is trusted beside the one that signs: `paddock certs roll-over switch` has it sign"
+        if len(standing.trusted) > 1:
+            return "more than one CA is trusted: `paddock certs roll-over finish` leaves the one that signs"
+        if signing and signing.not_after - now < CA_ADVICE:
+            days = max(0, (signing.not_after - now).days)
+            return f"the CA expires in {days} days, and all certificates with it: `paddock certs roll-over begin` makes the next one"
+        return ""
 
     def export(self, client: str, directory: Path | None = None) -> Path:
         """Write `ca.pem`, `cert.pem` and `key.pem`, the key unsealed, for the client to take away. Gives the directory."""
-        leaf, certificate, why = self._leaves.pair("client", client)
-        ca = self._ca_pem()
-        if not certificate or not leaf or ca is None or leaf.ca != digest(ca):
-            raise PaddockError(f"client {client}: no certificate to export ({why or 'made by another CA'}): `paddock up` issues one")
+        certificate, ca = self.exportable(client)
         directory = make_private(directory) if directory else self._state.directory("export", client)
         for name, text in (("ca.pem", ca), ("cert.pem", certificate.chain), ("key.pem", certificate.key)):
             if read(directory / name) != text.encode():
                 write_atomically(directory / name, text)
         return directory
 
+    def exportable(self, client: str) -> tuple[Certificate, str]:
+        """A client's certificate and key, and the CAs that it is to trust. Raises PaddockError where it has none."""
+        leaf, certificate, why = self.leaves.pair("client", client)
+        if why.startswith("revoked"):
+            raise PaddockError(f"client {client}: {why}: `paddock certs issue {client}` lets it in again, with a new certificate")
+        ca = self.bundle()
+        if not certificate or not leaf or ca is None or leaf.ca not in self._trusted():
+            raise PaddockError(f"client {client}: no certificate to export ({why or 'made by another CA'}): `paddock up` issues one")
+        return certificate, ca
+
     # What is there
 
-    def _look(self, subject: Subject, ca: str | None, now: datetime) -> tuple[Certificate | None, str]:
+    def _look(self, subject: Subject, ca: Issuer | None, now: datetime) -> tuple[Certificate | None, str]:
         """The subject's certificate, or None and why it needs one."""
-        leaf, certificate, why = self._leaves.pair(subject.kind, subject.name)
+        leaf, certificate, why = self.leaves.pair(subject.kind, subject.name)
         if leaf and not why:
-            if ca is None or leaf.ca != digest(ca):
+            if ca is None or leaf.ca != ca.digest:
                 why = "made by another CA"
             elif (leaf.names, leaf.addresses) != (subject.names, subject.addresses):
                 why = "its names or addresses changed"
@@ -108,97 +196,56 @@ class Authority:
                 why = leaf.why_not(now)
         return (None, why) if why else (certificate, "")
 
-    # The authority
+    def _admitted(self, subjects: list[Subject]) -> list[Subject]:
+        return [each for each in subjects if not self.leaves.record(each.kind, each.name).revoked]
 
-    def _ca_pem(self) -> str | None:
-        pem = read(self._state.path / "ca.pem")
-        return pem.decode(errors="replace") if pem is not None else None
+    def _trusted(self) -> frozenset[str]:
+        return frozenset(issuer.digest for issuer in self.cas.trusted())
 
-    def _ca(self, fleet: Fleet, now: datetime) -> str | None:
-        """The CA's certificate, None where there is none yet. Raises PaddockError where it was made for something else, or has expired."""
-        pem = self._ca_pem()
-        if pem is None:
+    def _ca(self, fleet: Fleet, now: datetime) -> Issuer | None:
+        """The CA that signs, None where there is none yet. Raises PaddockError where it was made for something else, or has expired."""
+        ca = self.cas.signing()
+        if ca is None:
             return None
-        domain, networks, not_after = self._limits(pem)
-        again = (
-            f"or move ca.pem, ca.json and ca.key.age out of {self._state.path}: "
-            "the next `paddock up` then makes a new CA, and every client needs its certificate anew"
-        )
-        if (domain, networks) != (fleet.domain, frozenset(fleet.networks)):
-            made_for, says = _limits_in_words(domain, networks), _limits_in_words(fleet.domain, fleet.networks)
+        where = self.cas.directory(ca.id) / "ca.pem"
+        change = "`paddock certs roll-over begin` and `switch`" if not self.cas.standing().next else "`paddock certs roll-over switch`"
+        again = f"or change to a new CA ({change}): every client then needs its certificate anew"
+        if not ca.fits(fleet):
+            made_for, says = _limits_in_words(str(ca.domain), ca.networks), _limits_in_words(fleet.domain, fleet.networks)
             raise PaddockError(
-                f"{self._state.path / 'ca.pem'}: the CA of fleet {fleet.name} was made for {made_for}, "
+                f"{where}: the CA of fleet {fleet.name} was made for {made_for}, "
                 f"the inventory says {says}: put `domain` and `networks` back, {again}"
             )
-        if not_after <= now:
-            raise PaddockError(
-                f"{self._state.path / 'ca.pem'}: the CA expired on {not_after:%Y-%m-%d}: look at this machine's clock, {again}"
-            )
-        return pem
-
-    def _limits(self, pem: str) -> tuple[str, frozenset[str], datetime]:
-        """The domain and the networks of the CA, and its last moment: from its record, or from the certificate itself."""
-        try:
-            record = json.loads(read(self._state.path / "ca.json") or b"{}")
-            if record["certificate"] == digest(pem):
-                return record["domain"], frozenset(record["networks"]), datetime.fromisoformat(record["not_after"])
-        except (ValueError, TypeError, KeyError):
-            pass
-        from control import certificates
-
-        try:
-            limits = certificates.limits_of(pem)
-        except ValueError as error:
-            raise PaddockError(
-                f"{self._state.path / 'ca.pem'}: is no CA of Paddock's ({error}): put it back from a backup or from git"
-            ) from None
-        return limits.domain, frozenset(limits.networks), limits.not_after
-
-    def _make_ca(self, fleet: Fleet, now: datetime) -> str:
-        """A new CA. Its key is sealed first; one that lies there already, of a run that died, is taken up and never overwritten."""
-        from control import certificates
-
-        if not self._vault.has("ca.key"):
-            self._vault.seal("ca.key", certificates.new_key().encode())
-        key = self._vault.unseal("ca.key").decode()
-        pem = certificates.make_ca(key, fleet.name, fleet.domain, fleet.networks, now)
-        directory = self._state.directory()
-        try:
-            write_atomically(directory / "ca.pem", pem, 0o644, exclusive=True)
-        except FileExistsError:
-            raise PaddockError(f"{directory / 'ca.pem'}: another run has just made it: start again") from None
-        record = {
-            "domain": fleet.domain,
-            "networks": fleet.networks,
-            "not_after": certificates.end_of(pem).isoformat(),
-            "certificate": digest(pem),
-        }
-        write_atomically(directory / "ca.json", json.dumps(record, indent=1) + "\n", 0o644)
-        return pem
-
-    def _ca_key(self, ca: str) -> str:
-        from control import certificates
-
-        path = self._vault.path("ca.key")
-        advice = "put it back from a backup or from git, nothing can be issued without it"
-        if not self._vault.has("ca.key"):
-            raise PaddockError(f"{path}: the CA's key is missing: {advice}")
-        key = self._vault.unseal("ca.key").decode(errors="replace")
-        with suppress(ValueError):
-            if certificates.belongs(ca, key):
-                return key
-        raise PaddockError(f"{path}: is not the key of ca.pem: {advice}")
+        if ca.not_after <= now:
+            raise PaddockError(f"{where}: the CA expired on {ca.not_after:%Y-%m-%d}: look at this machine's clock, {again}")
+        return ca
 
     # Issuing
 
-    def _issue(self, subject: Subject, ca: str, ca_key: str, now: datetime) -> None:
+    def _issue_all(self, subjects: list[Subject], fleet: Fleet, now: datetime) -> None:
+        if not subjects:
+            return
+        self._ca(fleet, now)  # whether it fits, before anything is moved
+        self.cas.take_over()
+        ca = self.cas.signing() or self._first(fleet, now)
+        ca_key = self.cas.key(ca)
+        for subject in subjects:
+            self._issue(subject, ca, ca_key, now)
+
+    def _first(self, fleet: Fleet, now: datetime) -> Issuer:
+        """The fleet's first CA of its own; others may be trusted already."""
+        standing, made = self.cas.standing(), self.cas.make(fleet, now)
+        self.cas.point(replace(standing, signing=made.id, trusted=(*standing.trusted, made.id)))
+        return made
+
+    def _issue(self, subject: Subject, ca: Issuer, ca_key: str, now: datetime) -> None:
         from control import certificates
 
         begin = now.replace(microsecond=0) - certificates.BACKDATED
         # The last second counts: RFC 5280, 4.1.2.5
         end = begin + timedelta(days=subject.days) - timedelta(seconds=1)
         key = certificates.new_key()
-        pem = certificates.sign(ca, ca_key, subject.kind, key, subject.name, subject.names, subject.addresses, begin, end)
+        pem = certificates.sign(ca.pem, ca_key, subject.kind, key, subject.name, subject.names, subject.addresses, begin, end)
         assert certificates.belongs(pem, key)
         leaf = Leaf(
             kind=subject.kind,
@@ -207,17 +254,18 @@ class Authority:
             names=subject.names,
             addresses=subject.addresses,
             not_before=begin.astimezone(UTC),
-            not_after=certificates.end_of(pem),
-            ca=digest(ca),
+            not_after=certificates.life_of(pem)[1],
+            ca=ca.digest,
             certificate=digest(pem),
             key=digest(key),
         )
-        self._leaves.keep(leaf, pem, key)
+        self.leaves.keep(leaf, pem, key, now)
 
 
-def _seats(fleet: Fleet, host: str) -> tuple[Seat, ...]:
+def seats(fleet: Fleet, host: str) -> dict[str, Seat]:
+    """The accounts of a host that are given a certificate."""
     settings = fleet.role(host, "client", ClientSettings)
-    return tuple(settings.accounts.values()) if settings else ()
+    return dict(settings.accounts) if settings else {}
 
 
 def _limits_in_words(domain: str, networks: tuple[str, ...] | frozenset[str]) -> str:

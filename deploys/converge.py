@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from roles.resources import Directory, File, Line, Link, ModelFile, Package, Rel
 
 GATE = Path(__file__).parent / "gate.sh"
 MANIFEST = "/var/lib/paddock/manifest"
+
+DROPIN = re.compile(r"/etc/systemd/system/([^/]+\.service)\.d/[^/]+")
 
 
 def claim(work: Work) -> None:
@@ -124,9 +127,18 @@ def _holds(work: Work) -> Steps:
     for service in work.wrong(Service):
         assert isinstance(service, Service)
         steps.add("hold", service.name)
+    for name in _of_packages(work, work.wrong(File)):
+        steps.add("hold", name)
     if steps:
         steps.add("systemctl", "daemon-reload")
     return steps
+
+
+def _of_packages(work: Work, files: Sequence[Resource]) -> list[str]:
+    """The services that no plan names and that are given a drop-in: one that comes with a package starts with it, or not at all."""
+    declared = {each.name for each in work.resources if isinstance(each, Service)}
+    named = (found[1] for each in files if isinstance(each, File) and (found := DROPIN.fullmatch(each.path)))
+    return [name for name in dict.fromkeys(named) if name not in declared]
 
 
 def _no_groups(user: User) -> Steps:
@@ -150,6 +162,9 @@ def _files(role: str, work: Work) -> Steps:
     for each in _in_order(wrong, Directory, File, Line, Link, Release, ModelFile):
         if each.id not in stamps:
             _land(steps, each, work)
+    for name in _of_packages(work, wrong):
+        steps.add("unhold", name)
+        steps.add("systemctl", "daemon-reload")
     return steps
 
 

@@ -109,10 +109,15 @@ root() { # PATH SUITE PACKAGE…: a tree of another release of Debian, to compil
   echo "$made" >"$root.paddock/.paddock-root"; mv -T "$root.paddock" "$root"
 }
 
-package_file() { # NAME STAGED: a newer package than the distribution's
+package_file() { # NAME STAGED: a newer package than the distribution's; what it needs may be in lists that apt has not fetched yet
   at "package:$1"; mv -T "$stage/$2" "$stage/$1.deb"
-  said=$(DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends --allow-downgrades -o Dpkg::Options::=--force-confold \
-    -o DPkg::Lock::Timeout=300 "$stage/$1.deb" 2>&1 </dev/null 9>&-) || { printf '%s\n' "$said" | tail -n 8 >&2; fail "could not be installed"; }
+  said=$(package_of "$stage/$1.deb") || { said=$(apt-get update -q 2>&1 </dev/null 9>&- && package_of "$stage/$1.deb"); } ||
+    { printf '%s\n' "$said" | tail -n 8 >&2; fail "could not be installed"; }
+}
+
+package_of() { # FILE
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends --allow-downgrades -o Dpkg::Options::=--force-confold \
+    -o DPkg::Lock::Timeout=300 "$1" 2>&1 </dev/null 9>&-
 }
 
 holders() { # PORT/PROTOCOL: the units and processes that listen on it

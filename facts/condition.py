@@ -1,4 +1,5 @@
-"""How a machine is doing at this moment, beside what is declared of it: heat, a weak power supply, lost servers, a reboot that is due."""
+"""How a machine is doing at this moment, beside what is declared of it: heat, a weak power supply, lost servers, certificates that end, a
+reboot that is due."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ CONDITION_SH = """
 echo "#temperature"; for at in /sys/class/thermal/thermal_zone*; do [ ! -r $at/temp ] || echo "$(cat $at/type) $(cat $at/temp)"; done
 echo "#throttled"; timeout 10 vcgencmd get_throttled
 echo "#fault"; cat /run/paddock/watchdog/*.fault
+for each in /etc/paddock/expiry/*.sh; do [ ! -e $each ] || timeout 30 sh $each --look; done
 echo "#pages-declared"; sed -n 's/^options ttm pages_limit=//p' /etc/modprobe.d/paddock-ttm.conf
 echo "#pages"; cat /sys/module/amdttm/parameters/pages_limit || cat /sys/module/ttm/parameters/pages_limit
 echo "#page-bytes"; getconf PAGESIZE
@@ -32,7 +34,7 @@ class Condition:
     throttled: int | None = None
     """What a Raspberry Pi's firmware says of its power and its heat, as bits; None on any other machine."""
     faults: tuple[str, ...] = ()
-    """What the watchdog has found, a sentence a server."""
+    """What the watchdog has found, a sentence a server, and certificates that near their end."""
     reboot: str = ""
     """Why a reboot is due; empty where none is."""
 

@@ -18,6 +18,9 @@ DISTRIBUTION_SH = """( . /etc/os-release; echo "$ID ${VERSION_ID:-}" )"""
 DISPLAYS_SH = """for class in $(grep -ls '^0x03' /sys/bus/pci/devices/*/class); do card=${class%/class}
     read -r vendor <$card/vendor && read -r device <$card/device && echo "${card##*/} $vendor $device"; done"""
 
+# dpkg-query would take three times as long.
+CADDY_SH = "sed -n '/^Package: caddy$/,/^$/{/^Status:/p;/^Version:/p}' /var/lib/dpkg/status"
+
 IDENTITY_SH = f"""( set +efu; unset IFS; LC_ALL=C; export LC_ALL; {{
   machine=$(uname -m); echo "$machine"
   grep -m 1 -E '^(flags|Features)[[:space:]]*:' /proc/cpuinfo
@@ -28,10 +31,12 @@ IDENTITY_SH = f"""( set +efu; unset IFS; LC_ALL=C; export LC_ALL; {{
   cat /sys/module/nvidia/version
   [ ! -x /usr/local/cuda/bin/nvcc ] || readlink -f /usr/local/cuda
   ! command -v vulkaninfo || ls /usr/share/vulkan/icd.d /etc/vulkan/icd.d
+  {CADDY_SH}
   }} 2>/dev/null | sha256sum | cut -c 1-16 )"""
 """Prints sixteen hex digits over what the choice of a release depends on: architecture, processor flags, ARM's cores, distribution, C
 library, display controllers, NVIDIA's driver, and what its owner may have added since: CUDA, Vulkan drivers where there is a vulkaninfo
-to ask. Every probe asks for it: nothing here may take long, and it holds whatever shell options the script around it has set."""
+to ask. And over the Caddy that is installed, whose version decides how it is configured. Every probe asks for it: nothing here may take
+long, and it holds whatever shell options the script around it has set."""
 
 # pyinfra decodes what comes back as UTF-8, and firmware may say anything: only printable ASCII gets through. Programs are asked for their
 # version, never a daemon; those that talk to a driver get a limit, since a driver may hang. nvidia-smi loads NVIDIA's driver where nothing
@@ -56,6 +61,7 @@ echo "#dmi"; cd /sys/devices/virtual/dmi/id && grep . sys_vendor product_name bo
 echo "#libc"; getconf GNU_LIBC_VERSION
 echo "#disk"; for each in /opt /var/lib; do df -Pk $each/paddock || df -Pk $each; done
 for each in gcc g++ clang glslc cmake dockerd; do echo "#$each"; timeout 10 $each --version; done
+echo "#caddy"; {CADDY_SH} | grep -A 1 ' installed$' || apt-cache policy caddy
 echo "#nvcc"; for each in /usr/local/cuda/bin/nvcc nvcc; do timeout 10 $each --version && break; done
 echo "#pci"; displays
 echo "#pci.ids"; for each in /usr/share/misc/pci.ids /usr/share/hwdata/pci.ids; do [ -r $each ] && names $each && break; done
@@ -95,6 +101,7 @@ class HardwareFact(FactBase[Hardware]):
             compilers={name: _found(version, sections[name]) for name, version in COMPILERS.items() if any(sections[name])},
             cmake=_found(r"cmake version ([\d.]+)", sections["cmake"]),
             docker=_found(r"Docker version ([\d.]+)", sections["dockerd"]),
+            caddy=_found(r"^(?:Version| +Candidate): (\d\S*)", sections["caddy"]),
             gpus=gpus,
             nvidia_driver=_found(r"NVRM version:.*?\s(\d{3,}\.[\d.]+)(?:\s|$)", sections["nvidia"])
             or _driver_of_cards(sections["nvidia-smi"]),

@@ -65,6 +65,8 @@ class Context:
     identities: Mapping[str, Certificate] = field(default_factory=dict, repr=False)
     """Certificate and key of the clients that a host of the fleet keeps, by client."""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    roots: Mapping[str, str] = field(default_factory=dict)
+    """The root certificates of private ACME authorities, by their path as the inventory has it; what cannot be read is empty."""
     models: Mapping[str, ModelDigest] = field(default_factory=dict)
     releases: Mapping[str, Release | PaddockError] = field(default_factory=dict)
     """The release that each host is to serve, or why there can be none; a host that nothing is known of yet is not among them."""

@@ -73,6 +73,8 @@ class Hardware:
     """Which of gcc, g++, clang, glslc and nvcc there are: `{"gcc": "14.2.0", "nvcc": "12.4.131"}`; of two nvcc it is /usr/local/cuda's."""
     cmake: str = ""
     docker: str = ""
+    caddy: str = ""
+    """Its version as dpkg has it, or else that which apt would install: `2.6.2-12`"""
     gpus: tuple[PciDevice, ...] = ()
     nvidia_driver: str = ""
     """`580.95.05`"""

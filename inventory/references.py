@@ -10,7 +10,9 @@ from inventory.marks import Entry, Scalar, Sequence, child, mapping_at
 from inventory.merge import Draft
 from inventory.problems import Place, Problem, did_you_mean, quoted
 from inventory.servers import answering, named_upstream, servers
+from roles.admin.settings import AdminSettings
 from roles.caddy.settings import CaddySettings
+from roles.client.settings import ClientSettings
 from roles.llama_cpp.settings import LlamaCppSettings
 from roles.llama_server.settings import LlamaServerSettings
 from roles.role import RoleSettings, address_of, port_of
@@ -41,6 +43,16 @@ class Carrier:
     def proxy(self) -> CaddySettings | None:
         settings = self.roles.get("caddy")
         return settings if isinstance(settings, CaddySettings) else None
+
+    @property
+    def admin(self) -> AdminSettings | None:
+        settings = self.roles.get("admin")
+        return settings if isinstance(settings, AdminSettings) else None
+
+    @property
+    def seats(self) -> ClientSettings | None:
+        settings = self.roles.get("client")
+        return settings if isinstance(settings, ClientSettings) else None
 
     def key(self, *path: str) -> Place:
         """The place of the last key that there is on a path."""
@@ -77,6 +89,7 @@ def problems_between(whole: Whole) -> Iterator[Problem]:
         yield from _companions(carrier, whole)
         yield from _builders(carrier, whole)
         yield from _sites(carrier, whole)
+        yield from _seats(carrier, whole)
         yield from _ports(carrier)
     yield from _sites_of_two(whole)
     yield from _addresses(whole)
@@ -118,6 +131,9 @@ def _companions(carrier: Carrier, whole: Whole) -> Iterator[Problem]:
     if "watchdog" in carrier.roles and "llama_server" not in carrier.roles:
         words = f"there is no llama_server on {carrier.name} that it could look after: leave watchdog off this host"
         yield Problem(carrier.key("roles", "watchdog"), words)
+    if "admin" in carrier.roles and "llama_server" not in carrier.roles:
+        words = f"there is no llama_server on {carrier.name} that it could change: leave admin off this host"
+        yield Problem(carrier.key("roles", "admin"), words)
     if (server := carrier.server) and "models" not in carrier.roles:
         served = (*server.models, *(each.model for each in server.instances.values()))
         laid = [each for each in served if each in whole.models and not mapping_at(whole.models[each].node, "source").get("path")]
@@ -148,15 +164,45 @@ def _sites(carrier: Carrier, whole: Whole) -> Iterator[Problem]:
     """A site lies in the certificates' domain, leads to a server that can be reached, and lets in clients that the fleet has."""
     for name, site in carrier.proxy.sites.items() if carrier.proxy else ():
         path = ("roles", "caddy", "sites", name)
-        if whole.domain and name != whole.domain and not name.endswith(f".{whole.domain}"):
-            words = f"{quoted(name)} is not in the domain {whole.domain}, which the fleet's certificates are limited to"
+        if whole.domain and not site.acme and name != whole.domain and not name.endswith(f".{whole.domain}"):
+            words = f"{quoted(name)} is not in the domain {whole.domain}, which the fleet's certificates are limited to: "
+            words += "call it otherwise, or say under acme who gives it a certificate"
             yield Problem(carrier.key(*path), words)
-        if words := _unreachable(site.upstream, carrier, whole):
+        if words := _unreachable(site.upstream, carrier, whole) or _unreachable_admin(site.upstream, carrier, whole):
             yield Problem(carrier.value(*path, "upstream"), words)
         for number, client in enumerate(site.clients or ()):
             if client not in whole.clients:
                 words = f"no client is called {quoted(client)}{did_you_mean(client, whole.clients)}: add it under clients"
                 yield Problem(carrier.value(*path, "clients", str(number)), words)
+
+
+def _seats(carrier: Carrier, whole: Whole) -> Iterator[Problem]:
+    """An account's client is one of the fleet's, a site lets it in, and where several do it is said which of them the bridge leads to."""
+    proxies = [each for each in whole.carriers.values() if "caddy" in each.roles]
+    for account, seat in carrier.seats.accounts.items() if carrier.seats else ():
+        path = ("roles", "client", "accounts", account)
+        if seat.client not in whole.clients:
+            words = f"no client is called {quoted(seat.client)}{did_you_mean(seat.client, whole.clients)}: add it under clients"
+            yield Problem(carrier.value(*path, "client"), words)
+            continue
+        if any(each.proxy is None for each in proxies):  # told elsewhere
+            continue
+        sites = {name: site for each in proxies if each.proxy for name, site in each.proxy.sites.items()}
+        admitting = [name for name, site in sites.items() if site.clients is None or seat.client in site.clients]
+        if not admitting:
+            words = (
+                f"no site of the fleet lets {quoted(seat.client)} in: name it among the clients of one, or give {account} another client"
+            )
+            yield Problem(carrier.value(*path, "client"), words)
+        elif seat.site and seat.site not in sites:
+            words = f"no site is called {quoted(seat.site)}{did_you_mean(seat.site, sites)}"
+            yield Problem(carrier.value(*path, "site"), words)
+        elif seat.site and seat.site not in admitting:
+            words = f"{seat.site} does not let {quoted(seat.client)} in, {' and '.join(admitting)} would"
+            yield Problem(carrier.value(*path, "site"), words)
+        elif seat.bridge and not seat.site and len(admitting) > 1:
+            words = f"{quoted(seat.client)} is let in by {', '.join(admitting)}: say under site which of them the bridge leads to"
+            yield Problem(carrier.key(*path, "bridge"), words)
 
 
 def _unreachable(upstream: str, proxy: Carrier, whole: Whole) -> str:
@@ -181,13 +227,24 @@ def _unreachable(upstream: str, proxy: Carrier, whole: Whole) -> str:
     return ""
 
 
+def _unreachable_admin(upstream: str, proxy: Carrier, whole: Whole) -> str:
+    host, _ = named_upstream(upstream)
+    admin = whole.carriers[host].admin
+    if admin is None or host == proxy.name or not ipaddress.ip_address(address_of(admin.listen)).is_loopback:
+        return ""
+    better = f"0.0.0.0:{port_of(admin.listen)}"
+    return f"admin on {host} listens on {admin.listen}, out of {proxy.name}'s reach: let it listen on {better}, say"
+
+
 def _ports(carrier: Carrier) -> Iterator[Problem]:
     """Two that listen do not share a port, unless each has an address of its own."""
     taken: list[tuple[str, str]] = []
     for role, settings in carrier.roles.items():
         for endpoint in settings.endpoints() if settings else ():
             for other, theirs in taken:
-                if _overlap(endpoint, theirs):
+                # A reverse proxy that is told addresses of both families opens a socket for each.
+                apart = role == other == "caddy" and ("[" in endpoint) != ("[" in theirs)
+                if not apart and _overlap(endpoint, theirs):
                     words = f"{role} cannot listen on {endpoint}: on {carrier.name}, {other} listens on {theirs}"
                     if role == other:
                         words = f"two of {role} on {carrier.name} would listen on {theirs}: give each a port of its own"
@@ -205,12 +262,14 @@ def _listening(carrier: Carrier, role: str, endpoint: str) -> Place:
     """Where the inventory says that a role listens there; the role itself where that is its default, or follows from another port."""
     own = mapping_at(carrier.draft.node, "roles", role)
     groups = (
-        mapping_at(carrier.draft.node, "roles", role, "instances", name)
-        for name in mapping_at(carrier.draft.node, "roles", role, "instances")
+        mapping_at(carrier.draft.node, "roles", role, several, name)
+        for several in ("instances", "accounts")
+        for name in reversed(mapping_at(carrier.draft.node, "roles", role, several))
     )
     for entry in (entry for each in (own, *groups) for entry in each.values()):
-        if isinstance(entry.node, Scalar) and entry.node.value == endpoint:
-            return entry.node.place
+        for node in entry.node.items if isinstance(entry.node, Sequence) else (entry.node,):
+            if isinstance(node, Scalar) and node.value == endpoint:
+                return node.place
     return carrier.key("roles", role)
 
 

@@ -426,8 +426,8 @@ class Fleet(Settings):
             settings = self.role(host.name, "caddy", CaddySettings)
             for name, site in settings.sites.items() if settings else ():
                 admits = tuple(self.clients) if site.clients is None else site.clients
-                if client is None or client in admits:
-                    yield Entrance(name, host.name, host.address, port_of(settings.listen), site, admits)  # type: ignore[union-attr]
+                if settings and (client is None or client in admits):
+                    yield Entrance(name, host.name, host.address, settings.port, site, admits)
 
     def callers(self, host: str) -> tuple[str, ...]:
         """The other hosts that pass requests on to this one."""

@@ -36,8 +36,10 @@ accounts that are to be there too."""
 
 
 def accounts(host: Host) -> tuple[str, ...]:
-    """The accounts whose own services the host's roles are to be."""
-    return tuple(dict.fromkeys(user for settings in host.carried.values() if (user := getattr(settings, "user", None))))
+    """The accounts whose own services the host's roles are to be, and those of the people who sit at it."""
+    serving = [user for settings in host.carried.values() if (user := getattr(settings, "user", None))]
+    seated = [account for settings in host.carried.values() for account in getattr(settings, "accounts", ())]
+    return tuple(dict.fromkeys([*serving, *seated]))
 
 
 TERMINAL_CONTROL = re.compile(r"\x1b\[[0-9;?!]*[A-Za-z]|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[\r\x07]")

@@ -9,6 +9,8 @@ from typing import Any
 from inventory.schema import Fleet, Host, ModelEntry
 from lab.engine import LabError
 from lab.lab_host import LabHost
+from roles.caddy.settings import CaddySettings
+from roles.client.settings import ClientSettings, Seat
 from roles.llama_server.settings import InstanceSettings, LlamaServerSettings
 from roles.role import ENDPOINT, RoleSettings, Settings, address_of, port_of
 
@@ -26,7 +28,7 @@ def overlay(fleet: Fleet, hosts: Mapping[str, LabHost]) -> tuple[Fleet, tuple[st
     if missing := [name for name in fleet.hosts if name not in hosts or not hosts[name].address]:
         raise LabError(f"no lab host runs for {', '.join(missing)}: `paddock lab up` makes the hosts of fleet {fleet.name}")
     told: list[str] = []
-    moved = {name: _in_lab(host, hosts[name], told) for name, host in fleet.hosts.items()}
+    moved = {name: _in_lab(host, hosts[name], fleet.domain, told) for name, host in fleet.hosts.items()}
     models = {name: _tiny(name, model, told) for name, model in fleet.models.items()}
     networks = tuple(dict.fromkeys(hosts[name].network for name in fleet.hosts)) if fleet.networks else ()
     if networks != fleet.networks:
@@ -36,12 +38,12 @@ def overlay(fleet: Fleet, hosts: Mapping[str, LabHost]) -> tuple[Fleet, tuple[st
     return fleet.model_copy(update={"name": name, "hosts": moved, "models": models, "networks": networks}), tuple(told)
 
 
-def _in_lab(host: Host, lab: LabHost, told: list[str]) -> Host:
+def _in_lab(host: Host, lab: LabHost, domain: str, told: list[str]) -> Host:
     where = lab.address if lab.port == 22 else f"{lab.address} port {lab.port}"
     told.append(f"{host.name}: the {lab.kind} {lab.container} at {where} stands in for {host.address}.")
     if lab.listens:
         told.append(f"{host.name}: {lab.address} is reached from this machine only, not from other lab hosts.")
-    settings = {role: None if role == "gpu" else _moved(role, each, host, lab, told) for role, each in host.carried.items()}
+    settings = {role: None if role == "gpu" else _moved(role, each, host, lab, domain, told) for role, each in host.carried.items()}
     if "gpu" in settings:
         told.append(f"{host.name}: the role gpu is left out: there is no card to drive.")
     return host.model_copy(
@@ -55,11 +57,13 @@ def _in_lab(host: Host, lab: LabHost, told: list[str]) -> Host:
     )
 
 
-def _moved(role: str, settings: RoleSettings, host: Host, lab: LabHost, told: list[str]) -> RoleSettings:
+def _moved(role: str, settings: RoleSettings, host: Host, lab: LabHost, domain: str, told: list[str]) -> RoleSettings:
     update: dict[str, Any] = {}
     for field, endpoint in _concrete_endpoints(settings):
         update[field] = _there(endpoint, lab)
         told.append(f"{host.name}: {role}.{field} is {update[field]} in place of {endpoint}.")
+    if isinstance(settings, CaddySettings):
+        update |= _proxy(settings, host, lab, domain, told)
     if role == "base" and getattr(settings, "time", "elsewhere") != "elsewhere":
         update["time"] = "elsewhere"
         told.append(f"{host.name}: its clock is this machine's: base.time is elsewhere in place of {getattr(settings, 'time', '')}.")
@@ -68,9 +72,36 @@ def _moved(role: str, settings: RoleSettings, host: Host, lab: LabHost, told: li
     if role == "watchdog" and getattr(settings, "notify", None):
         update["notify"] = NOTIFY
         told.append(f"{host.name}: watchdog.notify tells the host's journal alone (journalctl -t paddock-notify), and nobody else.")
+    if isinstance(settings, ClientSettings):
+        update["accounts"] = {account: _seat(account, seat, host, told) for account, seat in settings.accounts.items()}
     if isinstance(settings, LlamaServerSettings):
         update["instances"] = {name: _instance(name, each, host, lab, told) for name, each in settings.instances.items()}
     return settings.model_copy(update=update)
+
+
+def _proxy(settings: CaddySettings, host: Host, lab: LabHost, domain: str, told: list[str]) -> Mapping[str, Any]:
+    """Where it listens; and a public authority cannot reach a lab, so that there the fleet's own CA signs, in the fleet's domain."""
+    listen = tuple(dict.fromkeys(_there(each, lab) if _is_concrete(each) else each for each in settings.listen))
+    if listen != settings.listen:
+        told.append(f"{host.name}: caddy.listen is {', '.join(listen)} in place of {', '.join(settings.listen)}.")
+    sites = dict(settings.sites)
+    for name, site in settings.sites.items():
+        if site.acme and not site.acme.root:
+            sites[name] = site.model_copy(update={"acme": None})
+            if name == domain or name.endswith(f".{domain}"):
+                told.append(f"{host.name}: the certificate of {name} is the fleet's own, in place of a public authority's.")
+            else:
+                del sites[name]
+                told.append(f"{host.name}: {name} is left out: only a public authority could sign for it.")
+    return {"listen": listen, "sites": sites}
+
+
+def _seat(account: str, seat: Seat, host: Host, told: list[str]) -> Seat:
+    """The account is made, where the lab host does not have it, with a home where homes are."""
+    if seat.home is None:
+        return seat
+    told.append(f"{host.name}: the home of {account} is where the lab has it, in place of {seat.home}.")
+    return seat.model_copy(update={"home": None})
 
 
 def _instance(name: str, instance: InstanceSettings, host: Host, lab: LabHost, told: list[str]) -> InstanceSettings:
@@ -113,10 +144,13 @@ def _concrete_endpoints(settings: Settings) -> Iterator[tuple[str, str]]:
     """The fields that listen on one address of the real machine, which a lab host does not have."""
     for field in type(settings).model_fields:
         value = getattr(settings, field)
-        if isinstance(value, str) and ENDPOINT.fullmatch(value):
-            address = ipaddress.ip_address(address_of(value))
-            if not address.is_loopback and not address.is_unspecified:
-                yield field, value
+        if isinstance(value, str) and ENDPOINT.fullmatch(value) and _is_concrete(value):
+            yield field, value
+
+
+def _is_concrete(endpoint: str) -> bool:
+    address = ipaddress.ip_address(address_of(endpoint))
+    return not address.is_loopback and not address.is_unspecified
 
 
 def _tiny(name: str, model: ModelEntry, told: list[str]) -> ModelEntry:

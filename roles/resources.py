@@ -237,12 +237,17 @@ class ModelFile(OnDisk):
 
 @dataclass(frozen=True)
 class Port(Resource):
-    """What listens, and on which addresses: nothing may listen on this port anywhere else. `unit` is who listens."""
+    """What listens, and on which addresses: nothing may listen on this port anywhere else. `unit` is who listens.
+
+    `reachable_from` are the hosts of the fleet, by name, and the addresses that may reach it, beside its own host; None is everybody whom
+    its address lets in. That is so where the host carries a firewall.
+    """
 
     number: int
     addresses: tuple[str, ...]
     unit: str
     protocol: Literal["tcp", "udp"] = "tcp"
+    reachable_from: tuple[str, ...] | None = None
 
     @property
     def id(self) -> str:

@@ -1,1 +1,56 @@
 """What shows that the endpoint answers, and whom."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any, Protocol
+
+from testinfra.host import Host as TestinfraHost
+
+from inventory.schema import Fleet, Host
+from roles.admin.plan import KEY_FILE, PRESETS
+from roles.admin.settings import AdminSettings
+from roles.role import address_of, port_of
+
+HERE = ("127.", "::1", "localhost")
+"""Addresses of a host that Paddock itself runs on: nobody there is outside."""
+
+
+class Outside(Protocol):
+    """A caller on another machine."""
+
+    def ask(self, url: str, *, at: str) -> Any:
+        """Raises OSError where nobody listens."""
+
+
+def check_shows_the_presets_to_who_knows_the_key(host: TestinfraHost, settings: AdminSettings, fleet: Fleet, this: Host) -> None:
+    text, status = _asked(host, settings, fleet, this, KEY_FILE)
+    if any(server.kind == "router" for server in fleet.servers(this.name)):
+        assert (text.strip(), status) == (host.check_output("cat %s", PRESETS).strip(), "200")
+    else:
+        assert status == "404", f"{status} {text}"
+
+
+def check_nobody_else_gets_an_answer(host: TestinfraHost, settings: AdminSettings, fleet: Fleet, this: Host) -> None:
+    for key in ("/dev/null", "/etc/hostname"):
+        text, status = _asked(host, settings, fleet, this, key)
+        assert status == "401", f"{status} {text}"
+
+
+def check_is_out_of_reach_from_outside(settings: AdminSettings, this: Host, outside: Outside) -> None:
+    if not ip_address(address_of(settings.listen)).is_loopback or this.address.startswith(HERE):
+        return
+    try:
+        answer = outside.ask(f"http://{this.name}:{port_of(settings.listen)}/", at=this.address)
+    except OSError:
+        return
+    raise AssertionError(f"it answers {answer.status} from outside, although it is to listen on {settings.listen}")
+
+
+def _asked(host: TestinfraHost, settings: AdminSettings, fleet: Fleet, this: Host, key_file: str) -> tuple[str, str]:
+    """The answer, and its status. The key is read on the host, and stands in no command line there."""
+    url = f"http://{fleet.reach(settings.listen, 'listen', this.name, this.name)}/paddock/admin/preset"
+    key = f"""printf 'header = "Authorization: Bearer %s"' "$(cat {key_file})" |"""
+    said = host.run(f"{key} curl --silent --max-time 60 --write-out '\n%{{http_code}}' --config - {url}").stdout
+    text, _, status = said.strip().rpartition("\n")
+    return text, status

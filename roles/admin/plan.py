@@ -1,14 +1,97 @@
-"""The endpoint's program, its key and its unit."""
+"""The endpoint's program, what it is to know, its key and its unit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 
-from inventory.context import Context
+from inventory.context import TO_BE_ISSUED, Context
+from inventory.errors import PaddockError
 from inventory.schema import Fleet, Host
-from roles.admin.settings import AdminSettings
-from roles.resources import Resource
+from inventory.servers import Server
+from roles.admin.settings import AdminSettings, admin_key_name
+from roles.resources import Directory, File, Package, Port, Resource, Service
+from roles.role import TEMPLATES, address_of, port_of, render
+
+DIRECTORY = "/etc/paddock/admin"
+PROGRAM = f"{DIRECTORY}/admin.py"
+CONFIGURATION = f"{DIRECTORY}/admin.json"
+KEY_FILE = f"{DIRECTORY}/key"
+UNIT = "paddock-admin.service"
+PRESETS = "/etc/paddock/llama-server/presets.ini"
+
+KEY = re.compile(r"[A-Za-z0-9._~+/=-]{16,}")
 
 
 def plan(host: Host, settings: AdminSettings, fleet: Fleet, context: Context) -> Iterator[Resource]:
-    yield from ()
+    servers = fleet.servers(host.name)
+    if not servers:
+        raise PaddockError(f"hosts.{host.name}.roles.admin: there is no llama-server here to change: leave the role off this host")
+    program = File(PROGRAM, (TEMPLATES.parent / "services" / "admin.py").read_text(encoding="utf-8"))
+    configuration = File(CONFIGURATION, _configuration(settings, servers, fleet))
+    key, unit, dropins = _key(host, context), _unit(settings, servers, fleet), tuple(_dropins(servers))
+    yield Package("python3")
+    yield Directory("/etc/paddock")
+    yield Directory(DIRECTORY, exclusive=True)
+    yield from (program, configuration, key, unit)
+    for each in dropins:
+        yield Directory(each.path.rpartition("/")[0])
+        yield each
+    address = str(ip_address(address_of(settings.listen)))
+    yield Service(
+        UNIT,
+        restarts=(program, configuration, key, unit, *dropins),
+        runs=tuple(dict.fromkeys(f"file:{each.key_file}" for each in servers if each.key_file)),
+        # A socket that takes IPv6 and IPv4 alike is listed as `*`.
+        ports=(Port(port_of(settings.listen), ("*" if address == "::" else address,), UNIT),),
+    )
+
+
+def _configuration(settings: AdminSettings, servers: Sequence[Server], fleet: Fleet) -> str:
+    known = [
+        {
+            "unit": each.unit,
+            "url": f"http://{fleet.endpoint(each, each.host)}",
+            "models": list(each.models),
+            "router": each.kind == "router",
+            "account": each.user if each.scope == "user" else "",
+        }
+        for each in servers
+    ]
+    where = {"address": address_of(settings.listen), "port": port_of(settings.listen)}
+    said = {**where, "key": KEY_FILE, "presets": PRESETS, "servers": known}
+    return json.dumps(said, indent=1) + "\n"
+
+
+def _key(host: Host, context: Context) -> File:
+    name = admin_key_name(host.name)
+    key = context.secrets.get(name, TO_BE_ISSUED).strip()
+    if not KEY.fullmatch(key) and key != TO_BE_ISSUED:
+        words = "is no key: 16 or more letters, digits and . _ ~ + / = - are what a header carries"
+        raise PaddockError(f"the secret {name} {words}: `paddock secrets set {name}`")
+    return File(KEY_FILE, f"{key}\n", mode=0o600, secret=True)
+
+
+def _unit(settings: AdminSettings, servers: Sequence[Server], fleet: Fleet) -> File:
+    addresses = [ip_address(address_of(settings.listen)), *(ip_address(address_of(fleet.endpoint(each, each.host))) for each in servers)]
+    text = render(
+        "admin/paddock-admin.service.j2",
+        program=PROGRAM,
+        configuration=CONFIGURATION,
+        api_key=next((each.key_file for each in servers if each.key_file), ""),
+        units=[each.unit for each in servers if each.scope == "system"],
+        changes=PRESETS.rpartition("/")[0],
+        loopback=all(address.is_loopback for address in addresses),
+        at_boot=not (addresses[0].is_loopback or addresses[0].is_unspecified),
+    )
+    return File(f"/etc/systemd/system/{UNIT}", text)
+
+
+def _dropins(servers: Sequence[Server]) -> Iterator[File]:
+    """A router that starts with presets that a client has changed does not run what is declared, and is not to note that it does."""
+    for each in servers:
+        if each.kind == "router" and each.scope == "system":
+            text = render("admin/60-paddock-admin.conf.j2", presets=PRESETS)
+            yield File(f"/etc/systemd/system/{each.unit}.d/60-paddock-admin.conf", text)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any, Protocol
 
 from testinfra.host import Host as TestinfraHost
 
+from inventory.administration import administration
 from inventory.schema import Fleet, Host
-from inventory.servers import question
+from inventory.servers import named_upstream, question
 from roles.caddy.settings import CaddySettings, Site
-from roles.role import address_of, port_of
+from roles.role import address_of
 
 STRANGER = "<stranger>"
 """In place of a client's name: somebody with a client certificate that another CA has signed. No client can be called so."""
+
+
+ACME_PATIENCE_S = 90
+"""How long a new site may take to get its certificate."""
 
 
 class Refused(Exception):
@@ -24,6 +32,8 @@ class Refused(Exception):
 class Answer(Protocol):
     status: int
     text: str
+    headers: Mapping[str, str]
+    """By their names in lower case."""
 
 
 class Outside(Protocol):
@@ -32,7 +42,15 @@ class Outside(Protocol):
     clients: frozenset[str]
     """The clients that hold a certificate which is not revoked."""
 
-    def ask(self, url: str, *, at: str, client: str | None = None, body: Mapping[str, Any] | None = None) -> Answer:
+    def ask(
+        self,
+        url: str,
+        *,
+        at: str,
+        client: str | None = None,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
         """A GET, or with `body` a POST of it as JSON, to the address `at` in place of what DNS says; redirects are not followed.
 
         With the certificate of `client`, of a STRANGER, or with none. Raises Refused.
@@ -43,6 +61,8 @@ def check_admitted_clients_get_a_completion(settings: CaddySettings, fleet: Flee
     for name, site in settings.sites.items():
         path, body = _question(fleet, site)
         for client in _admitted(site, fleet, outside):
+            if site.acme:
+                _await_certificate(outside, f"{_url(settings, name)}/health", _reach(settings, this), client)
             answer = outside.ask(_url(settings, name) + path, at=_reach(settings, this), client=client, body=body)
             assert answer.status == 200, f"{client} at {name}: {answer.status} {answer.text[:200]}"
 
@@ -65,6 +85,52 @@ def check_a_site_that_admits_nobody_denies_everybody(settings: CaddySettings, fl
                 assert answer.status == 403, f"{client} at {name}, which admits nobody: {answer.status}"
 
 
+def check_a_page_of_another_origin_gets_nothing(settings: CaddySettings, fleet: Fleet, this: Host, outside: Outside) -> None:
+    for name, client in _some_clients(settings, fleet, outside):
+        answer = outside.ask(
+            f"{_url(settings, name)}/models", at=_reach(settings, this), client=client, headers={"Origin": "https://elsewhere.example"}
+        )
+        assert answer.status == 403, f"a page of another origin at {name}: {answer.status}"
+
+
+def check_browsers_are_told_to_be_careful(settings: CaddySettings, fleet: Fleet, this: Host, outside: Outside) -> None:
+    for name, client in _some_clients(settings, fleet, outside):
+        said = outside.ask(f"{_url(settings, name)}/health", at=_reach(settings, this), client=client).headers
+        assert said.get("strict-transport-security"), f"{name}: {said}"
+        assert said.get("x-content-type-options") == "nosniff", f"{name}: {said}"
+        assert said.get("x-frame-options") == "DENY", f"{name}: {said}"
+        assert "server" not in said, f"{name} says what it is: {said}"
+
+
+def check_only_administrators_reach_the_admin_endpoint(settings: CaddySettings, fleet: Fleet, this: Host, outside: Outside) -> None:
+    for name, site in settings.sites.items():
+        there = administration(fleet, named_upstream(site.upstream)[0], this.name)
+        for client in _admitted(site, fleet, outside):
+            url, forged = f"{_url(settings, name)}/paddock/admin/preset", {"X-Paddock-Client": "root", "Authorization": "Bearer sk-forged"}
+            answer = outside.ask(url, at=_reach(settings, this), client=client, headers=forged)
+            if not there:
+                assert answer.status == 404, f"{client} at {name}: {answer.status}"
+            elif fleet.clients[client].admin:
+                assert answer.status not in (401, 403, 502), f"{client} at {name}: {answer.status} {answer.text[:200]}"
+            else:
+                assert answer.status == 403, f"{client} at {name}: {answer.status}"
+
+
+def check_the_log_has_the_client_and_no_secret(
+    host: TestinfraHost, settings: CaddySettings, fleet: Fleet, this: Host, outside: Outside
+) -> None:
+    for name, client in _some_clients(settings, fleet, outside):
+        mark, secret = uuid.uuid4().hex, uuid.uuid4().hex
+        hidden = {"Authorization": f"Bearer {secret}", "Cookie": f"session={secret}", "X-Api-Key": secret}
+        url = f"{_url(settings, name)}/props/{mark}?api_key={secret}"
+        outside.ask(url, at=_reach(settings, this), client=client, headers=hidden)
+        log = host.check_output("journalctl -q --sync; journalctl -q -u caddy -o cat --since=-5min")
+        (line,) = [json.loads(each) for each in log.splitlines() if mark in each and '"handled request"' in each]
+        # Of an imported certificate, the name in it need not be the fleet's.
+        assert line["request"]["tls"]["client_common_name"], f"{name}: {line}"
+        assert secret not in log, f"{name}: a key is in the log"
+
+
 def check_plain_http_is_sent_on(settings: CaddySettings, this: Host, outside: Outside) -> None:
     for name in settings.sites if settings.redirect else ():
         answer = outside.ask(f"http://{name}/", at=_reach(settings, this))
@@ -78,6 +144,13 @@ def check_plain_http_is_closed(host: TestinfraHost, settings: CaddySettings) -> 
 
 def _admitted(site: Site, fleet: Fleet, outside: Outside) -> tuple[str, ...]:
     return tuple(name for name in (fleet.clients if site.clients is None else site.clients) if name in outside.clients)
+
+
+def _await_certificate(outside: Outside, url: str, at: str, client: str) -> None:
+    """A site that has just been made has none yet: its authority looks at it first."""
+    until = time.monotonic() + ACME_PATIENCE_S
+    while _is_refused(outside, url, at, client) and time.monotonic() < until:
+        time.sleep(1)
 
 
 def _is_refused(outside: Outside, url: str, at: str, client: str | None) -> bool:
@@ -98,10 +171,17 @@ def _question(fleet: Fleet, site: Site) -> tuple[str, Mapping[str, Any] | None]:
     return "/models", None
 
 
+def _some_clients(settings: CaddySettings, fleet: Fleet, outside: Outside) -> Iterator[tuple[str, str]]:
+    """Each site that lets somebody in, with the first of them."""
+    for name, site in settings.sites.items():
+        for client in _admitted(site, fleet, outside)[:1]:
+            yield name, client
+
+
 def _url(settings: CaddySettings, name: str) -> str:
-    return f"https://{name}:{port_of(settings.listen)}"
+    return f"https://{name}:{settings.port}"
 
 
 def _reach(settings: CaddySettings, this: Host) -> str:
-    address = address_of(settings.listen)
+    address = address_of(settings.listen[0])
     return this.address if ip_address(address).is_unspecified else address

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
+from typing import Any
 
+from inventory.administration import administration
 from inventory.context import TO_BE_ISSUED, Certificate, Context
+from inventory.errors import PaddockError
 from inventory.schema import Fleet, Host
 from inventory.servers import named_upstream
-from roles.caddy.settings import CaddySettings, Site, release_of
+from roles.caddy.pem import certificates_in, fingerprint
+from roles.caddy.settings import ADMINISTRATION, CaddySettings, Release, Site, refusal, release_of
 from roles.resources import Directory, File, Line, Package, Port, Resource, Service, User
 from roles.role import address_of, port_of, render
 
@@ -19,7 +21,10 @@ CADDYFILE = "/etc/caddy/Caddyfile"
 DIRECTORY = "/etc/caddy/paddock"
 UNIT = "caddy.service"
 
-VALIDATE = f"runuser -u caddy -- env HOME=/var/lib/caddy caddy validate --adapter caddyfile --config {CADDYFILE}"
+ADAPTED = f"runuser -u caddy -- env HOME=/var/lib/caddy caddy validate --adapter caddyfile --config {CADDYFILE}"
+HINT = f"{CADDYFILE} has sites or options of somebody else's: say roles.caddy.shared: true"
+VALIDATE = f"""( said=$({ADAPTED} 2>&1); code=$?
+case $said in *"global configuration"*) said="$said ({HINT})" ;; esac; printf '%s\\n' "$said"; exit $code )"""
 """As the user who is to read it all: root could read too much, and would leave files of its own in that user's home."""
 
 RELOADS_SAFELY = (2, 8, 0)
@@ -27,16 +32,21 @@ RELOADS_SAFELY = (2, 8, 0)
 
 TRUST_POOL = (2, 8, 0)
 
-UNISSUED = Certificate(TO_BE_ISSUED, TO_BE_ISSUED)
+LOOPBACK = "127.0.0.1"
 
-LEAF = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
+PLAIN_KEY = re.compile(r"[A-Za-z0-9_.~+/=-]+")
+
+UNISSUED = Certificate(TO_BE_ISSUED, TO_BE_ISSUED)
 
 
 def plan(host: Host, settings: CaddySettings, fleet: Fleet, context: Context) -> Iterator[Resource]:
     package = Package("caddy", settings.package.version, settings.package.sha256) if settings.package else Package("caddy")
-    release = release_of(settings.package.version) if settings.package else (0, 0, 0)
-    restart = File(f"/etc/systemd/system/{UNIT}.d/40-restart.conf", render("caddy/40-restart.conf.j2"))
-    configuration = [*_certificates(settings, fleet, context), _sites(host, settings, fleet, context, release)]
+    release = _release(host, settings, context)
+    # What a revoked client has open ends when a reload is over, or else with a restart. In a Caddyfile that others write to as well,
+    # HTTP/3 cannot be left out, and its connections are none that the kernel could end.
+    reloads = release >= RELOADS_SAFELY and not settings.shared
+    restart = File(f"/etc/systemd/system/{UNIT}.d/40-restart.conf", render("caddy/40-restart.conf.j2", cuts=reloads, directory=DIRECTORY))
+    configuration = [*_files(host, settings, fleet, context), *_sites(host, settings, fleet, context, release)]
     imports = Line(CADDYFILE, f"import {DIRECTORY}/*.caddy")
 
     yield package
@@ -46,12 +56,13 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, context: Context) ->
     yield Directory(f"{DIRECTORY}/clients", group="caddy", mode=0o750, exclusive=True)
     yield from configuration
     yield imports
+    if reloads:
+        yield File(f"{DIRECTORY}/cut", render("caddy/cut.j2", settings, directory=DIRECTORY, port=settings.port), mode=0o755)
     yield restart
-    safe = release >= RELOADS_SAFELY
     yield Service(
         UNIT,
-        restarts=(package, restart) if safe else (package, restart, *configuration, imports),
-        reloads=(*configuration, imports) if safe else (),
+        restarts=(package, restart) if reloads else (package, restart, *configuration, imports),
+        reloads=(*configuration, imports) if reloads else (),
         ports=tuple(_ports(settings)),
         validate=(VALIDATE,),
     )
@@ -67,51 +78,138 @@ def admitted(site: Site, fleet: Fleet, context: Context) -> tuple[str, ...]:
     return tuple(name for name in (fleet.clients if site.clients is None else site.clients) if name in context.clients)
 
 
-def fingerprint(chain: str) -> str:
-    """The sha256 of the leaf, as Caddy's `tls_client_fingerprint` has it; of one that is not issued yet, that it is not."""
-    leaf = LEAF.search(chain)
-    return hashlib.sha256(base64.b64decode(leaf[1])).hexdigest() if leaf else TO_BE_ISSUED
+def _release(host: Host, settings: CaddySettings, context: Context) -> Release:
+    """Of the Caddy that the host is to have, has, or would be given by apt. Raises PaddockError where it is one that is not taken."""
+    machine = context.hardware.get(host.name)
+    version = settings.package.version if settings.package else machine.caddy if machine else ""
+    if why := refusal(version, settings.accept):
+        better = "name a package file under roles.caddy.package, or have apt offer another"
+        raise PaddockError(f"hosts.{host.name}.roles.caddy: its Caddy is {version}: {why}; {better}")
+    return release_of(version)
 
 
-def _certificates(settings: CaddySettings, fleet: Fleet, context: Context) -> Iterator[File]:
+def _leaves(client: str, context: Context, host: Host) -> Mapping[str, str]:
+    """Path → PEM of each certificate with which a client is let in: the one it has, and those it had before that are still good.
+
+    Raises PaddockError where one cannot be read: Caddy is to be given no list of which it might overlook an entry.
+    """
+    leaves = {f"{DIRECTORY}/clients/{client}.pem": context.clients[client].chain}
+    for chain in context.earlier.get(client, ()):
+        leaves[f"{DIRECTORY}/clients/{client}.{_print(chain, f'an earlier certificate of client {client}', host)[:16]}.pem"] = chain
+    for chain in leaves.values():
+        _print(chain, f"the certificate of client {client}", host)
+    return leaves
+
+
+def _print(chain: str, what: str, host: Host) -> str:
+    """The fingerprint of a certificate; of one that is not issued yet, that it is not."""
+    if chain == TO_BE_ISSUED:
+        return TO_BE_ISSUED
+    try:
+        return fingerprint(chain)
+    except ValueError as error:
+        raise _unreadable(what, host, error) from None
+
+
+def _authorities(what: str, text: str, host: Host) -> str:
+    """The text, where it is all certificates. Without a CA that it can read, a Caddy might ask nobody for a certificate."""
+    if text == TO_BE_ISSUED:
+        return text
+    try:
+        certificates_in(text)
+    except ValueError as error:
+        raise _unreadable(what, host, error) from None
+    return text
+
+
+def _unreadable(what: str, host: Host, error: ValueError) -> PaddockError:
+    words = f"{what} {error}: put it back in the fleet's state, from a backup or from git"
+    return PaddockError(f"hosts.{host.name}.roles.caddy: {words}")
+
+
+def _files(host: Host, settings: CaddySettings, fleet: Fleet, context: Context) -> Iterator[File]:
+    """What a configuration refers to."""
     if not settings.sites:
         return
-    yield File(f"{DIRECTORY}/ca.pem", context.ca)
-    for name in settings.sites:
-        certificate = context.servers.get(name, UNISSUED)
-        yield File(f"{DIRECTORY}/{name}.pem", certificate.chain)
-        yield File(f"{DIRECTORY}/{name}.key", certificate.key, group="caddy", mode=0o640, secret=True)
+    yield File(f"{DIRECTORY}/ca.pem", _authorities("the fleet's CA", context.ca, host))
+    for name, site in settings.sites.items():
+        if site.acme and site.acme.root:
+            root = context.roots.get(site.acme.root, "")
+            yield File(f"{DIRECTORY}/{name}.acme.pem", _authorities(f"{site.acme.root}, the root of {name}'s ACME authority,", root, host))
+        elif not site.acme:
+            certificate = context.servers.get(name, UNISSUED)
+            yield File(f"{DIRECTORY}/{name}.pem", certificate.chain)
+            yield File(f"{DIRECTORY}/{name}.key", certificate.key, group="caddy", mode=0o640, secret=True)
     for client in dict.fromkeys(client for site in settings.sites.values() for client in admitted(site, fleet, context)):
-        yield File(f"{DIRECTORY}/clients/{client}.pem", context.clients[client].chain)
+        yield from (File(path, chain) for path, chain in _leaves(client, context, host).items())
+    for behind in dict.fromkeys(named_upstream(site.upstream)[0] for site in settings.sites.values()):
+        if admin := administration(fleet, behind, host.name):
+            key = context.secrets.get(admin.key_name, TO_BE_ISSUED)
+            if key != TO_BE_ISSUED and not PLAIN_KEY.fullmatch(key):
+                words = f"the secret {admin.key_name} has signs in it that would mean something to Caddy"
+                raise PaddockError(f"hosts.{host.name}.roles.caddy: {words}: `paddock secrets rotate {admin.key_name}` makes another")
+            text = f'header_up Authorization "Bearer {key}"\n'
+            yield File(_key_file(behind), text, group="caddy", mode=0o640, secret=True)
 
 
-def _sites(host: Host, settings: CaddySettings, fleet: Fleet, context: Context, release: tuple[int, int, int]) -> File:
-    address = ip_address(address_of(settings.listen))
-    sites = {
-        name: {
-            "upstreams": fleet.upstreams(site.upstream, host.name),
-            "clients": {client: fingerprint(context.clients[client].chain) for client in admitted(site, fleet, context)},
-        }
-        for name, site in settings.sites.items()
-    }
+def _key_file(host: str) -> str:
+    return f"{DIRECTORY}/{host}.admin"
+
+
+def _sites(host: Host, settings: CaddySettings, fleet: Fleet, context: Context, release: Release) -> Iterator[File]:
+    sites = {name: _site(host, settings, name, fleet, context) for name in settings.sites}
     text = render(
         "caddy/sites.caddy.j2",
         redirect=settings.redirect,
+        shared=settings.shared,
         sites=sites,
         directory=DIRECTORY,
-        # Without the network's name, Go opens 0.0.0.0 for IPv6 as well.
-        bind=f"tcp4/{address}" if address.version == 4 else str(address),
-        port=port_of(settings.listen),
+        bind=" ".join(_bind(settings)),
+        port=settings.port,
         trust="trust_pool file" if release >= TRUST_POOL else "trusted_ca_cert_file",
     )
-    return File(f"{DIRECTORY}/sites.caddy", text)
+    yield File(f"{DIRECTORY}/sites.caddy", text)
+    admitted = sorted(f"{name} {each}\n" for name, site in sites.items() for each in site["clients"])
+    yield File(f"{DIRECTORY}/admitted", "".join(admitted))
+
+
+def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, context: Context) -> Mapping[str, Any]:
+    """What the template knows of a site. `clients` are their names, by the fingerprint of each certificate."""
+    site = settings.sites[name]
+    leaves = {client: _leaves(client, context, host) for client in admitted(site, fleet, context)}
+    clients = {_print(chain, client, host): client for client, chains in leaves.items() for chain in chains.values()}
+    behind = named_upstream(site.upstream)[0]
+    admin = administration(fleet, behind, host.name)
+    return {
+        **dict(site),
+        "upstreams": fleet.upstreams(site.upstream, host.name),
+        "leaves": tuple(path for chains in leaves.values() for path in chains),
+        "clients": clients,
+        "origins": (f"https://{name}" + ("" if settings.port == 443 else f":{settings.port}"), *site.origins),
+        "admin": {"endpoint": admin.endpoint, "key_file": _key_file(behind)} if admin else None,
+        "administrators": tuple(each for each, client in clients.items() if fleet.clients[client].admin),
+    }
+
+
+def _bind(settings: CaddySettings) -> Iterator[str]:
+    """Without the network's name, Go opens 0.0.0.0 for IPv6 as well, and [::], where it is the only one, for IPv4.
+
+    The first is where ACME looks whether its challenges are answered already, and there it takes no network's name.
+    """
+    addresses = [ip_address(address_of(endpoint)) for endpoint in settings.listen]
+    named = [each for each in addresses if each.is_unspecified and (each.version == 4 or len(addresses) > 1)]
+    plain = [str(each) for each in addresses if each not in named]
+    if any(site.acme for site in settings.sites.values()) and not plain:
+        yield LOOPBACK
+    yield from plain
+    yield from (f"tcp{each.version}/{each}" for each in named)
 
 
 def _ports(settings: CaddySettings) -> Iterator[Port]:
-    for endpoint in settings.endpoints():
-        address = str(ip_address(address_of(endpoint)))
-        # A socket that takes IPv6 and IPv4 alike is listed as `*`.
-        addresses = ("*" if address == "::" else address,)
-        yield Port(port_of(endpoint), addresses, UNIT)
-        if endpoint == settings.listen:
-            yield Port(port_of(endpoint), addresses, UNIT, "udp")  # HTTP/3
+    # A socket that takes IPv6 and IPv4 alike is listed as `*`.
+    listening = tuple("*" if each == "::" else each.rpartition("/")[2] for each in _bind(settings))
+    if settings.sites:
+        yield Port(settings.port, listening, UNIT)
+        if settings.redirect:
+            yield Port(80, listening, UNIT)
+    yield Port(port_of(ADMINISTRATION), (address_of(ADMINISTRATION),), UNIT)

@@ -7,19 +7,21 @@ from collections.abc import Iterator
 from inventory.context import TO_BE_ISSUED, Certificate, Context
 from inventory.schema import Fleet, Host
 from roles.client.bridge import bridge
-from roles.client.browsers import browsers
+from roles.client.browsers import browsers, policies
 from roles.client.certificates import certificates
 from roles.client.home import at_home
 from roles.client.part import DIRECTORY, Person
 from roles.client.pi import pi
-from roles.client.settings import ClientSettings
+from roles.client.settings import ClientSettings, home_of
 from roles.resources import Directory, Resource
 
 
 def plan(host: Host, settings: ClientSettings, fleet: Fleet, context: Context) -> Iterator[Resource]:
     yield Directory("/etc/paddock")
     yield Directory(DIRECTORY, exclusive=True)
-    for person in people(host, settings, fleet, context):
+    seated = tuple(people(host, settings, fleet, context))
+    yield from policies(seated)
+    for person in seated:
         yield Directory(person.directory, group=person.account, mode=0o750, exclusive=True)
         parts = (
             certificates(person),
@@ -38,7 +40,7 @@ def people(host: Host, settings: ClientSettings, fleet: Fleet, context: Context)
             host=host.name,
             account=account,
             seat=seat,
-            home=seat.home or ("/root" if account == "root" else f"/home/{account}"),
+            home=home_of(account, seat),
             identity=context.identities.get(seat.client, Certificate(TO_BE_ISSUED, TO_BE_ISSUED)),
             ca=context.ca,
             entrances=tuple(fleet.entrances(seat.client)),

@@ -59,6 +59,11 @@ class ClientSettings(RoleSettings):
                 yield seat.bridge
 
 
+def home_of(account: str, seat: Seat) -> str:
+    """Where the account is at home."""
+    return seat.home or ("/root" if account == "root" else f"/home/{account}")
+
+
 def bridge_key_name(host: str, account: str) -> str:
     """The name of the secret that an account's programs show to its bridge."""
     return f"bridge.{host}.{account}"

@@ -1,14 +1,140 @@
-"""One nftables table, loaded by one unit."""
+"""One nftables table, loaded by one unit, before the network is there and before anything listens."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 
 from inventory.context import Context
+from inventory.errors import PaddockError
 from inventory.schema import Fleet, Host
+from roles import plan_of
 from roles.firewall.settings import FirewallSettings
-from roles.resources import Resource
+from roles.resources import Directory, File, Package, Port, Resource, Service
+from roles.role import render
+
+DIRECTORY = "/etc/paddock/firewall"
+RULES = f"{DIRECTORY}/paddock.nft"
+UNIT = "paddock-firewall.service"
+VALIDATE = f"nft --check --file {RULES}"
+
+SSH = 22
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A port that only `sources` may reach, and this host itself."""
+
+    port: Port
+    sources: tuple[Network, ...]
+
+    @property
+    def matches(self) -> Iterator[str]:
+        """What a caller's packets are told by, a rule each: `ip saddr { 192.0.2.2, 192.0.2.64/26 }`"""
+        for version, word in ((4, "ip"), (6, "ip6")):
+            found = [each for each in self.sources if each.version == version]
+            # nft takes no overlapping networks in one set.
+            networks = tuple(collapse_addresses(found))  # type: ignore[type-var]
+            if any(each.prefixlen == 0 for each in networks):
+                yield f"meta nfproto ipv{version}"
+            elif networks:
+                yield f"{word} saddr {{ {', '.join(map(_short, networks))} }}"
 
 
 def plan(host: Host, settings: FirewallSettings, fleet: Fleet, context: Context) -> Iterator[Resource]:
-    yield from ()
+    ports = tuple(guarded(host, settings, fleet, context))
+    rules = File(RULES, render("firewall/paddock.nft.j2", ports=ports))
+    unit = File(f"/etc/systemd/system/{UNIT}", render("firewall/paddock-firewall.service.j2", rules=RULES))
+    yield Package("nftables")
+    yield Directory("/etc/paddock")
+    yield Directory(DIRECTORY, exclusive=True)
+    yield rules
+    yield unit
+    yield Service(UNIT, restarts=(unit,), reloads=(rules,), validate=(VALIDATE,))
+
+
+def guarded(host: Host, settings: FirewallSettings, fleet: Fleet, context: Context) -> Iterator[Guarded]:
+    """The ports that the host's other roles declare and not everybody may reach. Raises PaddockError where no such rule can be made."""
+    where = f"hosts.{host.name}.roles.firewall"
+    for name in settings.addresses:
+        if name not in fleet.hosts:
+            raise PaddockError(f"{where}.addresses: no host is called {name}: it is of the fleet's hosts that call from more addresses")
+    declared = {port.id: port for port in _declared(host, fleet, context)}
+    _check_allowed(host, settings, tuple(declared.values()))
+    for port in declared.values():
+        if port.reachable_from is None or _is_loopback(port):
+            continue
+        if port.number in (SSH, host.port):
+            raise PaddockError(f"{where}: {port.unit} is to listen on SSH's port, {port.number}, which is never guarded: give it another")
+        callers = [ip_network(each) for name in port.reachable_from for each in _calls_from(name, port, host, settings, fleet)]
+        allowed = [ip_network(each) for each in settings.allow.get(str(port.number), ())]
+        yield Guarded(port, (*callers, *allowed))
+
+
+def _declared(host: Host, fleet: Fleet, context: Context) -> Iterator[Port]:
+    for role, settings in host.carried.items():
+        if role == "firewall":
+            continue
+        for each in plan_of(role).plan(host, settings, fleet, context):
+            if isinstance(each, Service):
+                yield from each.ports
+            elif isinstance(each, Port):
+                yield each
+
+
+def _check_allowed(host: Host, settings: FirewallSettings, declared: tuple[Port, ...]) -> None:
+    """An exception is of a port that is guarded; of any other it would say what is not so."""
+    where = f"hosts.{host.name}.roles.firewall.allow"
+    for number in settings.allow:
+        ports = [port for port in declared if str(port.number) == number]
+        if int(number) in (SSH, host.port):
+            raise PaddockError(f"{where}: {number} is SSH's port, which is never guarded: leave it out")
+        if not ports:
+            raise PaddockError(f"{where}: nothing in the inventory listens on port {number} of {host.name}: leave it out")
+        if all(port.reachable_from is None for port in ports):
+            raise PaddockError(f"{where}: port {number}, {ports[0].unit}, is open to everybody: leave it out")
+        if all(map(_is_loopback, ports)):
+            raise PaddockError(f"{where}: {ports[0].unit} listens on port {number} of loopback alone: let it listen on 0.0.0.0, say")
+
+
+def _calls_from(caller: str, port: Port, host: Host, settings: FirewallSettings, fleet: Fleet) -> Iterator[str]:
+    """The addresses of who may reach the port: an address or a network itself, or those of a host of the fleet."""
+    if caller not in fleet.hosts:
+        yield caller
+        return
+    known = tuple(filter(_is_address, (fleet.hosts[caller].address, *settings.addresses.get(caller, ()))))
+    families = _families(port, host)
+    if not any(ip_address(each).version in families for each in known):
+        over = " or ".join(f"IPv{each}" for each in families)
+        what = f"only {', '.join(known)} is known of it" if known else f"its address, {fleet.hosts[caller].address}, is a name"
+        example = "192.0.2.2" if 4 in families else '"2001:db8::2"'
+        raise PaddockError(
+            f"hosts.{host.name}.roles.firewall: {caller} calls port {port.number} over {over}, and {what}: say where it calls from, such"
+            f" as `addresses: {{{caller}: [{example}]}}`"
+        )
+    yield from known
+
+
+def _families(port: Port, host: Host) -> tuple[int, ...]:
+    """What the port is called over. What listens everywhere is called at the host's own address."""
+    at = host.address if {"*", "::"} & set(port.addresses) else port.addresses[0]
+    return (ip_address(at).version,) if _is_address(at) else (4, 6)
+
+
+def _is_loopback(port: Port) -> bool:
+    return all(_is_address(each) and ip_address(each).is_loopback for each in port.addresses)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _short(network: Network) -> str:
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)

@@ -52,11 +52,12 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, context: Conte
         models = (f"model:{path}" for name in server.models for path in fleet.model_paths(host.name, name))
         # A socket that takes IPv6 and IPv4 alike is listed as `*`.
         address = str(ip_address(server.address))
+        listens = ("*" if address == "::" else address,)
         yield Service(
             server.unit,
             restarts=(unit, *presets, *key),
             runs=(f"release:{RELEASE}", *dict.fromkeys(models)),
-            ports=(Port(server.port, ("*" if address == "::" else address,), server.unit),),
+            ports=(Port(server.port, listens, server.unit, reachable_from=fleet.callers(host.name)),),
             user=settings.user or "",
         )
 

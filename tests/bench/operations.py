@@ -31,6 +31,7 @@ for path, group, mode in (
     (f"{CADDY}/clients/laptop.pem", "root", "644"),
     (f"{CADDY}/clients/phone.pem", "root", "644"),
     (f"{CADDY}/sites.caddy", "root", "644"),
+    (f"{CADDY}/admitted", "root", "644"),
     (f"{DROPINS}/40-restart.conf", "root", "644"),
     (f"{DROPINS}/50-paddock.conf", "root", "644"),
 ):

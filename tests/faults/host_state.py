@@ -15,11 +15,10 @@ from tests.lab.snapshot import inside
 READ = r"""
 export LC_ALL=C; roots="/etc/paddock /etc/caddy /etc/systemd/system /opt/paddock /var/lib/paddock /run/systemd/system"
 echo "#entry"; find $roots -printf '%p\t%y %u:%g %m %l\n'
-echo "#sum"; find $roots -type f ! -name 50-paddock.conf ! -name sites.caddy ! -name manifest ! -name '*.gguf.sha256' -exec sha256sum {} + |
+echo "#sum"; find $roots -type f ! -name 50-paddock.conf ! -name sites.caddy ! -name admitted ! -name manifest ! -name '*.gguf.sha256' -exec sha256sum {} + |
   sed -E 's/^(\S+) +(.*)/\2\t\1/'
 for stamp in /etc/systemd/system/*.d/50-paddock.conf; do printf '%s\t' "$stamp"; sed 's/:[0-9a-f]* /:DIGEST /' "$stamp" | sha256sum; done
-sites=/etc/caddy/paddock/sites.caddy
-[ ! -e $sites ] || { printf '%s\t' $sites; sed -E 's/[0-9a-f]{64}/FINGERPRINT/g' $sites | sha256sum; grep -oE '[0-9a-f]{64}' $sites | sed 's/.*/fingerprint &\t&/'; }
+for sites in /etc/caddy/paddock/sites.caddy /etc/caddy/paddock/admitted; do [ ! -e $sites ] || { printf '%s\t' $sites; sed -E 's/[0-9a-f]{64}/FINGERPRINT/g' $sites | sha256sum; grep -oE '[0-9a-f]{64}' $sites | sed 's/.*/fingerprint &\t&/'; }; done
 for note in /var/lib/paddock/models/*.sha256; do model=${note%.sha256}
   read -r sum size time inode <"$note"
   [ "$size $time $inode" = "$(stat -c '%s %Y %i' "$model")" ] && [ "$sum" = "$(sha256sum <"$model" | cut -d' ' -f1)" ]

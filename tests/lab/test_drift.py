@@ -108,7 +108,7 @@ def test_a_role_that_moves_to_another_host_is_gone_from_the_first_and_what_stood
 
     def moved(inventory: Inventory) -> None:
         roles = inventory["hosts"]["ai"]["roles"]
-        inventory["hosts"]["door"]["roles"]["caddy"] = roles.pop("caddy")
+        inventory["hosts"]["door"]["roles"]["caddy"] = {**roles.pop("caddy"), "shared": True}
         roles["llama_server"]["listen"] = "0.0.0.0:8080"
 
     story.begin(moved)

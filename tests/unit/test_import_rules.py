@@ -38,6 +38,7 @@ RULES: dict[str, tuple[str, ...]] = {
         *("pyinfra", "gevent", "deploys.*", "facts.*", "roles", "roles.*", "inventory.*"),
         *("control.artifacts", "control.context", "control.state", "control.work"),
     ),
+    "services/*.py": (),
     "lab/*.py": ("cryptography", "lab", "lab.*", "inventory.*", "roles.role", "roles.resources", "roles.*.settings"),
     "cli/*.py": (
         "argcomplete",

@@ -33,6 +33,7 @@ TIMEOUT_S = 120
 class Answered:
     status: int
     text: str
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,15 @@ class Outside:
         _, _, clients = self._authority.current(self.fleet, datetime.now(UTC))
         return frozenset(clients)
 
-    def ask(self, url: str, *, at: str, client: str | None = None, body: Mapping[str, Any] | None = None) -> Answered:
+    def ask(
+        self,
+        url: str,
+        *,
+        at: str,
+        client: str | None = None,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answered:
         """See `roles.caddy.checks.Outside`."""
         parts = urlsplit(url)
         assert parts.hostname
@@ -56,13 +65,17 @@ class Outside:
         stream = socket.create_connection((at, connection.port), timeout=TIMEOUT_S)
         try:
             connection.sock = (
-                self._context(client).wrap_socket(stream, server_hostname=parts.hostname) if parts.scheme == "https" else stream
+                self._context(parts.hostname, client).wrap_socket(stream, server_hostname=parts.hostname)
+                if parts.scheme == "https"
+                else stream
             )
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             data = json.dumps(body).encode() if body is not None else None
-            connection.request("POST" if data else "GET", target, data, {"Content-Type": "application/json"} if data else {})
+            sent = {**({"Content-Type": "application/json"} if data else {}), **(headers or {})}
+            connection.request("POST" if data else "GET", target, data, sent)
             answer = connection.getresponse()
-            return Answered(answer.status, answer.read().decode(errors="replace"))
+            said = {name.lower(): value for name, value in answer.getheaders()}
+            return Answered(answer.status, answer.read().decode(errors="replace"), said)
         except ssl.SSLCertVerificationError:
             raise  # it is the caller who refuses
         except (ssl.SSLError, ConnectionError) as error:
@@ -71,8 +84,8 @@ class Outside:
             connection.close()
             stream.close()
 
-    def _context(self, client: str | None) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=str(self.state.path / "ca.pem"))
+    def _context(self, site: str, client: str | None) -> ssl.SSLContext:
+        context = self._trusting(site)
         with TemporaryDirectory() as scratch:  # a client's key lies unsealed for no longer than it takes to read it
             if client == STRANGER:
                 context.load_cert_chain(_of_another_ca(Path(scratch)))
@@ -80,6 +93,13 @@ class Outside:
                 own = self._authority.export(client, Path(scratch))
                 context.load_cert_chain(own / "cert.pem", own / "key.pem")
         return context
+
+    def _trusting(self, site: str) -> ssl.SSLContext:
+        """Trusts who signs for the site: the fleet's CA, a private ACME authority, or, of a public one, those that everybody does."""
+        acme = next((each.site.acme for each in self.fleet.entrances() if each.name == site), None)
+        if acme is None:
+            return ssl.create_default_context(cadata=self._authority.bundle())
+        return ssl.create_default_context(cafile=str(self.state.inventory.parent / Path(acme.root).expanduser()) if acme.root else None)
 
     @property
     def _authority(self) -> Authority:

@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import FrameType
 
 import pyrage
 import pytest
@@ -16,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from control import certificates
+from control import certificates, roll_over
 from control.pki import Authority
 from control.secrets import Vault
 from control.state import FleetState
@@ -31,8 +29,27 @@ def certificate(pem: str) -> x509.Certificate:
     return x509.load_pem_x509_certificate(pem.encode())
 
 
+def ca_files(state: FleetState) -> Path:
+    """Where the one CA of the fleet lies."""
+    (directory,) = (state.path / "certs" / "authorities").iterdir()
+    return directory
+
+
 def ca_of(state: FleetState) -> str:
-    return (state.path / "ca.pem").read_text()
+    return (ca_files(state) / "ca.pem").read_text()
+
+
+def ca_key_name(state: FleetState) -> str:
+    return f"certs/authorities/{ca_files(state).name}/key"
+
+
+def part_of(state: FleetState, client: str, part: str) -> Path:
+    """A file of a client that has one certificate: its record, its certificate or its key."""
+    clients = state.path / "certs" / "client"
+    if part == "json":
+        return clients / f"{client}.json"
+    (found,) = (clients / client).glob(f"*.{part}")
+    return found
 
 
 def openssl_verify(tmp_path: Path, ca: str, leaf: str, now: datetime, *options: str) -> subprocess.CompletedProcess[str]:
@@ -97,7 +114,7 @@ def test_even_the_cas_own_key_cannot_sign_for_a_foreign_name(
     addresses: tuple[str, ...],
 ) -> None:
     authority.issue(fleet_of(networks=networks), now)
-    ca_key = vault.unseal("ca.key").decode()
+    ca_key = vault.unseal(ca_key_name(state)).decode()
     key = certificates.new_key()
     forged = certificates.sign(ca_of(state), ca_key, "server", key, "x", names, addresses, now, now + timedelta(days=9))
     refused = openssl_verify(tmp_path, ca_of(state), forged, now)
@@ -197,10 +214,27 @@ def test_no_key_lies_or_shows_in_the_clear(authority: Authority, state: FleetSta
     assert not any(b"PRIVATE KEY" in path.read_bytes() for path in state.path.rglob("*") if path.is_file())
 
 
+def test_git_takes_all_of_it(authority: Authority, state: FleetState, fleet: Fleet, now: datetime) -> None:
+    authority.issue(fleet, now)
+    authority.renew(fleet, ["phone"], now)
+    authority.revoke("phone", now)
+    kept = sorted(path.relative_to(state.path).as_posix() for path in (state.path / "certs").rglob("*") if path.is_file())
+    assert [path for path in kept if path.startswith(("certs/authorities/", "certs/revoked/client/phone-"))]
+    subprocess.run(["git", "init", "-q", str(state.path)], check=True)
+    subprocess.run(["git", "-C", str(state.path), "add", "."], check=True)
+    listed = subprocess.run(["git", "-C", str(state.path), "ls-files", "certs"], check=True, capture_output=True, text=True).stdout.split()
+    assert sorted(listed) == kept
+
+
+@pytest.mark.parametrize("story", ["as issued", "renewed in the middle of a roll-over"])
 def test_looking_at_what_is_there_loads_no_cryptography(
-    authority: Authority, state: FleetState, fleet: Fleet, now: datetime, tmp_path: Path
+    authority: Authority, state: FleetState, fleet: Fleet, now: datetime, tmp_path: Path, story: str
 ) -> None:
     authority.issue(fleet, now)
+    if story != "as issued":
+        roll_over.begin(authority, fleet, now)
+        authority.renew(fleet, ["phone"], now)
+        authority.revoke("laptop", now)
     (tmp_path / "fleet.json").write_text(fleet.model_dump_json(exclude_none=True))
     script = f"""
 import sys
@@ -211,10 +245,11 @@ from control.state import FleetState
 from inventory.schema import Fleet
 fleet = Fleet.model_validate_json(Path({str(tmp_path / "fleet.json")!r}).read_text())
 context = context_for(fleet, FleetState.of(Path({str(state.inventory)!r}), "home"), now=datetime.fromisoformat({now.isoformat()!r}))
-print(*context.servers, *context.clients, "cryptography" in sys.modules)
+print(*context.servers, *context.clients, "-", *context.earlier, context.ca.count("BEGIN"), "cryptography" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.split() == ["ai.home.example", "laptop", "phone", "False"], done.stderr
+    found = "laptop phone - 1" if story == "as issued" else "phone - phone 2"
+    assert done.stdout.strip() == f"ai.home.example {found} False", done.stderr
 
 
 def test_an_export_is_a_pair_for_the_client_alone(
@@ -279,9 +314,10 @@ def test_the_ca_outlives_an_issue_and_is_never_made_again(
     authority: Authority, state: FleetState, fleet: Fleet, fleet_of: FleetOf, now: datetime
 ) -> None:
     authority.issue(fleet, now)
-    kept = {name: (state.path / name).read_bytes() for name in ("ca.pem", "ca.json", "ca.key.age")}
+    kept = {path: path.read_bytes() for path in (state.path / "certs" / "authorities.json", *ca_files(state).iterdir())}
+    assert {path.name for path in kept} == {"authorities.json", "ca.pem", "ca.json", "key.age"}
     authority.issue(fleet_of(clients={"laptop": {}, "tablet": {}}), now + timedelta(days=100))
-    assert {name: (state.path / name).read_bytes() for name in kept} == kept
+    assert {path: path.read_bytes() for path in kept} == kept
 
 
 @pytest.mark.parametrize("change", [{"domain": "office.example"}, {"networks": ["198.51.100.0/24"]}, {"networks": []}])
@@ -293,7 +329,7 @@ def test_a_changed_limit_is_an_error_that_says_what_the_ca_was_made_for(
     for verb in (authority.due, authority.current, authority.issue):
         with pytest.raises(PaddockError, match=r"was made for home\.example and 192\.0\.2\.0/24, the inventory says"):
             verb(changed, now)
-    (state.path / "ca.json").unlink()  # then the certificate itself tells
+    (ca_files(state) / "ca.json").unlink()  # then the certificate itself tells
     with pytest.raises(PaddockError, match=r"was made for home\.example and 192\.0\.2\.0/24, the inventory says"):
         authority.due(changed, now)
     assert authority.due(fleet, now) == []
@@ -303,8 +339,8 @@ def test_a_ca_that_is_moved_away_is_replaced_with_all_that_it_signed(
     authority: Authority, state: FleetState, fleet: Fleet, now: datetime, tmp_path: Path
 ) -> None:
     authority.issue(fleet, now)
-    for name in ("ca.pem", "ca.json", "ca.key.age"):
-        (state.path / name).rename(tmp_path / name)
+    for name in ("authorities", "authorities.json"):
+        (state.path / "certs" / name).rename(tmp_path / name)
     assert [line.partition(": ")[2] for line in authority.issue(fleet, now)] == ["new", *["made by another CA"] * 3]
     ca, servers, clients = authority.current(fleet, now)
     assert ca
@@ -331,11 +367,11 @@ def test_without_the_cas_own_key_nothing_is_issued(
 ) -> None:
     authority.issue(fleet, now)
     more = fleet_of(clients={"laptop": {}, "phone": {"days": 30}, "tablet": {}})
-    vault.seal("ca.key", certificates.new_key().encode())
-    with pytest.raises(PaddockError, match=r"ca\.key\.age: is not the key of ca\.pem"):
+    vault.seal(ca_key_name(state), certificates.new_key().encode())
+    with pytest.raises(PaddockError, match=r"key\.age: is not the key of the CA beside it"):
         authority.issue(more, now)
-    vault.path("ca.key").unlink()
-    with pytest.raises(PaddockError, match=r"ca\.key\.age: the CA's key is missing"):
+    vault.path(ca_key_name(state)).unlink()
+    with pytest.raises(PaddockError, match=r"key\.age: the CA's key is missing"):
         authority.issue(more, now)
     assert sorted(authority.current(more, now)[2]) == ["laptop", "phone"]
 
@@ -361,16 +397,31 @@ def test_a_client_that_left_the_inventory_is_off_the_list_at_once_and_stays_off(
     assert authority.current(fleet, now)[2]["phone"] != old
 
 
-def test_a_revoked_client_needs_a_new_certificate(authority: Authority, state: FleetState, fleet: Fleet, now: datetime) -> None:
+def test_a_revoked_client_stays_thrown_out_until_it_is_admitted_again(
+    authority: Authority, state: FleetState, fleet: Fleet, fleet_of: FleetOf, now: datetime
+) -> None:
     authority.issue(fleet, now)
     old = authority.current(fleet, now)[2]["phone"]
-    authority.revoke("phone")
-    assert sorted(authority.current(fleet, now)[2]) == ["laptop"]
-    assert not list(state.path.rglob("phone*.key.age"))
-    assert authority.issue(fleet, now) == ["client phone: new"]
+    authority.export("phone")
+    assert authority.revoke("phone", now)
+    for then in (now, now + timedelta(days=19), now + timedelta(days=400)):
+        authority.issue(fleet, then)
+        assert sorted(authority.current(fleet, then)[2]) == ["laptop"]
+        assert "phone" not in authority.earlier(fleet, then)
+        assert authority.revoked(fleet) == {"phone": now}
+    assert not (state.path / "certs" / "client" / "phone").exists()
+    assert not (state.path / "export" / "phone").exists()
+    authority.issue(fleet_of(clients={"laptop": {}}), now)  # out of the inventory, and in again
+    assert authority.due(fleet, now) == []
+    assert not authority.revoke("phone", now)
+    with pytest.raises(PaddockError, match="client phone: revoked on 2026-03-01: `paddock certs issue phone` lets it in again"):
+        authority.export("phone")
+    assert authority.admit(fleet, "phone", now) == "client phone: revoked on 2026-03-01"
     assert authority.current(fleet, now)[2]["phone"] != old
+    assert authority.earlier(fleet, now) == {}
+    assert authority.admit(fleet, "phone", now) == ""
     with pytest.raises(PaddockError, match="client tablet: has no certificate"):
-        authority.revoke("tablet")
+        authority.revoke("tablet", now)
 
 
 # What must survive
@@ -382,9 +433,11 @@ def pairs_match(authority: Authority, state: FleetState, vault: Vault, fleet: Fl
     for kind, found in (("server", servers), ("client", clients)):
         for name, leaf in found.items():
             assert ca
-            key = vault.unseal(f"certs/{kind}/{name}.key").decode()
+            record = authority.leaves.record(kind, name)
+            assert record.current
+            key = vault.unseal(f"certs/{kind}/{record.current.files}.key").decode()
             assert certificates.belongs(leaf.chain, key)
-            certificate(leaf.chain).verify_directly_issued_by(certificate(ca))  # raises where it was not
+            assert certificates.is_issued_by(leaf.chain, ca)
 
 
 @pytest.mark.parametrize(
@@ -393,92 +446,21 @@ def pairs_match(authority: Authority, state: FleetState, vault: Vault, fleet: Fl
 )
 def test_a_pair_that_lacks_a_part_is_due(authority: Authority, state: FleetState, fleet: Fleet, now: datetime, part: str, why: str) -> None:
     authority.issue(fleet, now)
-    (state.path / "certs" / "client" / f"laptop.{part}").unlink()
+    part_of(state, "laptop", part).unlink()
     assert authority.due(fleet, now) == [f"client laptop: {why}"]
     assert sorted(authority.current(fleet, now)[2]) == ["phone"]
 
 
 @pytest.mark.parametrize(
     ("part", "why"),
-    [("key.age", "its key is another one"), ("pem", "its certificate is missing or another one"), ("json", "was never finished")],
+    [("key.age", "its key is another one"), ("pem", "its certificate is missing or another one")],
 )
 def test_a_pair_with_another_ones_part_is_due(
     authority: Authority, state: FleetState, fleet: Fleet, now: datetime, part: str, why: str
 ) -> None:
     authority.issue(fleet, now)
-    clients = state.path / "certs" / "client"
-    (clients / f"laptop.{part}").write_bytes((clients / f"phone.{part}").read_bytes())
+    part_of(state, "laptop", part).write_bytes(part_of(state, "phone", part).read_bytes())
     assert authority.due(fleet, now) == [f"client laptop: {why}"]
-
-
-def killed_at(step: int, work: Callable[[], object], modules: tuple[str, ...]) -> bool:
-    """Run `work` in a process that is killed, as by kill -9, before its `step`-th line in these files. False where it got through."""
-    child = os.fork()
-    if not child:
-        lines = 0
-
-        def count(frame: FrameType, event: str, _: object) -> object:
-            nonlocal lines
-            if not frame.f_code.co_filename.endswith(modules):
-                return None
-            if event == "line":
-                lines += 1
-                if lines == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return count
-
-        sys.settrace(count)  # type: ignore[arg-type]
-        try:
-            work()
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, -signal.SIGKILL)
-    return status != 0
-
-
-@pytest.mark.parametrize("days", [0, 61], ids=["first", "renewal"])
-def test_an_issue_killed_at_any_point_leaves_no_mismatched_pair_and_the_next_one_heals(
-    authority: Authority,
-    state: FleetState,
-    vault: Vault,
-    fleet: Fleet,
-    fleet_of: FleetOf,
-    now: datetime,
-    days: int,
-) -> None:
-    vault.seal("warm", b"")  # the identity, which is made only once
-    later = now + timedelta(days=days)
-    fewer = fleet_of(clients={"phone": {"days": 30}})  # so that laptop is moved away, too
-    kills, step = 0, 1
-    while True:
-        if days:
-            authority.issue(fleet, now)
-        cas = [path.read_bytes() for path in (state.path / "ca.pem",) if path.exists()]
-        if not killed_at(step, lambda: authority.issue(fewer, later), ("control/state.py", "control/leaves.py")):
-            break
-        kills += 1
-        pairs_match(authority, state, vault, fewer, later)
-        assert [(state.path / "ca.pem").read_bytes() for _ in cas] == cas
-        authority.issue(fewer, later)
-        assert authority.due(fewer, later) == []
-        pairs_match(authority, state, vault, fewer, later)
-        assert sorted(authority.current(fewer, later)[2]) == ["phone"]
-        for path in (*state.path.glob("ca.*"), *(state.path / "certs").rglob("*.*")):
-            path.unlink()
-        step += 7
-    assert kills > 20
-
-
-def test_a_ca_whose_making_was_killed_keeps_its_key(
-    authority: Authority, vault: Vault, fleet: Fleet, state: FleetState, now: datetime
-) -> None:
-    vault.seal("ca.key", certificates.new_key().encode())
-    sealed = vault.path("ca.key").read_bytes()
-    authority.issue(fleet, now)
-    assert vault.path("ca.key").read_bytes() == sealed
-    assert certificates.belongs(ca_of(state), vault.unseal("ca.key").decode())
 
 
 def test_a_full_disk_at_any_write_leaves_no_mismatched_pair(

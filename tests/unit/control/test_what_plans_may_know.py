@@ -29,7 +29,7 @@ def test_what_is_kept_is_known(authority: Authority, vault: Vault, fleet: Fleet,
     state.save_hardware("pea", PEA)
     state.save_hardware("gone", PEA)
     context = context_for(fleet, state, now=now)
-    assert context.ca == (state.path / "ca.pem").read_text()
+    assert context.ca == authority.bundle()
     assert context.hardware == {"pea": PEA}
     assert sorted(context.clients) == ["laptop", "phone"]
     assert context.secrets["token"] == "hidden"

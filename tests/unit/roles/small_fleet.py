@@ -1,5 +1,6 @@
 """A small fleet to plan for: a server behind a proxy on another host, and one host that carries both."""
 
+import base64
 from typing import Any
 
 from inventory.context import Certificate, Context, ModelDigest
@@ -14,6 +15,14 @@ SERVING: dict[str, Any] = {"base": {"time": "elsewhere"}, "llama_cpp": {}, "mode
 HARDWARE = Hardware("x86_64", "Celeron", frozenset({"sse4_2"}), cores=2, memory_mib=15900, distribution="debian 13")
 
 
+def pem(words: str) -> str:
+    """A certificate as far as its outline goes: three elements, of which the first says the words."""
+    signed = b"\x30" + bytes([len(words)]) + words.encode()
+    der = signed + b"\x30\x00\x03\x01\x00"
+    body = base64.b64encode(b"\x30" + bytes([len(der)]) + der).decode()
+    return f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n"
+
+
 class Small:
     """The fleet `home`: `ai` serves, `door` is the proxy in front of it, `one` does both. `settings` replace a host's, by role."""
 
@@ -25,7 +34,11 @@ class Small:
         }
         self.models: dict[str, dict[str, Any]] = {"demo": {"preset": {"ctx-size": 2048}}, "code": {}}
         self.active = ["laptop", "phone"]
+        self.administrators: tuple[str, ...] = ()
         self.chains: dict[str, str] = {}
+        self.earlier: dict[str, tuple[str, ...]] = {}
+        self.roots: dict[str, str] = {}
+        self.secrets = {"admin.ai": "sk-of-ai"}
         self.hardware = HARDWARE
 
     @property
@@ -33,7 +46,7 @@ class Small:
         hosts = {
             name: {"name": name, "address": f"192.0.2.{10 + at}", "roles": roles} for at, (name, roles) in enumerate(self.roles.items())
         }
-        clients: dict[str, Any] = {"laptop": {}, "phone": {}}
+        clients: dict[str, Any] = {name: {"admin": name in self.administrators} for name in ("laptop", "phone")}
         return Fleet.model_validate({"name": "home", "domain": "home.example", "hosts": hosts, "models": self.models, "clients": clients})
 
     @property
@@ -42,9 +55,12 @@ class Small:
         return Context(
             hardware=hardware,
             releases=releases(self.fleet, hardware, {}),
-            ca="the CA",
+            ca=pem("the CA"),
+            earlier=self.earlier,
+            roots=self.roots,
+            secrets=self.secrets,
             servers={name: Certificate(f"chain of {name}", f"key of {name}") for name in ("ai.home.example", "one.home.example")},
-            clients={name: Certificate(self.chains.get(name, f"leaf of {name}")) for name in self.active},
+            clients={name: Certificate(self.chains.get(name, pem(name))) for name in self.active},
             models=dict.fromkeys(self.models, ModelDigest("5eed" * 16, 62656)),
         )
 

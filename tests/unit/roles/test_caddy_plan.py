@@ -1,15 +1,21 @@
 """The reverse proxy: who is let in, what lies where, and what takes effect how."""
 
-from base64 import b64encode
-from hashlib import sha256
+from base64 import b64decode, b64encode
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from pydantic import ValidationError
-from small_fleet import Small
+from small_fleet import Small, pem
 
-from inventory.errors import InventoryError
+from control import certificates
+from inventory.errors import InventoryError, PaddockError
+from roles.caddy.pem import certificates_in, fingerprint
 from roles.caddy.plan import needs
 from roles.caddy.settings import CaddySettings
+from roles.host_plan import host_plan
 from roles.resources import File, Port, Service
 
 SITES = "/etc/caddy/paddock/sites.caddy"
@@ -28,7 +34,7 @@ def sites(small: Small) -> str:
 
 def test_a_site_lists_the_very_certificates_that_it_lets_in(small: Small) -> None:
     assert "\n\t\t\ttrusted_leaf_cert_file /etc/caddy/paddock/clients/laptop.pem\n" in sites(small)
-    assert small.text("door", "/etc/caddy/paddock/clients/laptop.pem") == "leaf of laptop"
+    assert small.text("door", "/etc/caddy/paddock/clients/laptop.pem") == pem("laptop")
 
 
 def test_a_revoked_client_is_on_no_list_and_its_certificate_is_gone(small: Small) -> None:
@@ -47,9 +53,19 @@ def test_a_site_may_let_in_fewer_than_all(small: Small) -> None:
 def test_who_resumes_a_session_has_to_be_on_the_list_too(small: Small, package: object) -> None:
     small.roles["door"]["caddy"]["package"] = package
     small.roles["door"]["caddy"]["sites"]["ai.home.example"]["clients"] = ["phone"]
-    leaf, above = (f"-----BEGIN CERTIFICATE-----\n{b64encode(der).decode()}\n-----END CERTIFICATE-----\n" for der in (b"leaf", b"above"))
-    small.chains = {"phone": leaf + above}
-    assert f'@stranger not vars {{tls_client_fingerprint}} "{sha256(b"leaf").hexdigest()}"\n\tabort @stranger\n' in sites(small)
+    small.chains = {"phone": pem("leaf") + pem("above")}
+    assert f'@stranger not vars {{tls_client_fingerprint}} "{fingerprint(pem("leaf"))}"\n\t\tabort @stranger\n' in sites(small)
+
+
+def test_a_client_is_let_in_with_an_earlier_certificate_that_is_still_good(small: Small) -> None:
+    small.earlier = {"phone": (pem("before"),)}
+    print_before = fingerprint(pem("before"))
+    path = f"/etc/caddy/paddock/clients/phone.{print_before[:16]}.pem"
+    assert small.text("door", path) == pem("before")
+    assert f"trusted_leaf_cert_file {path}\n" in sites(small)
+    assert f"\t{print_before} phone\n" in sites(small)
+    small.active = ["laptop"]
+    assert print_before not in sites(small)
 
 
 @pytest.mark.parametrize("package", [None, NEWER])
@@ -82,11 +98,11 @@ def test_what_has_not_been_issued_says_so(small: Small) -> None:
 
 
 def test_an_upstream_on_the_same_host_is_reached_on_loopback(small: Small) -> None:
-    assert "reverse_proxy 127.0.0.1:8080\n" in small.text("one", SITES)
+    assert "reverse_proxy 127.0.0.1:8080 {\n" in small.text("one", SITES)
 
 
 def test_an_upstream_on_another_host_is_reached_at_its_address_and_must_be_ready_first(small: Small) -> None:
-    assert "reverse_proxy 192.0.2.10:8080\n" in sites(small)
+    assert "reverse_proxy 192.0.2.10:8080 {\n" in sites(small)
     settings = small.fleet.role("door", "caddy", CaddySettings)
     assert settings and list(needs(small.fleet.hosts["door"], settings, small.fleet)) == ["ai"]
 
@@ -99,7 +115,7 @@ def test_an_upstream_on_another_hosts_loopback_is_refused(small: Small) -> None:
 
 def test_an_ipv6_upstream_stands_in_brackets(small: Small) -> None:
     small.roles["ai"]["llama_server"]["listen"] = "[2001:db8::10]:8080"
-    assert "reverse_proxy [2001:db8::10]:8080\n" in sites(small)
+    assert "reverse_proxy [2001:db8::10]:8080 {\n" in sites(small)
 
 
 def test_an_ipv4_address_is_not_opened_for_ipv6_as_well(small: Small) -> None:
@@ -146,11 +162,196 @@ def test_another_version_of_caddy_asks_for_a_restart(small: Small) -> None:
     assert before.started != service(small).started
 
 
-def test_the_version_that_breaks_lists_of_clients_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"Caddy 2\.11\.3 refuses every client"):
-        CaddySettings.model_validate({"package": {**NEWER, "version": "2.11.3-1"}})
+@pytest.mark.parametrize(
+    ("version", "why"),
+    [("2.11.3-1", r"Caddy 2\.11\.3 refuses every client"), ("2.4.6-1", r"Caddy 2\.4\.6 is older than 2\.6\.2")],
+)
+def test_a_version_that_is_known_to_be_bad_is_refused_wherever_it_comes_from(small: Small, version: str, why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        CaddySettings.model_validate({"package": {**NEWER, "version": version}})
+    small.hardware = replace(small.hardware, caddy=version)
+    with pytest.raises(PaddockError, match=rf"^hosts\.door\.roles\.caddy: its Caddy is {version}: {why}.*; name a package file") as told:
+        small.plan("door")
+    assert "\n" not in str(told.value)
+
+
+def test_a_bad_version_is_taken_for_a_reason_that_somebody_gives(small: Small) -> None:
+    reason = {"2.11.3": "no site of this host lists its clients"}
+    assert CaddySettings.model_validate({"accept": reason, "package": {**NEWER, "version": "2.11.3-1"}}).package
+    small.hardware = replace(small.hardware, caddy="2.11.3")
+    small.roles["door"]["caddy"]["accept"] = reason
+    assert "trust_pool" in sites(small)
+    with pytest.raises(ValidationError, match="is no reason"):
+        CaddySettings.model_validate({"accept": {"2.11.3": "  "}})
+
+
+@pytest.mark.parametrize(
+    ("version", "trust", "reloads"),
+    [
+        ("", "trusted_ca_cert_file", False),
+        ("2.6.2-12+deb13u1", "trusted_ca_cert_file", False),
+        ("2.7.6", "trusted_ca_cert_file", False),
+        ("2.8.4", "trust_pool file", True),
+        ("1:2.11.4-1", "trust_pool file", True),
+    ],
+)
+def test_the_version_that_the_host_has_decides_syntax_and_whether_it_is_reloaded(
+    small: Small, version: str, trust: str, reloads: bool
+) -> None:
+    small.hardware = replace(small.hardware, caddy=version)
+    assert f"\t\t\t{trust} /etc/caddy/paddock/ca.pem\n" in sites(small)
+    assert bool(service(small).reloads) == reloads
+    assert ("file:/etc/caddy/paddock/cut" in small.plan("door")) == reloads
+    assert ("ExecReload" in small.text("door", "/etc/systemd/system/caddy.service.d/40-restart.conf")) == reloads
+
+
+def test_a_package_file_goes_before_what_the_host_has(small: Small) -> None:
+    small.hardware = replace(small.hardware, caddy="2.6.2-12")
+    small.roles["door"]["caddy"]["package"] = NEWER
+    assert "trust_pool" in sites(small)
+
+
+WHOLE = pem("laptop")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "garbled",
+        WHOLE[:40],
+        WHOLE.replace("MA", "!!", 1),
+        WHOLE.replace("-----END", "----END"),
+        WHOLE + "-----BEGIN CERTIFICATE-----\nMA",
+    ],
+)
+def test_a_certificate_that_cannot_be_read_is_refused_and_no_site_is_open(small: Small, text: str) -> None:
+    small.chains = {"laptop": text}
+    with pytest.raises(PaddockError, match=r"^hosts\.door\.roles\.caddy: the certificate of client laptop is .*: put it back"):
+        small.plan("door")
+
+
+def test_a_certificate_that_ends_too_early_is_refused(small: Small) -> None:
+    der = b64decode(WHOLE.splitlines()[1])
+    for broken in (der[:-1], der + b"\0", b"\x30\x82" + der[1:], b"\x30\x00"):
+        small.chains = {"laptop": f"-----BEGIN CERTIFICATE-----\n{b64encode(broken).decode()}\n-----END CERTIFICATE-----\n"}
+        with pytest.raises(PaddockError, match="is cut short or garbled"):
+            small.plan("door")
+
+
+def test_an_earlier_certificate_or_a_ca_that_cannot_be_read_is_refused(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.earlier = {"phone": ("garbled",)}
+    with pytest.raises(PaddockError, match="an earlier certificate of client phone is no certificate in PEM"):
+        small.plan("door")
+    small.earlier = {}
+    context = small.context
+    for text in ("", "garbled", pem("one") + "-----BEGIN CERTIFICATE-----"):
+        with pytest.raises(PaddockError, match=r"^hosts\.door\.roles\.caddy: the fleet's CA is no certificate in PEM: put it back"):
+            host_plan(small.fleet.hosts["door"], small.fleet, replace(context, ca=text))
+    both = replace(context, ca=pem("old") + pem("new"))
+    assert host_plan(small.fleet.hosts["door"], small.fleet, both)
+
+
+def test_a_real_certificate_is_whole_and_its_print_is_that_of_its_bytes() -> None:
+    key = certificates.new_key()
+    ca = certificates.make_ca(key, "home", "home.example", (), datetime.now(UTC))
+    (der,) = certificates_in(ca)
+    assert x509.load_der_x509_certificate(der).fingerprint(hashes.SHA256()).hex() == fingerprint(ca)
+
+
+def test_both_families_apart_are_two_sockets_of_one_port(small: Small) -> None:
+    small.roles["door"]["caddy"]["listen"] = ["0.0.0.0:443", "[::]:443"]
+    assert "bind tcp4/0.0.0.0 tcp6/::\n" in sites(small)
+    for number in (443, 80):
+        port = small.plan("door")[f"port:{number}/tcp"]
+        assert isinstance(port, Port) and port.addresses == ("0.0.0.0", "::")
+
+
+@pytest.mark.parametrize(
+    ("listen", "bind", "addresses"),
+    [
+        (["0.0.0.0:443", "[::]:443"], "127.0.0.1 tcp4/0.0.0.0 tcp6/::", ("127.0.0.1", "0.0.0.0", "::")),
+        (["0.0.0.0:443"], "127.0.0.1 tcp4/0.0.0.0", ("127.0.0.1", "0.0.0.0")),
+        (["[::]:443"], "::", ("*",)),
+        (["[::]:443", "192.0.2.11:443"], "192.0.2.11 tcp6/::", ("192.0.2.11", "::")),
+    ],
+)
+def test_where_acme_looks_there_is_an_address_that_it_understands(
+    small: Small, listen: list[str], bind: str, addresses: tuple[str, ...]
+) -> None:
+    caddy = small.roles["door"]["caddy"]
+    caddy["listen"] = listen
+    caddy["sites"]["ai.home.example"]["acme"] = {"email": "me@home.example"}
+    assert f"\tbind {bind}\n" in sites(small)
+    port = small.plan("door")["port:443/tcp"]
+    assert isinstance(port, Port) and port.addresses == addresses
+
+
+def test_another_port_is_part_of_the_origin_and_of_the_entrance(small: Small) -> None:
+    small.roles["door"]["caddy"]["listen"] = "0.0.0.0:8443"
+    assert "header Origin https://ai.home.example:8443\n" in sites(small)
+    assert [each.url for each in small.fleet.entrances() if each.host == "door"] == ["https://ai.home.example:8443"]
+
+
+def test_a_page_of_another_origin_may_call_only_where_the_inventory_names_it(small: Small) -> None:
+    assert sites(small).count("header Origin") == 2
+    small.roles["door"]["caddy"]["sites"]["ai.home.example"]["origins"] = ["https://chat.home.example"]
+    assert "\t\t\t\theader Origin https://chat.home.example\n" in sites(small)
+
+
+def test_only_administrators_get_through_to_the_admin_endpoint(small: Small) -> None:
+    small.roles["ai"]["admin"] = {"listen": "0.0.0.0:8079"}
+    small.administrators = ("laptop",)
+    assert f'@admin vars {{tls_client_fingerprint}} "{fingerprint(pem("laptop"))}"\n' in sites(small)
+    assert "reverse_proxy 192.0.2.10:8079 {\n\t\t\t\t\timport /etc/caddy/paddock/ai.admin\n" in sites(small)
+    key = small.plan("door")["file:/etc/caddy/paddock/ai.admin"]
+    assert isinstance(key, File) and key.data == b'header_up Authorization "Bearer sk-of-ai"\n'
+    assert (key.secret, key.group, key.mode) == (True, "caddy", 0o640)
+    assert "sk-of-ai" not in sites(small)
+    small.secrets = {"admin.ai": 'sk"\n}'}
+    with pytest.raises(PaddockError, match=r"the secret admin\.ai has signs in it .* `paddock secrets rotate admin\.ai`") as told:
+        small.plan("door")
+    assert "sk" not in str(told.value).replace("secret", "")
+
+
+def test_without_administrators_nobody_gets_through_to_the_admin_endpoint(small: Small) -> None:
+    small.roles["ai"]["admin"] = {"listen": "0.0.0.0:8079"}
+    assert "192.0.2.10:8079" not in sites(small)
+    assert "403" in sites(small)
+
+
+def test_a_site_before_a_host_without_an_admin_endpoint_says_so(small: Small) -> None:
+    small.administrators = ("laptop",)
+    assert 'There is no admin endpoint behind this site."}}` 404\n' in sites(small)
+
+
+def test_a_site_over_acme_has_its_certificate_from_there_and_its_clients_from_the_fleet(small: Small) -> None:
+    acme = {"email": "me@home.example", "directory": "https://acme.home.example/dir", "root": "acme.pem"}
+    small.roles["door"]["caddy"]["sites"]["ai.home.example"]["acme"] = acme
+    small.roots = {"acme.pem": pem("authority")}
+    assert "\t\tissuer acme {\n\t\t\tdir https://acme.home.example/dir\n\t\t\temail me@home.example\n" in sites(small)
+    assert "trusted_ca_cert_file /etc/caddy/paddock/ca.pem" in sites(small)
+    assert small.text("door", "/etc/caddy/paddock/ai.home.example.acme.pem") == pem("authority")
+    assert "file:/etc/caddy/paddock/ai.home.example.key" not in small.plan("door")
+    small.roots = {"acme.pem": ""}
+    with pytest.raises(PaddockError, match=r"acme\.pem, the root of ai\.home\.example's ACME authority, is no certificate in PEM"):
+        small.plan("door")
+
+
+def test_in_a_shared_caddyfile_there_are_no_options_and_a_change_restarts(small: Small) -> None:
+    small.hardware = replace(small.hardware, caddy="2.11.4-1")
+    assert "grace_period" in sites(small)
+    small.roles["door"]["caddy"]["shared"] = True
+    assert "\n{\n" not in sites(small)
+    assert not service(small).reloads
+    assert not [each for each in small.plan("door") if each.endswith("/udp")]  # whether there is HTTP/3, others decide
+
+
+def test_who_is_admitted_is_a_sorted_list_that_a_reload_compares(small: Small) -> None:
+    listed = small.text("door", "/etc/caddy/paddock/admitted").splitlines()
+    assert listed == sorted(f"ai.home.example {fingerprint(pem(name))}" for name in ("laptop", "phone"))
 
 
 def test_a_configuration_is_validated_by_the_user_who_reads_it(small: Small) -> None:
     (command,) = service(small).validate
-    assert command.startswith("runuser -u caddy -- ")
+    assert command.startswith("( said=$(runuser -u caddy -- ")

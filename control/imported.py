@@ -1,0 +1,110 @@
+"""A CA that was made elsewhere, with openssl for instance, and the client certificates that it has issued."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from control.authorities import Issuer, Standing
+from control.leaves import Leaf, digest
+from control.pki import Authority
+from control.state import read
+from inventory.errors import PaddockError
+from inventory.schema import Fleet
+
+NOT_LIMITED = "has no name constraints, so who trusts it trusts it for every name there is: keep its key well, or change to another CA"
+
+
+def ca_of(fleet: Fleet, pem: str, key: str | None, now: datetime, where: Path) -> Issuer:
+    """The CA, looked at and not kept. Raises PaddockError for what is no CA, for a foreign key, and where it cannot sign here."""
+    from control import certificates
+
+    try:
+        pem = certificates.alone(pem)
+        limits = certificates.limits_of(pem)
+    except ValueError as error:
+        raise PaddockError(f"{where}: is no CA's certificate in PEM ({_first_line(error)})") from None
+    if not certificates.is_issued_by(pem, pem):
+        raise PaddockError(f"{where}: is not signed by itself: give the root CA, verifiers want to see the whole way up")
+    begin = certificates.life_of(pem)[0]
+    if not begin <= now < limits.not_after:
+        raise PaddockError(f"{where}: this CA is valid from {begin:%Y-%m-%d} to {limits.not_after:%Y-%m-%d}")
+    issuer = Issuer(certificates.id_of(pem), pem, limits.domain, frozenset(limits.networks), limits.not_after)
+    if key is not None and not certificates.belongs(pem, key):
+        raise PaddockError(f"{where}: the key is not this CA's")
+    if key is not None and not issuer.fits(fleet):
+        raise PaddockError(
+            f"{where}: this CA is limited to other names than `domain` and `networks` of the inventory: it cannot sign for them"
+        )
+    return issuer
+
+
+def trust(authority: Authority, issuer: Issuer, key: str | None) -> None:
+    """Trust a CA from now on; with its key, have it sign. Raises PaddockError where another certificate of it is known."""
+    cas = authority.cas
+    cas.take_over()
+    standing, id = cas.standing(), issuer.id
+    path = cas.directory(id) / "ca.pem"
+    if (there := read(path)) is not None and there.decode() != issuer.pem:
+        raise PaddockError(f"another certificate of the same CA is known already: {path}")
+    cas.add(issuer.pem, key)
+    trusted = standing.trusted if id in standing.trusted else (*standing.trusted, id)
+    signing, then = (standing.signing, standing.next) if key is None else (id, None if standing.next == id else standing.next)
+    cas.point(Standing(signing, trusted, then))
+
+
+def import_client(authority: Authority, issuer: Issuer, client: str, pem: str, now: datetime, where: Path) -> Leaf:
+    """Let in the certificate that a client holds already, until it expires; beside it the client gets one of the fleet's own.
+
+    Raises PaddockError where the CA has not signed it, where its time is over, or where it is not for clients.
+    """
+    from control import certificates
+
+    leaf = checked_client(authority, issuer, client, pem, now, where)
+    authority.leaves.keep_earlier(leaf, certificates.alone(pem))
+    return leaf
+
+
+def checked_client(authority: Authority, issuer: Issuer, client: str, pem: str, now: datetime, where: Path) -> Leaf:
+    """What `import_client` would let in; raises what it raises, and keeps nothing."""
+    if authority.leaves.record("client", client).revoked:
+        raise PaddockError(f"client {client}: is revoked: `paddock certs issue {client}` lets it in again")
+    return leaf_of(issuer, client, pem, now, where)
+
+
+def leaf_of(issuer: Issuer, client: str, pem: str, now: datetime, where: Path) -> Leaf:
+    """A certificate that was made elsewhere, as it is noted."""
+    from control import certificates
+
+    try:
+        pem = certificates.alone(pem)
+    except ValueError as error:
+        raise PaddockError(f"{where}: is no certificate in PEM ({_first_line(error)})") from None
+    if not certificates.is_issued_by(pem, issuer.pem):
+        raise PaddockError(f"{where}: was not issued by the CA {certificates.common_name_of(issuer.pem)}")
+    if not certificates.is_for_clients(pem):
+        raise PaddockError(f"{where}: is not for clients: its extended key usage has no clientAuth")
+    begin, end = certificates.life_of(pem)
+    if end <= now:
+        raise PaddockError(f"{where}: expired on {end:%Y-%m-%d}: the client needs a new one, `paddock certs issue {client}`")
+    serial = certificates.serial_of(pem)
+    return Leaf("client", client, serial, (), (), begin, end, issuer.digest, digest(pem), key="")
+
+
+def files_of(named: Mapping[str, Path]) -> dict[str, str]:
+    """The text of each file. Raises PaddockError for one that is not there or is no text."""
+    texts = {}
+    for name, path in named.items():
+        data = read(path)
+        if data is None:
+            raise PaddockError(f"{path}: there is no such file")
+        try:
+            texts[name] = data.decode()
+        except UnicodeDecodeError:
+            raise PaddockError(f"{path}: is no PEM text: `openssl x509 -inform DER -in {path}` makes one of it") from None
+    return texts
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:120]

@@ -1,0 +1,50 @@
+"""A Caddyfile that is somebody else's too is never written over, and what does not fit beside it is told before a reload."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import yaml
+from edge_fleet import VERSIONS, Door
+
+from tests.lab_fleet import LabFleet
+
+CADDYFILE = "/etc/caddy/Caddyfile"
+IMPORT = "import /etc/caddy/paddock/*.caddy"
+THEIRS = "{\n\temail them@home.example\n}\n\nhttp://:8081 {\n\trespond theirs\n}\n"
+
+
+@pytest.fixture
+def door(edge: LabFleet) -> Iterator[Door]:
+    before = edge.inventory.read_text()
+    edge.on(
+        "new", f"cp -a {CADDYFILE} /root/Caddyfile; printf '%s' '{THEIRS}{IMPORT}\n' >{CADDYFILE}; rm -f /run/paddock/caddy.service.loaded"
+    )
+    yield Door.of(edge, "new")
+    edge.write(before)
+    edge.on("new", f"cp -a /root/Caddyfile {CADDYFILE}")
+    edge.up("--no-verify")
+
+
+def shared(edge: LabFleet) -> str:
+    inventory = yaml.safe_load(edge.inventory.read_text())
+    inventory["hosts"]["new"]["roles"]["caddy"]["shared"] = True
+    return yaml.safe_dump(inventory)
+
+
+def test_a_caddyfile_with_options_of_its_own_needs_a_word_and_until_then_the_old_configuration_serves(edge: LabFleet, door: Door) -> None:
+    process = edge.on("new", "systemctl show -P MainPID caddy")
+    failed = edge.paddock("up", "--lab", "--yes")
+    assert failed.returncode == 1
+    assert "new: service:caddy.service: its configuration is refused, so it was left as it is: " in failed.stderr
+    assert "has sites or options of somebody else's: say roles.caddy.shared: true" in failed.stderr
+    assert edge.on("new", "systemctl show -P MainPID caddy") == process
+    assert door.ask("GET", "/health", door.context(VERSIONS[1], door.identity("laptop")))[0] == 200
+
+    edge.write(shared(edge))
+    edge.up()
+    assert door.ask("GET", "/health", door.context(VERSIONS[1], door.identity("laptop")))[0] == 200
+    assert edge.on("new", "curl -sS http://127.0.0.1:8081/") == "theirs"
+    assert edge.on("new", f"cat {CADDYFILE}") == f"{THEIRS}{IMPORT}\n"
+    assert "0 changed" in edge.up("--no-verify").stdout

@@ -1,0 +1,135 @@
+"""Who is refused at the door, by Debian's Caddy and by a newer one, with TLS 1.2 and 1.3; and who is let in."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from edge_fleet import HOSTS, VERSIONS, Door
+
+from control import certificates
+from tests.lab_fleet import LabFleet
+
+doors = pytest.mark.parametrize("host", HOSTS)
+versions = pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
+
+
+def test_the_hosts_have_the_two_versions(edge: LabFleet) -> None:
+    assert edge.on("old", "dpkg-query -W -f '${Version}' caddy").startswith("2.6.2")
+    assert not edge.on("new", "dpkg-query -W -f '${Version}' caddy").startswith("2.6.2")
+    assert "trusted_ca_cert_file" in edge.on("old", "cat /etc/caddy/paddock/sites.caddy")
+    assert "trust_pool" in edge.on("new", "cat /etc/caddy/paddock/sites.caddy")
+
+
+@doors
+@versions
+def test_a_client_is_answered_and_so_is_one_that_resumes_its_session(edge: LabFleet, host: str, version: ssl.TLSVersion) -> None:
+    door = Door.of(edge, host)
+    context = door.context(version, door.identity("laptop"))
+    first, session = door.get("/health", context)
+    again, _ = door.get("/health", context, session)
+    assert (first, again) == (200, 200)
+    assert session is not None
+
+
+@doors
+@versions
+@pytest.mark.parametrize("kind", ["none", "another CA", "expired", "not yet valid", "of a server"])
+def test_whoever_is_no_client_is_refused(edge: LabFleet, tmp_path: Path, kind: str, host: str, version: ssl.TLSVersion) -> None:
+    door = Door.of(edge, host)
+    assert door.is_refused(door.context(version, _identity(kind, door, tmp_path)))
+
+
+@doors
+def test_one_that_is_made_by_the_fleets_ca_and_is_on_no_list_is_refused(edge: LabFleet, tmp_path: Path, host: str) -> None:
+    door = Door.of(edge, host)
+    assert door.is_refused(door.context(VERSIONS[1], _identity("laptop", door, tmp_path)))
+
+
+@doors
+def test_clear_text_is_refused_at_the_door_and_sent_on_from_port_80(edge: LabFleet, host: str) -> None:
+    door = Door.of(edge, host)
+    for port, status in ((443, b"HTTP/1.0 400"), (80, b"HTTP/1.1 308")):
+        with socket.create_connection((door.address, port), timeout=60) as plain:
+            plain.sendall(f"GET /v1/models HTTP/1.1\r\nHost: {door.site}\r\nConnection: close\r\n\r\n".encode())
+            answer = plain.makefile("rb").read()
+        assert answer.startswith(status), answer
+        assert b"endless" not in answer
+
+
+@doors
+def test_tls_older_than_1_2_is_refused(edge: LabFleet, host: str) -> None:
+    door = Door.of(edge, host)
+    context = door.context(VERSIONS[0], door.identity("laptop"))
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning):
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    assert door.is_refused(context)
+
+
+@doors
+def test_a_page_of_another_origin_and_another_sites_name_get_nothing(edge: LabFleet, host: str) -> None:
+    door = Door.of(edge, host)
+    context = door.context(VERSIONS[1], door.identity("laptop"))
+    assert door.ask("GET", "/health", context, {"Origin": "https://elsewhere.example"})[0] == 403
+    assert door.ask("GET", "/health", context, {"Origin": f"https://{door.site}"})[0] == 200
+    assert door.ask("GET", "/health", context, {"Host": "other.home.example"})[0] == 421
+
+
+@doors
+def test_a_request_with_an_image_gets_through_and_one_over_the_limit_does_not(edge: LabFleet, host: str) -> None:
+    door = Door.of(edge, host)
+    context = door.context(VERSIONS[1], door.identity("laptop"))
+    for size, statuses in ((3 << 20, {200}), (9 << 20, {413, 502})):
+        body = json.dumps({"model": "endless", "content": "x", "padding": "y" * size}).encode()
+        status, _ = door.ask("POST", "/tokenize", context, {"Content-Type": "application/json"}, body)
+        assert status in statuses
+
+
+@doors
+def test_only_an_administrator_reaches_the_admin_endpoint_and_under_its_own_name(edge: LabFleet, host: str) -> None:
+    door = Door.of(edge, host)
+    forged = {"X-Paddock-Client": "laptop", "Authorization": "Bearer sk-forged"}
+    answers = {}
+    for name in ("laptop", "phone"):
+        answers[name] = door.ask("GET", "/paddock/admin/preset", door.context(VERSIONS[1], door.identity(name)), forged)
+    assert answers["laptop"][0] == 200 and b"[endless]" in answers["laptop"][1]
+    assert answers["phone"][0] == 403 and json.loads(answers["phone"][1])["error"]["message"]
+    key = edge.paddock("secrets", "show", "--lab", "admin.old").stdout.strip()
+    assert key and key not in edge.on(host, "journalctl -o cat; cat /proc/*/cmdline | tr '\\0' ' '; cat /etc/caddy/paddock/sites.caddy")
+
+
+@doors
+def test_the_log_says_who_called_and_no_secret(edge: LabFleet, host: str) -> None:
+    door = Door.of(edge, host)
+    context = door.context(VERSIONS[1], door.identity("laptop"))
+    hidden = {"Authorization": "Bearer SECRET-1", "Cookie": "session=SECRET-2", "X-Api-Key": "SECRET-3"}
+    path = f"/{uuid.uuid4()}"
+    door.ask("GET", f"{path}?api_key=SECRET-4", context, hidden)
+    log = edge.on(host, "journalctl --sync; journalctl -u caddy -o cat")
+    (line,) = [json.loads(each) for each in log.splitlines() if path in each and '"handled request"' in each]
+    assert line["request"]["tls"]["client_common_name"] == "laptop"
+    assert "SECRET" not in log
+
+
+def _identity(kind: str, door: Door, scratch: Path) -> tuple[Path, Path] | None:
+    """A client certificate with its key that is right but for what is said."""
+    if kind == "none":
+        return None
+    key, now, year = certificates.new_key(), datetime.now(UTC), timedelta(days=365)
+    ca, ca_key = door.authority()
+    if kind == "another CA":
+        ca_key = certificates.new_key()
+        ca = certificates.make_ca(ca_key, "edge-lab", "home.example", (), now)
+    begin, end = {"expired": (now - year, now - timedelta(minutes=1)), "not yet valid": (now + timedelta(days=1), now + year)}.get(
+        kind, (now - timedelta(minutes=5), now + year)
+    )
+    made = certificates.sign(ca, ca_key, "server" if kind == "of a server" else "client", key, "laptop", (), (), begin, end)
+    for name, text in (("cert.pem", made), ("key.pem", key)):
+        (scratch / name).write_text(text)
+    return scratch / "cert.pem", scratch / "key.pem"

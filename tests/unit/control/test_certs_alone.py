@@ -1,0 +1,63 @@
+"""Of a host's work, what is of its certificates alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from control.bearers import bearing, certificates_alone
+from control.work import Work
+from facts.drift import drift
+from facts.state import Actual
+from inventory.schema import Fleet
+from roles.resources import File, Resource
+
+PRESETS = File("/etc/paddock/llama-server/presets.ini", "[big]")
+LIST = File("/etc/caddy/paddock/sites.caddy", "two")
+LEAF = File("/etc/caddy/paddock/clients/laptop.pem", "a certificate")
+SEAT = File("/etc/paddock/clients/ann/certs/client.pem", "a certificate")
+GONE = "file:/etc/caddy/paddock/clients/phone.pem"
+ELSEWHERE = "file:/etc/paddock/left.conf"
+
+PLAN: dict[str, tuple[Resource, ...]] = {"llama_server": (PRESETS,), "caddy": (LIST, LEAF), "client": (SEAT,)}
+
+
+def work(manifest: dict[str, str], *there: File) -> Work:
+    actual = Actual({each.id: dict(each.desired) for each in there}, manifest=manifest)
+    return Work(PLAN, actual, drift(PLAN, actual))
+
+
+def changes(of: Work) -> list[str]:
+    return [f"{each.sign} {each.id}" for each in of.drift.changes]
+
+
+def test_only_roles_that_lay_certificates_and_only_where_they_have_before() -> None:
+    found = work({LIST.id: "put", GONE: "put", ELSEWHERE: "put"})
+    assert len(changes(found)) == 6
+    alone = certificates_alone(found)
+    assert changes(alone) == [f"- {GONE}", f"+ {LIST.id}", f"+ {LEAF.id}"]
+    assert alone.drift.manifest == {LIST.id: "put", ELSEWHERE: "put", LEAF.id: "put"}
+    assert alone.drift.claims == {LIST.id: "put", ELSEWHERE: "put", LEAF.id: "put", GONE: "put"}
+    assert not alone.drift.recorded
+    assert alone.needs == {}
+
+
+def test_a_seat_is_brought_up_to_date_where_there_is_one() -> None:
+    assert changes(certificates_alone(work({SEAT.id: "put"}))) == [f"+ {SEAT.id}"]
+
+
+def test_on_a_host_that_paddock_has_not_been_to_there_is_nothing_to_do() -> None:
+    alone = certificates_alone(work({}))
+    assert changes(alone) == [] and not alone.drift
+
+
+def test_where_all_is_as_declared_there_is_nothing_to_do() -> None:
+    found = work({LIST.id: "put", LEAF.id: "put", SEAT.id: "put"}, LIST, LEAF, SEAT)
+    assert changes(found) == [f"+ {PRESETS.id}"]
+    assert not certificates_alone(found).drift
+
+
+def test_hosts_that_carry_certificates_are_those_with_a_door_or_a_seat(fleet_of: Callable[..., Fleet]) -> None:
+    door = {"name": "door", "address": "192.0.2.7", "roles": {"caddy": {"sites": {"ai.home.example": {"upstream": "ai"}}}}}
+    desk = {"name": "desk", "address": "192.0.2.8", "roles": {"client": {"accounts": {"ann": {"client": "laptop"}}}}}
+    fleet = fleet_of(hosts={"door": door, "ai": {"name": "ai", "address": "192.0.2.9", "roles": {"models": {}}}, "desk": desk})
+    assert [host.name for host in bearing(fleet)] == ["door", "desk"]

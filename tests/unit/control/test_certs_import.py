@@ -1,0 +1,157 @@
+"""A CA that was made with openssl, as people make them, and the client certificates that it has issued."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from control import certificates, roll_over
+from control.context import context_for
+from control.imported import ca_of, import_client, leaf_of, trust
+from control.pki import Authority
+from control.state import FleetState
+from inventory.errors import PaddockError
+from inventory.schema import Fleet
+
+CA, KEY, CLIENT = "root-ca.pem", "root-ca.key", "client.crt"
+
+
+def openssl(directory: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
+
+
+def signed(directory: Path, name: str, ca: str, *options: str) -> Path:
+    """`NAME.crt`, made as most instructions have it: without any extension."""
+    openssl(
+        directory, "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"
+    )
+    signing = ["-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial", "-days", "825", "-sha256"]
+    openssl(directory, "x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.crt", *signing, *options)
+    return directory / f"{name}.crt"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a CA with an RSA key of 4096 bits and without name constraints, and of a client."""
+    directory = tmp_path_factory.mktemp("openssl")
+    subject = ["-subj", "/O=Home/CN=Home Root CA", "-days", "3650"]
+    openssl(directory, "req", "-x509", "-newkey", "rsa:4096", "-nodes", "-keyout", KEY, "-out", CA, *subject)
+    openssl(directory, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "other.key", "-out", "other.pem", "-subj", "/CN=Other")
+    signed(directory, "client", "root-ca")
+    return directory
+
+
+@pytest.fixture
+def today() -> datetime:
+    """openssl knows no other."""
+    return datetime.now(UTC)
+
+
+def imported(authority: Authority, fleet: Fleet, files: Path, today: datetime, *, signing: bool = False) -> None:
+    key = certificates.decrypted((files / KEY).read_text(), None) if signing else None
+    issuer = ca_of(fleet, (files / CA).read_text(), key, today, files / CA)
+    trust(authority, issuer, key)
+    import_client(authority, issuer, "laptop", (files / CLIENT).read_text(), today, files / CLIENT)
+
+
+@pytest.mark.parametrize("order", ["new fleet", "fleet with a CA"])
+def test_its_clients_are_let_in_while_the_fleets_own_ca_signs(
+    authority: Authority, state: FleetState, fleet: Fleet, files: Path, today: datetime, order: str
+) -> None:
+    if order == "fleet with a CA":
+        authority.issue(fleet, today)
+    imported(authority, fleet, files, today)
+    authority.issue(fleet, today)
+    context = context_for(fleet, state, now=today)
+    assert context.ca.count("BEGIN CERTIFICATE") == 2
+    assert context.earlier == {"laptop": ((files / CLIENT).read_text(),)}
+    own = authority.cas.signing()
+    assert own and own.domain == "home.example"
+    assert {leaf.ca for leaf in authority.held()} == {own.digest}
+    assert certificates.is_issued_by(context.clients["laptop"].chain, own.pem)
+    assert authority.due(fleet, today) == []
+
+
+def test_looking_at_an_imported_ca_does_not_parse_it(authority: Authority, fleet: Fleet, files: Path, today: datetime) -> None:
+    imported(authority, fleet, files, today)
+    (issuer,) = authority.cas.trusted()
+    assert (issuer.domain, issuer.networks) == (None, frozenset())
+    assert authority.cas._as_noted(issuer.id, issuer.pem) == issuer
+
+
+def test_with_its_key_it_signs(authority: Authority, fleet: Fleet, files: Path, today: datetime, tmp_path: Path) -> None:
+    authority.issue(fleet, today)
+    imported(authority, fleet, files, today, signing=True)
+    assert len(authority.issue(fleet, today)) == 3
+    _, servers, clients = authority.current(fleet, today)
+    for purpose, leaf in (("sslserver", servers["ai.home.example"]), ("sslclient", clients["laptop"])):
+        (tmp_path / "leaf.pem").write_text(leaf.chain)
+        verify = ["verify", "-purpose", purpose, "-CAfile", str(files / CA), "leaf.pem"]
+        openssl(tmp_path, *verify)
+        assert certificates.belongs(leaf.chain, leaf.key) if leaf.key else True
+    assert not any(b"PRIVATE KEY" in path.read_bytes() for path in authority.cas.path.parent.rglob("*") if path.is_file())
+
+
+def test_revoking_a_client_throws_out_what_it_brought_along(authority: Authority, fleet: Fleet, files: Path, today: datetime) -> None:
+    imported(authority, fleet, files, today)
+    authority.issue(fleet, today)
+    authority.revoke("laptop", today)
+    assert authority.earlier(fleet, today) == {}
+    issuer = authority.cas.trusted()[-1]
+    with pytest.raises(PaddockError, match="client laptop: is revoked"):
+        import_client(authority, issuer, "laptop", (files / CLIENT).read_text(), today, files / CLIENT)
+
+
+def test_its_trust_ends_with_finish(authority: Authority, state: FleetState, fleet: Fleet, files: Path, today: datetime) -> None:
+    imported(authority, fleet, files, today)
+    with pytest.raises(PaddockError, match="no CA of the fleet's own signs yet"):
+        roll_over.finish(authority, today)
+    authority.issue(fleet, today)
+    gone = roll_over.finish(authority, today)
+    assert [leaf.name for leaf in gone.earlier] == ["laptop"]
+    context = context_for(fleet, state, now=today)
+    assert context.ca.count("BEGIN CERTIFICATE") == 1
+    assert context.earlier == {}
+
+
+def test_what_is_not_what_it_is_said_to_be_is_refused(fleet: Fleet, files: Path, today: datetime) -> None:
+    text: Callable[[str], str] = lambda name: (files / name).read_text()  # noqa: E731
+    for pem, key, words in (
+        (text(CLIENT), None, "is no CA's certificate"),
+        ("garbled", None, "is no CA's certificate"),
+        (text(KEY), None, "is no CA's certificate"),
+        (text(CA), text("other.key"), "the key is not this CA's"),
+    ):
+        with pytest.raises(PaddockError, match=words) as told:
+            ca_of(fleet, pem, key, today, files / CA)
+        assert "\n" not in str(told.value)
+    with pytest.raises(PaddockError, match="this CA is valid from"):
+        ca_of(fleet, text(CA), None, today + timedelta(days=3651), files / CA)
+
+
+def test_a_client_certificate_is_looked_at_before_it_is_let_in(fleet: Fleet, files: Path, today: datetime, tmp_path: Path) -> None:
+    issuer = ca_of(fleet, (files / CA).read_text(), None, today, files / CA)
+    (tmp_path / "server.ext").write_text("extendedKeyUsage = serverAuth\n")
+    server = signed(files, "server", "root-ca", "-extfile", str(tmp_path / "server.ext"))
+    foreign = signed(files, "foreign", "other")
+    for path, then, words in (
+        (server, today, "is not for clients"),
+        (foreign, today, "was not issued by the CA Home Root CA"),
+        (files / KEY, today, "is no certificate"),
+        (files / CLIENT, today + timedelta(days=900), "expired on"),
+    ):
+        with pytest.raises(PaddockError, match=words) as told:
+            leaf_of(issuer, "laptop", path.read_text(), then, path)
+        assert "\n" not in str(told.value)
+
+
+def test_a_limited_ca_signs_only_where_its_limits_are_the_inventorys(fleet: Fleet, today: datetime, tmp_path: Path) -> None:
+    key = certificates.new_key()
+    elsewhere = certificates.make_ca(key, "office", "office.example", (), today)
+    assert ca_of(fleet, elsewhere, None, today, tmp_path / CA).domain == "office.example"
+    with pytest.raises(PaddockError, match="is limited to other names"):
+        ca_of(fleet, elsewhere, key, today, tmp_path / CA)

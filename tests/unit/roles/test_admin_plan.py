@@ -1,0 +1,163 @@
+"""The admin endpoint as it is planned: who may ask it, what it may touch, and where no key stands."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from small_fleet import Small
+
+from inventory.errors import PaddockError
+from inventory.servers import KEY_FILE as API_KEY_FILE
+from roles.admin.checks import check_is_out_of_reach_from_outside
+from roles.admin.plan import CONFIGURATION, DIRECTORY, KEY_FILE, PRESETS, PROGRAM, UNIT, plan
+from roles.admin.settings import AdminSettings, admin_key_name
+from roles.resources import Directory, File, Package, Port, Resource, Service
+from services.admin import CHANGED, PREFIX, SHORTEST_KEY, Server
+
+KEY = "sk-of-the-endpoint-and-nobody-else"
+FIXED = {"instances": {"chat": {"model": "demo", "listen": "127.0.0.1:8090", "count": 2}}}
+DROPIN = "/etc/systemd/system/llama-server.service.d/60-paddock-admin.conf"
+
+
+def planned(settings: dict[str, Any] | None = None, *, key: str = KEY, **server: Any) -> dict[str, Resource]:
+    """The admin endpoint's own part of a host."""
+    small = Small()
+    small.roles["one"]["admin"] = settings or {}
+    small.roles["one"]["llama_server"] |= server
+    context = replace(small.context, secrets={admin_key_name("one"): key, "api-key.one": "sk-of-llama-server"})
+    host = small.fleet.hosts["one"]
+    return {each.id: each for each in plan(host, AdminSettings.model_validate(settings or {}), small.fleet, context)}
+
+
+def text(resources: dict[str, Resource], path: str) -> str:
+    file = resources[f"file:{path}"]
+    assert isinstance(file, File)
+    return file.data.decode()
+
+
+def unit(resources: dict[str, Resource]) -> list[str]:
+    return text(resources, f"/etc/systemd/system/{UNIT}").splitlines()
+
+
+def test_the_key_is_roots_alone_and_stands_in_no_other_file() -> None:
+    resources = planned(api_key=True)
+    key = resources[f"file:{KEY_FILE}"]
+    assert isinstance(key, File)
+    assert (key.data, key.mode, key.owner, key.secret) == (f"{KEY}\n".encode(), 0o600, "root", True)
+    others = [each for each in resources.values() if isinstance(each, File) and each is not key]
+    assert len(others) == 4 and not any(secret in each.data for each in others for secret in (KEY.encode(), b"sk-of-llama-server"))
+
+
+@pytest.mark.parametrize("key", ["", "short", "sixteen letters and more", "sk-of-the-endpoint\nX: y"])
+def test_a_secret_that_is_no_key_is_told(key: str) -> None:
+    with pytest.raises(PaddockError) as caught:
+        planned(key=key)
+    assert str(caught.value).startswith("the secret admin.one is no key: ") and "`paddock secrets set admin.one`" in str(caught.value)
+    assert len("short") < SHORTEST_KEY
+
+
+def test_what_it_is_told_of_the_servers_is_what_the_program_takes() -> None:
+    said = json.loads(text(planned(**FIXED, models=["demo", "code"]), CONFIGURATION))
+    servers = [Server(**each) for each in said["servers"]]
+    assert [(each.unit, each.url, each.router, each.account) for each in servers] == [
+        ("llama-server.service", "http://127.0.0.1:8080", True, ""),
+        ("llama-server-chat-1.service", "http://127.0.0.1:8090", False, ""),
+        ("llama-server-chat-2.service", "http://127.0.0.1:8091", False, ""),
+    ]
+    assert [each.models for each in servers] == [["demo", "code"], ["demo"], ["demo"]]
+    assert (said["address"], said["port"], said["key"], said["presets"]) == ("127.0.0.1", 8079, KEY_FILE, PRESETS)
+
+
+def test_an_accounts_own_servers_are_named_with_it_and_no_drop_in_of_the_systems_is_made_for_them() -> None:
+    resources = planned(user="halo", api_key=True)
+    assert json.loads(text(resources, CONFIGURATION))["servers"][0]["account"] == "halo"
+    assert f"file:{DROPIN}" not in resources
+    assert f"EnvironmentFile={API_KEY_FILE}" in unit(resources)
+
+
+def test_the_presets_are_those_that_llama_server_reads() -> None:
+    small = Small()
+    small.roles["one"]["admin"] = {}
+    assert f"file:{PRESETS}" in small.plan("one")
+    assert f"ReadWritePaths={PRESETS.rpartition('/')[0]} -/run/paddock" in unit(planned())
+
+
+def test_it_is_restarted_for_whatever_it_has_read() -> None:
+    resources = planned(api_key=True)
+    service = resources[f"service:{UNIT}"]
+    assert isinstance(service, Service)
+    assert {each.id for each in service.restarts} == {
+        f"file:{path}" for path in (PROGRAM, CONFIGURATION, KEY_FILE, f"/etc/systemd/system/{UNIT}", DROPIN)
+    }
+    assert service.runs == (f"file:{API_KEY_FILE}",)
+    assert planned()[f"service:{UNIT}"].runs == ()
+    assert {Package("python3"), Directory(DIRECTORY, exclusive=True)} <= set(resources.values())
+
+
+@pytest.mark.parametrize(
+    ("listen", "address", "loopback", "waits"),
+    [
+        ("127.0.0.1:8079", "127.0.0.1", True, False),
+        ("[::1]:8079", "::1", True, False),
+        ("0.0.0.0:8079", "0.0.0.0", False, False),
+        ("[::]:8079", "*", False, False),
+        ("192.0.2.12:8079", "192.0.2.12", False, True),
+    ],
+)
+def test_it_listens_where_it_is_to_and_talks_to_nobody_beyond(listen: str, address: str, loopback: bool, waits: bool) -> None:
+    resources = planned({"listen": listen})
+    service = resources[f"service:{UNIT}"]
+    assert isinstance(service, Service) and service.ports == (Port(8079, (address,), UNIT),)
+    assert ("IPAddressDeny=any" in unit(resources)) == loopback
+    assert ("Wants=network-online.target" in unit(resources)) == waits
+
+
+def test_a_router_with_an_address_of_its_own_is_reached_there() -> None:
+    resources = planned(listen="192.0.2.12:8080")
+    assert json.loads(text(resources, CONFIGURATION))["servers"][0]["url"] == "http://192.0.2.12:8080"
+    assert "IPAddressDeny=any" not in unit(resources)
+
+
+def test_the_drop_in_looks_for_what_the_program_writes() -> None:
+    pattern = re.search(r'grep -qs "\^(.*?)"', text(planned(), DROPIN))
+    assert pattern and pattern[1] == CHANGED
+
+
+def test_the_program_answers_where_the_documentation_says() -> None:
+    program = text(planned(), PROGRAM)
+    for path in ("preset", "ctx", "restart"):
+        assert re.search(rf"^    (GET |POST) {PREFIX}/{path}\b", program, re.MULTILINE)
+
+
+def test_a_host_without_a_server_has_nothing_to_change() -> None:
+    small = Small()
+    with pytest.raises(PaddockError) as caught:
+        list(plan(small.fleet.hosts["door"], AdminSettings(), small.fleet, small.context))
+    assert str(caught.value) == "hosts.door.roles.admin: there is no llama-server here to change: leave the role off this host"
+
+
+class Listening:
+    """A caller who is answered by whatever he asks."""
+
+    status = 401
+
+    def ask(self, url: str, *, at: str) -> Any:
+        return self
+
+
+class Closed:
+    def ask(self, url: str, *, at: str) -> Any:
+        raise ConnectionRefusedError(url, at)
+
+
+def test_the_check_tells_one_that_is_reached_from_outside_although_it_is_not_to_be() -> None:
+    host = Small().fleet.hosts["one"]
+    check_is_out_of_reach_from_outside(AdminSettings(), host, Closed())
+    check_is_out_of_reach_from_outside(AdminSettings(listen="0.0.0.0:8079"), host, Listening())
+    check_is_out_of_reach_from_outside(AdminSettings(), host.model_copy(update={"address": "127.0.0.1"}), Listening())
+    with pytest.raises(AssertionError, match="answers 401 from outside"):
+        check_is_out_of_reach_from_outside(AdminSettings(), host, Listening())

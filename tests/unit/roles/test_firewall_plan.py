@@ -1,0 +1,188 @@
+"""Which ports a firewall guards, and whom it lets through; that it holds is seen from outside in tests/edge/test_firewall.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from inventory.context import Context
+from inventory.errors import PaddockError
+from inventory.schema import Fleet
+from roles.firewall.plan import RULES, UNIT, plan
+from roles.firewall.settings import FirewallSettings
+from roles.host_plan import host_plan
+from roles.resources import File, Service
+
+
+def fleet(
+    listen: str = "0.0.0.0:8080",
+    *,
+    address: str = "192.0.2.3",
+    door: str = "192.0.2.2",
+    port: int = 22,
+    sites: dict[str, Any] | None = None,
+    **firewall: Any,
+) -> Fleet:
+    """An AI host behind a firewall, a gateway that passes on to it, and a host that has no business there."""
+    server = {"models": ["chat"], "listen": listen}
+    proxy = {"sites": {"ai.home.example": {"upstream": "halo"}} if sites is None else sites}
+    hosts = {
+        "halo": {"address": address, "port": port, "roles": {"firewall": firewall, "llama_cpp": {}, "models": {}, "llama_server": server}},
+        "door": {"address": door, "roles": {"caddy": proxy}},
+        "stray": {"address": "192.0.2.9", "roles": {"base": {}}},
+    }
+    document = {
+        "name": "home",
+        "domain": "home.example",
+        "hosts": {name: {"name": name, **each} for name, each in hosts.items()},
+        "models": {"chat": {}},
+    }
+    return Fleet.model_validate(document)
+
+
+def rules(of: Fleet, host: str = "halo") -> list[str]:
+    """What the table says of ports."""
+    this = of.hosts[host]
+    settings = this.carried.get("firewall") or FirewallSettings()
+    assert isinstance(settings, FirewallSettings)
+    (file,) = (each for each in plan(this, settings, of, Context()) if isinstance(each, File) and each.path == RULES)
+    return [line.strip() for line in file.data.decode().splitlines() if "dport" in line]
+
+
+def refusal(of: Fleet, host: str = "halo") -> str:
+    with pytest.raises(PaddockError) as caught:
+        rules(of, host)
+    return str(caught.value)
+
+
+def test_a_servers_port_is_reached_by_who_passes_requests_on_to_it_and_by_nobody_else() -> None:
+    assert rules(fleet()) == ["ip saddr { 192.0.2.2 } tcp dport 8080 accept", "tcp dport 8080 reject"]
+
+
+def test_one_that_nobody_passes_on_to_is_this_hosts_alone() -> None:
+    assert rules(fleet(sites={})) == ["tcp dport 8080 reject"]
+
+
+def test_what_listens_on_loopback_needs_no_rule() -> None:
+    assert rules(fleet("127.0.0.1:8080", sites={})) == []
+
+
+def test_a_reverse_proxy_is_open_to_everybody() -> None:
+    of = fleet()
+    assert [port for port in (443, 80) if any(str(port) in line for line in rules(of, "door"))] == []
+
+
+def test_this_host_itself_and_connections_that_stand_are_never_cut_off() -> None:
+    of = fleet()
+    (file,) = (each for each in plan(of.hosts["halo"], FirewallSettings(), of, Context()) if isinstance(each, File) and each.path == RULES)
+    text = file.data.decode()
+    first_refusal = text.index("reject")
+    assert "policy accept;" in text
+    assert -1 < text.index('iifname "lo" accept') < first_refusal
+    assert -1 < text.index("ct state established,related accept") < first_refusal
+
+
+def test_a_table_replaces_the_one_before_it_in_one_transaction_and_no_other() -> None:
+    of = fleet()
+    (file,) = (each for each in plan(of.hosts["halo"], FirewallSettings(), of, Context()) if isinstance(each, File) and each.path == RULES)
+    lines = [line for line in file.data.decode().splitlines() if line and not line.startswith(("#", "\t", "}"))]
+    assert lines == ["table inet paddock", "delete table inet paddock", "table inet paddock {"]
+    assert "flush ruleset" not in file.data.decode()
+
+
+@pytest.mark.parametrize(
+    ("allowed", "matches"),
+    [
+        (["192.0.2.64/26"], ["ip saddr { 192.0.2.2, 192.0.2.64/26 }"]),
+        (["192.0.2.0/24"], ["ip saddr { 192.0.2.0/24 }"]),  # nft refuses a set with networks that overlap
+        (["2001:db8::7"], ["ip saddr { 192.0.2.2 }", "ip6 saddr { 2001:db8::7 }"]),
+        (["2001:db8::/33", "2001:db8:8000::/33"], ["ip saddr { 192.0.2.2 }", "ip6 saddr { 2001:db8::/32 }"]),
+        (["0.0.0.0/0", "::/0"], ["meta nfproto ipv4", "meta nfproto ipv6"]),
+    ],
+)
+def test_exceptions_are_let_through_too(allowed: list[str], matches: list[str]) -> None:
+    *accepted, refused = rules(fleet(allow={"8080": allowed}))
+    assert accepted == [f"{match} tcp dport 8080 accept" for match in matches]
+    assert refused == "tcp dport 8080 reject"
+
+
+@pytest.mark.parametrize(
+    ("port", "ssh", "words"),
+    [
+        ("22", 22, "22 is SSH's port, which is never guarded: leave it out"),
+        ("22", 2222, "22 is SSH's port, which is never guarded: leave it out"),
+        ("2222", 2222, "2222 is SSH's port, which is never guarded: leave it out"),
+        ("9100", 22, "nothing in the inventory listens on port 9100 of halo: leave it out"),
+    ],
+)
+def test_an_exception_is_of_a_port_that_is_guarded(port: str, ssh: int, words: str) -> None:
+    assert refusal(fleet(port=ssh, allow={port: ["192.0.2.7"]})) == f"hosts.halo.roles.firewall.allow: {words}"
+
+
+def test_an_exception_of_what_is_open_or_out_of_reach_anyway_is_refused() -> None:
+    of = fleet()
+    door = of.hosts["door"].model_copy(
+        update={"roles": of.hosts["door"].roles.model_copy(update={"firewall": FirewallSettings(allow={"443": ("192.0.2.7",)})})}
+    )
+    of = of.model_copy(update={"hosts": {**of.hosts, "door": door}})
+    assert refusal(of, "door") == "hosts.door.roles.firewall.allow: port 443, caddy.service, is open to everybody: leave it out"
+    alone = fleet("127.0.0.1:8080", sites={}, allow={"8080": ["192.0.2.7"]})
+    words = "llama-server.service listens on port 8080 of loopback alone: let it listen on 0.0.0.0, say"
+    assert refusal(alone) == f"hosts.halo.roles.firewall.allow: {words}"
+
+
+@pytest.mark.parametrize(("listen", "ssh"), [("0.0.0.0:22", 2222), ("0.0.0.0:2222", 2222)])
+def test_a_rule_for_ssh_is_never_made(listen: str, ssh: int) -> None:
+    number = listen.rpartition(":")[2]
+    words = f"llama-server.service is to listen on SSH's port, {number}, which is never guarded: give it another"
+    assert refusal(fleet(listen, port=ssh)) == f"hosts.halo.roles.firewall: {words}"
+
+
+def test_a_caller_whose_address_is_a_name_has_to_say_its_addresses() -> None:
+    words = refusal(fleet(door="door.home.example"))
+    assert words == (
+        "hosts.halo.roles.firewall: door calls port 8080 over IPv4, and its address, door.home.example, is a name: say where it calls from,"
+        " such as `addresses: {door: [192.0.2.2]}`"
+    )
+    said = fleet(door="door.home.example", addresses={"door": ["192.0.2.2"]})
+    assert rules(said)[0] == "ip saddr { 192.0.2.2 } tcp dport 8080 accept"
+
+
+@pytest.mark.parametrize(("listen", "address"), [("[2001:db8::3]:8080", "192.0.2.3"), ("[::]:8080", "2001:db8::3")])
+def test_a_caller_over_ipv6_needs_an_address_of_that_family(listen: str, address: str) -> None:
+    words = refusal(fleet(listen, address=address))
+    assert "door calls port 8080 over IPv6, and only 192.0.2.2 is known of it" in words
+    assert '`addresses: {door: ["2001:db8::2"]}`' in words
+    said = fleet(listen, address=address, addresses={"door": ["2001:db8::2"]})
+    assert rules(said)[:2] == ["ip saddr { 192.0.2.2 } tcp dport 8080 accept", "ip6 saddr { 2001:db8::2 } tcp dport 8080 accept"]
+
+
+def test_addresses_of_a_host_that_there_is_not_are_a_mistake() -> None:
+    assert "no host is called dor" in refusal(fleet(addresses={"dor": ["192.0.2.2"]}))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"allow": {"0": ["192.0.2.7"]}},
+        {"allow": {"8080": ["192.0.2.7/24"]}},
+        {"allow": {"8080": ["laptop"]}},
+        {"addresses": {"door": ["x"]}},
+    ],
+)
+def test_what_is_no_port_and_no_network_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        FirewallSettings.model_validate(settings)
+
+
+def test_it_stands_before_anything_listens_and_a_change_of_rules_is_a_reload() -> None:
+    of = fleet()
+    parts = host_plan(of.hosts["halo"], of, Context())
+    assert list(parts).index("firewall") < list(parts).index("llama_server")
+    (service,) = (each for each in parts["firewall"] if isinstance(each, Service))
+    assert (service.name, [each.id for each in service.reloads]) == (UNIT, [f"file:{RULES}"])
+    (unit,) = (each for each in service.restarts if isinstance(each, File))
+    text = unit.data.decode().splitlines()
+    assert {"Before=network-pre.target shutdown.target", "WantedBy=sysinit.target", "DefaultDependencies=no"} < set(text)
