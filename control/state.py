@@ -2,8 +2,8 @@
 
     .gitignore          lets in what may be committed: all that is listed here down to hardware/
     recipients.txt      who can open what is sealed: an age or SSH public key a line
-    certs/              authorities/ and authorities.json: the fleet's CAs, and which of them signs; server/ and client/: NAME.json says which
-                        certificate is in use, which are still let in, and what is revoked
+    certs/              authorities.json: the fleet's CAs, and which of them signs; server/NAME.json and client/NAME.json: which certificate
+                        is in use, which are still let in, and what is revoked
     secrets/NAME.age    the named secrets
     known_hosts         the hosts' pinned keys, as OpenSSH writes them
     hardware/HOST.json  what each host's machine is

@@ -18,7 +18,6 @@ DISTRIBUTION_SH = """( . /etc/os-release; echo "$ID ${VERSION_ID:-}" )"""
 DISPLAYS_SH = """for class in $(grep -ls '^0x03' /sys/bus/pci/devices/*/class); do card=${class%/class}
     read -r vendor <$card/vendor && read -r device <$card/device && echo "${card##*/} $vendor $device"; done"""
 
-# dpkg-query would take three times as long.
 CADDY_SH = "sed -n '/^Package: caddy$/,/^$/{/^Status:/p;/^Version:/p}' /var/lib/dpkg/status"
 
 IDENTITY_SH = f"""( set +efu; unset IFS; LC_ALL=C; export LC_ALL; {{
@@ -31,11 +30,11 @@ IDENTITY_SH = f"""( set +efu; unset IFS; LC_ALL=C; export LC_ALL; {{
   cat /sys/module/nvidia/version
   [ ! -x /usr/local/cuda/bin/nvcc ] || readlink -f /usr/local/cuda
   ! command -v vulkaninfo || ls /usr/share/vulkan/icd.d /etc/vulkan/icd.d
-  {CADDY_SH}
+  stat -c '%Y %s' /var/lib/dpkg/info/caddy.list
   }} 2>/dev/null | sha256sum | cut -c 1-16 )"""
 """Prints sixteen hex digits over what the choice of a release depends on: architecture, processor flags, ARM's cores, distribution, C
 library, display controllers, NVIDIA's driver, and what its owner may have added since: CUDA, Vulkan drivers where there is a vulkaninfo
-to ask. And over the Caddy that is installed, whose version decides how it is configured. Every probe asks for it: nothing here may take
+to ask. And over when Caddy was installed, whose version decides how it is configured. Every probe asks for it: nothing here may take
 long, and it holds whatever shell options the script around it has set."""
 
 # pyinfra decodes what comes back as UTF-8, and firmware may say anything: only printable ASCII gets through. Programs are asked for their

@@ -18,6 +18,7 @@ LONGEST_NAME = 63
 
 NOTIFY = 'logger --tag paddock-notify "$PADDOCK_HOST $PADDOCK_SERVER $PADDOCK_UNIT, as $(id -un): $PADDOCK_FAULT"'
 """What a watchdog runs in a lab: nobody is to be woken by what happens there."""
+QUIETLY = "tells the host's journal alone (journalctl -t paddock-notify), and nobody else."
 
 
 def overlay(fleet: Fleet, hosts: Mapping[str, LabHost]) -> tuple[Fleet, tuple[str, ...]]:
@@ -71,7 +72,10 @@ def _moved(role: str, settings: RoleSettings, host: Host, lab: LabHost, domain: 
         update |= _accelerator(dict(settings), host, told)
     if role == "watchdog" and getattr(settings, "notify", None):
         update["notify"] = NOTIFY
-        told.append(f"{host.name}: watchdog.notify tells the host's journal alone (journalctl -t paddock-notify), and nobody else.")
+        told.append(f"{host.name}: watchdog.notify {QUIETLY}")
+    if isinstance(settings, CaddySettings | ClientSettings) and settings.expiry.notify:
+        update["expiry"] = settings.expiry.model_copy(update={"notify": NOTIFY})
+        told.append(f"{host.name}: {role}.expiry.notify {QUIETLY}")
     if isinstance(settings, ClientSettings):
         update["accounts"] = {account: _seat(account, seat, host, told) for account, seat in settings.accounts.items()}
     if isinstance(settings, LlamaServerSettings):

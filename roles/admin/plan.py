@@ -45,7 +45,7 @@ def plan(host: Host, settings: AdminSettings, fleet: Fleet, context: Context) ->
         restarts=(program, configuration, key, unit, *dropins),
         runs=tuple(dict.fromkeys(f"file:{each.key_file}" for each in servers if each.key_file)),
         # A socket that takes IPv6 and IPv4 alike is listed as `*`.
-        ports=(Port(port_of(settings.listen), ("*" if address == "::" else address,), UNIT),),
+        ports=(Port(port_of(settings.listen), ("*" if address == "::" else address,), UNIT, reachable_from=fleet.callers(host.name)),),
     )
 
 

@@ -14,6 +14,7 @@ from inventory.schema import Fleet, Host
 from inventory.servers import named_upstream
 from roles.caddy.pem import certificates_in, fingerprint
 from roles.caddy.settings import ADMINISTRATION, CaddySettings, Release, Site, refusal, release_of
+from roles.expiry import Pem, expiry_watch
 from roles.resources import Directory, File, Line, Package, Port, Resource, Service, User
 from roles.role import address_of, port_of, render
 
@@ -32,6 +33,8 @@ RELOADS_SAFELY = (2, 8, 0)
 
 TRUST_POOL = (2, 8, 0)
 
+BEGIN = "-----BEGIN CERTIFICATE-----"
+
 LOOPBACK = "127.0.0.1"
 
 PLAIN_KEY = re.compile(r"[A-Za-z0-9_.~+/=-]+")
@@ -46,7 +49,7 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, context: Context) ->
     # HTTP/3 cannot be left out, and its connections are none that the kernel could end.
     reloads = release >= RELOADS_SAFELY and not settings.shared
     restart = File(f"/etc/systemd/system/{UNIT}.d/40-restart.conf", render("caddy/40-restart.conf.j2", cuts=reloads, directory=DIRECTORY))
-    configuration = [*_files(host, settings, fleet, context), *_sites(host, settings, fleet, context, release)]
+    configuration = [*_files(host, settings, fleet, context, release), *_sites(host, settings, fleet, context, release)]
     imports = Line(CADDYFILE, f"import {DIRECTORY}/*.caddy")
 
     yield package
@@ -66,6 +69,8 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, context: Context) ->
         ports=tuple(_ports(settings)),
         validate=(VALIDATE,),
     )
+    if settings.sites:
+        yield from expiry_watch("caddy", host.name, _watched(settings, fleet, context), settings.expiry)
 
 
 def needs(host: Host, settings: CaddySettings, fleet: Fleet) -> Iterator[str]:
@@ -76,6 +81,14 @@ def needs(host: Host, settings: CaddySettings, fleet: Fleet) -> Iterator[str]:
 def admitted(site: Site, fleet: Fleet, context: Context) -> tuple[str, ...]:
     """The clients that a site lets in: those that it names, or all of the fleet's, where they hold a certificate that is not revoked."""
     return tuple(name for name in (fleet.clients if site.clients is None else site.clients) if name in context.clients)
+
+
+def _watched(settings: CaddySettings, fleet: Fleet, context: Context) -> Iterator[Pem]:
+    """What `up` renews: neither what Caddy has from a public authority, nor what a client held before."""
+    yield Pem(f"{DIRECTORY}/ca.pem", ca=True)
+    yield from (Pem(f"{DIRECTORY}/{name}.pem") for name, site in settings.sites.items() if not site.acme)
+    clients = dict.fromkeys(client for site in settings.sites.values() for client in admitted(site, fleet, context))
+    yield from (Pem(f"{DIRECTORY}/clients/{client}.pem") for client in clients)
 
 
 def _release(host: Host, settings: CaddySettings, context: Context) -> Release:
@@ -127,11 +140,11 @@ def _unreadable(what: str, host: Host, error: ValueError) -> PaddockError:
     return PaddockError(f"hosts.{host.name}.roles.caddy: {words}")
 
 
-def _files(host: Host, settings: CaddySettings, fleet: Fleet, context: Context) -> Iterator[File]:
+def _files(host: Host, settings: CaddySettings, fleet: Fleet, context: Context, release: Release) -> Iterator[File]:
     """What a configuration refers to."""
     if not settings.sites:
         return
-    yield File(f"{DIRECTORY}/ca.pem", _authorities("the fleet's CA", context.ca, host))
+    yield from (File(path, _authorities("the fleet's CA", pem, host)) for path, pem in _trusted(context, release).items())
     for name, site in settings.sites.items():
         if site.acme and site.acme.root:
             root = context.roots.get(site.acme.root, "")
@@ -152,6 +165,12 @@ def _files(host: Host, settings: CaddySettings, fleet: Fleet, context: Context) 
             yield File(_key_file(behind), text, group="caddy", mode=0o640, secret=True)
 
 
+def _trusted(context: Context, release: Release) -> Mapping[str, str]:
+    """Path → PEM of the fleet's CAs. `trusted_ca_cert_file` takes the first certificate of a file and no other, so each of them has one."""
+    others = [f"{BEGIN}{each}" for each in context.ca.split(BEGIN)[2:]] if release < TRUST_POOL else []
+    return {f"{DIRECTORY}/ca.pem": context.ca, **{f"{DIRECTORY}/ca.{number}.pem": pem for number, pem in enumerate(others, 2)}}
+
+
 def _key_file(host: str) -> str:
     return f"{DIRECTORY}/{host}.admin"
 
@@ -167,6 +186,7 @@ def _sites(host: Host, settings: CaddySettings, fleet: Fleet, context: Context, 
         bind=" ".join(_bind(settings)),
         port=settings.port,
         trust="trust_pool file" if release >= TRUST_POOL else "trusted_ca_cert_file",
+        authorities=tuple(_trusted(context, release)),
     )
     yield File(f"{DIRECTORY}/sites.caddy", text)
     admitted = sorted(f"{name} {each}\n" for name, site in sites.items() for each in site["clients"])

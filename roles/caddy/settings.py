@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
+from roles.expiry import ExpirySettings
 from roles.role import Domain, Endpoint, LocalPath, Matches, Name, RoleSettings, Settings, Sha256, Url, port_of
 
 KNOWN_BAD = {"2.11.3": "refuses every client where a site lists its clients; 2.11.4 does not"}
@@ -116,6 +117,9 @@ class CaddySettings(RoleSettings):
 
     accept: dict[Version, Reason] = {}
     """Releases that Paddock refuses and that are taken all the same, each with the reason: `{"2.11.3": "…"}`."""
+
+    expiry: ExpirySettings = ExpirySettings()
+    """When certificates here near their end, and whom that is told."""
 
     @model_validator(mode="after")
     def _whole(self) -> CaddySettings:

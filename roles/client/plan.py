@@ -8,11 +8,12 @@ from inventory.context import TO_BE_ISSUED, Certificate, Context
 from inventory.schema import Fleet, Host
 from roles.client.bridge import bridge
 from roles.client.browsers import browsers, policies
-from roles.client.certificates import certificates
+from roles.client.certificates import FILES, certificates
 from roles.client.home import at_home
 from roles.client.part import DIRECTORY, Person
 from roles.client.pi import pi
 from roles.client.settings import ClientSettings, home_of
+from roles.expiry import Pem, expiry_watch
 from roles.resources import Directory, Resource
 
 
@@ -32,10 +33,16 @@ def plan(host: Host, settings: ClientSettings, fleet: Fleet, context: Context) -
         for part in parts:
             yield from part.resources
         yield from at_home(person, parts)
+    if seated:
+        pems = (Pem(f"{person.certificates}/{name}", ca=name == FILES[0]) for person in seated for name in FILES[:2])
+        yield from expiry_watch("client", host.name, pems, settings.expiry)
 
 
 def people(host: Host, settings: ClientSettings, fleet: Fleet, context: Context) -> Iterator[Person]:
+    """The accounts whose client is not thrown out: of one that is, all leaves the host."""
     for account, seat in settings.accounts.items():
+        if seat.client not in context.clients:
+            continue
         yield Person(
             host=host.name,
             account=account,

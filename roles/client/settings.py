@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, model_validator
 
+from roles.expiry import ExpirySettings
 from roles.role import Account, Domain, Endpoint, Matches, Name, RoleSettings, Settings, address_of
 
 Browser = Literal["chromium", "chrome", "brave", "brave-flatpak", "firefox"]
@@ -52,6 +53,9 @@ class ClientSettings(RoleSettings):
 
     accounts: dict[Account, Seat] = {}
     """The accounts, by name, each with what it is given."""
+
+    expiry: ExpirySettings = ExpirySettings()
+    """When the accounts' certificates near their end, and whom that is told."""
 
     def endpoints(self) -> Iterator[str]:
         for seat in self.accounts.values():

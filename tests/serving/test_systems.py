@@ -18,8 +18,8 @@ from tests.lab_fleet import ROOT
 
 REHEARSAL_S = 1800
 
-SYSTEMS = {"llamaserve": 1, "ai-server": 1, "local-ai": 14, "pi-llm": 1}
-"""Inventory → how many llama-servers its fleet has."""
+SYSTEMS = {"llamaserve": 1, "local-ai": 14, "pi-llm": 1}
+"""Inventory → how many llama-servers its fleet has. (ai-server is rehearsed in tests/edge.)"""
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

@@ -19,7 +19,7 @@ RECORDED = ROOT / "tests" / "unit" / "hardware" / "recorded"
 
 # Inventory → the machine that each of its hosts is.
 MACHINES = {
-    "ai-server": {"halo": "strix-halo", "door": "vm-without-avx"},
+    "ai-server": {"halo": "strix-halo", "door": "vm-without-avx", "laptop": "vm-without-avx"},
     "llamaserve": {"box": "vm-without-avx"},
     "local-ai": {"pea": "mining-rig", "prod": "vm-without-avx"},
     "pi-llm": {"pi": "raspberry-pi-5", "workshop": "lab-container"},

@@ -111,7 +111,7 @@ def test_it_is_restarted_for_whatever_it_has_read() -> None:
 def test_it_listens_where_it_is_to_and_talks_to_nobody_beyond(listen: str, address: str, loopback: bool, waits: bool) -> None:
     resources = planned({"listen": listen})
     service = resources[f"service:{UNIT}"]
-    assert isinstance(service, Service) and service.ports == (Port(8079, (address,), UNIT),)
+    assert isinstance(service, Service) and service.ports == (Port(8079, (address,), UNIT, reachable_from=()),)
     assert ("IPAddressDeny=any" in unit(resources)) == loopback
     assert ("Wants=network-online.target" in unit(resources)) == waits
 

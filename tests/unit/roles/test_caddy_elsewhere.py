@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -66,14 +67,17 @@ def test_dpkgs_own_file_says_what_is_installed(tmp_path: Path, status: str, said
 
 
 def test_another_version_makes_the_machine_another(tmp_path: Path) -> None:
-    def identity(status: str) -> str:
-        (tmp_path / "status").write_text(status)
-        script = IDENTITY_SH.replace("/var/lib/dpkg/status", str(tmp_path / "status"))
+    def identity() -> str:
+        script = IDENTITY_SH.replace("/var/lib/dpkg/info", str(tmp_path))
         return subprocess.run(["sh", "-c", script], capture_output=True, text=True).stdout
 
-    assert identity(INSTALLED) == identity(INSTALLED.replace("1.0", "1.1"))
-    assert identity(INSTALLED) != identity(INSTALLED.replace("2.6.2-12", "2.11.4-1"))
-    assert identity(INSTALLED) != identity("")
+    absent, listed = identity(), tmp_path / "caddy.list"
+    listed.write_text("/usr/bin/caddy\n")
+    os.utime(listed, (1_700_000_000, 1_700_000_000))
+    installed = identity()
+    assert absent != installed == identity()
+    os.utime(listed, (1_800_000_000, 1_800_000_000))  # dpkg writes it anew with every version
+    assert identity() not in (absent, installed)
 
 
 @pytest.fixture
