@@ -31,6 +31,7 @@ from inventory.hardware import unsupported
 from inventory.schema import Fleet, Host
 from inventory.servers import Server, question
 from roles.caddy.settings import Acme, CaddySettings
+from roles.client.settings import ClientSettings
 from roles.host_plan import HostPlan, host_plan, needs_of
 from roles.llama_server.demands import refusals
 from roles.llama_server.plan import key_name
@@ -97,8 +98,9 @@ class Deployment:
             self._probe(context, [host for host in self.hosts if host.name in changed and host.name not in self.failures])
         if fit and not self.leaving:
             self._refuse_what_does_not_fit(context)
-            self._refuse_a_missing_account()
         self._plan(context)
+        if fit and not self.leaving:
+            self._refuse_missing_accounts()
 
     def _refuse_what_does_not_fit(self, context: Context) -> None:
         for host in self.hosts:
@@ -109,13 +111,17 @@ class Deployment:
             if lines:
                 self.run.failures.setdefault(host.name, "; ".join(each.removeprefix(f"hosts.{host.name}: ") for each in lines))
 
-    def _refuse_a_missing_account(self) -> None:
-        settings = {host.name: self.fleet.role(host.name, "llama_server", LlamaServerSettings) for host in self.hosts}
-        accounts = {name: each.user for name, each in settings.items() if each and each.user and name not in self.failures}
-        there = self.run.said({name: f"id -u {account}" for name, account in accounts.items()}) if accounts else {}
-        for name in accounts.keys() - there.keys() - self.failures.keys():
-            words = f"there is no account {accounts[name]} on this host: make it (useradd --create-home), or leave `user` out"
-            self.run.failures[name] = f"roles.llama_server.user: {words}"
+    def _refuse_missing_accounts(self) -> None:
+        """Of the hosts that are to change: on the others everything is there that the accounts own."""
+        wanted = {name: dict(_accounts(self.fleet, name)) for name, work in self.work.items() if work.drift}
+        asked = {name: _missing_sh(accounts) for name, accounts in wanted.items() if accounts}
+        for name, missing in (self.run.said(asked) if asked else {}).items():
+            for account in missing[:1]:
+                words = f"there is no account {account} with a group of its own name on this host"
+                self.run.failures[name] = (
+                    f"roles.{wanted[name][account]}: {words}: make it (useradd --create-home {account}), or leave it out"
+                )
+                del self.work[name]
 
     def _learn(self, names: Iterator[str] | list[str]) -> None:
         for name, hardware in self.run.hardware(names).items():
@@ -224,6 +230,20 @@ class Deployment:
         """With the files that travel, and where the host gets the others. Raises PaddockError."""
         payload = payload_for(work, name, self.fleet, self.state)
         return replace(work, payload=payload, asks=asks_for(work, self.run.secrets))
+
+
+def _accounts(fleet: Fleet, host: str) -> Iterator[tuple[str, str]]:
+    """The accounts that have to be there already, each with the key of the inventory that names it."""
+    server, client = fleet.role(host, "llama_server", LlamaServerSettings), fleet.role(host, "client", ClientSettings)
+    if server and server.user:
+        yield server.user, "llama_server.user"
+    yield from ((account, f"client.accounts.{account}") for account in (client.accounts if client else ()))
+
+
+def _missing_sh(accounts: Mapping[str, str]) -> str:
+    """Prints those of the accounts that are not there. A client's files are its group's. (Names of accounts need no quotes.)"""
+    tests = (f"{{ id -u {each}{f' && getent group {each}' if key.startswith('client.') else ''}; }}" for each, key in accounts.items())
+    return "\n".join(f"{test} >/dev/null 2>&1 || echo {each}" for test, each in zip(tests, accounts, strict=True))
 
 
 def _with(needs: Mapping[str, frozenset[str]], builder: str | None, host: str) -> Mapping[str, frozenset[str]]:
