@@ -106,7 +106,8 @@ def _renew(options: argparse.Namespace) -> int:
     known = [each.name for each in subjects_of(this.fleet)]
     for name in options.name:
         if name not in known:
-            raise UsageError(f"{name}: no client and no site of {this.path} is called so{did_you_mean(name, known)}")
+            words = f"no client and no site that the fleet signs for is called so in {this.path}"
+            raise UsageError(f"{name}: {words}{did_you_mean(name, known)}")
     names = [each for each in known if each not in authority.revoked(this.fleet)] if options.all else options.name
 
     def act(authority: Authority, now: datetime) -> Iterable[str]:
@@ -130,7 +131,9 @@ def _revoke(options: argparse.Namespace) -> int:
         for name in options.name:
             if options.earlier:
                 gone = authority.revoke_earlier(name)
-                yield f"client {name}: {', '.join(leaf.serial for leaf in gone) or 'no earlier certificate'} is let in no more"
+                yield f"client {name}: " + (
+                    f"{', '.join(leaf.serial for leaf in gone)} is let in no more" if gone else "holds no earlier certificate"
+                )
             else:
                 was_in = authority.revoke(name, now)
                 yield f"client {name}: {'revoked' if was_in else 'was revoked already'}, and stays so until `paddock certs issue {name}`"

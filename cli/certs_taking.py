@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shlex
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from cli.opening import Opened, action_of, opened
 from control.pki import Authority
 from control.secrets import Vault
 from control.state import make_private, write_atomically
-from inventory.errors import PaddockError, UsageError
+from inventory.errors import UsageError
 from inventory.problems import did_you_mean
 
 
@@ -47,7 +46,6 @@ def _export(options: argparse.Namespace) -> int:
         raise UsageError("--archive holds everything, PKCS#12 files too: leave --to, --p12 and --legacy out")
     if options.site and not options.archive:
         raise UsageError("--site is for --archive: other exports serve for every site")
-    qr = _qr() if options.qr else None
     authority = Authority(this.state, Vault(this.state))
     _require_known(this, authority, options.name)
     if options.archive:
@@ -55,8 +53,10 @@ def _export(options: argparse.Namespace) -> int:
     to = options.to.absolute() if options.to else None
     if sealed:
         password = _write_p12(authority, options.name, to or this.state.directory("export", options.name), legacy=options.legacy)
-        if qr:
-            qr.make(password, error="m").terminal(compact=True)
+        if options.qr:
+            import segno
+
+            segno.make(password, error="m").terminal(compact=True)
     else:
         directory = authority.export(options.name, to)
         print(f"{directory}: ca.pem, cert.pem and key.pem, which is not sealed: whoever has it is {options.name}")
@@ -99,10 +99,3 @@ def _how_to_ask(this: Opened, client: str, directory: Path) -> str:
         files = f"--cacert {where}/ca.pem --cert {where}/cert.pem --key {where}/key.pem"
         return f"  curl {files} {entrance.url}/v1/models\n"
     return ""
-
-
-def _qr() -> Any:
-    try:
-        return import_module("segno")
-    except ImportError:
-        raise PaddockError("--qr needs segno, which is not installed: `pip install segno`") from None

@@ -14,7 +14,7 @@ import argparse
 
 from cli.opening import inventory_path
 from inventory.load import load, require_lock
-from inventory.summary import summary
+from inventory.summary import summary, warnings
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
@@ -29,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
 
     presets = checked(path, fleet)
     print(f"{path}: well. {summary(fleet)}")
+    print(*(f"  {line}\n" for line in warnings(fleet)), sep="", end="")
     print(*presets.going, sep="\n", end="\n" if presets.going else "")
     for source in presets.unknown:
         print(f"not checked: presets for {source.identity}, whose options are not known yet: `paddock plan` looks for them in its source")

@@ -3,8 +3,8 @@
     certs/authorities.json         the one that signs, the one that is to sign next, and all that are trusted; replaced whole
     certs/authorities/<id>/        ca.pem, key.age, and ca.json, which says what the CA is limited to
 
-`<id>` is the beginning of the key identifier, which also stands in the name of a CA that Paddock makes. In a state of Paddock 0.1 the one
-CA lies in ca.pem, ca.key.age and ca.json: it is read there, and taken over when something is next to be kept.
+`<id>` is the beginning of the key identifier, which also stands in the name of a CA that Paddock makes. In an older state the one CA lies
+in ca.pem, ca.key.age and ca.json: it is read there, and taken over when something is next to be kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from inventory.schema import Fleet
 ID = re.compile(r"[0-9a-f]{8}")
 
 FIRST = ""
-"""In place of an id: the CA of a state of Paddock 0.1."""
+"""In place of an id: the CA of an older state."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Authorities:
             raise PaddockError(f"{self.path}: another run has just made it: start again") from None
 
     def take_over(self) -> None:
-        """Move the CA of a state of Paddock 0.1 to where it belongs, its old files last, and take away what died half-made."""
+        """Move an older state's CA to where it belongs, its old files last, and take away what died half-made."""
         first = self._state.path / "ca.pem"
         if self.standing().signing == FIRST:
             issuer = self.issuer(FIRST)

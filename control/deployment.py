@@ -30,6 +30,7 @@ from inventory.errors import PaddockError
 from inventory.hardware import unsupported
 from inventory.schema import Fleet, Host
 from inventory.servers import Server, question
+from inventory.summary import warnings
 from roles.caddy.settings import Acme, CaddySettings
 from roles.client.settings import ClientSettings
 from roles.host_plan import HostPlan, host_plan, needs_of
@@ -170,8 +171,7 @@ class Deployment:
             settings = self.fleet.role(host.name, "caddy", CaddySettings)
             assert settings
             for site, behind in settings.sites.items():
-                admitted = self.fleet.clients if behind.clients is None else behind.clients
-                client = next((name for name in admitted if name not in revoked), None)
+                client = next((name for name in self.fleet.admits(behind) if name not in revoked), None)
                 if client and (answering := self.fleet.behind(behind.upstream)):
                     yield chat_line(site, settings.port, host.address, export(client), answering[0], self.fleet, behind.acme)
 
@@ -181,8 +181,8 @@ class Deployment:
         return [*certificates, *api_keys.due(self.fleet, Vault(self.state))]
 
     def notices(self) -> list[str]:
-        """What to know of certificates, though nothing is to be issued: who is thrown out, a CA that nears its end."""
-        return self.authority.notices(self.fleet, datetime.now(UTC))
+        """What to know though nothing is to change: who is thrown out, a CA that nears its end, a server that is open to all."""
+        return [*self.authority.notices(self.fleet, datetime.now(UTC)), *warnings(self.fleet)]
 
     def converge(self) -> None:
         """Issues what is due, builds what is missing, makes the hosts so, and looks again: what still differs has failed."""

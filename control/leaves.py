@@ -112,7 +112,7 @@ class Leaves:
             return Record()
         try:
             values = json.loads(text)
-            if "serial" in values:  # of one certificate alone, as Paddock 0.1 has it
+            if "serial" in values:  # of one certificate alone, as it once was
                 values = {"current": {**values, "files": name}}
             record = _record_type().validate_python(values, strict=False)
         except (ValueError, TypeError, RecursionError):
@@ -219,7 +219,7 @@ class Leaves:
         _sync(*([directory] if directory.is_dir() else []), self._state.directory("certs", kind))
 
     def _serial(self, path: Path) -> str:
-        """Of a certificate that lies under its serial; one of Paddock 0.1 lies under its name, and has a digest in its place."""
+        """Of a certificate that lies under its serial; an older one lies under its name, and has a digest in its place."""
         return path.stem if path.parent.parent.name in KINDS else hashlib.sha256(path.read_bytes()).hexdigest()[:32]
 
     def _retired(self, kind: str) -> Path:

@@ -17,6 +17,8 @@ from roles.llama_cpp.settings import LlamaCppSettings
 from roles.llama_server.settings import LlamaServerSettings
 from roles.role import RoleSettings, address_of, port_of
 
+GUARDED = "and carry the role firewall, which keeps others away"
+
 
 @dataclass(frozen=True)
 class Carrier:
@@ -223,7 +225,9 @@ def _unreachable(upstream: str, proxy: Carrier, whole: Whole) -> str:
     for each in found if target is not proxy else ():
         if ipaddress.ip_address(each.address).is_loopback:
             better = f"0.0.0.0:{each.port}"
-            return f"llama_server on {host} listens on {each.listen}, out of {proxy.name}'s reach: let it listen on {better}, say"
+            return (
+                f"llama_server on {host} listens on {each.listen}, out of {proxy.name}'s reach: let it listen on {better}, say, {GUARDED}"
+            )
     return ""
 
 
@@ -233,7 +237,7 @@ def _unreachable_admin(upstream: str, proxy: Carrier, whole: Whole) -> str:
     if admin is None or host == proxy.name or not ipaddress.ip_address(address_of(admin.listen)).is_loopback:
         return ""
     better = f"0.0.0.0:{port_of(admin.listen)}"
-    return f"admin on {host} listens on {admin.listen}, out of {proxy.name}'s reach: let it listen on {better}, say"
+    return f"admin on {host} listens on {admin.listen}, out of {proxy.name}'s reach: let it listen on {better}, say, {GUARDED}"
 
 
 def _ports(carrier: Carrier) -> Iterator[Problem]:

@@ -425,9 +425,13 @@ class Fleet(Settings):
         for host in self.hosts_with("caddy"):
             settings = self.role(host.name, "caddy", CaddySettings)
             for name, site in settings.sites.items() if settings else ():
-                admits = tuple(self.clients) if site.clients is None else site.clients
+                admits = self.admits(site)
                 if settings and (client is None or client in admits):
                     yield Entrance(name, host.name, host.address, settings.port, site, admits)
+
+    def admits(self, site: Site) -> tuple[str, ...]:
+        """The clients that a site lets in: those that it names, or all of the fleet's."""
+        return tuple(self.clients) if site.clients is None else site.clients
 
     def callers(self, host: str) -> tuple[str, ...]:
         """The other hosts that pass requests on to this one."""

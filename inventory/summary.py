@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Iterator, Sized
+from ipaddress import ip_address
 
 from inventory.schema import Fleet
 
@@ -21,6 +22,17 @@ def summary(fleet: Fleet) -> str:
             *(f"  {host.name:{names}}  {host.address:{places}}  {_carried(fleet, host.name)}".rstrip() for host in fleet.hosts.values()),
         ]
     )
+
+
+def warnings(fleet: Fleet) -> Iterator[str]:
+    """What is well-formed, and still not what most people mean: servers that anybody may talk to, past the certificates before them."""
+    for host in fleet.hosts.values():
+        if not fleet.callers(host.name) or "firewall" in host.carried:
+            continue
+        open_to_all = [each.listen for each in fleet.servers(host.name) if not each.api_key and not ip_address(each.address).is_loopback]
+        if open_to_all:
+            which = open_to_all[0] + (f" and {len(open_to_all) - 1} more of its servers" if len(open_to_all) > 1 else "")
+            yield f"{host.name}: whoever reaches {which} needs no certificate: the role firewall would let the reverse proxy in alone"
 
 
 def _count(things: Sized, noun: str) -> str:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from roles.resources import Directory, File, Package, Resource, Service
 from roles.role import Account, Settings, render
-from roles.watchdog.settings import Line, Word
+from roles.watchdog.settings import Notify
 
 DIRECTORY = "/etc/paddock/expiry"
 
@@ -24,7 +24,7 @@ class ExpirySettings(Settings):
     """With fewer days left than this a certificate is a fault: its unit fails, and `paddock status` shows it. Unless said it is a fifth
     of its life, and 90 days at most, which is a CA's."""
 
-    notify: Line | Annotated[tuple[Word, ...], Field(min_length=1)] | None = None
+    notify: Notify | None = None
     """What to run then: a line for the shell, or a program and its arguments. It finds PADDOCK_HOST, PADDOCK_UNIT, PADDOCK_CERTIFICATE
     (the file, which is PADDOCK_SERVER too, for a command that the watchdog also runs) and PADDOCK_FAULT (in words) in its environment, runs
     once a fault, and has a minute."""

@@ -1,4 +1,4 @@
-"""A fleet's certificates as Paddock 0.1 kept them: one CA beside the state's other files, and one pair a subject under its name."""
+"""A fleet's certificates as they once were kept: one CA beside the state's other files, and one pair a subject under its name."""
 
 from __future__ import annotations
 

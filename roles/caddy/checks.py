@@ -143,7 +143,7 @@ def check_plain_http_is_closed(host: TestinfraHost, settings: CaddySettings) -> 
 
 
 def _admitted(site: Site, fleet: Fleet, outside: Outside) -> tuple[str, ...]:
-    return tuple(name for name in (fleet.clients if site.clients is None else site.clients) if name in outside.clients)
+    return tuple(name for name in fleet.admits(site) if name in outside.clients)
 
 
 def _await_certificate(outside: Outside, url: str, at: str, client: str) -> None:

@@ -80,7 +80,7 @@ def needs(host: Host, settings: CaddySettings, fleet: Fleet) -> Iterator[str]:
 
 def admitted(site: Site, fleet: Fleet, context: Context) -> tuple[str, ...]:
     """The clients that a site lets in: those that it names, or all of the fleet's, where they hold a certificate that is not revoked."""
-    return tuple(name for name in (fleet.clients if site.clients is None else site.clients) if name in context.clients)
+    return tuple(name for name in fleet.admits(site) if name in context.clients)
 
 
 def _watched(settings: CaddySettings, fleet: Fleet, context: Context) -> Iterator[Pem]:
@@ -160,7 +160,7 @@ def _files(host: Host, settings: CaddySettings, fleet: Fleet, context: Context, 
             key = context.secrets.get(admin.key_name, TO_BE_ISSUED)
             if key != TO_BE_ISSUED and not PLAIN_KEY.fullmatch(key):
                 words = f"the secret {admin.key_name} has signs in it that would mean something to Caddy"
-                raise PaddockError(f"hosts.{host.name}.roles.caddy: {words}: `paddock secrets rotate {admin.key_name}` makes another")
+                raise PaddockError(f"hosts.{host.name}.roles.caddy: {words}: `paddock secrets set {admin.key_name}` gives it another")
             text = f'header_up Authorization "Bearer {key}"\n'
             yield File(_key_file(behind), text, group="caddy", mode=0o640, secret=True)
 

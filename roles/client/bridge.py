@@ -47,8 +47,15 @@ def bridge(person: Person, fleet: Fleet, context: Context) -> Part:
 
 
 def entrance(person: Person) -> Entrance:
-    """The site that the account's programs are led to: the only one that lets the client in, or else the inventory says which."""
-    return next(each for each in person.entrances if person.seat.site in (None, each.name))
+    """The site that the account's programs are led to: the only one that lets the client in, or else the inventory says which.
+
+    Raises PaddockError where there is none, as in a lab that leaves a public authority's sites out.
+    """
+    found = next((each for each in person.entrances if person.seat.site in (None, each.name)), None)
+    if found is None:
+        where = f"hosts.{person.host}.roles.client.accounts.{person.account}"
+        raise PaddockError(f"{where}: no site{f' {person.seat.site}' if person.seat.site else ''} lets {person.seat.client} in")
+    return found
 
 
 def unit_of(person: Person) -> str:

@@ -16,6 +16,10 @@ def _program(words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
+Notify = Line | Annotated[tuple[Word, ...], AfterValidator(_program)]
+"""What to run: a line for the shell, or a program and its arguments."""
+
+
 class WatchdogSettings(RoleSettings):
     """A timer that looks at every llama-server of the host, asks it for a token where nothing else shows that it works, and restarts one
     that hangs: once. If that does not help, the watchdog's unit fails, `paddock status` shows why, and somebody is told.
@@ -41,7 +45,7 @@ class WatchdogSettings(RoleSettings):
     once_in_s: Annotated[int, Field(ge=1, le=604800)] = 3600
     """A server that hangs again so soon after it was restarted is not restarted again."""
 
-    notify: Line | Annotated[tuple[Word, ...], AfterValidator(_program)] | None = None
+    notify: Notify | None = None
     """What to run when a restart did not help: a line for the shell, or a program and its arguments. It finds PADDOCK_HOST, PADDOCK_SERVER,
     PADDOCK_UNIT and PADDOCK_FAULT (in words) in its environment, runs once a fault, and has a minute."""
 

@@ -1,4 +1,4 @@
-"""An AI host behind its own firewall, seen from its gateway, from a third host, and from this machine."""
+"""An AI host behind its own firewall, seen from its reverse proxy, from a third host, and from this machine."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def wait_until_it_serves(fleet: LabFleet) -> None:
     inside(fleet.host("halo").container, "for i in $(seq 100); do curl -fsS 127.0.0.1:8080/health && break; sleep 0.3; done")
 
 
-def test_the_gateway_reaches_the_server_and_a_third_host_does_not(fleet: LabFleet) -> None:
+def test_the_reverse_proxy_reaches_the_server_and_a_third_host_does_not(fleet: LabFleet) -> None:
     assert said_to(fleet, "door") == "200"
     assert said_to(fleet, "stray") == "refused"
 

@@ -92,6 +92,18 @@ def test_a_client_that_comes_cuts_no_line(edge: LabFleet, revoked: dict[str, Str
     stream.connection.sock.close()
 
 
+def test_the_only_administrator_is_thrown_out_while_another_client_stays(edge: LabFleet, revoked: dict[str, Stream]) -> None:
+    for client in ("laptop", "guest"):
+        Door.of(edge, "new").identity(client)
+    done = edge.paddock("certs", "revoke", "laptop", "--lab")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for host in HOSTS:
+        door = Door.of(edge, host)
+        assert door.is_refused(door.context(VERSIONS[1], door.identity("laptop")))
+        assert door.get("/health", door.context(VERSIONS[1], door.identity("guest")))[0] == 200
+        assert door.ask("GET", "/paddock/admin/preset", door.context(VERSIONS[1], door.identity("guest")))[0] == 403
+
+
 def test_where_nobody_is_left_nobody_is_let_in(edge: LabFleet, revoked: dict[str, Stream]) -> None:
     for client in ("laptop", "guest"):
         Door.of(edge, "new").identity(client)

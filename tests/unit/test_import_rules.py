@@ -44,6 +44,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "lab/*.py": ("cryptography", "lab", "lab.*", "inventory.*", "roles.role", "roles.resources", "roles.*.settings"),
     "cli/*.py": (
         "argcomplete",
+        "segno",
         "cli",
         "cli.*",
         "lab",

@@ -150,7 +150,7 @@ def test_a_renewal_leaves_the_one_before_good_until_that_is_thrown_out(issued: C
     ("arguments", "words"),
     [
         (("revoke", "fone"), 'client fone: has no certificate that could be revoked (did you mean "phone"?)'),
-        (("renew", "fone"), 'fone: no client and no site of home.yml is called so (did you mean "phone"?)'),
+        (("renew", "fone"), 'fone: no client and no site that the fleet signs for is called so in home.yml (did you mean "phone"?)'),
         (("export", "fone"), 'no client of home.yml is called fone (did you mean "phone"?)'),
         (("renew", "--all", "phone"), "--all is every client and every site: leave the names out"),
         (("export", "phone", "--archive", "x.tar.gz", "--p12"), "--archive holds everything, PKCS#12 files too"),
@@ -224,7 +224,6 @@ def test_an_archive_is_for_its_owner_alone(issued: Certs, tmp_path: Path) -> Non
 
 
 def test_the_password_can_be_shown_to_a_camera(issued: Certs) -> None:
-    pytest.importorskip("segno", reason="segno is not installed: `make setup` does it")
     done = issued("export", "laptop", "--p12", "--qr")
     assert done.returncode == 0 and "█" in done.stdout
 

@@ -1,4 +1,4 @@
-"""The state of Paddock 0.1, with its one CA beside everything else, is read as it lies and taken over when something is kept."""
+"""An older state, with its one CA beside everything else, is read as it lies and taken over when something is kept."""
 
 from __future__ import annotations
 

@@ -309,7 +309,7 @@ def test_only_administrators_get_through_to_the_admin_endpoint(small: Small) -> 
     assert (key.secret, key.group, key.mode) == (True, "caddy", 0o640)
     assert "sk-of-ai" not in sites(small)
     small.secrets = {"admin.ai": 'sk"\n}'}
-    with pytest.raises(PaddockError, match=r"the secret admin\.ai has signs in it .* `paddock secrets rotate admin\.ai`") as told:
+    with pytest.raises(PaddockError, match=r"the secret admin\.ai has signs in it .* `paddock secrets set admin\.ai`") as told:
         small.plan("door")
     assert "sk" not in str(told.value).replace("secret", "")
 
@@ -317,6 +317,7 @@ def test_only_administrators_get_through_to_the_admin_endpoint(small: Small) -> 
 def test_without_administrators_nobody_gets_through_to_the_admin_endpoint(small: Small) -> None:
     small.roles["ai"]["admin"] = {"listen": "0.0.0.0:8079"}
     assert "192.0.2.10:8079" not in sites(small)
+    assert "@admin" not in sites(small)  # a matcher of nothing is none that Caddy takes
     assert "403" in sites(small)
 
 

@@ -25,7 +25,7 @@ def fleet(
     sites: dict[str, Any] | None = None,
     **firewall: Any,
 ) -> Fleet:
-    """An AI host behind a firewall, a gateway that passes on to it, and a host that has no business there."""
+    """An AI host behind a firewall, a reverse proxy that passes on to it, and a host that has no business there."""
     server = {"models": ["chat"], "listen": listen}
     proxy = {"sites": {"ai.home.example": {"upstream": "halo"}} if sites is None else sites}
     hosts = {
