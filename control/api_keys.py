@@ -9,8 +9,7 @@ from control.secrets import Vault
 from inventory.schema import Fleet
 from roles.admin.settings import AdminSettings, admin_key_name
 from roles.client.settings import ClientSettings, bridge_key_name
-from roles.llama_server.plan import key_name
-from roles.llama_server.settings import LlamaServerSettings
+from roles.llama_server.settings import LlamaServerSettings, api_key_name
 
 
 def due(fleet: Fleet, vault: Vault) -> list[str]:
@@ -31,7 +30,7 @@ def _wanted(fleet: Fleet) -> Iterator[tuple[str, str]]:
     for host in fleet.hosts:
         server = fleet.role(host, "llama_server", LlamaServerSettings)
         if server and server.api_key:
-            yield key_name(host), f"API key of {host}"
+            yield api_key_name(host), f"API key of {host}"
         if fleet.role(host, "admin", AdminSettings):
             yield admin_key_name(host), f"key of {host}'s admin endpoint"
         client = fleet.role(host, "client", ClientSettings)

@@ -14,10 +14,10 @@ from control.pkcs12 import new_password, pkcs12_of
 from inventory.context import TO_BE_ISSUED, Certificate, Context
 from inventory.errors import PaddockError
 from inventory.schema import Entrance, Fleet
-from roles.client.bridge import base_url, bridge, unit_of
+from roles.client.bridge import base_url, bridge
 from roles.client.browsers import browsers, policies
 from roles.client.certificates import PI_CERTIFICATES, certificates
-from roles.client.home import NOTES, at_home
+from roles.client.home import NOTES, at_home, unit_name
 from roles.client.part import Person
 from roles.client.pi import pi
 from roles.client.settings import Seat
@@ -98,9 +98,9 @@ def _installed(traveller: Traveller, fleet: Fleet, context: Context) -> Mapping[
         program=PROGRAM,
         directory=traveller.directory,
         keys=keys,
-        unit=unit_of(traveller).removesuffix(".service"),
+        unit=unit_name(traveller, "bridge").removesuffix(".service"),
     )
-    return {**files, "browsers-flatpak.sh": flatpak["browsers.sh"], unit_of(traveller): unit.encode()}
+    return {**files, "browsers-flatpak.sh": flatpak["browsers.sh"], unit_name(traveller, "bridge"): unit.encode()}
 
 
 def _inside(traveller: Traveller, resources: Iterable[Resource]) -> Iterator[tuple[str, bytes]]:
@@ -126,7 +126,7 @@ def _script(traveller: Traveller) -> str:
         placeholder=HOME,
         to_come=TO_BE_ISSUED,
         program=PROGRAM,
-        unit=unit_of(traveller),
+        unit=unit_name(traveller, "bridge"),
         certificates=PI_CERTIFICATES,
         bridge=base_url(traveller),
     )

@@ -35,7 +35,6 @@ from roles.caddy.settings import Acme, CaddySettings
 from roles.client.settings import ClientSettings
 from roles.host_plan import HostPlan, host_plan, needs_of
 from roles.llama_server.demands import refusals
-from roles.llama_server.plan import key_name
 from roles.llama_server.settings import LlamaServerSettings
 from roles.resources import Release
 
@@ -259,7 +258,7 @@ def chat_line(site: str, port: int, address: str, certificates: Path, server: Se
     lines = [
         f"curl -sS --resolve {site}:{port}:{address}",
         f"{trusted}--cert {certificates}/cert.pem --key {certificates}/key.pem",
-        *([f'-H "Authorization: Bearer $(paddock secrets show {key_name(server.host)})"'] if server.api_key else []),
+        *([f'-H "Authorization: Bearer $(paddock secrets show {server.key_name})"'] if server.api_key else []),
         f"https://{site}{'' if port == 443 else f':{port}'}{path} -H 'Content-Type: application/json'",
         f"-d '{json.dumps(body)}'",
     ]

@@ -17,7 +17,6 @@ from control.reach import NotListening, Reach, Tunnelled
 from control.units import LINES_READ, Unit, complaint, last_lines, look
 from inventory.errors import PaddockError
 from inventory.servers import Server
-from roles.llama_server.plan import key_name
 from roles.role import address_of, port_of
 
 ANSWER_TIMEOUT_S = 60
@@ -142,7 +141,7 @@ class Asking:
     def _authorization(self) -> Mapping[str, str]:
         if not self.server.api_key:
             return {}
-        name = key_name(self.server.host)
+        name = self.server.key_name
         if name not in self.reach.secrets:
             raise PaddockError(f"{self.name}: its API key is not in the fleet's secrets ({name}): `paddock up` makes it")
         return {"Authorization": f"Bearer {self.reach.secrets[name]}"}

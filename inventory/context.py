@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -51,6 +52,9 @@ class Artifact:
     size: int
 
 
+KEY = re.compile(r"[A-Za-z0-9._~+/=-]+")
+
+
 @dataclass(frozen=True)
 class Context:
     """`hardware` by host, `servers` by site, `clients` by client (who left the inventory is not among them), `models` by model."""
@@ -74,3 +78,15 @@ class Context:
     """What decides how much memory a model takes, of the models whose header somebody has read."""
     options: Mapping[str, Options] = field(default_factory=dict)
     """What the llama-server of each host takes; a host whose source nobody has seen yet is not among them."""
+
+    def key(self, name: str, least: int = 1) -> str:
+        """A secret that one program shows to another in a header; TO_BE_ISSUED where nobody has made it yet.
+
+        Raises PaddockError for one that no header carries, or that is shorter than `least` characters.
+        """
+        key = self.secrets.get(name, TO_BE_ISSUED).strip()
+        if key != TO_BE_ISSUED and (not KEY.fullmatch(key) or len(key) < least):
+            many = f"{least} or more " if least > 1 else ""
+            words = f"is no key: {many}letters, digits and . _ ~ + / = - are what a header carries"
+            raise PaddockError(f"the secret {name} {words}: `paddock secrets set {name}`")
+        return key

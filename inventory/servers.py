@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from roles.llama_server.settings import Card, LlamaServerSettings
+from roles.llama_server.settings import Card, LlamaServerSettings, api_key_name
 from roles.preset import Preset, PresetValue, purpose
 from roles.role import address_of, port_of
 
@@ -43,6 +43,11 @@ class Server:
     def key_file(self) -> str:
         """Where its host has the key that callers have to know, as LLAMA_API_KEY; empty where they need none."""
         return KEY_FILE if self.api_key else ""
+
+    @property
+    def key_name(self) -> str:
+        """The name of the secret that callers have to know, where there is one."""
+        return api_key_name(self.host)
 
     @property
     def address(self) -> str:

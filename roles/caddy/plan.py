@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any
@@ -36,8 +35,6 @@ TRUST_POOL = (2, 8, 0)
 BEGIN = "-----BEGIN CERTIFICATE-----"
 
 LOOPBACK = "127.0.0.1"
-
-PLAIN_KEY = re.compile(r"[A-Za-z0-9_.~+/=-]+")
 
 UNISSUED = Certificate(TO_BE_ISSUED, TO_BE_ISSUED)
 
@@ -157,11 +154,7 @@ def _files(host: Host, settings: CaddySettings, fleet: Fleet, context: Context, 
         yield from (File(path, chain) for path, chain in _leaves(client, context, host).items())
     for behind in dict.fromkeys(named_upstream(site.upstream)[0] for site in settings.sites.values()):
         if admin := administration(fleet, behind, host.name):
-            key = context.secrets.get(admin.key_name, TO_BE_ISSUED)
-            if key != TO_BE_ISSUED and not PLAIN_KEY.fullmatch(key):
-                words = f"the secret {admin.key_name} has signs in it that would mean something to Caddy"
-                raise PaddockError(f"hosts.{host.name}.roles.caddy: {words}: `paddock secrets set {admin.key_name}` gives it another")
-            text = f'header_up Authorization "Bearer {key}"\n'
+            text = f'header_up Authorization "Bearer {context.key(admin.key_name)}"\n'
             yield File(_key_file(behind), text, group="caddy", mode=0o640, secret=True)
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from inventory.context import TO_BE_ISSUED, Context
+from inventory.context import Context
 from inventory.errors import PaddockError
 from inventory.schema import Entrance, Fleet
 from roles.client.certificates import certificates
+from roles.client.home import unit_name
 from roles.client.part import Part, Person
 from roles.client.settings import bridge_key_name
 from roles.resources import Directory, File, Package, Port, Resource, Service, User
 from roles.role import address_of, port_of, render
-
-KEY = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 PRIVILEGED = 1024
 
@@ -36,14 +34,14 @@ def bridge(person: Person, fleet: Fleet, context: Context) -> Part:
     keys, root = tuple(_keys(person, site, listen, fleet, context)), _root(person, site, context)
     trust = root.path if root else "" if site.site.acme else f"{person.certificates}/root-ca.pem"
     configuration = _configuration(person, site, listen, keys, trust)
-    unit = File(f"/etc/systemd/system/{unit_of(person)}", _unit(person, site, configuration, keys))
+    unit = File(f"/etc/systemd/system/{unit_name(person, 'bridge')}", _unit(person, site, configuration, keys))
     # Where the host is a reverse proxy too, that role says which Caddy it is, and its service runs.
     package = () if person.host in {each.name for each in fleet.hosts_with("caddy")} else _package()
     files = (*keys, *((root,) if root else ()), configuration, unit)
     read = [each for each in (*package, *certificates(person).resources, *files) if isinstance(each, File)]
-    port = Port(port_of(listen), (str(ip_address(address_of(listen))),), unit_of(person))
+    port = Port(port_of(listen), (str(ip_address(address_of(listen))),), unit_name(person, "bridge"))
     links = {f".config/paddock/{name}": f"{person.directory}/{name}" for name in ("bridge.env", "bridge.key")}
-    return Part((*package, *files, Service(unit_of(person), restarts=tuple(read), ports=(port,))), links)
+    return Part((*package, *files, Service(unit_name(person, "bridge"), restarts=tuple(read), ports=(port,))), links)
 
 
 def entrance(person: Person) -> Entrance:
@@ -56,10 +54,6 @@ def entrance(person: Person) -> Entrance:
         where = f"hosts.{person.host}.roles.client.accounts.{person.account}"
         raise PaddockError(f"{where}: no site{f' {person.seat.site}' if person.seat.site else ''} lets {person.seat.client} in")
     return found
-
-
-def unit_of(person: Person) -> str:
-    return f"paddock-bridge-{person.account}.service"
 
 
 def base_url(person: Person) -> str:
@@ -88,22 +82,14 @@ def _package() -> tuple[Resource, ...]:
 
 def _keys(person: Person, site: Entrance, listen: str, fleet: Fleet, context: Context) -> Iterator[File]:
     """What the account's programs show to the bridge; then, where llama-server asks for one, what the bridge shows to that."""
-    own = _secret(bridge_key_name(person.host, person.account), context)
+    own = context.key(bridge_key_name(person.host, person.account))
     lines = f"OPENAI_BASE_URL={base_url(person)}/v1\nOPENAI_API_KEY={own}\n"
     for name, content in (("bridge.env", lines), ("bridge.key", f"{own}\n")):
         yield File(f"{person.directory}/{name}", content, group=person.account, mode=0o640, secret=True)
     for server in fleet.behind(site.site.upstream)[:1]:
         if server.api_key:
-            key = _secret(f"api-key.{server.host}", context)
-            yield File(f"{person.directory}/bridge-upstream.env", f"LLAMA_API_KEY={key}\n", mode=0o600, secret=True)
-
-
-def _secret(name: str, context: Context) -> str:
-    key = context.secrets.get(name, TO_BE_ISSUED).strip()
-    if not KEY.fullmatch(key) and key != TO_BE_ISSUED:
-        words = "letters, digits and . _ ~ + / = - are what a header carries"
-        raise PaddockError(f"the secret {name} is no key: {words}: `paddock secrets set {name}`")
-    return key
+            text = f"LLAMA_API_KEY={context.key(server.key_name)}\n"
+            yield File(f"{person.directory}/bridge-upstream.env", text, mode=0o600, secret=True)
 
 
 def _root(person: Person, site: Entrance, context: Context) -> File | None:
@@ -113,7 +99,7 @@ def _root(person: Person, site: Entrance, context: Context) -> File | None:
 
 
 def _configuration(person: Person, site: Entrance, listen: str, keys: tuple[File, ...], trust: str) -> File:
-    hosts = tuple(dict.fromkeys((listen, f"localhost:{port_of(listen)}")))
+    hosts, unit = tuple(dict.fromkeys((listen, f"localhost:{port_of(listen)}"))), unit_name(person, "bridge")
     said = {"hosts": " or ".join(hosts), "account": person.account, "keys": keys[0].path}
     text = render(
         "client/bridge.caddy.j2",
@@ -130,7 +116,7 @@ def _configuration(person: Person, site: Entrance, listen: str, keys: tuple[File
         host_header=site.url.removeprefix("https://"),
         certificates=person.certificates,
         trust=trust,
-        unreachable=f"{site.name} does not answer, or does not let {person.seat.client} in: the log of {unit_of(person)} says which.",
+        unreachable=f"{site.name} does not answer, or does not let {person.seat.client} in: the log of {unit} says which.",
     )
     return File(f"{person.directory}/bridge.caddy", text, group=person.account, mode=0o640)
 

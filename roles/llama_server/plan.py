@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 
-from inventory.context import TO_BE_ISSUED, Context
-from inventory.errors import PaddockError
+from inventory.context import Context
 from inventory.options import Options, as_arguments
 from inventory.schema import Fleet, Host
 from inventory.servers import KEY_FILE, Server
 from roles.llama_server.cards import pin
-from roles.llama_server.settings import LlamaServerSettings
+from roles.llama_server.settings import LlamaServerSettings, api_key_name
 from roles.preset import Preset, layered
 from roles.resources import Directory, File, Port, Release, Resource, Service, User
 from roles.role import render
@@ -21,8 +19,6 @@ RELEASE = "/opt/paddock/llama.cpp/current"
 HOME = "/var/lib/llama-server"
 DIRECTORY = "/etc/paddock/llama-server"
 PRESETS = f"{DIRECTORY}/presets.ini"
-
-KEY = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 HIDDEN = ("/home/", "/root/", "/run/user/")
 """What the unit's ProtectHome= hides, and a model may lie in all the same."""
@@ -62,21 +58,11 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, context: Conte
         )
 
 
-def key_name(host: str) -> str:
-    """The name of its secret."""
-    return f"api-key.{host}"
-
-
 def _key(host: Host, settings: LlamaServerSettings, context: Context) -> tuple[File, ...]:
     """By a variable, for what stands on a command line is everybody's to read, and a router hands its own flags to no worker."""
     if not settings.api_key:
         return ()
-    name = key_name(host.name)
-    key = context.secrets.get(name, TO_BE_ISSUED).strip()
-    if not KEY.fullmatch(key) and key != TO_BE_ISSUED:
-        raise PaddockError(
-            f"the secret {name} is no key: letters, digits and . _ ~ + / = - are what a header carries: `paddock secrets set {name}`"
-        )
+    key = context.key(api_key_name(host.name))
     return (File(KEY_FILE, f"LLAMA_API_KEY={key}\n", owner=settings.user or "root", mode=0o400 if settings.user else 0o600, secret=True),)
 
 

@@ -112,3 +112,8 @@ class LlamaServerSettings(RoleSettings):
             yield self.listen
         for each in self.instances.values():
             yield from each.endpoints()
+
+
+def api_key_name(host: str) -> str:
+    """The name of the secret that callers of a host's llama-servers have to know."""
+    return f"api-key.{host}"

@@ -14,7 +14,7 @@ from inventory.context import Certificate, Context
 from inventory.errors import PaddockError
 from roles.client.settings import bridge_key_name
 from roles.host_plan import host_plan
-from roles.llama_server.plan import key_name
+from roles.llama_server.settings import api_key_name
 from roles.resources import File, Package, Port, Resource, Service
 
 ANNAS = "/etc/paddock/clients/anna"
@@ -29,7 +29,7 @@ class Desk:
         self.seat: dict[str, Any] = {"client": "laptop", "bridge": "127.0.0.1:8399", "site": "ai.home.example"}
         self.beside: dict[str, Any] = {}
         self.accounts: dict[str, Any] = {}
-        self.secrets = {bridge_key_name("desk", "anna"): KEY, key_name("ai"): UPSTREAM_KEY}
+        self.secrets = {bridge_key_name("desk", "anna"): KEY, api_key_name("ai"): UPSTREAM_KEY}
         self.roots: dict[str, str] = {}
         self.identity = Certificate("leaf of laptop", "key of laptop")
 

@@ -309,7 +309,7 @@ def test_only_administrators_get_through_to_the_admin_endpoint(small: Small) -> 
     assert (key.secret, key.group, key.mode) == (True, "caddy", 0o640)
     assert "sk-of-ai" not in sites(small)
     small.secrets = {"admin.ai": 'sk"\n}'}
-    with pytest.raises(PaddockError, match=r"the secret admin\.ai has signs in it .* `paddock secrets set admin\.ai`") as told:
+    with pytest.raises(PaddockError, match=r"the secret admin\.ai is no key: .* `paddock secrets set admin\.ai`") as told:
         small.plan("door")
     assert "sk" not in str(told.value).replace("secret", "")
 
