@@ -11,6 +11,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 from cli.opening import inventory_argument
@@ -76,6 +77,9 @@ def _version() -> str:
 
 def command() -> NoReturn:
     """The process `paddock`. It ends at once: to take seven hundred modules and gevent apart, one by one, takes a tenth of a short run."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by who started it
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as the process lives
     code = main()
     for stream in (sys.stdout, sys.stderr):
         with suppress(BrokenPipeError):

@@ -6,7 +6,7 @@ import argparse
 import getpass
 import sys
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from cli.certs_list import lab_argument
 from cli.opening import action_of, opened
 from control.imported import NOT_LIMITED, ca_of, checked_client, files_of, import_client, trust
 from control.pki import Authority
+from control.secrets import Vault
 from inventory.errors import PaddockError, UsageError
 
 CA, KEY = "--ca", "--ca-key"
@@ -40,9 +41,17 @@ def _import(options: argparse.Namespace) -> int:
     from control.lock import operator_lock
 
     this = opened(options)
-    held = dict(_pair(each) for each in options.client)
+    pairs = [_pair(each) for each in options.client]
+    held = dict(pairs)
+    if len(held) < len(pairs) or len({path.absolute() for path in held.values()}) < len(pairs):
+        raise UsageError("--client: a client is named once, and a certificate is one client's")
     texts = files_of({CA: options.ca, **({KEY: options.ca_key} if options.ca_key else {}), **held})
     key = _key(texts[KEY], options.ca_key) if options.ca_key else None
+
+    def check(authority: Authority, now: datetime) -> None:
+        issuer = ca_of(this.fleet, texts[CA], key, now, options.ca)
+        for name, path in held.items():
+            checked_client(authority, issuer, name, texts[name], now, path)
 
     def act(authority: Authority, now: datetime) -> Iterable[str]:
         issuer = ca_of(this.fleet, texts[CA], key, now, options.ca)
@@ -59,6 +68,7 @@ def _import(options: argparse.Namespace) -> int:
             yield "once no client needs it any more, `paddock certs roll-over finish` ends its trust"
 
     with operator_lock(this.state, "certs import"):
+        check(Authority(this.state, Vault(this.state)), datetime.now(UTC))  # before the inventory lets anybody in
         reopened = in_inventory(this, {name: {"days": "180"} for name in held if name not in this.fleet.clients}, options)
         return 1 if reopened is None else changed(reopened, act, push=not options.no_push)
 
@@ -82,6 +92,10 @@ def _key(text: str, path: Path) -> str:
                 raise PaddockError(
                     f"{path}: has a password, and nobody is here to give it: `openssl pkey -in {path}` takes it off"
                 ) from None
-            return certificates.decrypted(text, getpass.getpass(f"password of {path}: "))
+            try:
+                password = getpass.getpass(f"password of {path}: ")
+            except EOFError:
+                raise PaddockError(f"{path}: has a password, and none was given") from None
+            return certificates.decrypted(text, password)
     except ValueError:
         raise PaddockError(f"{path}: is no private key in PEM, RSA or elliptic, or the password is wrong") from None

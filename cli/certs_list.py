@@ -23,7 +23,7 @@ def add(actions: Any) -> None:
 
 
 def lab_argument(action: argparse.ArgumentParser) -> None:
-    action.add_argument("--lab", action="store_true", help="those of the inventory's lab")
+    action.add_argument("--lab", action="store_true", help="in the inventory's lab: its state, and its hosts")
 
 
 def _list(options: argparse.Namespace) -> int:

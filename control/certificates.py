@@ -139,6 +139,31 @@ def is_for_clients(certificate: str) -> bool:
     return ExtendedKeyUsageOID.CLIENT_AUTH in usage or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usage
 
 
+def unfit_as_ca(ca: str) -> str:
+    """Why verifiers would refuse what a CA has signed; empty where they would not."""
+    certificate = x509.load_pem_x509_certificate(ca.encode())
+    extensions = {type(each.value): each.value for each in certificate.extensions}
+    usage, purposes = extensions.get(x509.KeyUsage), extensions.get(x509.ExtendedKeyUsage)
+    if isinstance(usage, x509.KeyUsage) and not usage.key_cert_sign:
+        return "its key usage has no keyCertSign"
+    if isinstance(purposes, x509.ExtendedKeyUsage) and not (
+        set(PURPOSES.values()) <= set(purposes) or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in purposes
+    ):
+        return "its extended key usage is not for servers and clients both"
+    key = certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048:
+        return f"its RSA key has {key.key_size} bits, and 2048 are the least that is taken"
+    return ""
+
+
+def is_ca(certificate: str) -> bool:
+    try:
+        limits_of(certificate)
+    except ValueError:
+        return False
+    return True
+
+
 def alone(certificate: str) -> str:
     """The first certificate of a text, without what stands around it. Raises ValueError where there is none."""
     return _pem(x509.load_pem_x509_certificate(certificate.encode()))

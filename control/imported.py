@@ -25,6 +25,8 @@ def ca_of(fleet: Fleet, pem: str, key: str | None, now: datetime, where: Path) -
         limits = certificates.limits_of(pem)
     except ValueError as error:
         raise PaddockError(f"{where}: is no CA's certificate in PEM ({_first_line(error)})") from None
+    if why := certificates.unfit_as_ca(pem):
+        raise PaddockError(f"{where}: what this CA signs is refused everywhere: {why}")
     if not certificates.is_issued_by(pem, pem):
         raise PaddockError(f"{where}: is not signed by itself: give the root CA, verifiers want to see the whole way up")
     begin = certificates.life_of(pem)[0]
@@ -70,7 +72,13 @@ def checked_client(authority: Authority, issuer: Issuer, client: str, pem: str, 
     """What `import_client` would let in; raises what it raises, and keeps nothing."""
     if authority.leaves.record("client", client).revoked:
         raise PaddockError(f"client {client}: is revoked: `paddock certs issue {client}` lets it in again")
-    return leaf_of(issuer, client, pem, now, where)
+    leaf = leaf_of(issuer, client, pem, now, where)
+    for (kind, name), record in authority.records():
+        if (kind, name) != ("client", client) and leaf.certificate in {each.certificate for each in record.leaves}:
+            raise PaddockError(f"{where}: is what client {name} holds: a certificate is one client's")
+        if record.revoked and leaf.serial in record.revoked.serials:
+            raise PaddockError(f"{where}: was thrown out with client {name}: `paddock certs issue {client}` gives it another")
+    return leaf
 
 
 def leaf_of(issuer: Issuer, client: str, pem: str, now: datetime, where: Path) -> Leaf:
@@ -83,6 +91,8 @@ def leaf_of(issuer: Issuer, client: str, pem: str, now: datetime, where: Path) -
         raise PaddockError(f"{where}: is no certificate in PEM ({_first_line(error)})") from None
     if not certificates.is_issued_by(pem, issuer.pem):
         raise PaddockError(f"{where}: was not issued by the CA {certificates.common_name_of(issuer.pem)}")
+    if certificates.is_ca(pem):
+        raise PaddockError(f"{where}: is a CA's certificate, no client's")
     if not certificates.is_for_clients(pem):
         raise PaddockError(f"{where}: is not for clients: its extended key usage has no clientAuth")
     begin, end = certificates.life_of(pem)

@@ -119,7 +119,8 @@ class Leaves:
             record = None
         if record is None or any((leaf.kind, leaf.name) != (kind, name) for leaf in record.leaves):
             raise PaddockError(
-                f"{path}: is damaged: put it back from a backup or from git, or delete it: then {kind} {name} gets a new certificate"
+                f"{path}: is damaged: put it back from a backup or from git, or delete it: "
+                f"then {kind} {name} gets a new certificate, also if it was revoked"
             )
         return record
 

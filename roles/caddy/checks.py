@@ -137,6 +137,15 @@ def check_plain_http_is_sent_on(settings: CaddySettings, this: Host, outside: Ou
         assert answer.status == 308, f"http://{name}/: {answer.status}"
 
 
+def check_no_other_account_is_master_of_caddy(host: TestinfraHost, settings: CaddySettings) -> None:
+    """Whoever reaches its API can take the certificates away that it asks for."""
+    if not settings.shared:
+        ask = "runuser -u nobody -- curl -fsS --max-time 5"
+        assert host.run(f"{ask} --unix-socket /run/caddy/admin.sock http://caddy/config/").failed, "nobody's account reaches its socket"
+        assert host.run(f"{ask} http://127.0.0.1:2019/config/").failed, "any account reaches its API on loopback"
+        assert host.file("/run/caddy").mode == 0o700
+
+
 def check_plain_http_is_closed(host: TestinfraHost, settings: CaddySettings) -> None:
     if not settings.redirect:
         assert '"caddy"' not in host.check_output("ss -Hltnp 'sport = :80'")

@@ -32,6 +32,11 @@ RELOADS_SAFELY = (2, 8, 0)
 
 TRUST_POOL = (2, 8, 0)
 
+ADMINISTRATION_BY_ENVIRONMENT = (2, 7, 0)
+"""Where Caddy takes new configurations can be said outside of a Caddyfile (CADDY_ADMIN) since then."""
+
+SOCKET = "unix//run/caddy/admin.sock"
+
 BEGIN = "-----BEGIN CERTIFICATE-----"
 
 LOOPBACK = "127.0.0.1"
@@ -45,7 +50,9 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, context: Context) ->
     # What a revoked client has open ends when a reload is over, or else with a restart. In a Caddyfile that others write to as well,
     # HTTP/3 cannot be left out, and its connections are none that the kernel could end.
     reloads = release >= RELOADS_SAFELY and not settings.shared
-    restart = File(f"/etc/systemd/system/{UNIT}.d/40-restart.conf", render("caddy/40-restart.conf.j2", cuts=reloads, directory=DIRECTORY))
+    by_environment = settings.shared and release >= ADMINISTRATION_BY_ENVIRONMENT
+    dropin = render("caddy/40-restart.conf.j2", cuts=reloads, directory=DIRECTORY, socket=SOCKET, socket_by_environment=by_environment)
+    restart = File(f"/etc/systemd/system/{UNIT}.d/40-restart.conf", dropin)
     configuration = [*_files(host, settings, fleet, context, release), *_sites(host, settings, fleet, context, release)]
     imports = Line(CADDYFILE, f"import {DIRECTORY}/*.caddy")
 
@@ -63,7 +70,7 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, context: Context) ->
         UNIT,
         restarts=(package, restart) if reloads else (package, restart, *configuration, imports),
         reloads=(*configuration, imports) if reloads else (),
-        ports=tuple(_ports(settings)),
+        ports=tuple(_ports(settings, release)),
         validate=(VALIDATE,),
     )
     if settings.sites:
@@ -178,6 +185,7 @@ def _sites(host: Host, settings: CaddySettings, fleet: Fleet, context: Context, 
         directory=DIRECTORY,
         bind=" ".join(_bind(settings)),
         port=settings.port,
+        socket=SOCKET,
         trust="trust_pool file" if release >= TRUST_POOL else "trusted_ca_cert_file",
         authorities=tuple(_trusted(context, release)),
     )
@@ -218,11 +226,12 @@ def _bind(settings: CaddySettings) -> Iterator[str]:
     yield from (f"tcp{each.version}/{each}" for each in named)
 
 
-def _ports(settings: CaddySettings) -> Iterator[Port]:
+def _ports(settings: CaddySettings, release: Release) -> Iterator[Port]:
     # A socket that takes IPv6 and IPv4 alike is listed as `*`.
     listening = tuple("*" if each == "::" else each.rpartition("/")[2] for each in _bind(settings))
     if settings.sites:
         yield Port(settings.port, listening, UNIT)
         if settings.redirect:
             yield Port(80, listening, UNIT)
-    yield Port(port_of(ADMINISTRATION), (address_of(ADMINISTRATION),), UNIT)
+    if settings.shared and release < ADMINISTRATION_BY_ENVIRONMENT:
+        yield Port(port_of(ADMINISTRATION), (address_of(ADMINISTRATION),), UNIT)

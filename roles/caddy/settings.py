@@ -141,7 +141,8 @@ class CaddySettings(RoleSettings):
             yield from self.listen
             if self.redirect:
                 yield from (f"{each.rpartition(':')[0]}:80" for each in self.listen)
-        yield ADMINISTRATION
+        if self.shared:
+            yield ADMINISTRATION
 
 
 def release_of(version: str) -> Release:

@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from inventory.context import Context
+from inventory.context import TO_BE_ISSUED, Certificate, Context
 from inventory.load import load
 from inventory.schema import Fleet
 from lab import hosts as lab_hosts
@@ -76,7 +76,7 @@ def a_ca() -> str:
 
 @pytest.fixture(scope="module")
 def plans() -> Plans:
-    fleet, context = load(INVENTORY), Context(ca=a_ca())
+    fleet, context = load(INVENTORY), Context(ca=a_ca(), clients={"laptop": Certificate(TO_BE_ISSUED)})
     return Plans(fleet, {host.name: host_plan(host, fleet, context) for host in fleet.hosts.values()}, context.ca)
 
 

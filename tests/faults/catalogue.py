@@ -177,8 +177,6 @@ def _of_service(service: Service) -> Iterator[Fault]:
     unit, again = service.name, _restarted(service.name, *service.ports)
     stamp, running = service.stamp.path, f"$(systemctl show -P InvocationID {unit})"
     yield Fault(service, "stopped", "active", f"systemctl stop {unit}", again, "active is inactive")
-    crashes = _overridden(unit, "Type=exec\nRestart=no\nExecStart=/bin/false")
-    yield Fault(service, "does not come up", "active", f"{crashes}; sleep 0.2", f"{_not_overridden(unit)}; {again}", "active is failed")
     yield Fault(
         service,
         "not started at boot",
@@ -191,6 +189,10 @@ def _of_service(service: Service) -> Iterator[Fault]:
     yield Fault(
         service, "its unit was changed behind systemd's back", "daemon-reload", unread, _not_overridden(unit), "daemon-reload is yes"
     )
+    if service.is_timer:  # which runs no program of its own
+        return
+    crashes = _overridden(unit, "Type=exec\nRestart=no\nExecStart=/bin/false")
+    yield Fault(service, "does not come up", "active", f"{crashes}; sleep 0.2", f"{_not_overridden(unit)}; {again}", "active is failed")
     upgraded = f"exe=$(readlink /proc/$(systemctl show -P MainPID {unit})/exe); cp -p $exe $exe.new; mv $exe.new $exe"
     yield Fault(service, "started before its program was replaced", "program", upgraded, again, "program: ")
     for what, digest in (("started", service.started), ("loaded", service.loaded)):

@@ -64,7 +64,7 @@ class FaultFleet:
         for name in HOSTS:
             host = self.hosts[name]
             said = dict(hosts.get(name, {}))
-            roles = {"base": {"time": "elsewhere", "packages": ["hello"]}, "caddy": {}, **said.pop("roles", {})}
+            roles = {"base": {"time": "elsewhere", "packages": ["hello"]}, "caddy": {"shared": True}, **said.pop("roles", {})}
             here = {"address": host.address, "ssh_key": str(host.ssh_key), "host_key": host.host_key}
             entries[name] = {**here, **said, "roles": {role: settings for role, settings in roles.items() if settings is not None}}
             entries[name] = {key: value for key, value in entries[name].items() if value is not None}

@@ -72,8 +72,9 @@ def host_state(container: str, state: Path) -> HostState:
 def _issued(state: Path) -> Iterator[tuple[str, str]]:
     for record in state.glob("certs/*/*.json"):
         if re.fullmatch("server|client", record.parent.name):
-            leaf = json.loads(record.read_text())
+            if not (leaf := json.loads(record.read_text())["current"]):
+                continue
             yield leaf["certificate"], f"the certificate of {leaf['kind']} {leaf['name']}"
-            body = re.sub("-----.*-----", "", record.with_suffix(".pem").read_text())
+            body = re.sub("-----.*-----", "", (record.parent / f"{leaf['files']}.pem").read_text())
             yield hashlib.sha256(base64.b64decode(body)).hexdigest(), f"the fingerprint of {leaf['kind']} {leaf['name']}"
             yield leaf["key"], f"the key of {leaf['kind']} {leaf['name']}"

@@ -20,6 +20,7 @@ from control.privilege import ANSWER, password_for
 from control.secrets import Secrets, Vault
 from control.state import FleetState
 from inventory.schema import Fleet, Host
+from roles.client.settings import ClientSettings
 from roles.host_plan import HostPlan, host_plan
 from tests.verify.outside import Outside
 
@@ -40,8 +41,11 @@ class Subject:
 
     def call(self, check: Callable[..., None], role: str) -> None:
         """Calls a role's check with those of its parameters that it names."""
-        outside = Outside(self.fleet, self.state)
-        offered = {"host": self.host, "this": self.this, "fleet": self.fleet, "settings": self.this.carried[role], "outside": outside}
+        outside, settings = Outside(self.fleet, self.state), self.this.carried[role]
+        if isinstance(settings, ClientSettings):  # who is thrown out has no seat
+            seats = {account: seat for account, seat in settings.accounts.items() if seat.client in outside.clients}
+            settings = settings.model_copy(update={"accounts": seats})
+        offered = {"host": self.host, "this": self.this, "fleet": self.fleet, "settings": settings, "outside": outside}
         check(**{name: offered[name] for name in inspect.signature(check).parameters})
 
 

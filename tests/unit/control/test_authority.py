@@ -348,6 +348,15 @@ def test_a_ca_that_is_moved_away_is_replaced_with_all_that_it_signed(
         assert openssl_verify(tmp_path, ca, leaf.chain, now).returncode == 0
 
 
+def test_a_lost_list_of_cas_is_told_and_no_other_ca_is_made(authority: Authority, state: FleetState, fleet: Fleet, now: datetime) -> None:
+    authority.issue(fleet, now)
+    (state.path / "certs" / "authorities.json").unlink()
+    for look in (authority.due, authority.issue):
+        with pytest.raises(PaddockError, match=r"authorities\.json: is missing: put it back"):
+            look(fleet, now)
+    assert not (state.path / "certs" / "authorities.json").exists()
+
+
 def test_an_expired_ca_is_an_error(authority: Authority, fleet: Fleet, now: datetime) -> None:
     authority.issue(fleet, now)
     with pytest.raises(PaddockError, match="the CA expired on 2036-"):

@@ -155,3 +155,39 @@ def test_a_limited_ca_signs_only_where_its_limits_are_the_inventorys(fleet: Flee
     assert ca_of(fleet, elsewhere, None, today, tmp_path / CA).domain == "office.example"
     with pytest.raises(PaddockError, match="is limited to other names"):
         ca_of(fleet, elsewhere, key, today, tmp_path / CA)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (("rsa:1024", "keyUsage=critical,keyCertSign"), "its RSA key has 1024 bits"),
+        (("rsa:2048", "keyUsage=critical,digitalSignature"), "its key usage has no keyCertSign"),
+        (("rsa:2048", "extendedKeyUsage=serverAuth"), "its extended key usage is not for servers and clients both"),
+    ],
+)
+def test_a_ca_that_can_vouch_for_nobody_is_refused(
+    fleet: Fleet, today: datetime, tmp_path: Path, made: tuple[str, str], words: str
+) -> None:
+    key, extension = made
+    subject = ["-subj", "/CN=Odd", "-addext", extension]
+    openssl(tmp_path, "req", "-x509", "-newkey", key, "-nodes", "-keyout", "odd.key", "-out", "odd.pem", *subject)
+    with pytest.raises(PaddockError, match=words):
+        ca_of(fleet, (tmp_path / "odd.pem").read_text(), None, today, tmp_path / "odd.pem")
+
+
+def test_a_certificate_is_one_clients_also_after_it_was_thrown_out(
+    authority: Authority, fleet: Fleet, files: Path, today: datetime
+) -> None:
+    imported(authority, fleet, files, today)
+    issuer = ca_of(fleet, (files / CA).read_text(), None, today, files / CA)
+    with pytest.raises(PaddockError, match="is what client laptop holds"):
+        import_client(authority, issuer, "phone", (files / CLIENT).read_text(), today, files / CLIENT)
+    authority.revoke("laptop", today)
+    with pytest.raises(PaddockError, match="was thrown out with client laptop"):
+        import_client(authority, issuer, "phone", (files / CLIENT).read_text(), today, files / CLIENT)
+
+
+def test_a_ca_is_no_client(fleet: Fleet, files: Path, today: datetime) -> None:
+    issuer = ca_of(fleet, (files / CA).read_text(), None, today, files / CA)
+    with pytest.raises(PaddockError, match="is a CA's certificate, no client's"):
+        leaf_of(issuer, "laptop", (files / CA).read_text(), today, files / CA)
