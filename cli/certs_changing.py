@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from control.secrets import Vault
 from inventory.errors import PaddockError, UsageError
 from inventory.load import load
 from inventory.problems import did_you_mean
+from roles.role import LABEL
 
 if TYPE_CHECKING:
     from control.deployment import Deployment
@@ -61,6 +63,13 @@ def yes_argument(action: argparse.ArgumentParser) -> None:
     action.add_argument("--yes", "-y", action="store_true", help="do not ask")
 
 
+def require_names(names: Iterable[str]) -> None:
+    """Raises UsageError for what no client can be called."""
+    for name in names:
+        if not re.fullmatch(LABEL, name):
+            raise UsageError(f'"{name}" cannot be the name of a client: lower-case letters, digits and inner hyphens, 63 at most')
+
+
 def clients(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
     """The names of clients, for completion: those of the inventory, and those that hold a certificate."""
     this = opened(parsed_args)
@@ -76,7 +85,9 @@ def _issue(options: argparse.Namespace) -> int:
     from control.lock import operator_lock
 
     this = opened(options)
+    require_names([options.name])
     with operator_lock(this.state, "certs issue"):
+        Authority(this.state, Vault(this.state)).require_signing(this.fleet, datetime.now(UTC))  # before the inventory lets anybody in
         said = {"days": options.days, "admin": "true" if options.admin else None}
         entry = {key: value for key, value in said.items() if value is not None}
         if options.name not in this.fleet.clients:
@@ -122,6 +133,7 @@ def _revoke(options: argparse.Namespace) -> int:
     from control.lock import operator_lock
 
     this = opened(options)
+    require_names(options.name)
 
     def act(authority: Authority, now: datetime) -> Iterable[str]:
         for name in options.name:

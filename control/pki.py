@@ -116,6 +116,12 @@ class Authority:
             self._issue_all([subject], fleet, now)
         return f"{subject}: {why}" if why else ""
 
+    def require_signing(self, fleet: Fleet, now: datetime) -> None:
+        """Raises PaddockError where the CA that there is could not sign: it does not fit, it has expired, its key is not there."""
+        self._ca(fleet, now)
+        if issuer := self.cas.signing():
+            self.cas.key(issuer)
+
     def revoke(self, client: str, now: datetime) -> bool:
         """Throw a client out, until `admit` lets it in again. False where it had been thrown out before.
 

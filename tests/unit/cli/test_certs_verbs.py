@@ -151,6 +151,8 @@ def test_a_renewal_leaves_the_one_before_good_until_that_is_thrown_out(issued: C
     [
         (("revoke", "fone"), 'client fone: has no certificate that could be revoked (did you mean "phone"?)'),
         (("renew", "fone"), 'fone: no client and no site that the fleet signs for is called so in home.yml (did you mean "phone"?)'),
+        (("revoke", "../client/phone"), '"../client/phone" cannot be the name of a client'),
+        (("issue", ""), '"" cannot be the name of a client'),
         (("export", "fone"), 'no client of home.yml is called fone (did you mean "phone"?)'),
         (("renew", "--all", "phone"), "--all is every client and every site: leave the names out"),
         (("export", "phone", "--archive", "x.tar.gz", "--p12"), "--archive holds everything, PKCS#12 files too"),
