@@ -117,10 +117,10 @@ class Deployment:
         asked = {name: _missing_sh(accounts) for name, accounts in wanted.items() if accounts}
         for name, missing in (self.run.said(asked) if asked else {}).items():
             for account in missing[:1]:
-                words = f"there is no account {account} with a group of its own name on this host"
-                self.run.failures[name] = (
-                    f"roles.{wanted[name][account]}: {words}: make it (useradd --create-home {account}), or leave it out"
-                )
+                key = wanted[name][account]
+                what = f"{account} with a group of its own name" if key.startswith("client.") else account
+                words = f"there is no account {what} on this host: make it (useradd --create-home {account}), or leave it out"
+                self.run.failures[name] = f"roles.{key}: {words}"
                 del self.work[name]
 
     def _learn(self, names: Iterator[str] | list[str]) -> None:
