@@ -143,10 +143,6 @@ class Authority:
             self.leaves.drop_earlier("client", client)
         return earlier
 
-    def held(self) -> list[Leaf]:
-        """Every certificate in use, whether or not its time has come."""
-        return [leaf for _, record in self.records() if (leaf := record.current)]
-
     def records(self) -> list[tuple[tuple[str, str], Record]]:
         """All that is noted, by kind and name."""
         return [(each, self.leaves.record(*each)) for each in self.leaves.names()]

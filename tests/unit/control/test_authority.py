@@ -398,7 +398,7 @@ def test_a_client_that_left_the_inventory_is_off_the_list_at_once_and_stays_off(
     assert authority.due(without, now) == ["client phone: no longer in the inventory"]
     authority.issue(without, now)
     assert authority.due(without, now) == []
-    assert {leaf.name for leaf in authority.held()} == {"ai.home.example", "laptop"}
+    assert {record.current.name for _, record in authority.records() if record.current} == {"ai.home.example", "laptop"}
     revoked = sorted((state.path / "certs" / "revoked" / "client").iterdir())
     assert [path.suffix for path in revoked] == [".json", ".pem"]
     assert revoked[1].read_text() == old.chain
