@@ -8,7 +8,6 @@ import tarfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 
 from control.pkcs12 import new_password, pkcs12_of
 from inventory.context import TO_BE_ISSUED, Certificate, Context
@@ -22,7 +21,7 @@ from roles.client.part import Person
 from roles.client.pi import pi
 from roles.client.settings import Seat
 from roles.resources import File, Resource
-from roles.role import render
+from roles.role import is_address, render
 
 HOME = "/@HOME@"
 """In place of a home that nobody knows yet: install.sh writes the real one."""
@@ -154,19 +153,12 @@ def _site(entrance: Entrance, fleet: Fleet) -> dict[str, object]:
     return {
         "name": entrance.name,
         "url": entrance.url,
-        "address": entrance.address if _is_address(entrance.address) else "",
+        "address": entrance.address if is_address(entrance.address) else "",
         "models": models,
         "question": json.dumps({"model": models[0] if models else "MODEL", "messages": [{"role": "user", "content": "Hello!"}]}),
         "asks_for_a_key": any(server.api_key for server in servers),
         "own_ca": entrance.site.acme is None,
     }
-
-
-def _is_address(text: str) -> bool:
-    try:
-        return bool(ip_address(text))
-    except ValueError:
-        return False
 
 
 def _packed(top: str, members: Mapping[str, bytes]) -> bytes:

@@ -113,6 +113,20 @@ def address_of(endpoint: str) -> str:
     return endpoint.rpartition(":")[0].strip("[]")
 
 
+def is_address(text: str) -> bool:
+    """Whether it is an IP address, and no name."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def listed_as(address: str) -> str:
+    """How ss lists a socket on it: one that takes IPv6 and IPv4 alike is `*`."""
+    return "*" if ipaddress.ip_address(address) == ipaddress.ip_address("::") else str(ipaddress.ip_address(address))
+
+
 def port_of(endpoint: str) -> int:
     """`[::1]:8080` → `8080`"""
     return int(endpoint.rpartition(":")[2])

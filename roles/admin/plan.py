@@ -12,7 +12,7 @@ from inventory.schema import Fleet, Host
 from inventory.servers import Server
 from roles.admin.settings import AdminSettings, admin_key_name
 from roles.resources import Directory, File, Package, Port, Resource, Service
-from roles.role import TEMPLATES, address_of, port_of, render
+from roles.role import TEMPLATES, address_of, listed_as, port_of, render
 
 DIRECTORY = "/etc/paddock/admin"
 PROGRAM = f"{DIRECTORY}/admin.py"
@@ -39,13 +39,12 @@ def plan(host: Host, settings: AdminSettings, fleet: Fleet, context: Context) ->
     for each in dropins:
         yield Directory(each.path.rpartition("/")[0])
         yield each
-    address = str(ip_address(address_of(settings.listen)))
+    listens = (listed_as(address_of(settings.listen)),)
     yield Service(
         UNIT,
         restarts=(program, configuration, key, unit, *dropins),
         runs=tuple(dict.fromkeys(f"file:{each.key_file}" for each in servers if each.key_file)),
-        # A socket that takes IPv6 and IPv4 alike is listed as `*`.
-        ports=(Port(port_of(settings.listen), ("*" if address == "::" else address,), UNIT, reachable_from=fleet.callers(host.name)),),
+        ports=(Port(port_of(settings.listen), listens, UNIT, reachable_from=fleet.callers(host.name)),),
     )
 
 

@@ -227,7 +227,7 @@ def _bind(settings: CaddySettings) -> Iterator[str]:
 
 
 def _ports(settings: CaddySettings, release: Release) -> Iterator[Port]:
-    # A socket that takes IPv6 and IPv4 alike is listed as `*`.
+    # A socket that takes IPv6 and IPv4 alike is listed as `*`; one that was asked for IPv6 alone, as `::`.
     listening = tuple("*" if each == "::" else each.rpartition("/")[2] for each in _bind(settings))
     if settings.sites:
         yield Port(settings.port, listening, UNIT)

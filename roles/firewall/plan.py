@@ -12,7 +12,7 @@ from inventory.schema import Fleet, Host
 from roles import plan_of
 from roles.firewall.settings import FirewallSettings
 from roles.resources import Directory, File, Package, Port, Resource, Service
-from roles.role import render
+from roles.role import is_address, render
 
 DIRECTORY = "/etc/paddock/firewall"
 RULES = f"{DIRECTORY}/paddock.nft"
@@ -105,7 +105,7 @@ def _calls_from(caller: str, port: Port, host: Host, settings: FirewallSettings,
     if caller not in fleet.hosts:
         yield caller
         return
-    known = tuple(filter(_is_address, (fleet.hosts[caller].address, *settings.addresses.get(caller, ()))))
+    known = tuple(filter(is_address, (fleet.hosts[caller].address, *settings.addresses.get(caller, ()))))
     families = _families(port, host)
     if not any(ip_address(each).version in families for each in known):
         over = " or ".join(f"IPv{each}" for each in families)
@@ -121,19 +121,11 @@ def _calls_from(caller: str, port: Port, host: Host, settings: FirewallSettings,
 def _families(port: Port, host: Host) -> tuple[int, ...]:
     """What the port is called over. What listens everywhere is called at the host's own address."""
     at = host.address if {"*", "::"} & set(port.addresses) else port.addresses[0]
-    return (ip_address(at).version,) if _is_address(at) else (4, 6)
+    return (ip_address(at).version,) if is_address(at) else (4, 6)
 
 
 def _is_loopback(port: Port) -> bool:
-    return all(_is_address(each) and ip_address(each).is_loopback for each in port.addresses)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
+    return all(is_address(each) and ip_address(each).is_loopback for each in port.addresses)
 
 
 def _short(network: Network) -> str:

@@ -13,7 +13,7 @@ from roles.llama_server.cards import pin
 from roles.llama_server.settings import LlamaServerSettings, api_key_name
 from roles.preset import Preset, layered
 from roles.resources import Directory, File, Port, Release, Resource, Service, User
-from roles.role import render
+from roles.role import listed_as, render
 
 RELEASE = "/opt/paddock/llama.cpp/current"
 HOME = "/var/lib/llama-server"
@@ -46,9 +46,7 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, context: Conte
         yield from presets
         yield unit
         models = (f"model:{path}" for name in server.models for path in fleet.model_paths(host.name, name))
-        # A socket that takes IPv6 and IPv4 alike is listed as `*`.
-        address = str(ip_address(server.address))
-        listens = ("*" if address == "::" else address,)
+        listens = (listed_as(server.address),)
         yield Service(
             server.unit,
             restarts=(unit, *presets, *key),
