@@ -128,14 +128,27 @@ def _print(chain: str, what: str, host: Host) -> str:
         raise _unreadable(what, host, error) from None
 
 
-def _authorities(what: str, text: str, host: Host) -> str:
+def _authorities(text: str, host: Host) -> str:
     """The text, where it is all certificates. Without a CA that it can read, a Caddy might ask nobody for a certificate."""
     if text == TO_BE_ISSUED:
         return text
     try:
         certificates_in(text)
     except ValueError as error:
-        raise _unreadable(what, host, error) from None
+        raise _unreadable("the fleet's CA", host, error) from None
+    return text
+
+
+def _acme_root(site: str, path: str, host: Host, context: Context) -> str:
+    """The root of a site's ACME authority, from the file beside the inventory."""
+    where = f"hosts.{host.name}.roles.caddy.sites.{site}.acme.root: {path}"
+    text = context.roots.get(path, "")
+    if not text:
+        raise PaddockError(f"{where} is not there, or is empty: get the root certificate of that ACME authority, in PEM")
+    try:
+        certificates_in(text)
+    except ValueError as error:
+        raise PaddockError(f"{where} {error}: it is to be the root certificate of that ACME authority") from None
     return text
 
 
@@ -148,11 +161,10 @@ def _files(host: Host, settings: CaddySettings, fleet: Fleet, context: Context, 
     """What a configuration refers to."""
     if not settings.sites:
         return
-    yield from (File(path, _authorities("the fleet's CA", pem, host)) for path, pem in _trusted(context, release).items())
+    yield from (File(path, _authorities(pem, host)) for path, pem in _trusted(context, release).items())
     for name, site in settings.sites.items():
         if site.acme and site.acme.root:
-            root = context.roots.get(site.acme.root, "")
-            yield File(f"{DIRECTORY}/{name}.acme.pem", _authorities(f"{site.acme.root}, the root of {name}'s ACME authority,", root, host))
+            yield File(f"{DIRECTORY}/{name}.acme.pem", _acme_root(name, site.acme.root, host, context))
         elif not site.acme:
             certificate = context.servers.get(name, UNISSUED)
             yield File(f"{DIRECTORY}/{name}.pem", certificate.chain)

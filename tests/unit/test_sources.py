@@ -222,7 +222,11 @@ def test_a_server_that_does_not_answer_is_said_to_be_so() -> None:
         source_archive(Source(archive="http://127.0.0.1:1/b1.tar.gz", sha256="a" * 64), Path("/"))
 
 
-@pytest.mark.parametrize(("data", "words"), [(packed("x/", {"a.c": ""}), "no llama.cpp lies in it"), (b"<html>", "no tar archive")])
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [(packed("x/", {"a.c": ""}), "no llama.cpp lies in it"), (b"<html>", "no tar archive")],
+    ids=["of something else", "of no archive"],
+)
 def test_an_archive_without_a_llama_cpp_is_refused(served: tuple[Path, str], data: bytes, words: str) -> None:
     (served[0] / "x.tar.gz").write_bytes(data)
     with pytest.raises(PaddockError, match=words):

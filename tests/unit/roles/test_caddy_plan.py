@@ -334,9 +334,10 @@ def test_a_site_over_acme_has_its_certificate_from_there_and_its_clients_from_th
     assert "trusted_ca_cert_file /etc/caddy/paddock/ca.pem" in sites(small)
     assert small.text("door", "/etc/caddy/paddock/ai.home.example.acme.pem") == pem("authority")
     assert "file:/etc/caddy/paddock/ai.home.example.key" not in small.plan("door")
-    small.roots = {"acme.pem": ""}
-    with pytest.raises(PaddockError, match=r"acme\.pem, the root of ai\.home\.example's ACME authority, is no certificate in PEM"):
-        small.plan("door")
+    for text, words in (("", "is not there, or is empty: get"), ("<html>", "is no certificate in PEM: it is to be")):
+        small.roots = {"acme.pem": text}
+        with pytest.raises(PaddockError, match=rf"^hosts\.door\.roles\.caddy\.sites\.ai\.home\.example\.acme\.root: acme\.pem {words}"):
+            sites(small)
 
 
 def test_in_a_shared_caddyfile_there_are_no_options_and_a_change_restarts(small: Small) -> None:
