@@ -2,72 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from inventory.context import Certificate
-from roles.client.home import script_of
-from roles.client.part import Person
-from roles.client.settings import Seat
-
-OURS = "/etc/paddock/clients/ann"
-LINKS = {".pi/agent/certs/client.pem": f"{OURS}/certs/client.pem", ".pi/agent/models.json": f"{OURS}/models.json"}
-MODELS = ".pi/agent/models.json"
-ASIDE = ".local/state/paddock/client/aside"
-
-KILLED = """
-set -T
-trap 'printf . >>"$COUNT"; read -r dots <"$COUNT" || :; [ ${#dots} -lt "$AT" ] || kill -9 -- -$$' DEBUG
-. "$SCRIPT"
-"""
-"""Ends the script, with all that it has started, before its command number AT."""
-
-
-class Home:
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / "ann"
-        self.path.mkdir()
-        self.script = directory / "seat.sh"
-        self.declare(LINKS)
-
-    def declare(self, links: dict[str, str]) -> None:
-        seat = Seat(client="laptop")
-        person = Person("desk", "ann", seat, str(self.path), Certificate("", ""), "", (), "home")
-        self.script.write_bytes(script_of(person, "seat", links=links).data)
-
-    def seat(self, verb: str) -> str:
-        """What it says, on standard error. It must succeed."""
-        done = subprocess.run(["sh", str(self.script), verb], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert not done.stdout
-        return done.stderr
-
-    def killed(self, verb: str, at: int, count: Path) -> bool:
-        """Whether the script was still at work when it was to be killed."""
-        count.write_text("")
-        environment = {**os.environ, "AT": str(at), "COUNT": str(count), "SCRIPT": str(self.script)}
-        done = subprocess.run(["bash", "-c", KILLED, "seat", verb], env=environment, start_new_session=True, capture_output=True)
-        assert done.returncode in (0, -signal.SIGKILL), done.stderr
-        return done.returncode != 0
-
-    def write(self, path: str, text: str) -> None:
-        file = self.path / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-
-    def found(self) -> dict[str, str]:
-        """All that lies in the home: a directory, a link's target, or a file's text."""
-        return {
-            str(each.relative_to(self.path)): f"-> {each.readlink()}" if each.is_symlink() else "/" if each.is_dir() else each.read_text()
-            for each in self.path.rglob("*")
-        }
-
-    def links(self) -> dict[str, str]:
-        return {path: found.removeprefix("-> ") for path, found in self.found().items() if found.startswith("-> ")}
+from tests.unit.roles.seat_home import ASIDE, LINKS, MODELS, OURS, Home
 
 
 @pytest.fixture
@@ -187,27 +127,3 @@ def test_a_link_in_the_place_of_a_directory_is_followed_and_nothing_else_there_i
     home.seat("off")
     assert [each.name for each in elsewhere.iterdir()] == ["other"]
     assert home.links() == {".pi": str(elsewhere)}
-
-
-@pytest.mark.parametrize("verb", ["on", "off"])
-def test_killed_before_one_of_its_commands_it_comes_to_the_same_end(verb: str, tmp_path: Path) -> None:
-    at, alive = 1, True
-    while alive:
-        directory = tmp_path / f"{verb}-{at}"
-        directory.mkdir()
-        home = Home(directory)
-        home.write(MODELS, "mine")
-        before = home.found()
-        if verb == "off":
-            home.seat("on")
-        alive = home.killed(verb, at, directory / "count")
-        if at % 2:  # sometimes the next thing is what was to happen, sometimes the contrary
-            home.seat("on")
-            assert home.links() == LINKS, f"before command {at}"
-        home.seat("off")
-        left = home.found()
-        # The one thing that nobody can have noted yet: the directory of the notes.
-        assert {path: what for path, what in left.items() if not path.startswith(".local")} == before, f"before command {at}"
-        assert all(what == "/" for path, what in left.items() if path.startswith(".local")), f"before command {at}: {left}"
-        at += 4
-    assert at > 40
