@@ -12,6 +12,7 @@ from cli.opening import Opened, action_of, confirmed, opened
 from control import roll_over
 from control.pki import Authority
 from control.secrets import Vault
+from inventory.errors import UsageError
 
 BEGUN = """\
 CA {id} is made. The old one still signs; from the next `paddock up` on, hosts trust both.
@@ -51,6 +52,8 @@ def add(actions: Any) -> None:
 def _step(options: argparse.Namespace) -> int:
     from control.lock import operator_lock
 
+    if options.force and options.step != "finish":
+        raise UsageError(f"--force is for `finish` alone: {options.step} shuts nobody out")
     this = opened(options)
     with operator_lock(this.state, f"certs roll-over {options.step}"):
         return STEPS[options.step](this, Authority(this.state, Vault(this.state)), options)

@@ -13,6 +13,8 @@ from control.state import read
 from inventory.errors import PaddockError
 from inventory.schema import Fleet
 
+BEGIN = "-----BEGIN CERTIFICATE-----"
+
 NOT_LIMITED = "has no name constraints, so who trusts it trusts it for every name there is: keep its key well, or change to another CA"
 
 
@@ -20,11 +22,13 @@ def ca_of(fleet: Fleet, pem: str, key: str | None, now: datetime, where: Path) -
     """The CA, looked at and not kept. Raises PaddockError for what is no CA, for a foreign key, and where it cannot sign here."""
     from control import certificates
 
+    if (many := pem.count(BEGIN)) > 1:
+        raise PaddockError(f"{where}: holds {many} certificates: give that of the CA alone, which has signed itself")
+    pem = _alone(pem, "CA's certificate", where)
     try:
-        pem = certificates.alone(pem)
         limits = certificates.limits_of(pem)
     except ValueError as error:
-        raise PaddockError(f"{where}: is no CA's certificate in PEM ({_first_line(error)})") from None
+        raise PaddockError(f"{where}: is no CA's certificate: {error}") from None
     if why := certificates.unfit_as_ca(pem):
         raise PaddockError(f"{where}: what this CA signs is refused everywhere: {why}")
     if not certificates.is_issued_by(pem, pem):
@@ -85,10 +89,7 @@ def leaf_of(issuer: Issuer, client: str, pem: str, now: datetime, where: Path) -
     """A certificate that was made elsewhere, as it is noted."""
     from control import certificates
 
-    try:
-        pem = certificates.alone(pem)
-    except ValueError as error:
-        raise PaddockError(f"{where}: is no certificate in PEM ({_first_line(error)})") from None
+    pem = _alone(pem, "certificate", where)
     if not certificates.is_issued_by(pem, issuer.pem):
         raise PaddockError(f"{where}: was not issued by the CA {certificates.common_name_of(issuer.pem)}")
     if certificates.is_ca(pem):
@@ -116,5 +117,11 @@ def files_of(named: Mapping[str, Path]) -> dict[str, str]:
     return texts
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:120]
+def _alone(text: str, what: str, where: Path) -> str:
+    from control import certificates
+
+    try:
+        return certificates.alone(text)
+    except ValueError:
+        damaged = "what stands there cannot be read" if BEGIN in text else f"there is no line {BEGIN}"
+        raise PaddockError(f"{where}: is no {what} in PEM: {damaged}") from None

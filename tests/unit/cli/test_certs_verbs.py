@@ -163,6 +163,7 @@ def test_a_renewal_leaves_the_one_before_good_until_that_is_thrown_out(issued: C
         (("import", "--ca", "home.yml"), "home.yml: is no CA's certificate in PEM"),
         (("import", "--ca", "home.yml", "--client", "laptop"), "--client laptop: is no NAME=FILE, such as laptop=client.crt"),
         (("import", "--ca", "home.yml", "--ca-key", "home.yml"), "home.yml: is no private key in PEM"),
+        (("roll-over", "begin", "--force"), "--force is for `finish` alone"),
         (("roll-over", "switch"), "there is no next CA that could sign"),
     ],
 )

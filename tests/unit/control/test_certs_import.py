@@ -121,9 +121,11 @@ def test_its_trust_ends_with_finish(authority: Authority, state: FleetState, fle
 def test_what_is_not_what_it_is_said_to_be_is_refused(fleet: Fleet, files: Path, today: datetime) -> None:
     text: Callable[[str], str] = lambda name: (files / name).read_text()  # noqa: E731
     for pem, key, words in (
-        (text(CLIENT), None, "is no CA's certificate"),
-        ("garbled", None, "is no CA's certificate"),
-        (text(KEY), None, "is no CA's certificate"),
+        (text(CLIENT), None, "is no CA's certificate: it"),
+        ("garbled", None, "is no CA's certificate in PEM: there is no line -----BEGIN CERTIFICATE-----$"),
+        (text(CA).replace("MI", "X"), None, "is no CA's certificate in PEM: what stands there cannot be read$"),
+        (text(KEY), None, "is no CA's certificate in PEM: there is no line"),
+        (text(CA) + text(CLIENT), None, "holds 2 certificates: give that of the CA alone"),
         (text(CA), text("other.key"), "the key is not this CA's"),
     ):
         with pytest.raises(PaddockError, match=words) as told:

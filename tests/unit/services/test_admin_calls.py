@@ -116,6 +116,11 @@ def test_other_methods_are_not_known(calls: Calls, method: str) -> None:
     assert call(calls, method, "/paddock/admin/preset", CHANGE)[0] == 501
 
 
+def test_the_answer_to_head_is_a_head(calls: Calls) -> None:
+    head, _, body = raw(calls, b"HEAD /paddock/admin/preset HTTP/1.1\r\nHost: ai\r\n\r\n").partition(b"\r\n\r\n")
+    assert b" 501 " in head.splitlines()[0] and body == b""
+
+
 @pytest.mark.parametrize(
     ("length", "body", "status"),
     [
