@@ -159,6 +159,8 @@ def _files(role: str, work: Work) -> Steps:
     steps = Steps()
     stamps = {each.stamp.id for each in work.plan.get(role, ()) if isinstance(each, Service)}
     wrong = work.drift.of(role)
+    for service, notes in _unread(work, {each.id for each in wrong}):
+        steps.add("unvouched", service.unit, *notes)
     for each in _in_order(wrong, Directory, File, Line, Link, Release, ModelFile):
         if each.id not in stamps:
             _land(steps, each, work)
@@ -166,6 +168,17 @@ def _files(role: str, work: Work) -> Steps:
         steps.add("unhold", name)
         steps.add("systemctl", "daemon-reload")
     return steps
+
+
+def _unread(work: Work, wrong: set[str]) -> Iterator[tuple[Service, list[str]]]:
+    """The services that run with what is mended now as it was before, and which of their notes say otherwise: a run that dies after it has
+    mended a file is to leave no note that makes its service look well.
+    """
+    for service in work.resources:
+        if not isinstance(service, Service) or not wrong & {each.id for each in (*service.restarts, *service.reloads)}:
+            continue
+        if notes := sorted({"started", "loaded"} & work.actual.differing(service).keys()):
+            yield service, notes
 
 
 def _land(steps: Steps, resource: Resource, work: Work) -> None:

@@ -185,12 +185,17 @@ unwell() { # SERVICE SINCE WORDS: with the line of its own that tells most, and 
   fail "$3${told:+: $told}"
 }
 
+unvouched() { # SERVICE WHAT…: its note says no more what it was `started` with, or has `loaded`
+  case $1 in
+    */*) account=${1%%/*}; id -u "$account" >/dev/null 2>&1 || return 0; note=/run/user/$(id -u "$account")/paddock/$account--${1#*/}; shift
+         for what; do runuser -u "$account" -- rm -f "$note.$what"; done ;;
+    *) note=/run/paddock/$1; shift; for what; do rm -f "$note.$what"; done ;;
+  esac
+}
+
 gone_service() {
   at "service:$1"; unhold "${1#*/}"; manager "$1" disable --quiet --now 2>/dev/null || true; manager "$1" reset-failed 2>/dev/null || true
-  case $1 in
-    */*) rm -f "/run/user/$(id -u "${1%%/*}")/paddock/${1%%/*}--${1#*/}".* ;;
-    *) rm -f "/run/paddock/$1.started" "/run/paddock/$1.loaded" ;;
-  esac
+  unvouched "$1" started loaded
 }
 gone_file() { at "file:$2"; restore "$1" "$2"; } # ORIGIN PATH
 gone_link() { at "link:$2"; restore "$1" "$2"; } # ORIGIN PATH

@@ -19,7 +19,7 @@ done </var/lib/paddock/manifest
 [ $# = 0 ] || { echo "#data"; stat --printf '%n\t%s\n' -- "$@" 2>/dev/null; }
 
 set -- $(paths)
-[ $# = 0 ] || { echo "#stat"; find "$@" -maxdepth 0 -printf '%p\t%y\t%u\t%g\t%m\t%s\t%l\n' 2>/dev/null; }
+[ $# = 0 ] || { echo "#stat"; find "$@" -maxdepth 0 -printf '%p\t%y\t%u\t%g\t%m\t%s\t%C@\t%l\n' 2>/dev/null; }
 
 set --; for path in $(files); do [ ! -f "$path" ] || [ -L "$path" ] || set -- "$@" "$path"; done
 [ $# = 0 ] || { echo "#sha256"; sums=$(sha256sum -- "$@"); printf '%s\n' "$sums"
@@ -57,12 +57,13 @@ set -- $(users)
 [ $# = 0 ] || { echo "#passwd"; getent passwd "$@"; echo "#groups"; for user; do groups=$(id -Gn "$user" 2>/dev/null) && echo "$user$tab$groups"; done; }
 
 own() { account=$1; shift; runuser -u "$account" -- env XDG_RUNTIME_DIR="/run/user/$(id -u "$account")" systemctl --user "$@" 2>/dev/null; }
-wanted=--property=Id,ActiveState,UnitFileState,NeedDaemonReload,InvocationID,MainPID
+properties='--timestamp=us+utc
+--property=Id,ActiveState,UnitFileState,NeedDaemonReload,InvocationID,MainPID,StateChangeTimestamp'
 
 set -- $(services) # an account's own, after the system's, are named with it: ai/llama-server.service
 [ $# = 0 ] || { system= owned=; for each; do case $each in */*) owned="$owned$each$IFS";; *) system="$system$each$IFS";; esac; done
-                shown=$([ -z "$system" ] || systemctl show $wanted -- $system
-                        for each in $owned; do echo; own "${each%%/*}" show $wanted -- "${each#*/}" || echo "ActiveState=unknown"; done)
+                shown=$([ -z "$system" ] || systemctl show $properties -- $system
+                        for each in $owned; do echo; own "${each%%/*}" show $properties -- "${each#*/}" || echo "ActiveState=unknown"; done)
                 echo "#service"; printf '%s\n' "$shown"; echo "#program"
                 set --; for line in $shown; do case $line in MainPID=[1-9]*) set -- "$@" "/proc/${line#MainPID=}/exe";; esac; done
                 [ $# = 0 ] || find "$@" -maxdepth 0 -printf '%p\t%l\n' 2>/dev/null

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from shlex import quote
@@ -54,7 +55,9 @@ def probe_script(resources: Sequence[Resource]) -> str:
     shown = [f"{each.sha256}  {each.path}" for each in files] + [f"  {each.path}" for each in files if each.secret]
     ports = " or ".join(dict.fromkeys(f"sport = :{each.number}" for each in resources if isinstance(each, Port)))
     lists = {
-        "paths": [each.path for each in on_disk if not isinstance(each, Line)] + [each.current for each in releases],
+        "paths": [each.path for each in on_disk if not isinstance(each, Line)]
+        + [each.current for each in releases]
+        + _directories(resources),
         "files": [each.path for each in files],
         "exclusive": [each.path for each in resources if isinstance(each, Directory) and each.exclusive],
         "lines": [f"{each.path}\t{each.text}" for each in resources if isinstance(each, Line)],
@@ -71,6 +74,12 @@ def probe_script(resources: Sequence[Resource]) -> str:
     ]
     differing = f"differing() {{ grep -vF {' '.join('-e ' + quote(line) for line in shown)}; }}" if shown else "differing() { :; }"
     return "\n".join([*functions, differing, f"identity() {{ {IDENTITY_SH.strip()}\n}}", _script()])
+
+
+def _directories(resources: Iterable[Resource]) -> list[str]:
+    """Those of what services read: when a file that is missing was removed, only its directory can say."""
+    read = (each for service in resources if isinstance(service, Service) for each in (*service.restarts, *service.reloads))
+    return list(dict.fromkeys(each.path.rpartition("/")[0] for each in read if isinstance(each, File)))
 
 
 class State(FactBase[Actual]):
@@ -138,7 +147,7 @@ class _Found:
         # what Paddock put there and no plan names any more is no surprise: it is taken away by name
         left = {line.partition(":")[2] for line in sections.get("manifest", ())}
         self.paths = {each.path for each in asked if isinstance(each, OnDisk)} | left
-        self.stats = {path: values.split("\t", 5) for path, values in _pairs(sections, "stat")}
+        self.stats = {path: values.split("\t", 6) for path, values in _pairs(sections, "stat")}
         self.sums = dict(_checksum(line) for line in sections.get("sha256", ()))
         self.inside: dict[str, list[str]] = {}
         for directory, name in _pairs(sections, "inside"):
@@ -185,7 +194,7 @@ class _Found:
     def _stat(self, path: str) -> Attributes:
         if path not in self.stats:
             return {}
-        letter, owner, group, mode, size, target = self.stats[path]
+        letter, owner, group, mode, size, _, target = self.stats[path]
         kind = KINDS.get(letter, "neither file, directory nor link")
         if kind == "link":
             return {"type": kind, "target": target}
@@ -226,18 +235,30 @@ class _Found:
             "enabled": shown["UnitFileState"],
             "daemon-reload": shown["NeedDaemonReload"],
             "program": self._program(shown.get("MainPID", "")),  # a timer has none
-            "started": self._stamp(f"{service.note}.started", shown["InvocationID"]),
-            "loaded": self._stamp(f"{service.note}.loaded", shown["InvocationID"]),
+            "started": self._stamp(f"{service.note}.started", shown, service.restarts),
+            "loaded": self._stamp(f"{service.note}.loaded", shown, service.reloads),
         }
 
     def _program(self, pid: str) -> str:
         """A process whose file was replaced since it was started still runs the old one."""
         return "replaced" if self.programs.get(f"/proc/{pid}/exe", "").endswith(" (deleted)") else "current"
 
-    def _stamp(self, name: str, invocation: str) -> str:
-        """What was noted under the running invocation; a note of an earlier one says nothing."""
+    def _stamp(self, name: str, shown: Mapping[str, str], read: Iterable[Resource]) -> str:
+        """What was noted under the running invocation. It says nothing if an earlier one noted it, or if of what the process `read`, at its
+        start or when it was last reloaded, something had been changed by hand.
+        """
         noted, _, digest = self.stamps.get(name, "").partition(":")
-        return digest if noted and noted == invocation else ""
+        if not noted or noted != shown["InvocationID"]:
+            return ""
+        return "" if any(self._otherwise_before(shown["StateChangeTimestamp"], each) for each in read) else digest
+
+    def _otherwise_before(self, time: str, resource: Resource) -> bool:
+        """Whether a file is not as declared, and has been like that since before `time`, as systemd prints it."""
+        if not isinstance(resource, File) or self.sums.get(resource.path) == resource.sha256:
+            return False
+        stat = self.stats.get(resource.path) or self.stats.get(resource.path.rpartition("/")[0])
+        _, date, clock, _ = time.split()  # Sat 2026-11-21 20:54:04.123456 UTC
+        return stat is not None and float(stat[5]) < datetime.fromisoformat(f"{date}T{clock}+00:00").timestamp()
 
 
 def _checksum(line: str) -> tuple[str, str]:

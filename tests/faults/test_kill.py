@@ -304,6 +304,21 @@ def test_a_run_that_is_killed_between_a_files_rename_and_its_services_restart_is
     shuttle.arrives()
 
 
+def test_a_run_that_is_killed_before_it_restarts_what_was_started_with_a_change_by_hand_is_made_whole(shuttle: Shuttle) -> None:
+    shuttle.inside(f"echo '# by hand' >>{PRESETS}; systemctl restart llama-server")
+    before = shuttle.inside("systemctl show -P InvocationID llama-server")
+    with tripwire(shuttle.container, RESTART, HOLD) as wire:
+        up = shuttle.start()
+        wire.tripped()
+        up.send(signal.SIGKILL)
+        wire.kill_caller()
+    assert up.code == -signal.SIGKILL
+    assert "by hand" not in shuttle.inside(f"cat {PRESETS}"), "it was not mended yet"
+    assert shuttle.inside("systemctl show -P InvocationID llama-server") == before, "it was restarted already"
+    shuttle.arrives()
+    assert shuttle.inside("systemctl show -P InvocationID llama-server") != before
+
+
 def test_a_run_that_is_killed_while_it_issues_certificates_is_made_whole(shuttle: Shuttle) -> None:
     shuttle.begins_alone()
     records = shuttle.fleet.state / "certs" / "client"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from conftest import BY_HAND, CADDYFILE, Inventory, Story
 from snapshot import differing
 from watch import SCANNED, scan
@@ -39,6 +40,33 @@ def test_of_one_preset_value_the_plan_shows_the_line_and_up_changes_that_file_an
     assert set(differing(before["ai"].running, after["ai"].running)) == {"llama-server.service"}
     assert before["ai"].unit_files == after["ai"].unit_files
     assert before["door"] == after["door"]
+
+
+@pytest.mark.parametrize(
+    ("file", "reading"),
+    [(PRESETS, "systemctl restart llama-server.service"), ("/etc/caddy/paddock/sites.caddy", "systemctl reload caddy.service")],
+)
+def test_what_was_changed_by_hand_is_mended_and_a_service_that_has_read_it_is_restarted(story: Story, file: str, reading: str) -> None:
+    story.begin()
+    was, unit = story.snapshot("ai"), reading.rpartition(" ")[2]
+    by_hand = f"echo '# by hand' >>{file}"
+
+    story.inside("ai", by_hand)
+    assert story.plan().splitlines()[0] == "ai: 1 to change", "the service has read nothing of it"
+    story.begin()
+    assert story.snapshot("ai").running == was.running
+
+    story.inside("ai", f"{by_hand}; {reading}")
+    now = story.snapshot("ai")
+    plan = story.plan()
+    print(plan, flush=True)
+    assert plan.startswith(f"ai: 2 to change\n  ~ file:{file}  content\n")
+    assert f"  ~ service:{unit}  (restarts)\n" in plan
+    story.begin()
+    after = story.snapshot("ai")
+    assert after.files == was.files
+    assert set(differing(now.running, after.running)) == {unit}
+    assert "ai: as declared" in story.plan()
 
 
 def test_a_renamed_model_is_there_under_its_new_name_alone(story: Story) -> None:
