@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from paramiko import SSHException, Transport
 
@@ -14,31 +14,46 @@ from control.state import FleetState
 from inventory.schema import Host
 
 SCAN_TIMEOUT_S = 15
+SCANS_AT_ONCE = 16
 
 
 def pin_all(hosts: Iterable[Host], state: FleetState, ask: Callable[[str], bool]) -> dict[str, str]:
     """Pins what the inventory says, and what `ask` lets in of hosts met for the first time. Gives host → why not, of the others."""
-    failures = {}
+    failures, met = {}, []
     for host in hosts:
         pinned = state.pinned(host.name)
         if wanted := " ".join(host.host_key.split()[:2]) if host.host_key else pinned:
             if pinned != wanted or not _at(host, state):  # a host that has moved shows the same key elsewhere
                 state.pin(host.name, host.address, host.port, wanted)
         else:
-            try:
-                key = scan(host)
-            except (OSError, SSHException, EOFError) as error:
-                failures[host.name] = no_way_to(host, error)
-                continue
-            question = f"{host.name}: {host.address} shows the key {key.split()[0]} {fingerprint(key)}. Is that the host's?"
-            if ask(question):
-                state.pin(host.name, host.address, host.port, key)
-            else:
-                failures[host.name] = (
-                    f"its host key was not accepted ({fingerprint(key)}): if it is the right one, "
-                    f"let `paddock up` ask, or set `host_key: {key}` in the inventory"
-                )
+            met.append(host)
+    for host, key in _shown(met):
+        if isinstance(key, Exception):
+            failures[host.name] = no_way_to(host, key)
+        elif ask(f"{host.name}: {host.address} shows the key {key.split()[0]} {fingerprint(key)}. Is that the host's?"):
+            state.pin(host.name, host.address, host.port, key)
+        else:
+            failures[host.name] = (
+                f"its host key was not accepted ({fingerprint(key)}): if it is the right one, "
+                f"let `paddock up` ask, or set `host_key: {key}` in the inventory"
+            )
     return failures
+
+
+def _shown(hosts: Sequence[Host]) -> Iterator[tuple[Host, str | Exception]]:
+    """Each host with its key, or why it shows none; all are asked at a time, since one that does not answer takes its time."""
+    if hosts:
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(SCANS_AT_ONCE) as pool:
+            yield from zip(hosts, pool.map(_key_or_error, hosts), strict=True)
+
+
+def _key_or_error(host: Host) -> str | Exception:
+    try:
+        return scan(host)
+    except (OSError, SSHException, EOFError) as error:
+        return error
 
 
 def _at(host: Host, state: FleetState) -> bool:
