@@ -102,8 +102,9 @@ def main(argv: list[str] | None = None) -> int:
     except PaddockError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("\ninterrupted: what was at work on a host may go on; run the same again, it takes up from there", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        where = f" at {interrupt}" if str(interrupt) else ""
+        print(f"\ninterrupted{where}: what was at work on a host may go on; run the same again, it takes up from there", file=sys.stderr)
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has seen enough

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cli.opening import Opened, ask_at_terminal, confirmed, limit_argument, opened, require_known_options
 from cli.showing import lines, shown, table
@@ -38,15 +38,21 @@ def run(options: argparse.Namespace) -> int:
         opened(options),
         yes=options.yes,
         accept_host_keys=options.accept_host_keys,
-        proven=not options.no_verify,
+        verified="never" if options.no_verify else "where changed",
         as_json=options.json,
     )
 
 
 def bring_up(
-    this: Opened, *, yes: bool, accept_host_keys: bool = False, proven: bool = True, as_json: bool = False, chat: bool = True
+    this: Opened,
+    *,
+    yes: bool,
+    accept_host_keys: bool = False,
+    verified: Literal["where changed", "always", "never"] = "where changed",
+    as_json: bool = False,
+    chat: bool = True,
 ) -> int:
-    """All of `up`, for its exit code. Without `proven` the checks at the end are left out, without `chat` the words on how to."""
+    """All of `up`, for its exit code. `verified` says when the checks at its end are made; without `chat` no words on how to."""
     from control.deployment import Deployment
     from control.lock import operator_lock
 
@@ -66,10 +72,11 @@ def bring_up(
                 changes = _changes(deployment)
                 due = list(reboots(conditions(deployment)))
                 telling.failures(deployment.failures)
-        verified = _verify(this, deployment, telling) if proven and changes else {}
+        wanted = verified == "always" or (verified == "where changed" and changes)
+        failed = _verify(this, deployment, telling) if wanted else {}
     for line in due:
         telling.line(line)
-    report = _report(deployment, changes, verified, skipped=not proven)
+    report = _report(deployment, changes, failed, skipped=verified == "never")
     if as_json:
         print(json.dumps(report, indent=1))
     else:

@@ -143,7 +143,8 @@ class Deployment:
             off = actual.clock - started
             if not -CLOCK_TOLERANCE_S <= off <= CLOCK_TOLERANCE_S + (time.time() - started):
                 self.run.failures[name] = (
-                    f"its clock is {off:+.0f} s off this machine's: certificates would not be valid there. Set one of the two right"
+                    f"its clock is {off:+.0f} s off this machine's: certificates would not be valid there. "
+                    "Set one of the two right: `timedatectl` shows and sets it"
                 )
 
     def _plan(self, context: Context) -> None:
@@ -184,9 +185,12 @@ class Deployment:
         return [*self.authority.notices(self.fleet, datetime.now(UTC)), *warnings(self.fleet)]
 
     def converge(self) -> None:
-        """Issues what is due, builds what is missing, makes the hosts so, and looks again: what still differs has failed."""
+        """Issues what is due, builds what is missing, makes the hosts so, and looks again: what still differs has failed.
+
+        Where no host is left, nothing is signed: if all their clocks are another time's, this machine's may be the wrong one.
+        """
         now = datetime.now(UTC)
-        if not self.leaving and self.due():
+        if not self.leaving and self.work and self.due():
             self.authority.issue(self.fleet, now)
             api_keys.issue(self.fleet, Vault(self.state))
             self._plan(self.context())

@@ -73,7 +73,8 @@ class Run:
         config = Config(CONNECT_TIMEOUT=15)
         self.pyinfra = PyinfraState(Inventory((data, {})), config, check_for_changes=False)
         self.pyinfra.cwd = str(ROOT)
-        self.pyinfra.add_callback_handler(_Events(self))
+        self._events = _Events(self)
+        self.pyinfra.add_callback_handler(self._events)
         for context, value in ((ctx_config, config), (ctx_state, self.pyinfra), (ctx_inventory, self.pyinfra.inventory)):
             context.set(value)
         config.lock_current_state()
@@ -126,7 +127,10 @@ class Run:
         return {name: lines for name, lines in self.of_each(scripts, ask).items() if lines is not None}
 
     def converge(self, work: Mapping[str, Work]) -> None:
-        """Carries out deploys/site.py on the named hosts, of which those that have failed are left out."""
+        """Carries out deploys/site.py on the named hosts, of which those that have failed are left out.
+
+        A KeyboardInterrupt says what was at work: `one: caddy: services`.
+        """
         for target in self.pyinfra.inventory:
             if target.name in self.failures:
                 self.pyinfra.failed_hosts.add(target)  # so that what needs this host is not started either
@@ -138,8 +142,11 @@ class Run:
 
         load_deploy_file(self.pyinfra, str(ROOT / "deploys" / "site.py"))
         self.pyinfra.set_stage(StateStage.Execute)
-        with suppress(PyinfraError):  # no host is left: `failures` says why of each
-            run_ops(self.pyinfra)
+        try:
+            with suppress(PyinfraError):  # no host is left: `failures` says why of each
+                run_ops(self.pyinfra)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(self._events.at_work(self.pyinfra)) from None
         for target in self.pyinfra.failed_hosts:
             self.failures.setdefault(target.name, self._why(target))
 
@@ -241,6 +248,10 @@ class _Events(BaseStateCallback):
 
     def operation_host_error(self, state: PyinfraState, host: Target, op_hash: str, retry_count: int = 0, max_retries: int = 0) -> None:  # type: ignore[override]
         self._ended(state, host, op_hash, "FAILED")
+
+    def at_work(self, state: PyinfraState) -> str:
+        """What has begun and not ended, on each host."""
+        return ", ".join(f"{host}: {' '.join(state.get_op_meta(op_hash).names)}" for host, op_hash in self.began)
 
     def _ended(self, state: PyinfraState, host: Target, op_hash: str, how: str) -> None:
         seconds = time.monotonic() - self.began.pop((host.name, op_hash))

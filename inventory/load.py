@@ -65,7 +65,7 @@ def _text(path: Path) -> str:
     except (OSError, ValueError) as error:
         raise InventoryError([f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"]) from None
     if len(data) > BYTES:
-        raise InventoryError([f"{path}: is larger than {BYTES // 1_000_000} MB: this is no inventory"])
+        raise InventoryError([Problem(Place(1, 1), f"is larger than {BYTES // 1_000_000} MB: this is no inventory").told(path)])
     try:
         text = (data := data.removeprefix(BOM_UTF8)).decode()
     except UnicodeDecodeError as error:

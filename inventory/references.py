@@ -289,18 +289,15 @@ def _sites_of_two(whole: Whole) -> Iterator[Problem]:
 
 def _addresses(whole: Whole) -> Iterator[Problem]:
     """Two hosts are two machines."""
-    first: dict[tuple[str, object], str] = {}
+    first: dict[str, str] = {}
     for carrier in whole.carriers.values():
         entry = child(carrier.draft.node, "address")
-        port = child(carrier.draft.node, "port")
         if entry is None or not isinstance(entry.node, Scalar) or not isinstance(entry.node.value, str):
             continue
-        address, number = _normalised(entry.node.value), port.node.value if port and isinstance(port.node, Scalar) else 22
-        other = first.setdefault((address, number), carrier.name)
+        address = _normalised(entry.node.value)
+        other = first.setdefault(address, carrier.name)
         if other != carrier.name:
-            yield Problem(
-                entry.node.place, f"{address}, port {number}, is host {quoted(other)} already: {quoted(carrier.name)} needs its own"
-            )
+            yield Problem(entry.node.place, f"{address} is host {quoted(other)} already: {quoted(carrier.name)} needs its own")
 
 
 def _normalised(address: str) -> str:

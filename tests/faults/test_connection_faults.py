@@ -179,7 +179,7 @@ def test_ctrl_c_ends_with_a_word_and_the_next_run_converges(fleet: FaultFleet, s
     told = fleet.told(starting)
     assert (told.code, told.err.strip()) == (
         1,
-        "interrupted: what was at work on a host may go on; run the same again, it takes up from there",
+        "interrupted at one: caddy: services: what was at work on a host may go on; run the same again, it takes up from there",
     )
     fleet.heals()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.fault_fleet import LANDS, FaultFleet
+from lab.engine import as_root
+from tests.faults.fault_fleet import HOSTS, LANDS, FaultFleet
 
 PRECIOUS = "/root/precious"
 """Somebody else's, and what a planted link leads to."""
@@ -25,6 +27,30 @@ def full(fleet: FaultFleet, directory: str, host: str = "one") -> Iterator[None]
         dd if=/dev/zero of={directory}/filler bs=1k 2>/dev/null || true"""
     with fleet.meanwhile(host, crowd, f"umount {directory}; rm -r /root/aside"):
         yield
+
+
+# A clock that is wrong
+
+
+def test_where_the_clocks_differ_nothing_is_signed(fleet: FaultFleet, tmp_path: Path) -> None:
+    declared = fleet.lab.inventory.read_text()
+    fleet.lab.write(json.dumps({**json.loads(declared), "clients": {"laptop": {}, "phone": {}}}))
+    (tmp_path / "sitecustomize.py").write_text("import time\nnow = time.time\ntime.time = lambda: now() - 600\n")
+    fleet.lab.environment["PYTHONPATH"] = str(tmp_path)
+    try:
+        told = fleet.up()
+    finally:
+        del fleet.lab.environment["PYTHONPATH"]
+        fleet.lab.write(declared)
+    assert told.code == 1
+    for host in HOSTS:
+        (why,) = told.why(host)
+        words = (
+            rf"{host}: its clock is \+(599|60[01]) s off this machine's: certificates would not be valid there\. Set one of the two right"
+        )
+        assert re.match(words, why), told.err
+    assert not list((fleet.state / "certs").rglob("phone*"))
+    fleet.heals()
 
 
 # A full disk
@@ -62,7 +88,8 @@ def test_a_file_of_somebody_elses_is_not_replaced_where_its_backup_has_no_room(f
 def full_state(fleet: FaultFleet, tmp_path: Path) -> Iterator[Path]:
     """The state on a file system of this machine that has no room."""
     size_mib = 1 + sum(each.lstat().st_size for each in fleet.state.rglob("*")) // 2**20
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "full", str(tmp_path)], check=True)
+    root = as_root("mount a file system")
+    subprocess.run([*root, "mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "full", str(tmp_path)], check=True)
     try:
         subprocess.run(["cp", "-a", str(fleet.state), str(tmp_path)], check=True)
         subprocess.run(["dd", "if=/dev/zero", f"of={tmp_path}/filler", "bs=4k"], capture_output=True)
@@ -70,7 +97,7 @@ def full_state(fleet: FaultFleet, tmp_path: Path) -> Iterator[Path]:
         yield tmp_path
     finally:
         fleet.lab.environment.pop("PADDOCK_STATE", None)
-        subprocess.run(["umount", str(tmp_path)], check=True)
+        subprocess.run([*root, "umount", str(tmp_path)], check=True)
 
 
 def test_a_full_disk_here_stops_before_anything_is_done(fleet: FaultFleet, full_state: Path) -> None:

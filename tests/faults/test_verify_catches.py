@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from shlex import quote
 
 import pytest
+import yaml
 
 from control.state import FleetState
 from facts.drift import Drift, drift
@@ -22,12 +23,16 @@ from tests.verify.subject import Subject, subjects
 
 NAME = "verify"
 HOST = "ai"
+DEMO = (ROOT / "inventory" / "demo.yml").read_text().replace("fleet: demo ", f"fleet: {NAME} ")
+
+MANY = 60
+PACKAGES = ["bc", "dos2unix", "hello", "ncal", "pv", "rename", "sl", "time", "tree", "unzip", "zip", "zstd"]
+"""With them the demo's host has so many resources."""
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
-    text = (ROOT / "inventory" / "demo.yml").read_text().replace("fleet: demo ", f"fleet: {NAME} ")
-    with lab_fleet(NAME, tmp_path_factory.mktemp(NAME), text) as fleet:
+    with lab_fleet(NAME, tmp_path_factory.mktemp(NAME), DEMO) as fleet:
         print("deploying the demo", flush=True)
         fleet.up("--no-verify")
         yield fleet
@@ -156,3 +161,19 @@ def _wrongly_seen(fault: Fault, seen: Drift) -> Iterator[str]:
         yield f"the probe does not see that {fault.attribute} differs, but only {attributes}"
     if fault.attribute == UNSEEN and attributes:
         yield f"the probe sees that {attributes} differ: the catalogue should say so"
+
+
+def test_a_host_with_many_resources_is_verified_in_seconds(demo: LabFleet) -> None:
+    """How many is printed; as a timing it is no matter of a test."""
+    declared = yaml.safe_load(DEMO)
+    declared["hosts"][HOST]["roles"]["base"] = {"packages": PACKAGES}
+    demo.write(yaml.safe_dump(declared))
+    demo.up("--no-verify")
+    fleet, _ = in_lab(load(demo.inventory))
+    (subject,) = subjects(fleet, FleetState.of(demo.inventory, fleet.name), [HOST])
+    resources = [each for part in subject.plan.values() for each in part]
+    assert len(resources) >= MANY
+    began = time.monotonic()
+    done = demo.paddock("verify", "--lab")
+    print(f"{len(resources)} resources: {done.stdout.strip()}, {time.monotonic() - began:.1f} s", flush=True)
+    assert done.returncode == 0 and "FAILED" not in done.stdout, done.stdout + done.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import socket
 import ssl
@@ -16,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from watch import Socket, scan
+
+from tests.lab_fleet import ROOT
 
 SSHD = [Socket("tcp", "0.0.0.0", 22, 0), Socket("tcp", "::", 22, 0)]
 
@@ -91,7 +95,8 @@ def test_while_the_first_up_runs_nothing_listens_but_what_is_declared(story: Sto
     workers = int(story.inside(host, "id -u llama-server 2>/dev/null || echo -1"))
     seen = {each for each in watched.listened if each not in SSHD and not (each.is_local and each.uid == workers and each.port > 32767)}
     print(f"{host}: {watched.looks} looks, {watched.scans} scans from outside; listening: {sorted(watched.listened)}", flush=True)
-    assert {(each.protocol, each.address, each.port) for each in seen} <= DECLARED[host]
+    assert watched.looks > 100
+    assert {(each.protocol, each.address, each.port) for each in seen} == DECLARED[host]
 
 
 @pytest.mark.parametrize("host", ["ai", "door"])
@@ -123,9 +128,47 @@ def test_a_second_up_changes_nothing_with_one_connection_and_one_command_a_host(
         assert accepted_connections(story, host) - connections == 1
 
 
+@pytest.mark.parametrize("answer", ["", "n\n"], ids=["nobody is there", "no"])
+def test_up_asks_before_it_changes_anything(story: Story, answer: str) -> None:
+    inventory = story.begin()
+    before = {host: story.snapshot(host) for host in ("ai", "door")}
+    inventory["models"]["demo"]["preset"]["ctx-size"] = 1024
+    inventory["models"]["second"] = {"source": "tiny"}
+    inventory["hosts"]["ai"]["roles"]["llama_server"]["models"] = ["demo", "second"]
+    story.write(inventory)
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, answer.encode())
+        done = subprocess.run(
+            story.fleet.command("up", "--lab"),
+            cwd=ROOT,
+            stdin=theirs if answer else subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    print(done.stdout, done.stderr, flush=True)
+    assert "  ~ file:/etc/paddock/llama-server/presets.ini  content\n" in done.stdout
+    assert "  + model:/var/lib/paddock/models/second.gguf\n" in done.stdout
+    if answer:
+        assert "Make it so? [y/N] " in done.stdout
+        assert (done.returncode, done.stderr) == (1, "nothing was changed\n")
+    else:
+        refused = (
+            "nobody is here to answer, and Paddock does not guess: `paddock plan` shows what would change, `paddock up --yes` does it\n"
+        )
+        assert (done.returncode, done.stderr) == (2, refused)
+    assert {host: story.snapshot(host) for host in ("ai", "door")} == before
+
+
 def sshd_log(story: Story, host: str) -> list[str]:
     """What the host's sshd has told: who came in, and each session that was started: a command, a shell or a subsystem."""
-    return story.inside(host, "journalctl -q -o cat _COMM=sshd + _COMM=sshd-session + SYSLOG_IDENTIFIER=sshd-session").splitlines()
+    return story.inside(
+        host, "journalctl --sync; journalctl -q -o cat _COMM=sshd + _COMM=sshd-session + SYSLOG_IDENTIFIER=sshd-session"
+    ).splitlines()
 
 
 def accepted_connections(story: Story, host: str) -> int:

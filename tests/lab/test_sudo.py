@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.engine import reach
+from tests.lab.snapshot import inside
 from tests.lab_fleet import LabFleet, lab_fleet
 
 PASSWORD = "correct-horse-4711"
@@ -40,8 +42,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
 
 
 def as_root(fleet: LabFleet, script: str) -> str:
-    command = ["docker", "exec", fleet.host("ai").container, "sh", "-c", script]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    return inside(fleet.host("ai").container, script)
 
 
 def test_without_a_password_it_says_how_to_give_one(fleet: LabFleet) -> None:
@@ -62,7 +63,7 @@ def test_a_wrong_password_is_told(fleet: LabFleet) -> None:
 def test_with_it_the_host_converges_and_no_argument_list_ever_holds_it(fleet: LabFleet, tmp_path: Path) -> None:
     fleet.environment["PADDOCK_SUDO_PASSWORD"] = PASSWORD
     as_root(fleet, "touch /tmp/sampling")
-    sampling = subprocess.Popen(["docker", "exec", fleet.host("ai").container, "sh", "-c", SAMPLE])
+    sampling = subprocess.Popen([*reach().command, "exec", fleet.host("ai").container, "sh", "-c", SAMPLE])
     try:
         done = fleet.up()
     finally:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from inventory.load import load
+from lab import hosts as lab_hosts
 from tests.lab_fleet import ROOT
 
 REHEARSAL_S = 1800
@@ -44,3 +45,5 @@ def test_each_comes_up_in_the_lab_with_all_its_servers_and_is_verified(name: str
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
     for host in fleet.hosts_with("llama_server"):
         assert re.search(rf"^{host.name} .* yes *$", done.stdout, re.MULTILINE), done.stdout[-2000:]
+    assert "\nreplaced for the rehearsal:\n  " in done.stdout
+    assert not lab_hosts.list(fleet.name), "its hosts were left"

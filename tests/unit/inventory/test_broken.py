@@ -55,10 +55,11 @@ def test_each_is_told_with_line_and_column_and_nothing_else_is(path: Path, capsy
     assert not told.out
 
 
+@pytest.mark.parametrize("verb", [("check",), ("plan",), ("up", "--yes"), ("verify",), ("status",)], ids=" ".join)
 @pytest.mark.parametrize("name", ["many-at-once", "upstream-out-of-reach", "not-yaml-quote"])
-def test_the_command_tells_it_without_a_connection_or_another_program(name: str, tmp_path: Path) -> None:
+def test_the_command_tells_it_without_a_connection_or_another_program(name: str, verb: tuple[str, ...], tmp_path: Path) -> None:
     path = next(each for each in BROKEN if each.stem == name)
-    done = alone(tmp_path, "-m", "cli", "-i", str(path), "check")
+    done = alone(tmp_path, "-m", "cli", "-i", str(path), *verb)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [f"{path}:{line}" for line in expected(path)]
 
@@ -75,10 +76,11 @@ def told(path: Path) -> str:
 
 
 @pytest.mark.parametrize("filling", ["# " + "x" * 78 + "\n", "- x\n", "x"], ids=["comments", "items", "one-word"])
-def test_a_file_over_ten_megabytes_is_not_read(filling: str, tmp_path: Path) -> None:
+def test_a_file_over_ten_megabytes_is_not_read(filling: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "large.yml"
     path.write_text(filling * (10_000_000 // len(filling) + 1))
-    assert told(path) == "is larger than 10 MB: this is no inventory"
+    assert main(["-i", str(path), "check"]) == 2
+    assert capsys.readouterr().err == f"{path}:1:1: is larger than 10 MB: this is no inventory\n"
 
 
 def test_a_list_of_a_million_is_too_many(tmp_path: Path) -> None:
