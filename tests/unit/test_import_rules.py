@@ -38,7 +38,7 @@ RULES: dict[str, tuple[str, ...]] = {
     ),
     "deploys/*.py": (
         *("pyinfra", "gevent", "deploys.*", "facts.*", "roles", "roles.*", "inventory.*"),
-        *("control.artifacts", "control.context", "control.state", "control.work"),
+        *("control.context", "control.state", "control.work"),
     ),
     "services/*.py": (),
     "lab/*.py": ("cryptography", "lab", "lab.*", "inventory.*", "roles.role", "roles.resources", "roles.*.settings"),

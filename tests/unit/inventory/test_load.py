@@ -88,7 +88,9 @@ def test_the_real_model_that_the_demo_proposes_takes_the_place_of_the_tiny_one(t
     lines = [line for line in DEMO.read_text().splitlines() if "source: tiny" not in line]
     path = tmp_path / "real.yml"
     path.write_text("\n".join(line.replace("# source: {url", "source: {url") for line in lines))
-    assert getattr(load(path).models["demo"].source, "sha256", "") == "0" * 64
+    source = load(path).models["demo"].source
+    assert source.url.endswith(".gguf") and source.url in (DEMO.parents[1] / "README.md").read_text()
+    assert re.fullmatch("(?!0+$)[0-9a-f]{64}", source.sha256) and source.sha256 in (DEMO.parents[1] / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
