@@ -46,7 +46,8 @@ def _shown(hosts: Sequence[Host]) -> Iterator[tuple[Host, str | Exception]]:
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(SCANS_AT_ONCE) as pool:
-            yield from zip(hosts, pool.map(_key_or_error, hosts), strict=True)
+            keys = list(pool.map(_key_or_error, hosts))
+        yield from zip(hosts, keys, strict=True)  # who answers a question slowly keeps no host waiting that is asked
 
 
 def _key_or_error(host: Host) -> str | Exception:

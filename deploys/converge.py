@@ -170,14 +170,15 @@ def _files(role: str, work: Work) -> Steps:
     return steps
 
 
-def _unread(work: Work, wrong: set[str]) -> Iterator[tuple[Service, list[str]]]:
-    """The services that run with what is mended now as it was before, and which of their notes say otherwise: a run that dies after it has
-    mended a file is to leave no note that makes its service look well.
+def _unread(work: Work, wrong: set[str]) -> Iterator[tuple[Service, Sequence[str]]]:
+    """The services that have read what is mended now as somebody had changed it, and which of their notes say otherwise: a run that dies
+    after it has mended a file is to leave no note that makes its service look well.
     """
     for service in work.resources:
         if not isinstance(service, Service) or not wrong & {each.id for each in (*service.restarts, *service.reloads)}:
             continue
-        if notes := sorted({"started", "loaded"} & work.actual.differing(service).keys()):
+        differing = work.actual.differing(service)
+        if notes := [note for note in ("started", "loaded") if note in differing and not differing[note][0]]:
             yield service, notes
 
 

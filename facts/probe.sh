@@ -1,6 +1,6 @@
 # The actual state of what a plan names, each kind in one command for all of it. It reads, and changes nothing (but notes the digest of a model that is the user's, which is read once).
 # Before this come the lists that it works on, one value a line, as functions: paths, files, links, exclusive, packages, users, services, ports …
-LC_ALL=C; export LC_ALL; tab=$(printf '\t'); IFS='
+LC_ALL=C TZ=UTC; export LC_ALL TZ; tab=$(printf '\t'); IFS='
 '
 set -f
 if [ -e /run/paddock/lock ]; then
@@ -58,7 +58,7 @@ set -- $(users)
 
 own() { account=$1; shift; runuser -u "$account" -- env XDG_RUNTIME_DIR="/run/user/$(id -u "$account")" systemctl --user "$@" 2>/dev/null; }
 properties='--timestamp=us+utc
---property=Id,ActiveState,UnitFileState,NeedDaemonReload,InvocationID,MainPID,StateChangeTimestamp'
+--property=Id,ActiveState,UnitFileState,NeedDaemonReload,InvocationID,MainPID,ActiveEnterTimestamp,StateChangeTimestamp'
 
 set -- $(services) # an account's own, after the system's, are named with it: ai/llama-server.service
 [ $# = 0 ] || { system= owned=; for each; do case $each in */*) owned="$owned$each$IFS";; *) system="$system$each$IFS";; esac; done

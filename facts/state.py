@@ -55,9 +55,7 @@ def probe_script(resources: Sequence[Resource]) -> str:
     shown = [f"{each.sha256}  {each.path}" for each in files] + [f"  {each.path}" for each in files if each.secret]
     ports = " or ".join(dict.fromkeys(f"sport = :{each.number}" for each in resources if isinstance(each, Port)))
     lists = {
-        "paths": [each.path for each in on_disk if not isinstance(each, Line)]
-        + [each.current for each in releases]
-        + _directories(resources),
+        "paths": [each.path for each in on_disk] + [each.current for each in releases] + _directories(resources),
         "files": [each.path for each in files],
         "exclusive": [each.path for each in resources if isinstance(each, Directory) and each.exclusive],
         "lines": [f"{each.path}\t{each.text}" for each in resources if isinstance(each, Line)],
@@ -79,7 +77,7 @@ def probe_script(resources: Sequence[Resource]) -> str:
 def _directories(resources: Iterable[Resource]) -> list[str]:
     """Those of what services read: when a file that is missing was removed, only its directory can say."""
     read = (each for service in resources if isinstance(service, Service) for each in (*service.restarts, *service.reloads))
-    return list(dict.fromkeys(each.path.rpartition("/")[0] for each in read if isinstance(each, File)))
+    return list(dict.fromkeys(each.path.rpartition("/")[0] for each in read if isinstance(each, File | ModelFile)))
 
 
 class State(FactBase[Actual]):
@@ -134,6 +132,9 @@ def _attributes(resources: Iterable[Resource], sections: Mapping[str, list[str]]
     attributes = {each.id: found.attributes(each) for each in resources}
     return {name: value for name, value in attributes.items() if value}
 
+
+NOT_READ = ("owner", "group", "mode", "fingerprint")
+"""Attributes of what a service reads that change nothing of what it has read."""
 
 KINDS = {"f": "file", "d": "directory", "l": "link"}
 """What find calls them."""
@@ -235,28 +236,32 @@ class _Found:
             "enabled": shown["UnitFileState"],
             "daemon-reload": shown["NeedDaemonReload"],
             "program": self._program(shown.get("MainPID", "")),  # a timer has none
-            "started": self._stamp(f"{service.note}.started", shown, service.restarts),
-            "loaded": self._stamp(f"{service.note}.loaded", shown, service.reloads),
+            "started": self._stamp(f"{service.note}.started", shown, service.restarts, "ActiveEnter" if service.reloads else "StateChange"),
+            "loaded": self._stamp(f"{service.note}.loaded", shown, service.reloads, "StateChange"),
         }
 
     def _program(self, pid: str) -> str:
         """A process whose file was replaced since it was started still runs the old one."""
         return "replaced" if self.programs.get(f"/proc/{pid}/exe", "").endswith(" (deleted)") else "current"
 
-    def _stamp(self, name: str, shown: Mapping[str, str], read: Iterable[Resource]) -> str:
-        """What was noted under the running invocation. It says nothing if an earlier one noted it, or if of what the process `read`, at its
-        start or when it was last reloaded, something had been changed by hand.
+    def _stamp(self, name: str, shown: Mapping[str, str], read: Iterable[Resource], when: str) -> str:
+        """What was noted under the running invocation. It says nothing if an earlier one noted it, or if something that was `read` then had
+        been changed by hand: at its start, or also when somebody reloaded it, which changes the unit's state for a moment.
         """
         noted, _, digest = self.stamps.get(name, "").partition(":")
         if not noted or noted != shown["InvocationID"]:
             return ""
-        return "" if any(self._otherwise_before(shown["StateChangeTimestamp"], each) for each in read) else digest
+        return "" if any(self._otherwise_before(shown[f"{when}Timestamp"], each) for each in read) else digest
 
     def _otherwise_before(self, time: str, resource: Resource) -> bool:
-        """Whether a file is not as declared, and has been like that since before `time`, as systemd prints it."""
-        if not isinstance(resource, File) or self.sums.get(resource.path) == resource.sha256:
+        """Whether what is on disk is not as declared, and has been like that since before `time`, as systemd prints it."""
+        if not isinstance(resource, OnDisk):
             return False
-        stat = self.stats.get(resource.path) or self.stats.get(resource.path.rpartition("/")[0])
+        actual = self.attributes(resource)
+        if all(actual.get(name) == value for name, value in resource.desired.items() if name not in NOT_READ):
+            return False
+        path = resource.current if isinstance(resource, Release) else resource.path
+        stat = self.stats.get(path) or self.stats.get(path.rpartition("/")[0])
         _, date, clock, _ = time.split()  # Sat 2026-11-21 20:54:04.123456 UTC
         return stat is not None and float(stat[5]) < datetime.fromisoformat(f"{date}T{clock}+00:00").timestamp()
 

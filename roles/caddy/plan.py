@@ -53,23 +53,27 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, context: Context) ->
     by_environment = settings.shared and release >= ADMINISTRATION_BY_ENVIRONMENT
     dropin = render("caddy/40-restart.conf.j2", cuts=reloads, directory=DIRECTORY, socket=SOCKET, socket_by_environment=by_environment)
     restart = File(f"/etc/systemd/system/{UNIT}.d/40-restart.conf", dropin)
+    directories = (
+        Directory(DIRECTORY, group="caddy", mode=0o750, exclusive=True),  # every *.caddy in it is read
+        Directory(f"{DIRECTORY}/clients", group="caddy", mode=0o750, exclusive=True),
+    )
     configuration = [*_files(host, settings, fleet, context, release), *_sites(host, settings, fleet, context, release)]
     imports = Line(CADDYFILE, f"import {DIRECTORY}/*.caddy")
 
     yield package
     yield User("caddy", "/var/lib/caddy", groups=("www-data",))  # as the package makes it; it would leave it behind
     yield Directory(f"/etc/systemd/system/{UNIT}.d")
-    yield Directory(DIRECTORY, group="caddy", mode=0o750, exclusive=True)
-    yield Directory(f"{DIRECTORY}/clients", group="caddy", mode=0o750, exclusive=True)
+    yield from directories
     yield from configuration
     yield imports
     if reloads:
         yield File(f"{DIRECTORY}/cut", render("caddy/cut.j2", settings, directory=DIRECTORY, port=settings.port), mode=0o755)
     yield restart
+    read = (directories[0], *configuration, imports)
     yield Service(
         UNIT,
-        restarts=(package, restart) if reloads else (package, restart, *configuration, imports),
-        reloads=(*configuration, imports) if reloads else (),
+        restarts=(package, restart) if reloads else (package, restart, *read),
+        reloads=read if reloads else (),
         ports=tuple(_ports(settings, release)),
         validate=(VALIDATE,),
     )

@@ -10,6 +10,8 @@ from snapshot import differing
 from watch import SCANNED, scan
 
 PRESETS = "/etc/paddock/llama-server/presets.ini"
+SITES = "/etc/caddy/paddock/sites.caddy"
+CURRENT = "/opt/paddock/llama.cpp/current"
 STAMP = "/etc/systemd/system/llama-server.service.d/50-paddock.conf"
 
 
@@ -43,13 +45,24 @@ def test_of_one_preset_value_the_plan_shows_the_line_and_up_changes_that_file_an
 
 
 @pytest.mark.parametrize(
-    ("file", "reading"),
-    [(PRESETS, "systemctl restart llama-server.service"), ("/etc/caddy/paddock/sites.caddy", "systemctl reload caddy.service")],
+    ("by_hand", "what", "reading"),
+    [
+        (f"echo '# by hand' >>{PRESETS}", f"file:{PRESETS}", "systemctl restart llama-server.service"),
+        (f"echo '# by hand' >>{SITES}", f"file:{SITES}", "systemctl reload caddy.service"),
+        ("echo '# by hand' >/etc/caddy/paddock/foreign.caddy", "directory:/etc/caddy/paddock", "systemctl reload caddy.service"),
+        (
+            f"cp -aT $(readlink -f {CURRENT}) /srv/other && ln -sfn /srv/other {CURRENT}",
+            f"release:{CURRENT}",
+            "systemctl restart llama-server.service",
+        ),
+    ],
+    ids=["presets", "sites", "another site", "release"],
 )
-def test_what_was_changed_by_hand_is_mended_and_a_service_that_has_read_it_is_restarted(story: Story, file: str, reading: str) -> None:
+def test_what_was_changed_by_hand_is_mended_and_a_service_that_has_read_it_is_restarted(
+    story: Story, by_hand: str, what: str, reading: str
+) -> None:
     story.begin()
     was, unit = story.snapshot("ai"), reading.rpartition(" ")[2]
-    by_hand = f"echo '# by hand' >>{file}"
 
     story.inside("ai", by_hand)
     assert story.plan().splitlines()[0] == "ai: 1 to change", "the service has read nothing of it"
@@ -60,11 +73,11 @@ def test_what_was_changed_by_hand_is_mended_and_a_service_that_has_read_it_is_re
     now = story.snapshot("ai")
     plan = story.plan()
     print(plan, flush=True)
-    assert plan.startswith(f"ai: 2 to change\n  ~ file:{file}  content\n")
+    assert plan.startswith(f"ai: 2 to change\n  ~ {what}  ")
     assert f"  ~ service:{unit}  (restarts)\n" in plan
     story.begin()
     after = story.snapshot("ai")
-    assert after.files == was.files
+    assert {path for path in differing(was.files, after.files) if not path.startswith("/var/lib/paddock/backup")} == set()
     assert set(differing(now.running, after.running)) == {unit}
     assert "ai: as declared" in story.plan()
 
