@@ -80,6 +80,7 @@ def test_what_was_changed_by_hand_is_mended_and_a_service_that_has_read_it_is_re
     assert {path for path in differing(was.files, after.files) if not path.startswith("/var/lib/paddock/backup")} == set()
     assert set(differing(now.running, after.running)) == {unit}
     assert "ai: as declared" in story.plan()
+    story.inside("ai", "rm -rf /srv/other /var/lib/paddock/backup/etc/caddy")
 
 
 def test_a_renamed_model_is_there_under_its_new_name_alone(story: Story) -> None:
