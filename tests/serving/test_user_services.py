@@ -70,6 +70,15 @@ def test_a_change_restarts_it_and_a_foreign_stop_is_mended(fleet: LabFleet) -> N
     assert '"text_completion"' in fleet.on("halo", ASK)
 
 
+def test_restarted_with_what_somebody_changed_it_is_restarted_with_what_is_declared(fleet: LabFleet) -> None:
+    fleet.on("halo", f"sed -i '$a # by hand' {UNIT}; {OWN} daemon-reload; {OWN} restart llama-server")
+    by_hand = fleet.on("halo", f"{OWN} show -P InvocationID llama-server")
+    fleet.up()
+    assert fleet.on("halo", f"{OWN} show -P InvocationID llama-server") != by_hand
+    assert "by hand" not in fleet.on("halo", f"cat {UNIT}")
+    assert "0 changed" in fleet.up().stdout
+
+
 def test_it_is_there_after_a_reboot_without_anybody_logging_in(fleet: LabFleet) -> None:
     inside(fleet.host("halo").container, "systemctl reboot")
     time.sleep(3)
