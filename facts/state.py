@@ -236,22 +236,26 @@ class _Found:
             "enabled": shown["UnitFileState"],
             "daemon-reload": shown["NeedDaemonReload"],
             "program": self._program(shown.get("MainPID", "")),  # a timer has none
-            "started": self._stamp(f"{service.note}.started", shown, service.restarts, "ActiveEnter" if service.reloads else "StateChange"),
-            "loaded": self._stamp(f"{service.note}.loaded", shown, service.reloads, "StateChange"),
+            "started": self._stamp(service, "started", shown, "ActiveEnter" if service.reloads else "StateChange"),
+            "loaded": self._stamp(service, "loaded", shown, "StateChange"),
         }
 
     def _program(self, pid: str) -> str:
         """A process whose file was replaced since it was started still runs the old one."""
         return "replaced" if self.programs.get(f"/proc/{pid}/exe", "").endswith(" (deleted)") else "current"
 
-    def _stamp(self, name: str, shown: Mapping[str, str], read: Iterable[Resource], when: str) -> str:
-        """What was noted under the running invocation. It says nothing if an earlier one noted it, or if something that was `read` then had
-        been changed by hand: at its start, or also when somebody reloaded it, which changes the unit's state for a moment.
+    def _stamp(self, service: Service, name: str, shown: Mapping[str, str], when: str) -> str:
+        """What was noted under the running invocation. It says nothing if an earlier one noted it; nor if it says what is declared, but
+        something that was read then had been changed by hand: at the start, or also when somebody reloaded it, which changes the unit's
+        state for a moment.
         """
-        noted, _, digest = self.stamps.get(name, "").partition(":")
+        noted, _, digest = self.stamps.get(f"{service.note}.{name}", "").partition(":")
         if not noted or noted != shown["InvocationID"]:
             return ""
-        return "" if any(self._otherwise_before(shown[f"{when}Timestamp"], each) for each in read) else digest
+        read = service.restarts if name == "started" else service.reloads
+        if digest == service.desired.get(name) and any(self._otherwise_before(shown[f"{when}Timestamp"], each) for each in read):
+            return ""
+        return digest
 
     def _otherwise_before(self, time: str, resource: Resource) -> bool:
         """Whether what is on disk is not as declared, and has been like that since before `time`, as systemd prints it."""

@@ -73,7 +73,7 @@ def test_an_authority_whose_root_is_not_there_is_told_before_anything_is_touched
     finally:
         kept.rename(edge.directory / "acme.pem")
     assert told.returncode == 1
-    assert f"acme.pem, the root of {SITE}'s ACME authority, is no certificate in PEM" in told.stderr
+    assert f"sites.{SITE}.acme.root: acme.pem is not there, or is empty: get the root certificate" in told.stderr
 
 
 def test_with_port_80_closed_the_authority_asks_in_the_handshake(edge: LabFleet, door: Door) -> None:

@@ -37,6 +37,7 @@ def seen(
     reloaded: bool = True,
     sha256: str = "b" * 64,
     clock: str = "%H:%M:%S.%f",
+    noted: str = "",
 ) -> Actual:
     """What the probe says where the input was changed then, and has this digest."""
     ctime = changed.timestamp()
@@ -62,7 +63,7 @@ def seen(
             f"ActiveEnterTimestamp={time(START)}",
             f"StateChangeTimestamp={time(RELOAD if reloaded else START)}",
             "#stamp",
-            f"{service.note}.started\ti1:{service.started}",
+            f"{service.note}.started\ti1:{noted or service.started}",
             f"{service.note}.loaded\ti1:{service.loaded}",
         ]
     )
@@ -106,6 +107,13 @@ def test_another_owner_is_nothing_that_was_read() -> None:
     found = seen(service, theirs, BEFORE, reloaded=False, sha256=FILE.sha256)
     assert {"owner", "mode"} == found.differing(theirs).keys()
     assert unread(found, service) == set()
+
+
+def test_of_what_is_declared_anew_the_note_stays() -> None:
+    """A run that is refused later on, by the gate for instance, is to leave it."""
+    service = Service("x.service", restarts=(FILE,))
+    found = seen(service, FILE, BEFORE, reloaded=False, noted="declared before")
+    assert found.differing(service) == {"started": ("declared before", service.started)}
 
 
 def test_an_older_systemd_prints_whole_seconds() -> None:
