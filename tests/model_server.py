@@ -130,7 +130,7 @@ def model_server() -> Iterator[ModelServer]:
     served = ModelServer()
     with ThreadingHTTPServer(("0.0.0.0", 0), type("Handler", (_Handler,), {"served": served})) as server:
         served.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
             yield served

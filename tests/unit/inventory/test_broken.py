@@ -55,8 +55,15 @@ def test_each_is_told_with_line_and_column_and_nothing_else_is(path: Path, capsy
     assert not told.out
 
 
-@pytest.mark.parametrize("verb", [("check",), ("plan",), ("up", "--yes"), ("verify",), ("status",)], ids=" ".join)
-@pytest.mark.parametrize("name", ["many-at-once", "upstream-out-of-reach", "not-yaml-quote"])
+@pytest.mark.parametrize(
+    ("name", "verb"),
+    [
+        ("many-at-once", ("check",)),
+        ("many-at-once", ("up", "--yes")),
+        ("upstream-out-of-reach", ("up", "--yes")),
+        ("not-yaml-quote", ("status",)),
+    ],
+)
 def test_the_command_tells_it_without_a_connection_or_another_program(name: str, verb: tuple[str, ...], tmp_path: Path) -> None:
     path = next(each for each in BROKEN if each.stem == name)
     done = alone(tmp_path, "-m", "cli", "-i", str(path), *verb)

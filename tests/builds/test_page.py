@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 import pytest
-from small_page import BUILD, keep_node, small_page
 
 from control import node
 from control.page import complaint, digest, web_page
 from inventory.errors import PaddockError
+from tests.unit.small_page import BUILD, keep_node, small_page
 
 
 @pytest.fixture(autouse=True)
