@@ -146,7 +146,7 @@ class Run:
             with suppress(PyinfraError):  # no host is left: `failures` says why of each
                 run_ops(self.pyinfra)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(self._events.at_work(self.pyinfra)) from None
+            raise KeyboardInterrupt(self._events.unfinished(self.pyinfra)) from None
         for target in self.pyinfra.failed_hosts:
             self.failures.setdefault(target.name, self._why(target))
 
@@ -249,7 +249,7 @@ class _Events(BaseStateCallback):
     def operation_host_error(self, state: PyinfraState, host: Target, op_hash: str, retry_count: int = 0, max_retries: int = 0) -> None:  # type: ignore[override]
         self._ended(state, host, op_hash, "FAILED")
 
-    def at_work(self, state: PyinfraState) -> str:
+    def unfinished(self, state: PyinfraState) -> str:
         """What has begun and not ended, on each host."""
         return ", ".join(f"{host}: {' '.join(state.get_op_meta(op_hash).names)}" for host, op_hash in self.began)
 

@@ -124,7 +124,8 @@ def is_address(text: str) -> bool:
 
 def listed_as(address: str) -> str:
     """How ss lists a socket on it: one that takes IPv6 and IPv4 alike is `*`."""
-    return "*" if ipaddress.ip_address(address) == ipaddress.ip_address("::") else str(ipaddress.ip_address(address))
+    listed = str(ipaddress.ip_address(address))
+    return "*" if listed == "::" else listed
 
 
 def port_of(endpoint: str) -> int:
