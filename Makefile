@@ -1,52 +1,55 @@
-# Thin: each target is one command, and what it does stands in scripts/ or in the paddock command itself.
+# Each target is one command. The work is in scripts/ or in the paddock command.
 
 PADDOCK = .venv/bin/paddock -i $(or $(INVENTORY),inventory/demo.yml)
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup deploy test test-cuda check format render golden bench verify lab-up lab-down lock clean
+.PHONY: help setup deploy test test-cuda soak check format render golden bench verify lab-up lab-down lock clean
 
-help: ## What there is to call
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## The paddock command and what it needs, in .venv
+setup: ## Install the paddock command and its dependencies in .venv
 	@scripts/setup
 
-deploy: ## The demo on a lab host, from nothing, and one question that it answers
+deploy: ## Deploy the demo to a new lab host and ask its model a question
 	@scripts/demo
 
-check: ## Format, lint, types and the tests that need no host (a minute at most)
+check: ## Check format, lint and types, and run the tests that need no host (under a minute)
 	@scripts/check
 
-test: ## Every test: those of `check`, whole deploys to lab hosts, other processors and GPUs, and faults
+test: ## Run every test: `check`, deploys to lab hosts, other processors and GPUs, faults (45 minutes; the first time 80)
 	@scripts/test
 
-test-cuda: ## A whole build for CUDA, its machine code read (its toolkit is 2 GB; once that is cached, `test` does this too)
+soak: ## Run every kill, every fault and every random sequence; `test` runs a share of them (15 minutes)
+	@scripts/soak
+
+test-cuda: ## Test the full CUDA build (downloads 2 GB once; `test` includes it from then on)
 	@scripts/test tests/builds/test_cuda.py
 
-format: ## Format all code as `check` wants it
+format: ## Format all code
 	@scripts/setup dev && .venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
-render: setup ## Write the files that would land on the hosts to build/rendered/
+render: setup ## Write the files that `up` would install to build/rendered/
 	@$(PADDOCK) render --to build/rendered
 
-golden: ## Write tests/golden/ anew, for a review with git diff
+golden: ## Rewrite tests/golden/; review it with git diff
 	@scripts/setup dev && PADDOCK_GOLDEN=write .venv/bin/python -m pytest -q tests/golden
 
-bench: ## How long a converged run takes, on four lab hosts, beside Ansible and plain pyinfra
+bench: ## Time a converged run on four lab hosts, compared with Ansible and plain pyinfra
 	@scripts/setup dev && .venv/bin/python -m tests.bench
 
-verify: setup ## Assert that the lab's hosts are as declared
+verify: setup ## Verify the lab hosts
 	@$(PADDOCK) verify --lab
 
-lab-up: setup ## A throw-away host for each of the inventory's
+lab-up: setup ## Start a throw-away host for each host of the inventory
 	@$(PADDOCK) lab up
 
-lab-down: setup ## Take them away
+lab-down: setup ## Remove the throw-away hosts
 	@$(PADDOCK) lab down
 
-lock: ## Write the lock files anew, out of pyproject.toml
+lock: ## Rewrite the lock files from pyproject.toml
 	@scripts/lock
 
-clean: ## Remove what can be made again; fleets' state and lab hosts stay
+clean: ## Remove .venv, build output and caches; keeps fleet state and lab hosts
 	@rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache && find . -name __pycache__ -prune -exec rm -rf {} +

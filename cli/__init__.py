@@ -1,4 +1,8 @@
-"""The `paddock` command. Each verb is a module of its own here, loaded when it is asked for."""
+"""The `paddock` command. Each verb is a module of its own here, loaded when it is asked for.
+
+The verb `up` is cli/up.py, the action `certs issue` is cli/certs/issue.py. Both have `arguments` and `run`; their docstring is their help.
+A noun names its actions in ACTIONS.
+"""
 
 # PYTHON_ARGCOMPLETE_OK
 
@@ -11,10 +15,11 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from cli.opening import inventory_argument
+from cli.arguments import inventory_argument
 from inventory.errors import PaddockError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -27,18 +32,18 @@ VERBS = (
 
 EXAMPLES = """\
 examples:
-  paddock check                        everything that is wrong with the inventory, before any connection
-  paddock -i home.yml plan             what would change, as a diff
-  paddock -i home.yml up               make it so, and prove it
+  paddock check                        report all errors of the inventory; connects to no host
+  paddock -i home.yml plan             show what would change, as a diff
+  paddock -i home.yml up               apply the inventory and verify it
   paddock -i home.yml up --limit ai    only one host, group or role
-  paddock rehearse -i home.yml         the whole of it on throw-away hosts
+  paddock rehearse -i home.yml         try all of it on throw-away hosts
 
 exit codes: 0 done, 1 failed, 2 the inventory or the command line is wrong, 3 something would change or has drifted
 """
 
 
-def parser(verbs: tuple[str, ...] = VERBS) -> argparse.ArgumentParser:
-    """The parser with the named verbs."""
+def parser(verbs: tuple[str, ...] = VERBS, action: str = "") -> argparse.ArgumentParser:
+    """The parser with the named verbs; of a noun that has the action, with that one alone."""
     top = argparse.ArgumentParser(
         prog="paddock",
         description="One inventory in, a verified fleet of llama.cpp hosts out.",
@@ -50,20 +55,37 @@ def parser(verbs: tuple[str, ...] = VERBS) -> argparse.ArgumentParser:
     inventory_argument(top, default=None)
     commands = top.add_subparsers(metavar="VERB", required=True)
     for name in verbs:
-        module = import_module(f"cli.{name}")
-        summary, _, rest = (module.__doc__ or "").partition("\n")
-        command = commands.add_parser(
-            name,
-            help=summary.rstrip("."),
-            description=summary,
-            epilog=rest.strip(),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        inventory_argument(command, default=argparse.SUPPRESS)
+        _add(commands, name, "cli", action)
+    return top
+
+
+def _add(commands: Any, name: str, package: str, only: str = "", *, is_action: bool = False) -> None:
+    """Adds a verb or an action out of its module: what it says of itself, its arguments, and its own actions where it has any."""
+    module = import_module(f"{package}.{module_name(name)}")
+    summary, _, rest = (module.__doc__ or "").partition("\n")
+    words = summary.rstrip(".")
+    command = commands.add_parser(
+        name,
+        help=words[0].lower() + words[1:] if is_action else words,
+        description=summary,
+        epilog=rest.strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    inventory_argument(command, default=argparse.SUPPRESS)
+    if actions := getattr(module, "ACTIONS", ()):
+        nested = command.add_subparsers(dest="action", metavar="|".join(actions), required=True)
+        for action in (only,) if only in actions else actions:
+            _add(nested, action, module.__name__, is_action=True)
+    else:
         module.arguments(command)
         command.set_defaults(run=module.run)
-    return top
+
+
+def module_name(name: str) -> str:
+    """`roll-over` is roll_over.py, `import` import_.py."""
+    module = name.replace("-", "_")
+    return f"{module}_" if iskeyword(module) else module
 
 
 def _version() -> str:
@@ -97,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         argcomplete.autocomplete(parser())
     named = next((each for each in arguments if each in VERBS), None)
     try:
-        options = parser((named,) if named and not _asks_for_all(arguments, named) else VERBS).parse_args(arguments)
+        options = _parser_for(arguments, named).parse_args(arguments)
         return int(options.run(options))
     except PaddockError as error:
         print(error, file=sys.stderr)
@@ -114,6 +136,13 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"{error.filename or 'this machine'}: cannot be written: {error.strerror}", file=sys.stderr)
         return 1
+
+
+def _parser_for(arguments: list[str], named: str | None) -> argparse.ArgumentParser:
+    """With no more than is asked for: to import the others takes longer than many a verb."""
+    if named is None or _asks_for_all(arguments, named):
+        return parser()
+    return parser((named,), next(iter(arguments[arguments.index(named) + 1 :]), ""))
 
 
 def _asks_for_all(arguments: list[str], named: str) -> bool:

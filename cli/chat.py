@@ -1,44 +1,42 @@
 """Talk to a model of the fleet.
 
 examples:
-  paddock chat                                   with what is in memory, else with the first model
+  paddock chat                                   the model in memory, else the first model
   paddock chat "Why is the sky blue?"            one question, one answer
   paddock chat --host ai --model qwen-35b --system "Answer in one sentence."
   git diff | paddock chat --system "Review this."
 
-Ctrl-C stops an answer, Ctrl-D ends the chat, /new begins another. What was said is kept nowhere.
+Ctrl-C stops an answer, Ctrl-D ends the chat, /new starts a new one. Paddock does not store conversations.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-from cli.opening import Opened, limit_argument, opened
+from cli.arguments import Opened, limit_argument, opened
 from cli.servers import each_reached, host_names, model_names, own_name, reached, server_argument, servers_meant, serving, told
+from cli.views.colour import dimmed
+from cli.views.voice import Voice, pace
 from inventory.errors import PaddockError, UsageError
-from inventory.servers import Server
 from roles.preset import purpose
+from roles.server import Server
 
 if TYPE_CHECKING:
-    from control.reach import Reach
+    from control.ssh.reach import Reach
 
 Messages = list[dict[str, str]]
 
 PROMPT = "> "
 NEW, QUIT = "/new", "/quit"
 
-CONTROL = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
-"""What a model says must not steer the terminal."""
-
 
 def arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("question", nargs="?", help="the only one; without it, standard input or a conversation")
-    command.add_argument("--host", metavar="HOST", help="the host whose server is asked").completer = host_names  # type: ignore[attr-defined]
-    command.add_argument("--model", metavar="MODEL", help="the model that is asked").completer = model_names  # type: ignore[attr-defined]
-    command.add_argument("--system", default="", metavar="TEXT", help="what the model is told first")
+    command.add_argument("question", nargs="?", help="ask one question; without it, standard input or a conversation")
+    command.add_argument("--host", metavar="HOST", help="use a server of this host").completer = host_names  # type: ignore[attr-defined]
+    command.add_argument("--model", metavar="MODEL", help="use this model").completer = model_names  # type: ignore[attr-defined]
+    command.add_argument("--system", default="", metavar="TEXT", help="the system prompt")
     server_argument(command)
     limit_argument(command)
 
@@ -70,7 +68,7 @@ def _candidates(this: Opened, options: argparse.Namespace) -> tuple[Server, ...]
         return serving(this, options.model, options.server)
     found = tuple(each for each in servers_meant(this, options.server) if _talking(this, each))
     if not found:
-        raise UsageError("no model that talks is served there: `paddock models list` shows what is")
+        raise UsageError("no chat model is served there: `paddock models list` shows the models")
     return found
 
 
@@ -81,7 +79,7 @@ def _talking(this: Opened, server: Server) -> tuple[str, ...]:
 
 def _model(reach: Reach, server: Server, wanted: str | None, talking: tuple[str, ...]) -> str:
     """The model, loaded. Without a wish, it is the one of those that talk which is in memory, or else the first of them."""
-    from control import serving as served
+    from control.servers import served
 
     model = wanted or served.at_work(reach, server, talking) or talking[0]
     served.load(reach, server, model, lambda status: print(f"{model}: {status}", file=sys.stderr, flush=True))
@@ -92,7 +90,7 @@ class Chat:
     """One conversation. `stopped` says whether the last answer was cut short by Ctrl-C."""
 
     def __init__(self, reach: Reach, server: Server, model: str, system: str) -> None:
-        from control.serving import Asking
+        from control.servers.http import Asking
 
         self.asking, self.server, self.model = Asking(reach, server), server, model
         self.beginning: Messages = [{"role": "system", "content": system}] if system else []
@@ -126,13 +124,13 @@ class Chat:
 
     def ask(self, question: str) -> None:
         """Prints the answer as it comes, and keeps both for what is asked next."""
-        from control.reach import on_interrupt
-        from control.serving import Stop
+        from control.servers.http import Stop
+        from control.ssh.reach import on_interrupt
 
         self.stopped, stop = False, Stop()
         self.messages.append({"role": "user", "content": question})
         body = {"model": self.model, "messages": self.messages, "stream": True}
-        voice = _Voice(sys.stdout)
+        voice = Voice(sys.stdout)
         timings: dict[str, Any] = {}
         try:
             with on_interrupt(stop):
@@ -147,50 +145,4 @@ class Chat:
         self.stopped = stop.meant
         self.messages.append({"role": "assistant", "content": "".join(voice.said)})
         if sys.stderr.isatty():
-            print(_dim(_pace(timings, self.stopped), sys.stderr), file=sys.stderr)
-
-
-class _Voice:
-    """Prints what a model thinks, dimmed and only on a terminal, and what it says."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.said: list[str] = []
-        self.stream = stream
-        self.live = stream.isatty()
-        self.thinking = False
-        self.last = "\n"
-
-    def think(self, text: str) -> None:
-        if text and self.live:
-            self._write(_dim(text.translate(CONTROL), self.stream))
-            self.thinking = True
-
-    def say(self, text: str) -> None:
-        if not text:
-            return
-        if self.thinking:
-            self._write("\n\n")
-            self.thinking = False
-        self.said.append(text)
-        self._write(text.translate(CONTROL) if self.live else text)
-
-    def end(self) -> None:
-        if not self.last.endswith("\n"):
-            self._write("\n")
-
-    def _write(self, text: str) -> None:
-        self.stream.write(text)
-        self.stream.flush()
-        self.last = text or self.last
-
-
-def _dim(text: str, stream: TextIO) -> str:
-    wanted = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return f"\033[2m{text}\033[0m" if wanted else text
-
-
-def _pace(timings: dict[str, Any], stopped: bool) -> str:
-    if not timings:
-        return "(stopped)" if stopped else ""
-    tokens, pace = timings.get("predicted_n", 0), timings.get("predicted_per_second", 0.0)
-    return f"({tokens} tokens, {pace:.1f} tokens/s; {timings.get('prompt_n', 0)} read, {timings.get('cache_n', 0)} remembered)"
+            print(dimmed(pace(timings, self.stopped), sys.stderr), file=sys.stderr)

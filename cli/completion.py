@@ -1,4 +1,4 @@
-"""Print what a shell needs to complete `paddock` with the tab key.
+"""Print the tab completion for a shell.
 
 examples:
   eval "$(paddock completion bash)"       also zsh, fish

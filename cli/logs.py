@@ -1,11 +1,11 @@
-"""Show what llama-servers say, of several hosts in the order of time.
+"""Show the logs of llama-servers; of several hosts in the order of time.
 
 examples:
   paddock logs                          the last lines of every server
-  paddock logs -f ai                    and what comes, until Ctrl-C
+  paddock logs -f ai                    follows, until Ctrl-C
   paddock logs ai/chat-1 --since "1 hour ago"
 
-`--since` is journalctl's: "10:30", "yesterday", "2 hours ago".
+`--since` takes what journalctl takes: "10:30", "yesterday", "2 hours ago".
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ import argparse
 import sys
 from datetime import datetime
 
-from cli.opening import limit_argument, opened
+from cli.arguments import limit_argument, opened
 from cli.servers import each_reached, reached, server_names, servers_meant
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
-    servers = command.add_argument("server", nargs="*", metavar="SERVER", help="NAME, HOST/NAME, or HOST for all of a host")
+    servers = command.add_argument("server", nargs="*", metavar="SERVER", help="NAME, HOST/NAME, or HOST for all servers of a host")
     servers.completer = server_names  # type: ignore[attr-defined]
-    command.add_argument("--follow", "-f", action="store_true", help="go on with what comes, until Ctrl-C")
-    command.add_argument("--since", default="", metavar="TIME", help="all that was said since")
-    command.add_argument("--lines", "-n", type=int, default=50, metavar="N", help="without --since: the last N of each host (50)")
+    command.add_argument("--follow", "-f", action="store_true", help="follow the logs, until Ctrl-C")
+    command.add_argument("--since", default="", metavar="TIME", help="show all lines since then")
+    command.add_argument("--lines", "-n", type=int, default=50, metavar="N", help="without --since: the last N lines of each host (50)")
     limit_argument(command)
 
 
 def run(options: argparse.Namespace) -> int:
     this = opened(options)
     servers = servers_meant(this, options.server)
-    from control.reach import as_they_come, on_interrupt
-    from control.units import journal
+    from control.servers.units import journal
+    from control.ssh.reach import as_they_come, on_interrupt
 
     with reached(this, servers) as reach:
         hosts = dict.fromkeys(each.host for each in each_reached(reach, servers))

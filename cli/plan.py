@@ -1,12 +1,13 @@
-"""Show what `up` would change, as a diff; changes and issues nothing.
+"""Show what `up` would change, as a diff. Read-only.
 
 examples:
   paddock plan
   paddock plan --limit ai
   paddock plan --json
-  paddock plan --offline         asks no host: which build each is to have and why, as far as its hardware is known
+  paddock plan --offline         connects to no host: shows each host's build and why, from its known hardware
 
-`+` is new, `~` differs, `-` left the inventory. Exit code 0 where nothing would change, 3 where something would.
+`+` is new, `~` differs, `-` left the inventory. Where the memory of a host or of a model is unknown, that is said, and nobody has checked
+whether it fits. Exit codes: 0 nothing would change, 1 a host failed or cannot be so, 3 something would change.
 """
 
 from __future__ import annotations
@@ -16,27 +17,29 @@ import json
 import sys
 from datetime import UTC, datetime
 
-from cli.models_fit import tell_fit
-from cli.opening import Opened, limit_argument, opened, require_known_options
-from cli.showing import as_data, coloured, lines, reasons, shown
-from inventory.errors import PaddockError
-from roles.llama_cpp.settings import LlamaCppSettings
+from cli.arguments import Opened, deep_argument, limit_argument, opened
+from cli.views.changes import as_data, lines, reasons, shown
+from cli.views.colour import coloured
+from cli.views.fit import on_terminal, together
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
     limit_argument(command)
-    command.add_argument("--json", action="store_true", help="for programs")
-    command.add_argument("--offline", action="store_true", help="ask no host: go by what is known of their hardware from before")
+    deep_argument(command)
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--offline", action="store_true", help="connect to no host; use the hardware known so far")
 
 
 def run(options: argparse.Namespace) -> int:
     this = opened(options)
     if options.offline:
         return _offline(this, as_json=options.json)
-    from control.deployment import Deployment
+    from control.deployment.deployment import Deployment
+    from control.deployment.fit import pools_of
+    from control.deployment.known_options import require_known_options
 
-    require_known_options(this)
-    deployment = Deployment(this.fleet, this.state, this.hosts, ask=lambda question: False)
+    require_known_options(this.positions, this.fleet)
+    deployment = Deployment(this.fleet, this.state, this.hosts, ask=lambda question: False, deep=options.deep)
     with deployment.connected():
         deployment.survey(fit=True)
     if options.json:
@@ -48,12 +51,12 @@ def run(options: argparse.Namespace) -> int:
     else:
         for issued in deployment.due():
             print(f"  ~ {issued}")
-        print(*(f"  {notice}\n" for notice in deployment.notices()), sep="", end="")
-        context, said = deployment.context(), set[str]()
+        print(*(f"  {notice}\n" for notice in together(deployment.notices())), sep="", end="")
+        knowledge, said = deployment.knowledge(), set[str]()
         for name, work in deployment.work.items():
             print(f"{name}: " + (f"{len(shown(work))} to change" if work.drift else "as declared"))
-            print(*lines(work, said), sep="\n", end="\n" if work.drift or work.drift.left else "")
-            tell_fit(name, this, context)
+            print(*lines(work, said), sep="\n", end="\n" if work.drift or work.drift.left or work.drift.unknown else "")
+            print(*(f"{line}\n" for line in on_terminal(pools_of(name, this.fleet, knowledge))), sep="", end="")
     for name, why in deployment.failures.items():
         print(f"{name}: {why}", file=sys.stderr)
     return 1 if deployment.failures else 3 if any(work.drift for work in deployment.work.values()) or deployment.due() else 0
@@ -61,25 +64,27 @@ def run(options: argparse.Namespace) -> int:
 
 def _offline(this: Opened, *, as_json: bool) -> int:
     """Of each host the release that it is to serve, what that is built for, and why."""
-    from control.context import context_for
+    from control.deployment.fit import pools_of, refused_and_remarked
+    from control.deployment.knowledge import knowledge_for
+    from control.deployment.served_releases import served_releases
 
-    context = context_for(this.fleet, this.state, now=datetime.now(UTC))
-    failed = {}
-    told, said = {}, set[str]()
-    for host in this.hosts:
-        found = context.releases.get(host.name)
-        if isinstance(found, PaddockError):
-            failed[host.name] = str(found)
-        elif found:
-            told[host.name] = {"release": found.name, "profile": found.profile, "builder": found.builder, "reasons": dict(found.reasons)}
-            if not as_json:
-                print(coloured(f"{host.name}:", "+"))
-                print(*(f"  {line}" for line in reasons(found, said)), sep="\n")
-                tell_fit(host.name, this, context)
-        elif (llama_cpp := this.fleet.role(host.name, "llama_cpp", LlamaCppSettings)) and llama_cpp.serve:
-            failed[host.name] = "nothing is known of its hardware yet: `paddock plan` looks at it, once"
+    knowledge, said = knowledge_for(this.fleet, this.state, now=datetime.now(UTC)), set[str]()
+    found = served_releases(this.fleet, this.hosts, knowledge)
+    judged = {host.name: refused_and_remarked(host, this.fleet, knowledge) for host in this.hosts}
+    failed = {**{name: "; ".join(refused) for name, (refused, _) in judged.items() if refused}, **found.failures}
     if as_json:
+        told = {
+            name: {"release": each.name, "profile": each.profile, "builder": each.builder, "reasons": dict(each.reasons)}
+            for name, each in found.releases.items()
+        }
         print(json.dumps({"hosts": told, "failed": failed}, indent=1))
+    else:
+        for name, release in found.releases.items():
+            print(coloured(f"{name}:", "+"))
+            print(*(f"  {line}" for line in reasons(release, said)), sep="\n")
+            print(*(f"{line}\n" for line in on_terminal(pools_of(name, this.fleet, knowledge))), sep="", end="")
+        remarks = together(line for _, remarked in judged.values() for line in remarked)
+        print(*(f"  {line}\n" for line in remarks), sep="", end="")
     for name, why in failed.items():
         print(f"{name}: {why}", file=sys.stderr)
     return 1 if failed else 0

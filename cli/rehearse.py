@@ -1,29 +1,29 @@
-"""Try an inventory on throw-away hosts: make them, deploy, verify, take them away.
+"""Try an inventory on throw-away hosts: create, deploy, verify, delete.
 
 examples:
   paddock rehearse -i home.yml
-  paddock rehearse -i home.yml --keep      leaves the hosts for a look (`paddock lab ssh HOST`)
+  paddock rehearse -i home.yml --keep      leaves the hosts running (`paddock lab ssh HOST`)
 
-At the end it lists what the lab had to replace: addresses, models, accelerators, clocks. Your machines are not touched.
+At the end it lists the lab's replacements: addresses, models, accelerators, clocks. It does not connect to your machines.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from cli.opening import inventory_path, opened
+from cli.arguments import kept_inventory, opened
 from cli.up import bring_up
 from inventory.load import load
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--keep", action="store_true", help="leave the hosts running; those that ran before are left in any case")
+    command.add_argument("--keep", action="store_true", help="leave the hosts running; hosts that ran before always stay")
 
 
 def run(options: argparse.Namespace) -> int:
     from lab import hosts
 
-    fleet = load(inventory_path(options))
+    fleet = load(kept_inventory(options))
     keep = options.keep or bool(hosts.list(fleet.name))
     try:
         hosts.up(fleet)

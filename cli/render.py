@@ -1,11 +1,11 @@
-"""Write the files that would land, without a host.
+"""Write the files that `up` would install. Connects to no host.
 
 examples:
-  paddock render                          lists what each host is to be
+  paddock render                          lists each host's resources
   paddock render --to /tmp/rendered       writes HOST/PATH for every file, and HOST/resources.txt
   paddock render --to /tmp/rendered --limit ai
 
-Secrets are written as `<secret>`. What is not known yet stands there as `<to be issued>` or `to-be-detected`.
+Secrets are written as `<secret>`, values that are not known yet as `<to be issued>` or `to-be-detected`.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cli.opening import limit_argument, opened
-from control.context import context_for
-from control.render import INDEX, tree, write
+from cli.arguments import limit_argument, opened
+from control.deployment.knowledge import knowledge_for
+from control.deployment.render import INDEX, tree, write
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
     limit_argument(command)
-    command.add_argument("--to", type=Path, metavar="DIRECTORY", help="where to write them")
+    command.add_argument("--to", type=Path, metavar="DIRECTORY", help="the output directory")
 
 
 def run(options: argparse.Namespace) -> int:
-    this = opened(options)
-    rendered = tree(this.fleet, context_for(this.fleet, this.state, now=datetime.now(UTC)), frozenset(host.name for host in this.hosts))
+    this = opened(options, only_read=True)
+    rendered = tree(this.fleet, knowledge_for(this.fleet, this.state, now=datetime.now(UTC)), frozenset(host.name for host in this.hosts))
     if options.to:
         write(rendered, options.to)
         print(f"{len(rendered)} files in {options.to}")

@@ -1,8 +1,8 @@
-"""Restart llama-servers, and wait until they answer.
+"""Restart llama-servers and wait until they answer.
 
 examples:
-  paddock restart ai               all of a host
-  paddock restart ai/chat          its instances of that name, one after another
+  paddock restart ai               all servers of a host
+  paddock restart ai/chat          all servers of an instance, one after another
 """
 
 from __future__ import annotations

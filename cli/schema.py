@@ -2,7 +2,7 @@
 
 examples:
   paddock schema > inventory.schema.json
-  # and as an inventory's first line: # yaml-language-server: $schema=inventory.schema.json
+  # first line of the inventory: # yaml-language-server: $schema=inventory.schema.json
 """
 
 from __future__ import annotations

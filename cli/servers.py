@@ -1,4 +1,4 @@
-"""Which llama-servers and models are meant: how the verbs that serve are told, and what the tab key offers for it."""
+"""Selects llama-servers and models by the words of the command line, completes these words, and acts on one server after another."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from cli.opening import Opened, ask_at_terminal, inventory_path
+from cli.arguments import Opened, inventory_path, opened
+from cli.asking import ask_at_terminal
 from inventory.errors import PaddockError, UsageError
+from inventory.fleet import Fleet
 from inventory.load import load
-from inventory.problems import did_you_mean
-from inventory.schema import Fleet
-from inventory.servers import Server
+from roles.server import Server
+from roles.wording import did_you_mean
 
 if TYPE_CHECKING:
-    from control.reach import Reach
+    from control.ssh.reach import Reach
 
 
 def server_argument(command: argparse.ArgumentParser) -> None:
     """`--server`, of the verbs that take a model."""
-    server = command.add_argument("--server", action="append", default=[], metavar="SERVER", help="only these: NAME, HOST/NAME or HOST")
+    server = command.add_argument(
+        "--server", action="append", default=[], metavar="SERVER", help="only these servers: NAME, HOST/NAME or HOST"
+    )
     server.completer = server_names  # type: ignore[attr-defined]
 
 
@@ -47,10 +50,10 @@ def servers_meant(this: Opened, words: list[str]) -> tuple[Server, ...]:
     """The servers of the hosts that are meant: those that the words name, or all of them. Raises UsageError for a wrong word."""
     every = _servers(this.fleet, tuple(host.name for host in this.hosts))
     if not every:
-        raise UsageError(f"{this.path}: no llama-server is on {', '.join(host.name for host in this.hosts) or 'these hosts'}")
+        raise UsageError(f"{this.path}: there is no llama-server on {', '.join(host.name for host in this.hosts) or 'these hosts'}")
     for word in words:
         if word not in (known := _known(every)):
-            raise UsageError(f"{word}: no llama-server is called so{did_you_mean(word, known) or f'; there are {_told(every)}'}")
+            raise UsageError(f"{word}: no llama-server has this name{did_you_mean(word, known) or f'; there are {_told(every)}'}")
     return tuple(each for each in every if not words or set(words) & _names(each))
 
 
@@ -71,10 +74,17 @@ def serving(this: Opened, model: str, words: list[str]) -> tuple[Server, ...]:
     return found
 
 
+def model_meant(options: argparse.Namespace) -> tuple[Opened, tuple[Server, ...], str]:
+    """The servers meant that have the model meant, and what the inventory calls it."""
+    this = opened(options)
+    model = own_name(this, options.model)
+    return this, serving(this, model, options.server), model
+
+
 @contextmanager
 def reached(this: Opened, servers: tuple[Server, ...]) -> Iterator[Reach]:
     """The servers' hosts, connected to; those that cannot be are told, and only where none can be is that the end."""
-    from control.reach import Reach
+    from control.ssh.reach import Reach
 
     reach = Reach(this.fleet, this.state, [this.fleet.hosts[name] for name in dict.fromkeys(each.host for each in servers)])
     with reach.connected(ask_at_terminal):
@@ -93,6 +103,19 @@ def each_reached(reach: Reach, servers: tuple[Server, ...]) -> Iterator[Server]:
     return (each for each in servers if each.host not in reach.failures)
 
 
+def on_each(this: Opened, servers: tuple[Server, ...], act: Callable[[Reach, Server], None]) -> int:
+    """Does it on one server after another, for the exit code; what fails is told, and the others are done all the same."""
+    failed = False
+    with reached(this, servers) as reach:
+        for server in each_reached(reach, servers):
+            try:
+                act(reach, server)
+            except PaddockError as error:
+                failed = True
+                print(error, file=sys.stderr)
+        return 1 if failed or reach.failures else 0
+
+
 def told(server: Server) -> str:
     return f"{server.host}/{server.name}"
 
@@ -100,21 +123,6 @@ def told(server: Server) -> str:
 def saying(server: Server) -> Callable[[str], None]:
     """Prints what becomes of a server, a line each time."""
     return lambda status: print(f"{told(server)}: {status}", flush=True)
-
-
-class Tally:
-    """Does something to one server after another; what fails is told, and the others are done all the same."""
-
-    def __init__(self) -> None:
-        self.failed = False
-
-    @contextmanager
-    def of(self) -> Iterator[None]:
-        try:
-            yield
-        except PaddockError as error:
-            self.failed = True
-            print(error, file=sys.stderr)
 
 
 def _servers(fleet: Fleet, hosts: tuple[str, ...]) -> tuple[Server, ...]:

@@ -1,9 +1,9 @@
-"""Start llama-servers, and wait until they answer.
+"""Start llama-servers and wait until they answer.
 
 examples:
-  paddock start ai                 all of a host
-  paddock start ai/chat-1          one of its instances
-  paddock start --yes              all of the fleet
+  paddock start ai                 all servers of a host
+  paddock start ai/chat-1          one server of an instance
+  paddock start --yes              all servers of the fleet
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Stop llama-servers, until the next `up`, `start` or boot.
+"""Stop llama-servers until the next `up`, `start` or boot.
 
 examples:
   paddock stop ai/chat-1
   paddock stop --limit ai --yes
 
-The inventory still says that they run: `paddock status` shows the difference, and `paddock up` starts them again.
+The inventory still declares them as running: `paddock status` shows the difference, and `paddock up` starts them again.
 """
 
 from __future__ import annotations

@@ -1,15 +1,21 @@
-"""What `start`, `stop` and `restart` have in common."""
+"""Shared by `start`, `stop` and `restart`."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from cli.opening import confirmed, limit_argument, opened
-from cli.servers import Tally, each_reached, reached, saying, server_names, servers_meant, told
+from cli.arguments import limit_argument, opened
+from cli.asking import confirmed
+from cli.servers import on_each, saying, server_names, servers_meant, told
+from roles.server import Server
+
+if TYPE_CHECKING:
+    from control.ssh.reach import Reach
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
-    servers = command.add_argument("server", nargs="*", metavar="SERVER", help="NAME, HOST/NAME, or HOST for all of a host")
+    servers = command.add_argument("server", nargs="*", metavar="SERVER", help="NAME, HOST/NAME, or HOST for all servers of a host")
     servers.completer = server_names  # type: ignore[attr-defined]
     limit_argument(command)
     command.add_argument("--yes", "-y", action="store_true", help="do not ask")
@@ -24,14 +30,12 @@ def change(verb: str, done: str, options: argparse.Namespace) -> int:
         if not confirmed(f"{verb} all {len(servers)} llama-servers ({', '.join(map(told, servers))})?", options.yes, otherwise):
             print("nothing was done")
             return 1
-    from control import serving, units
+    from control.servers import served, units
 
-    tally = Tally()
-    with reached(this, servers) as reach:
-        for each in each_reached(reach, servers):
-            with tally.of():
-                units.change(reach, verb, each)
-                if verb != "stop":
-                    serving.ready(reach, each, saying(each))
-                print(f"{told(each)}: {done}", flush=True)
-        return 1 if tally.failed or reach.failures else 0
+    def act(reach: Reach, server: Server) -> None:
+        units.change(reach, verb, server)
+        if verb != "stop":
+            served.ready(reach, server, saying(server))
+        print(f"{told(server)}: {done}", flush=True)
+
+    return on_each(this, servers, act)

@@ -1,12 +1,13 @@
-"""Make the hosts as the inventory says, and prove it.
+"""Apply the inventory to the hosts and verify them.
 
 examples:
-  paddock up                     shows the plan, asks, then does it
-  paddock up --yes               without asking, for scripts
+  paddock up                     shows the changes, asks, applies them
+  paddock up --yes               does not ask, for scripts
+  paddock up --deep              also reads models and releases whole, and puts back what has changed without a trace
   paddock up --limit ai          only one host, group or role
   paddock up --lab --yes         on the inventory's lab hosts
 
-A run that dies, at any moment, is made whole by the next. Exit code 0 where every host is as declared and answers, 1 where not.
+If a run is killed, run `up` again: it completes the work. Exit codes: 0 every host is as declared and answers, 1 not.
 """
 
 from __future__ import annotations
@@ -14,23 +15,30 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from cli.opening import Opened, ask_at_terminal, confirmed, limit_argument, opened, require_known_options
-from cli.showing import lines, shown, table
-from cli.telling import Telling
-from control.condition import conditions, reboots
+from cli.arguments import Opened, deep_argument, limit_argument, opened
+from cli.asking import ask_at_terminal, confirmed
+from cli.views.changes import lines, shown
+from cli.views.chat_line import chat_line
+from cli.views.fit import together
+from cli.views.progress import Progress
+from cli.views.report import summary
+from control.deployment.condition import conditions, reboots
+from control.deployment.report import has_failed, kept, report
+from inventory.errors import PaddockError
 
 if TYPE_CHECKING:
-    from control.deployment import Deployment
+    from control.deployment.deployment import Deployment
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
     limit_argument(command)
+    deep_argument(command)
     command.add_argument("--yes", "-y", action="store_true", help="do not ask")
-    command.add_argument("--accept-host-keys", action="store_true", help="pin the keys of hosts met for the first time without asking")
-    command.add_argument("--no-verify", action="store_true", help="leave out the checks at the end")
-    command.add_argument("--json", action="store_true", help="the report, for programs; what happens goes to standard error")
+    command.add_argument("--accept-host-keys", action="store_true", help="pin the keys of new hosts without asking")
+    command.add_argument("--no-verify", action="store_true", help="skip the checks at the end")
+    command.add_argument("--json", action="store_true", help="print the report as JSON; progress goes to standard error")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
         accept_host_keys=options.accept_host_keys,
         verified="never" if options.no_verify else "where changed",
         as_json=options.json,
+        deep=options.deep,
     )
 
 
@@ -51,40 +60,46 @@ def bring_up(
     verified: Literal["where changed", "always", "never"] = "where changed",
     as_json: bool = False,
     chat: bool = True,
+    deep: bool = False,
 ) -> int:
     """All of `up`, for its exit code. `verified` says when the checks at its end are made; without `chat` no words on how to."""
-    from control.deployment import Deployment
-    from control.lock import operator_lock
+    from control.deployment.deployment import Deployment
+    from control.deployment.known_options import require_known_options
+    from control.state.lock import operator_lock
 
-    began, telling, due = time.monotonic(), Telling(to_stderr=as_json), list[str]()
+    began, progress, due = time.monotonic(), Progress(to_stderr=as_json), list[str]()
     ask = _always if accept_host_keys else ask_at_terminal
-    require_known_options(this)
+    require_known_options(this.positions, this.fleet)
     with operator_lock(this.state, "up"):
-        deployment = Deployment(this.fleet, this.state, this.hosts, telling.of, ask)
+        deployment = Deployment(this.fleet, this.state, this.hosts, progress.of, ask, deep=deep)
         with deployment.connected():
             deployment.survey(fit=True)
-            changes = _show(deployment, telling)
+            changes = _show(deployment, progress)
             if changes or deployment.due():
                 if not confirmed("Make it so?", yes, "`paddock plan` shows what would change, `paddock up --yes` does it"):
-                    telling.error("nothing was changed")
+                    progress.error("nothing was changed")
                     return 1
                 deployment.converge()
                 changes = _changes(deployment)
                 due = list(reboots(conditions(deployment)))
-                telling.failures(deployment.failures)
+                progress.failures(deployment.failures)
         wanted = verified == "always" or (verified == "where changed" and changes)
-        failed = _verify(this, deployment, telling) if wanted else {}
+        failed = _verify(this, deployment, progress) if wanted else {}
     for line in due:
-        telling.line(line)
-    report = _report(deployment, changes, failed, skipped=verified == "never")
+        progress.line(line)
+    done = report(deployment, changes, failed, skipped=verified == "never")
     if as_json:
-        print(json.dumps(report, indent=1))
+        print(json.dumps(done, indent=1))
     else:
-        _summary(report, time.monotonic() - began)
+        print(summary(done, time.monotonic() - began))
         if chat and not deployment.failures:
-            _how_to_chat(this, deployment)
-    this.state.write_report(report)
-    return 1 if any(each["failed"] or each["verified"] == "FAILED" for each in report["hosts"].values()) else 0
+            for entrance, server, certificates in deployment.how_to_chat():
+                print(chat_line(entrance, server, certificates, this.fleet))
+    try:
+        this.state.write_report(kept(done, deployment))
+    except PaddockError as error:
+        progress.error(f"the run has ended as it says above, but its report could not be written: {error}")
+    return 1 if has_failed(done) else 0
 
 
 def _always(question: str) -> bool:
@@ -96,58 +111,25 @@ def _changes(deployment: Deployment) -> dict[str, int]:
     return {name: max(1, len(shown(work))) for name, work in deployment.work.items() if work.drift}
 
 
-def _show(deployment: Deployment, telling: Telling) -> dict[str, int]:
+def _show(deployment: Deployment, progress: Progress) -> dict[str, int]:
     """Shows what is to change, and gives host → how much."""
     changes, told = _changes(deployment), set[str]()
     for issued in deployment.due():
-        telling.line(f"  ~ {issued}")
-    for notice in deployment.notices():
-        telling.line(f"  {notice}")
+        progress.line(f"  ~ {issued}")
+    for notice in together(deployment.notices()):
+        progress.line(f"  {notice}")
     for name, number in changes.items():
-        telling.line(f"{name}: {number} to change")
+        progress.line(f"{name}: {number} to change")
         for line in lines(deployment.work[name], told):
-            telling.line(line)
-    telling.failures(deployment.failures)
+            progress.line(line)
+    progress.failures(deployment.failures)
     return changes
 
 
-def _verify(this: Opened, deployment: Deployment, telling: Telling) -> dict[str, int]:
+def _verify(this: Opened, deployment: Deployment, progress: Progress) -> dict[str, int]:
     """Host → how many of its checks failed."""
-    from control.verification import verify
+    from control.deployment.verification import verify
 
-    hosts = [name for name in deployment.work if name not in deployment.failures]
-    telling.line(f"verifying {', '.join(hosts)}" if hosts else "no host is left to verify")
-    return verify(this.fleet, this.state, hosts, telling.line, telling.error)
-
-
-def _report(deployment: Deployment, changes: dict[str, int], verified: dict[str, int], *, skipped: bool) -> dict[str, Any]:
-    hosts = {}
-    for host in deployment.hosts:
-        name = host.name
-        hosts[name] = {
-            "changed": changes.get(name, 0),
-            "seconds": round(deployment.run.seconds.get(name, 0.0), 1),
-            "release": deployment.release(name),
-            "verified": _how_verified(name, deployment, changes, verified),
-            "failed": deployment.failures.get(name),
-        }
-    return {"fleet": deployment.fleet.name, "hosts": hosts, "verification_skipped": skipped}
-
-
-def _how_verified(name: str, deployment: Deployment, changes: dict[str, int], verified: dict[str, int]) -> str:
-    if name in verified:
-        return "FAILED" if verified[name] else "yes"
-    return "by the probe" if name in deployment.work and not changes.get(name) else "no"
-
-
-def _summary(report: dict[str, Any], seconds: float) -> None:
-    rows = [("host", "changed", "duration", "release", "verified")]
-    for name, each in report["hosts"].items():
-        changed = "FAILED" if each["failed"] else f"{each['changed']} changed"
-        rows.append((name, changed, f"{each['seconds']:.1f} s", each["release"] or "-", each["verified"]))
-    print("\n" + table(rows) + f"\n{seconds:.1f} s in all")
-
-
-def _how_to_chat(this: Opened, deployment: Deployment) -> None:
-    for line in deployment.how_to_chat():
-        print(line)
+    hosts = {name: work.plan for name, work in deployment.work.items() if name not in deployment.failures}
+    progress.line(f"verifying {', '.join(hosts)}" if hosts else "no host is left to verify")
+    return verify(this.fleet, this.state, hosts, progress.line, progress.error)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from control.work import Wanted
-from deploys.applying import Steps, apply
+from control.deployment.work import Wanted
+from deploys.applying import apply
 from deploys.building import compiled, fetched
-from deploys.packages import installed
-from roles.llama_cpp.recipe import root
+from deploys.packages import of_the_distribution
+from resources.steps import Steps
 
 
 def build(wanted: Wanted) -> None:
     """Ends when the release is among the fleet's artifacts, or with the host failed and why on stderr."""
     name = f"llama.cpp {wanted.release.version}"
-    installed(f"{name}: compiler", wanted.release.packages)
+    of_the_distribution(f"{name}: compiler", wanted.release.packages)
     if wanted.release.suite:
         steps = Steps()
-        steps.add("root", root(wanted.release), wanted.release.suite, *wanted.release.inside)
+        steps.add("release_root", wanted.recipe.root, wanted.release.suite, *wanted.release.inside)
         apply(name=f"{name}: a tree of Debian {wanted.release.suite}", steps=steps)
-    compiled(name=f"{name}: build", release=wanted.release, source=wanted.source)
+    compiled(name=f"{name}: build", wanted=wanted)
     fetched(name=f"{name}: fetch", wanted=wanted)

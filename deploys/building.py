@@ -7,7 +7,6 @@ import io
 import logging
 import tarfile
 from collections.abc import Generator, Iterable
-from pathlib import Path
 from shlex import quote
 from typing import Any
 
@@ -16,11 +15,10 @@ from pyinfra import host
 from pyinfra.api import StringCommand, operation
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
-from control.work import Wanted
+from control.deployment.work import Wanted
 from facts.build import Build, BuildStatus
 from inventory.errors import PaddockError
-from roles.llama_cpp.recipe import CCACHE, WORK, artifact, root, script, unit, work
-from roles.resources import Release
+from resources import Release
 
 PROGRESS = logging.getLogger("paddock.progress")
 
@@ -43,28 +41,29 @@ WITHIN = " -p RootDirectory={root} -p MountAPIVFS=yes -p BindPaths={all} -p Bind
 
 
 @operation(is_idempotent=False)
-def compiled(release: Release, source: Path) -> Generator[StringCommand, None, None]:
+def compiled(wanted: Wanted) -> Generator[StringCommand, None, None]:
     """Starts the build unless it runs already, and waits for its end."""
-    yield StringCommand("true  # an earlier run began it") if _status(release).state in ("running", "done") else _start(release, source)
+    unit = wanted.recipe.unit
+    yield StringCommand("true  # an earlier run began it") if _status(unit).state in ("running", "done") else _start(wanted)
     shown = ""
-    while (build := _status(release)).state == "running":
+    while (build := _status(unit)).state == "running":
         if build.progress not in ("", shown):
             shown = build.progress
-            PROGRESS.info("%s: llama.cpp %s: %s", host.name, release.version, shown)
+            PROGRESS.info("%s: llama.cpp %s: %s", host.name, wanted.release.version, shown)
         gevent.sleep(POLL_S)
     if build.state != "done":
-        yield Failure(_words(build, release))
-    yield StringCommand("systemctl", "stop", unit(release))
+        yield Failure(_words(build, wanted))
+    yield StringCommand("systemctl", "stop", unit)
 
 
 @operation(is_idempotent=False)
 def fetched(wanted: Wanted) -> Generator[StringCommand, None, None]:
     """Brings what was built into the fleet's artifacts, and frees the host of it."""
-    release = wanted.release
+    release, recipe = wanted.release, wanted.recipe
     place = wanted.artifacts.directory / f".{release.name}.part"
     try:
         wanted.artifacts.state.directory("artifacts")
-        if not host.get_file(artifact(release), str(place)):
+        if not host.get_file(recipe.artifact, str(place)):
             yield Failure(["it cannot be fetched from the host that built it", _at(release)])
             return
         wanted.artifacts.add(place, release, wanted.distribution)
@@ -73,7 +72,7 @@ def fetched(wanted: Wanted) -> Generator[StringCommand, None, None]:
         return
     finally:
         place.unlink(missing_ok=True)
-    yield StringCommand(f"rm -f {quote(artifact(release))}; rmdir --ignore-fail-on-non-empty {WORK}")
+    yield StringCommand(f"rm -f {quote(recipe.artifact)}; rmdir --ignore-fail-on-non-empty {recipe.directories}")
 
 
 class Failure(StringCommand):
@@ -87,30 +86,30 @@ class Failure(StringCommand):
         return False, CommandOutput([OutputLine("stderr", line) for line in self.lines])
 
 
-def _status(release: Release) -> Build:
+def _status(unit: str) -> Build:
     with gevent.Timeout(ANSWER_TIMEOUT_S, False):  # around all of it: opening a channel on a dead connection knows no end of its own
-        found: Build | None = host.get_fact(BuildStatus, unit=unit(release), _ignore_errors=True)
+        found: Build | None = host.get_fact(BuildStatus, unit=unit, _ignore_errors=True)
         return found or LOST
     return LOST
 
 
-def _start(release: Release, source: Path) -> StringCommand:
-    directory = work(release)
+def _start(wanted: Wanted) -> StringCommand:
+    release, recipe = wanted.release, wanted.recipe
     description = quote(f"llama.cpp {release.version} for this machine")
-    within = WITHIN.format(root=root(release), all=WORK, ccache=CCACHE) if release.suite else ""
+    within = WITHIN.format(root=recipe.root, all=recipe.directories, ccache=recipe.ccache) if recipe.root else ""
     command = START.format(
         at=quote(_at(release)),
-        all=WORK,
-        packed=quote(artifact(release)),
-        work=directory,
-        unit=unit(release),
+        all=recipe.directories,
+        packed=quote(recipe.artifact),
+        work=recipe.directory,
+        unit=recipe.unit,
         description=description,
-        ccache=CCACHE,
+        ccache=recipe.ccache,
         within=within,
     )
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, data in (("build.sh", script(release, work=directory).encode()), ("source.tar.gz", source.read_bytes())):
+        for name, data in (("build.sh", recipe.script.encode()), ("source.tar.gz", wanted.source.read_bytes())):
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(data), 0o600
             tar.addfile(member, io.BytesIO(data))
@@ -118,16 +117,17 @@ def _start(release: Release, source: Path) -> StringCommand:
 
 
 def _at(release: Release) -> str:
-    """How a host says which resource was at work (see deploys/host.sh)."""
+    """How a host says which resource was at work (see resources/base.sh)."""
     return f"paddock-at: {release.id}"
 
 
-def _words(build: Build, release: Release) -> list[str]:
+def _words(build: Build, wanted: Wanted) -> list[str]:
     """Why there is no release, as a host says it: what led to it, then what it was in one line, then which resource was at work."""
+    release, recipe = wanted.release, wanted.recipe
     if build is LOST:
         return ["the connection was lost; the build goes on there, and another `paddock up` will find it", _at(release)]
     if build.state == "absent":
         return ["the host does not know of the build any more (was it restarted?): `paddock up` builds it anew", _at(release)]
-    first, *more = (line.replace(f"{work(release)}/source/", "") for line in build.why)
-    log = f"the whole log is on the host: journalctl -u {unit(release)}"
+    first, *more = (line.replace(f"{recipe.directory}/source/", "") for line in build.why)
+    log = f"the whole log is on the host: journalctl -u {recipe.unit}"
     return [*more, log, f"llama.cpp {release.version} is not built: {first}", _at(release)]

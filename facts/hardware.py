@@ -18,6 +18,10 @@ DISTRIBUTION_SH = """( . /etc/os-release; echo "$ID ${VERSION_ID:-}" )"""
 DISPLAYS_SH = """for class in $(grep -ls '^0x03' /sys/bus/pci/devices/*/class); do card=${class%/class}
     read -r vendor <$card/vendor && read -r device <$card/device && echo "${card##*/} $vendor $device"; done"""
 
+# Of each display controller whose driver says it (amdgpu): 0000:03:00.0 25753026560
+VRAM_SH = """for file in /sys/bus/pci/devices/*/mem_info_vram_total; do card=${file%/*}
+    read -r bytes <$file && echo "${card##*/} $bytes"; done"""
+
 CADDY_SH = "sed -n '/^Package: caddy$/,/^$/{/^Status:/p;/^Version:/p}' /var/lib/dpkg/status"
 
 IDENTITY_SH = f"""( set +efu; unset IFS; LC_ALL=C; export LC_ALL; {{
@@ -27,15 +31,16 @@ IDENTITY_SH = f"""( set +efu; unset IFS; LC_ALL=C; export LC_ALL; {{
   {DISTRIBUTION_SH}
   getconf GNU_LIBC_VERSION
   {DISPLAYS_SH}
+  {VRAM_SH}
   cat /sys/module/nvidia/version
   [ ! -x /usr/local/cuda/bin/nvcc ] || readlink -f /usr/local/cuda
   ! command -v vulkaninfo || ls /usr/share/vulkan/icd.d /etc/vulkan/icd.d
   stat -c '%Y %s' /var/lib/dpkg/info/caddy.list
   }} 2>/dev/null | sha256sum | cut -c 1-16 )"""
 """Prints sixteen hex digits over what the choice of a release depends on: architecture, processor flags, ARM's cores, distribution, C
-library, display controllers, NVIDIA's driver, and what its owner may have added since: CUDA, Vulkan drivers where there is a vulkaninfo
-to ask. And over when Caddy was installed, whose version decides how it is configured. Every probe asks for it: nothing here may take
-long, and it holds whatever shell options the script around it has set."""
+library, display controllers and their memory, NVIDIA's driver, and what its owner may have added since: CUDA, Vulkan drivers where there
+is a vulkaninfo to ask. And over when Caddy was installed, whose version decides how it is configured. Every probe asks for it: nothing
+here may take long, and it holds whatever shell options the script around it has set."""
 
 # pyinfra decodes what comes back as UTF-8, and firmware may say anything: only printable ASCII gets through. Programs are asked for their
 # version, never a daemon; those that talk to a driver get a limit, since a driver may hang. nvidia-smi loads NVIDIA's driver where nothing
@@ -63,6 +68,7 @@ for each in gcc g++ clang glslc cmake dockerd; do echo "#$each"; timeout 10 $eac
 echo "#caddy"; {CADDY_SH} | grep -A 1 ' installed$' || apt-cache policy caddy
 echo "#nvcc"; for each in /usr/local/cuda/bin/nvcc nvcc; do timeout 10 $each --version && break; done
 echo "#pci"; displays
+echo "#vram"; {VRAM_SH}
 echo "#pci.ids"; for each in /usr/share/misc/pci.ids /usr/share/hwdata/pci.ids; do [ -r $each ] && names $each && break; done
 echo "#lspci"; [ -r /usr/share/misc/pci.ids ] || [ -r /usr/share/hwdata/pci.ids ] || lspci -D -mm | grep -E '"(VGA|3D|Display)'
 echo "#nvidia"; cat /proc/driver/nvidia/version
@@ -203,10 +209,12 @@ def _disk_free_mib(lines: Iterable[str]) -> int:
 def _gpus(sections: Sections) -> Iterator[PciDevice]:
     by_id = dict(line.split(" ", 1) for line in sections["pci.ids"] if " " in line)
     by_address = {fields[0]: fields[3] for fields in map(_lspci_fields, sections["lspci"]) if len(fields) > 3}
+    vram = {fields[0]: int(fields[1]) >> 20 for fields in map(str.split, sections["vram"]) if len(fields) == 2 and fields[1].isdecimal()}
     for fields in map(str.split, sections["pci"]):
         if len(fields) == 3:
             address, vendor, device = fields[0], fields[1].removeprefix("0x"), fields[2].removeprefix("0x")
-            yield PciDevice(address, vendor, device, by_id.get(f"{vendor}:{device}") or by_address.get(address, ""))
+            name = by_id.get(f"{vendor}:{device}") or by_address.get(address, "")
+            yield PciDevice(address, vendor, device, name, vram.get(address, 0))
 
 
 def _lspci_fields(line: str) -> list[str]:

@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 
 from inventory.marks import Entry, Mapping, Node, Scalar, Sequence
-from inventory.problems import Place, Problem, quoted
+from inventory.problems import Place, Problem
 from inventory.scalars import as_read, meant, trap
+from roles.wording import quoted
 
-NODES = 100_000
+NODES = 500_000
 DEPTH = 32
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -65,13 +66,13 @@ class _Composer:
     def document(self) -> Node:
         for event in self.events:
             if isinstance(event, yaml.StreamEndEvent):
-                raise _Stop(Place(1, 1), "there is nothing in it: an inventory needs at least the keys fleet, domain and hosts")
+                raise _Stop(Place(1, 1), "the file is empty: an inventory needs at least the keys fleet, domain and hosts")
             if isinstance(event, yaml.DocumentStartEvent):
                 break
         root = self._node(next(self.events), ())
         for event in self.events:
             if isinstance(event, yaml.DocumentStartEvent):
-                raise _Stop(_place(event, ()), "a second document begins here: an inventory is one")
+                raise _Stop(_place(event, ()), "a second YAML document begins here: an inventory is a single document")
         return root
 
     def _node(self, event: Any, path: tuple[str, ...], depth: int = 0) -> Node:
@@ -84,7 +85,7 @@ class _Composer:
             self.anchors[event.anchor] = None  # until it is whole
         if event.tag:
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            self._complain(place, f"the tag {quoted(tag)} has no place in an inventory, which is data only: leave it out")
+            self._complain(place, f"the tag {quoted(tag)} is not allowed in an inventory, which is data only: leave it out")
         node: Node
         if isinstance(event, yaml.ScalarEvent):
             node = self._scalar(event, place)
@@ -98,10 +99,10 @@ class _Composer:
 
     def _alias(self, anchor: str, place: Place, depth: int) -> Node:
         if anchor not in self.anchors:
-            raise _Stop(place, f"*{anchor} stands for nothing: there is no &{anchor} before it")
+            raise _Stop(place, f"*{anchor} is undefined: there is no &{anchor} before it")
         node = self.anchors[anchor]
         if node is None:
-            raise _Stop(place, f"*{anchor} stands inside of &{anchor}, which would have no end")
+            raise _Stop(place, f"*{anchor} is inside of &{anchor}: an endless loop")
         if depth + node.height > DEPTH:
             raise _Stop(place, f"nested deeper than {DEPTH} levels, by way of aliases")
         return node
@@ -138,14 +139,14 @@ class _Composer:
                 entries[key] = Entry(at, node)
         for each in inherited:
             if not isinstance(each, Mapping):
-                self._complain(each.place, "what << merges in has to be a mapping")
+                self._complain(each.place, "<< can merge only a mapping")
             else:
                 entries = {**each.entries, **entries}
         return Mapping(place, entries, size, height)
 
     def _grown(self, size: int, node: Node, place: Place) -> int:
         if size + node.size > NODES:
-            raise _Stop(place, f"more than {NODES:,} values, with every alias written out: this is no inventory")
+            raise _Stop(place, f"more than {NODES:,} values, with every alias written out: this is not an inventory")
         return size + node.size
 
     def _key(self, event: Any, path: tuple[str, ...], depth: int) -> str | None:
@@ -167,7 +168,7 @@ class _Composer:
             self._refuse_tabs(event, place.path)
         if found := CONTROL.search(text):
             what = "a line break" if found[0] == "\n" else "a tab" if found[0] == "\t" else "a control character"
-            self._complain(place, f"has {what} in it, and nothing in an inventory takes one: write it on one line, in quotes")
+            self._complain(place, f"has {what} in it, which no value of an inventory may have: write it on one line, in quotes")
         if event.style:  # quoted
             return Scalar(place, text, text)
         if words := trap(text):
@@ -199,7 +200,7 @@ def _tab(line: str, number: int) -> Problem | None:
 SYNTAX = (
     ("mapping values are not allowed", "a colon where no key can be: check the indentation, and put text with a colon in quotes"),
     ("could not find expected ':'", "a key without a colon, or text over several lines without quotes"),
-    ("did not find expected key", "this line is indented otherwise than its neighbours, or what stands before it does not end"),
+    ("did not find expected key", "the indentation of this line differs from that of its neighbours, or the value before it does not end"),
     ("did not find expected '-' indicator", "this line is indented otherwise than the list around it"),
     ("block sequence entries are not allowed", "a list cannot begin here: put it on a line of its own"),
     ("found unexpected end of stream", "a quote opens here and is never closed"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from inventory.schema import Host
+from inventory.fleet import Host
 
 
 def connection(host: Host, known_hosts: Path) -> dict[str, Any]:
@@ -18,4 +18,4 @@ def connection(host: Host, known_hosts: Path) -> dict[str, Any]:
         "ssh_strict_host_key_checking": "yes",
         "_sudo": host.becomes_root,
     }
-    return {**data, "ssh_key": str(Path(host.ssh_key).expanduser())} if host.ssh_key else data
+    return {**data, "ssh_key": host.ssh_key} if host.ssh_key else data

@@ -16,6 +16,8 @@ class PciDevice:
     vendor: str
     device: str
     name: str = ""
+    memory_mib: int = 0
+    """Of its own, where its driver says so to everybody (amdgpu): of a GPU in a processor that is what the firmware sets apart for it."""
 
 
 @dataclass(frozen=True)

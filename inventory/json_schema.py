@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import ModelSchema
 
@@ -55,7 +56,8 @@ class _WithMeanings(GenerateJsonSchema):
 
     def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
         generated = super().model_schema(schema)
-        for name, words in meanings(schema["cls"]).items():
+        model: type[BaseModel] = schema["cls"]
+        for name, words in meanings(model).items():
             generated["properties"][name]["description"] = words
         return generated
 

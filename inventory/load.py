@@ -5,19 +5,22 @@ from __future__ import annotations
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from inventory.compose import Unreadable, compose
 from inventory.errors import InventoryError
+from inventory.fleet import Fleet, Host
 from inventory.marks import Entry, Mapping, Node, Scalar, child, mapping_at, plain
 from inventory.merge import Draft, drafts, filled
-from inventory.model_lock import locked, read_lock, unlocked
+from inventory.model_lock import ModelLock, locked, read_lock, unlocked
+from inventory.model_sources import KINDS
 from inventory.problems import Place, Problem
-from inventory.references import Carrier, Whole, problems_between
-from inventory.schema import Document, Fleet, Host, HostEntry
+from inventory.references import Carrier, problems_between
+from inventory.schema import Document, HostEntry
 from inventory.words import problems_of
 from roles import ROLES, settings_of
 from roles.role import Domain, Name, RoleSettings, Settings
@@ -29,28 +32,53 @@ DOMAIN: TypeAdapter[str] = TypeAdapter(Domain)
 M = TypeVar("M", bound=Settings)
 
 
+@dataclass(frozen=True)
+class Positions:
+    """Where everything stands in the inventory `path`: in the document as it was written, and in each host with all that it inherits."""
+
+    path: Path
+    document: Mapping
+    hosts: dict[str, Draft]
+
+
+class Loaded(NamedTuple):
+    """What a file describes, and where it says it. `lock` is what lay beside it."""
+
+    fleet: Fleet
+    positions: Positions
+    lock: ModelLock
+
+
 def load(path: Path) -> Fleet:
     """The fleet that a file describes, with what the lock beside it says of its models.
 
     Raises InventoryError with all that is wrong, in the order of the file.
     """
+    return loaded(path).fleet
+
+
+def loaded(path: Path) -> Loaded:
+    """The fleet, as `load` gives it, with the place of all that stands in the file. Raises InventoryError."""
     text = _text(path)
     try:
         root, problems = compose(text)
-        fleet, more = _fleet(_document(root), problems)
+        document = _document(root)
+        hosts = drafts(document, problems)
+        fleet, more = _fleet(document, hosts, problems, path.absolute().parent)
     except Unreadable as unreadable:
         fleet, more = None, unreadable.problems
     if fleet is None or more:
         raise InventoryError([problem.told(path) for problem in sorted(set(more))])
-    return locked(fleet, read_lock(path))
+    lock = read_lock(path)
+    return Loaded(locked(fleet, lock), Positions(path, document, hosts), lock)
 
 
-def require_lock(path: Path, fleet: Fleet) -> None:
+def require_lock(this: Loaded) -> None:
     """Raises InventoryError with every model of a loaded file whose files nothing says the digests of."""
-    if lacking := list(unlocked(fleet, read_lock(path))):
-        models = mapping_at(_document(compose(_text(path))[0]), "models")
+    if lacking := list(unlocked(this.fleet, this.lock)):
+        models = mapping_at(this.positions.document, "models")
         problems = [Problem((child(models[name].node, "source") or models[name]).key, words) for name, words in lacking]
-        raise InventoryError([problem.told(path) for problem in sorted(problems)])
+        raise InventoryError([problem.told(this.positions.path) for problem in sorted(problems)])
 
 
 def _text(path: Path) -> str:
@@ -65,14 +93,14 @@ def _text(path: Path) -> str:
     except (OSError, ValueError) as error:
         raise InventoryError([f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"]) from None
     if len(data) > BYTES:
-        raise InventoryError([Problem(Place(1, 1), f"is larger than {BYTES // 1_000_000} MB: this is no inventory").told(path)])
+        raise InventoryError([Problem(Place(1, 1), f"is larger than {BYTES // 1_000_000} MB: this is not an inventory").told(path)])
     try:
         text = (data := data.removeprefix(BOM_UTF8)).decode()
     except UnicodeDecodeError as error:
         problem = Problem(_end(data[: error.start].decode()), f"is not UTF-8 text (byte 0x{data[error.start]:02x}): save the file as UTF-8")
         raise InventoryError([problem.told(path)]) from None
     if found := UNPRINTABLE.search(text):
-        problem = Problem(_end(text[: found.start()]), f"is no text file (character U+{ord(found[0]):04X}): this is no inventory")
+        problem = Problem(_end(text[: found.start()]), f"is not a text file (character U+{ord(found[0]):04X}): this is not an inventory")
         raise InventoryError([problem.told(path)])
     return text
 
@@ -90,9 +118,8 @@ def _document(root: Node) -> Mapping:
     raise Unreadable([Problem(root.place, f"an inventory is a mapping with at least the keys fleet, domain and hosts, this is {what}")])
 
 
-def _fleet(root: Mapping, problems: list[Problem]) -> tuple[Fleet | None, list[Problem]]:
-    """The fleet, or what is wrong: what each step finds, but for places that a step before has complained of."""
-    found = drafts(root, problems)
+def _fleet(root: Mapping, found: dict[str, Draft], problems: list[Problem], beside: Path) -> tuple[Fleet | None, list[Problem]]:
+    """The fleet, or what is wrong: what each step finds, but for places that a step before has complained of. Keys lie `beside`."""
     entry = child(root, "hosts")
     if not found and entry and isinstance(entry.node, Mapping) and not any(each.place.path[:1] == ("hosts",) for each in problems):
         problems.append(Problem(entry.key, "a fleet needs at least one host"))
@@ -108,14 +135,15 @@ def _fleet(root: Mapping, problems: list[Problem]) -> tuple[Fleet | None, list[P
         wrong += [*of_host, *_of_name(draft)]
         carriers[draft.name] = Carrier(draft, _roles(draft, host))
         if host and not wrong:
-            hosts[draft.name] = Host(name=draft.name, groups=draft.groups, **dict(host))
-    wrong += problems_between(Whole(carriers, mapping_at(root, "models"), mapping_at(root, "clients"), _domain(root)))
+            key = {"ssh_key": str(beside / Path(host.ssh_key).expanduser())} if host.ssh_key else {}
+            hosts[draft.name] = Host(name=draft.name, groups=draft.groups, **{**dict(host), **key})
+    wrong += problems_between(carriers, _models(root), mapping_at(root, "clients"), _domain(root))
     problems = _with(problems, wrong)
 
     document, _ = _validated(Document, _replaced(alone, "defaults", "groups"))
     if problems or document is None:
         return None, problems
-    names = {name: getattr(document, name) for name in ("domain", "networks", "models", "clients")}
+    names = {name: getattr(document, name) for name in ("domain", "networks", "settle", "models", "clients")}
     return Fleet(name=document.fleet, hosts=hosts, **names), []
 
 
@@ -161,6 +189,13 @@ def _settings(role: str, node: Node) -> RoleSettings | None:
         return settings_of(role).model_validate(plain(node), strict=True)
     except ValidationError:
         return None
+
+
+def _models(root: Mapping) -> dict[str, bool]:
+    """The models, each with whether its file lies on its host already."""
+    there = [kind.key() for kind in KINDS if kind.there_already]
+    sources = {name: mapping_at(entry.node, "source") for name, entry in mapping_at(root, "models").items()}
+    return {name: any(key in source for key in there) for name, source in sources.items()}
 
 
 def _domain(root: Mapping) -> str:

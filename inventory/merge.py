@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from inventory.marks import Entry, Mapping, Node, Scalar, Sequence, child, mapping_at, merged
-from inventory.problems import Place, Problem, did_you_mean, one_of, quoted
+from inventory.problems import Place, Problem
 from inventory.ranges import RangeError, expanded, is_range
+from roles.wording import did_you_mean, one_of, quoted
 
-HOSTS = 4096
+HOSTS = 16_384
 
 HOST_SHAPE: dict[str, Any] = {"roles": {"*": {}}, "lab": {}}
 SHAPE = {"defaults": HOST_SHAPE, "groups": {"*": HOST_SHAPE}, "hosts": {"*": HOST_SHAPE}, "models": {"*": {}}, "clients": {"*": {}}}
@@ -47,16 +48,28 @@ def drafts(document: Node, problems: list[Problem]) -> dict[str, Draft]:
     described = _described(document, problems)
     defaults = child(document, "defaults")
     groups = mapping_at(document, "groups")
-    members = {group: frozenset(_members(entry.node, described, problems)) for group, entry in groups.items()}
+    belongs: dict[str, dict[str, None]] = {name: {} for name in described}
+    for group, entry in groups.items():
+        for name in _members(entry.node, described, problems):
+            belongs[name][group] = None
+    shared: dict[tuple[str, ...], Node] = {}
     found = {}
     for name, entry in described.items():
-        own = tuple(group for group in groups if name in members[group])
-        layers = [*([defaults.node] if defaults else []), *(_without_members(groups[group].node) for group in own), entry.node]
-        node: Node = Mapping(entry.node.place, {})
-        for layer in layers:
-            node = merged(node, layer) if isinstance(layer, Mapping) or layer is entry.node else node
-        found[name] = Draft(name, own, entry.key, node)
+        own = tuple(belongs[name])
+        if own not in shared:
+            shared[own] = _layered(
+                document, [*([defaults.node] if defaults else []), *(_without_members(groups[group].node) for group in own)]
+            )
+        found[name] = Draft(name, own, entry.key, merged(shared[own], entry.node))
     return found
+
+
+def _layered(document: Node, layers: Iterable[Node]) -> Node:
+    """What the hosts of the same groups have in common, each layer on those before it."""
+    node: Node = Mapping(document.place, {})
+    for layer in layers:
+        node = merged(node, layer) if isinstance(layer, Mapping) else node
+    return node
 
 
 def _described(document: Node, problems: list[Problem]) -> dict[str, Entry]:
@@ -65,7 +78,7 @@ def _described(document: Node, problems: list[Problem]) -> dict[str, Entry]:
         names = _expanded(key, entry.key, problems)
         for name, node in zip(names or (key,), _addressed(entry.node, len(names), problems), strict=True):
             if name in found:
-                words = f"host {quoted(name)} is described twice, first on line {found[name].key.line}"
+                words = f"host {quoted(name)} is defined twice, first on line {found[name].key.line}"
                 problems.append(Problem(entry.key, words))
             elif len(found) == HOSTS:
                 problems.append(Problem(entry.key, f"more than {HOSTS} hosts in one inventory"))

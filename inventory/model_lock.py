@@ -10,7 +10,9 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from inventory.errors import InventoryError
-from inventory.schema import Fleet, ModelEntry, ModelPart, ModelSource
+from inventory.fleet import Fleet
+from inventory.model_sources import ModelPart, ModelSource
+from inventory.schema import ModelEntry
 from roles.role import Settings
 
 
@@ -58,7 +60,7 @@ def read_lock(inventory: Path) -> ModelLock:
         found = error.errors(include_url=False)[0]
         where = ".".join(map(str, found["loc"]))
         why = f"{where}: {found['msg']}" if where else found["msg"]
-        raise InventoryError([f"{path}: is no lock of models ({why}): put it back from git, or remove it and run {pull()}"]) from None
+        raise InventoryError([f"{path}: is not a lock of models ({why}): put it back from git, or remove it and run {pull()}"]) from None
 
 
 def locked(fleet: Fleet, lock: ModelLock) -> Fleet:

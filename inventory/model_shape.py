@@ -1,15 +1,18 @@
-"""What of a model decides how much memory it takes. Read from a GGUF's header (control/gguf.py) and kept in the lock file of the models."""
+"""What of a model decides how much memory it takes. Read from a GGUF header (control/models/gguf.py) and kept in the models' lock file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from inventory.errors import PaddockError
 
 PerLayer = int | tuple[int, ...]
 """A number for every layer, or one for each."""
+
+TensorTypes = tuple[tuple[int, str, str, str], ...]
+"""Each type of tensor: its number in ggml, its name (empty where gguf-py does not know it), the first tensor of it, and that one's file."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,14 @@ class ModelShape:
     wkv_head_size: int = 0
     token_shift_count: int = 0
 
+    rope_scaling_type: str = ""
+    """`yarn`, `linear`"""
+    rope_scaling_factor: float = 0.0
+    rope_scaling_original_context_length: int = 0
+
+    tensor_types: TensorTypes = field(default=(), compare=False)
+    """Empty where nobody has looked; what it says decides no memory."""
+
     @property
     def layers(self) -> int:
         """Blocks that every token goes through."""
@@ -91,22 +102,34 @@ def at(numbers: PerLayer, layer: int) -> int:
 def as_data(shape: ModelShape) -> dict[str, Any]:
     """For JSON: only what differs from the default."""
     values = {each.name: (getattr(shape, each.name), each.default) for each in fields(ModelShape)}
-    return {name: list(value) if isinstance(value, tuple) else value for name, (value, default) in values.items() if value != default}
+    return {name: _listed(value) for name, (value, default) in values.items() if value != default}
 
 
 def from_data(data: Mapping[str, Any], where: str) -> ModelShape:
     """The shape that `as_data` wrote. Raises PaddockError, with `where` in it, where somebody else wrote it."""
     kinds = {each.name: (each.default, each.type) for each in fields(ModelShape)}
     missing = [name for name, (default, _) in kinds.items() if default is MISSING and name not in data]
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    values: dict[str, Any] = {name: _tupled(value) for name, value in data.items()}
     wrong = [name for name, value in values.items() if name not in kinds or not _is(value, str(kinds[name][1]))]
     if found := [*missing, *wrong]:
         raise PaddockError(f"{where}: it says nothing sensible of {', '.join(found)}: `paddock models pull --lock` writes it anew")
     return ModelShape(**values)
 
 
+def _listed(value: object) -> object:
+    return [_listed(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _tupled(value: object) -> object:
+    return tuple(_tupled(each) for each in value) if isinstance(value, list) else value
+
+
 def _is(value: object, kind: str) -> bool:
-    """Whether a value is of an annotated type, as it stands in this file: `PerLayer`, `int | None`."""
+    """Whether a value is of an annotated type, as it stands in this file: `PerLayer`, `int | None`, `TensorTypes`."""
+    if kind == "TensorTypes":
+        return isinstance(value, tuple) and all(
+            isinstance(each, tuple) and [type(part) for part in each] == [int, str, str, str] for each in value
+        )
     if isinstance(value, tuple):
         return kind == "PerLayer" and all(type(each) is int for each in value)
     return type(value).__name__ in kind.replace("PerLayer", "int").split(" | ")

@@ -1,22 +1,23 @@
-"""The options of one version of llama-server, and what is wrong with a preset that is for it."""
+"""The options of one version of llama-server and the tensors that it loads, and what is wrong with a preset that is for it."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from inventory.problems import did_you_mean, quoted
-from roles.preset import OFF, ON
+from inventory.option_values import unfit
+from roles.preset import ON
+from roles.wording import did_you_mean, quoted
 
 SHIPPED = Path(__file__).parent / "llama-server-options.json"
 
-Takes = Literal["nothing", "on-off", "whole", "decimal", "text", "text or on-off", "two"]
-"""What stands behind an option. `nothing` and `on-off` are flags, of which only the second can be turned off again."""
+Takes = Literal["nothing", "on-off", "whole", "long", "decimal", "json", "text", "text or on-off", "two"]
+"""What stands behind an option. `nothing` and `on-off` are flags, of which only the second can be turned off again. `whole` has 32 bits,
+`long` 64."""
 
 Part = Literal["model", "server", "router", "preset", "source", "ends"]
 """What of llama-server an option is for: serving a model · whoever answers requests, router and instance alike · the router alone, which
@@ -54,6 +55,12 @@ class Option:
     """`removed` is one that is only there to say that it is gone."""
     instead: str = ""
     """What the source says to use in place of one that is gone or going."""
+    values: tuple[str, ...] = ()
+    """The words that it takes, where those are all, or all but a number."""
+    separator: str = ""
+    """What stands between several of them."""
+    refused: tuple[str, ...] = ()
+    """The numbers that llama-server ends with: `("< 0", "> 1024")`."""
 
     @property
     def name(self) -> str:
@@ -68,13 +75,40 @@ class Option:
 DEFAULTS = {field.name: field.default for field in fields(Option)}
 
 
+class TensorType(NamedTuple):
+    """A type of tensor by its number in a GGUF: `TensorType(14, "Q6_K")`. One that was `removed` has a number still, and is not loaded."""
+
+    number: int
+    name: str
+    removed: bool = False
+
+
+class Sizing(NamedTuple):
+    """How a version of llama-server sizes contexts, where versions differ."""
+
+    yarn_raises_limit: bool = False
+    """Whether a slot may have as much context as YaRN stretches the model's training to."""
+    fit_counts_slots: bool = False
+    """Whether `fit`, where no size is given, gives each slot with a cache of its own the whole training, instead of its share."""
+
+
+OLDER = Sizing()
+"""As versions did before any of that; so does one that nobody knows."""
+
+
 @dataclass(frozen=True)
 class Options:
-    """All that one version of llama-server takes. `source` is the identity of its source, `label` what people call the version."""
+    """All that one version of llama-server takes. `source` is the identity of its source, `label` what people call the version. `rules` are
+    those of inventory/limits.py that hold in it, each with the values that it is about.
+    """
 
     source: str
     label: str
     all: tuple[Option, ...]
+    rules: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    tensor_types: tuple[TensorType, ...] = ()
+    """Those that its ggml has; empty where its source does not say it."""
+    sizing: Sizing = OLDER
 
     @cached_property
     def by_spelling(self) -> Mapping[str, Option]:
@@ -84,10 +118,21 @@ class Options:
     def find(self, spelling: str) -> Option | None:
         return self.by_spelling.get(spelling)
 
+    @cached_property
+    def tensor_type(self) -> Mapping[int, TensorType]:
+        return {each.number: each for each in self.tensor_types}
+
     def written(self) -> str:
-        """As a file, an option a line."""
-        lines = (json.dumps({name: value for name, value in _fields(each).items() if value != DEFAULTS[name]}) for each in self.all)
-        return f'{{"source": {json.dumps(self.source)}, "label": {json.dumps(self.label)}, "all": [\n' + ",\n".join(lines) + "\n]}\n"
+        """As a file: a rule a line, a type of tensor a line, an option a line."""
+        options = [json.dumps({name: value for name, value in _fields(each).items() if value != DEFAULTS[name]}) for each in self.all]
+        rules = [f"{json.dumps(name)}: {json.dumps(values)}" for name, values in self.rules.items()]
+        first = json.dumps({"source": self.source, "label": self.label, "sizing": self.sizing._asdict()})[:-1]
+        listed = f'"rules": {_lines(rules, "{}")}, "tensor_types": {_lines(map(json.dumps, self.tensor_types))}, "all": {_lines(options)}'
+        return f"{first}, {listed}}}\n"
+
+
+def _lines(items: Iterable[str], brackets: str = "[]") -> str:
+    return f"{brackets[0]}\n" + ",\n".join(items) + f"\n{brackets[1]}"
 
 
 def _fields(option: Option) -> dict[str, object]:
@@ -102,7 +147,9 @@ def bare(spelling: str) -> str:
 def read(text: str) -> Options:
     """What `written` wrote. Raises ValueError, KeyError or TypeError for anything else."""
     data = json.loads(text)
-    return Options(data["source"], data["label"], tuple(_option(each) for each in data["all"]))
+    rules = {name: tuple(values) for name, values in data["rules"].items()}
+    types = tuple(TensorType(*each) for each in data["tensor_types"])
+    return Options(data["source"], data["label"], tuple(_option(each) for each in data["all"]), rules, types, Sizing(**data["sizing"]))
 
 
 def _option(each: Mapping[str, object]) -> Option:
@@ -128,17 +175,17 @@ def faults(preset: Mapping[str, Value], options: Options, *, router: bool = True
     for key, value in preset.items():
         option = options.find(key)
         if option is None:
-            yield Fault(key, f"{quoted(key)} is no option of llama-server {options.label}{_instead(key, options)}")
+            yield Fault(key, f"{quoted(key)} is not an option of llama-server {options.label}{_instead(key, options)}")
         elif words := _out_of_place(key, option, options, router):
             yield Fault(key, words)
         elif option in fixed:
-            why = "a flag on the router's command line wins over every preset" if router else "it can be there once only"
+            why = "a flag on the router's command line wins over every preset" if router else "it cannot be given twice"
             yield Fault(key, f'{quoted(key)} cannot be changed here: Paddock starts llama-server with "--{option.name}", and {why}')
         elif option in first:
             better = max(key, first[option], key=len)
-            words = f"{quoted(first[option])} and {quoted(key)} are one option, and only one of them would count: keep {quoted(better)}"
+            words = f"{quoted(first[option])} and {quoted(key)} are the same option, and only one would take effect: keep {quoted(better)}"
             yield Fault(key, words)
-        elif words := _unfit(key, value, option):
+        elif words := unfit(key, value, option):
             yield Fault(key, words, of_value=True)
         if option is not None:
             first.setdefault(option, key)
@@ -148,7 +195,7 @@ def going(preset: Mapping[str, Value], options: Options) -> Iterator[Fault]:
     """What still works, and will not for long, as the source says."""
     for key in preset:
         if (option := options.find(key)) and option.gone == "deprecated":
-            words = f"{quoted(key)} is on its way out of llama-server, as of {options.label}"
+            words = f"{quoted(key)} is deprecated in llama-server as of {options.label}"
             yield Fault(key, words + (f": {option.instead}" if option.instead else ""))
 
 
@@ -158,17 +205,17 @@ def _out_of_place(key: str, option: Option, options: Options, router: bool) -> s
         return f"{quoted(key)} was removed from llama-server, as of {options.label}" + (f": {option.instead}" if option.instead else "")
     match option.part:
         case "preset" if not router:
-            return f"{quoted(key)} has no effect on a server of its own: a router alone reads it, in a preset"
+            return f"{quoted(key)} has no effect on an instance: only a router reads it"
         case "router":
-            return f"{quoted(key)} has no effect in a preset: the router alone reads it, from its own command line"
+            return f"{quoted(key)} has no effect in a preset: only the router reads it, from its command line"
         case "source":
-            return f"{quoted(key)} has no place in a preset: where a model comes from is its `source`, with a digest"
+            return f"{quoted(key)} is not allowed in a preset: set the model's `source` instead, with a digest"
         case "ends":
-            return f"{quoted(key)} has no place in a preset: it is for a person at a terminal"
+            return f"{quoted(key)} is not allowed in a preset: it is for interactive use"
     if option.name == "alias":
-        return f"{quoted(key)} has no place in a preset: the other names of a model are its `aliases`"
+        return f"{quoted(key)} is not allowed in a preset: set the model's `aliases` instead"
     if option.takes == "two":
-        return f"{quoted(key)} takes two values, which a preset cannot carry: llama-server would end"
+        return f"{quoted(key)} takes two values, which a preset cannot contain: llama-server would exit"
     return ""
 
 
@@ -182,27 +229,6 @@ def _instead(key: str, options: Options) -> str:
     # A letter or two are near to everything.
     known = (spelling for spelling, option in options.by_spelling.items() if len(spelling) > 3 and option.gone != "removed")
     return did_you_mean(plain, known)
-
-
-def _unfit(key: str, value: Value, option: Option) -> str:
-    """Why llama-server would not take the value, or take it for another."""
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    what = f"this is {quoted(value) if isinstance(value, str) else text}"
-    match option.takes:
-        case "nothing" | "on-off" if text not in ON | OFF:
-            return f"{quoted(key)} is turned on or off, {what}"
-        case "whole" if isinstance(value, bool) or not re.fullmatch(r"[-+]?[0-9]+", text):
-            return f"{quoted(key)} takes a whole number, {what}"
-        case "decimal" if isinstance(value, bool) or not _is_number(text):
-            return f"{quoted(key)} takes a number, {what}"
-        case "text" if isinstance(value, bool):
-            hint = f", which its help calls {option.hint}" if option.hint else ""
-            return f"{quoted(key)} takes a value{hint}, {what}"
-    return ""
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[-+]?[0-9]+)?", text) is not None
 
 
 def as_arguments(preset: Mapping[str, Value], options: Options) -> list[list[str]]:

@@ -7,22 +7,25 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from inventory.compose import compose
+from inventory.fleet import Fleet
+from inventory.limits import beyond_cards, contradictions, startup_fault
+from inventory.load import Positions
 from inventory.marks import Entry, Node, Scalar, Sequence, mapping_at
-from inventory.merge import Draft, drafts, filled
+from inventory.merge import Draft
+from inventory.option_values import as_read
 from inventory.options import Fault, Options, Value, faults, going, named_twice
-from inventory.problems import Problem, quoted
-from inventory.schema import Fleet
-from inventory.servers import Server
-from roles.llama_cpp.settings import LlamaCppSettings, Source
+from inventory.problems import Problem
+from roles.preset import ON
+from roles.sandbox import refusal
+from roles.server import Server
+from roles.source import Source
+from roles.wording import quoted
 
 Known = Callable[[Source], Options | None]
 """The options of a source, or None where nobody has seen it yet."""
 
-Preset = Mapping[str, Entry]
+WrittenPreset = Mapping[str, Entry]
 """As it is written, each option with its place."""
-
-ROLE = ("roles", "llama_server")
 
 
 class Judged(NamedTuple):
@@ -33,22 +36,26 @@ class Judged(NamedTuple):
     unknown: tuple[Source, ...]
 
 
-def judged(path: Path, fleet: Fleet, known: Known) -> Judged:
-    """All presets of the fleet that was loaded from `path`."""
-    document = filled(compose(path.read_text(encoding="utf-8-sig"))[0])
-    found = drafts(document, [])
+def judged(positions: Positions, fleet: Fleet, known: Known) -> Judged:
+    """All presets of a fleet that was loaded from a file, of which the positions are; the fleet may have been moved to a lab since."""
+    document, path = positions.document, positions.path
     problems = list(_names(document, fleet))
+    anew = _Anew()
     leaving: list[Problem] = []
     unknown = {}
     for name in fleet.hosts:
+        for server in fleet.servers(name):
+            for entries in _written(server, positions.hosts[name], document):
+                granted_as = (server.scope, server.user, server.address)
+                problems += _found(anew(entries, granted_as), partial(_not_granted, server=server))
         if not (source := source_of(fleet, name)):
             continue
         if options := known(source):
             routed = any(server.kind == "router" for server in fleet.servers(name))
             for server in fleet.servers(name):
-                problems += _problems(server, options, found[name], document, routed)
-                for entries in _written(server, found[name], document):
-                    leaving += _found(entries, partial(going, options=options))
+                problems += _problems(server, options, positions.hosts[name], document, routed, anew)
+                for entries in _written(server, positions.hosts[name], document):
+                    leaving += _found(anew(entries, options.source, "going"), partial(going, options=options))
         else:
             unknown[source.identity] = source
     return Judged(_told(problems, path), _told(leaving, path), tuple(unknown.values()))
@@ -56,31 +63,82 @@ def judged(path: Path, fleet: Fleet, known: Known) -> Judged:
 
 def source_of(fleet: Fleet, host: str) -> Source | None:
     """The source of the llama-server that a host runs, if it runs one."""
-    settings = fleet.role(host, "llama_cpp", LlamaCppSettings)
-    return settings.source if settings and fleet.servers(host) else None
+    said = (each.llama_cpp_source() for each in fleet.hosts[host].carried.values()) if fleet.servers(host) else ()
+    return next((source for source in said if source), None)
 
 
-def _problems(server: Server, options: Options, draft: Draft, document: Node, routed: bool) -> Iterator[Problem]:
+class _Anew:
+    """Hosts share the presets of their groups and of the models: of each a look is enough."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[object, ...]] = set()
+
+    def __call__(self, entries: WrittenPreset, *how: object) -> WrittenPreset:
+        """The preset; an empty one where it was looked at in the same way before. The positions keep it, so that its id is its own."""
+        return entries if entries and self.first(id(entries), *how) else {}
+
+    def first(self, *what: object) -> bool:
+        """Whether nobody has asked for that before."""
+        if what in self._seen:
+            return False
+        self._seen.add(what)
+        return True
+
+
+def _problems(server: Server, options: Options, draft: Draft, document: Node, routed: bool, anew: _Anew) -> Iterator[Problem]:
     """`routed` says whether the host has a router too: what is said for all its servers may then be for that alone."""
     if server.kind == "router" and not options.find("models-preset"):
-        words = f"llama.cpp {options.label} is from before there was a router: write `instances`, or take a newer one"
-        yield Problem(mapping_at(draft.node, *ROLE)["models"].key, words)
+        words = f"llama.cpp {options.label} has no router: use `instances`, or a newer llama.cpp"
+        yield Problem(mapping_at(draft.node, *server.keys)["models"].key, words)
         return
     own, *shared = _written(server, draft, document)
-    yield from _found(own, partial(faults, options=options, router=server.kind == "router"))
-    for entries in shared:
-        yield from _found(entries, partial(faults, options=options, router=routed))
-
-
-def _written(server: Server, draft: Draft, document: Node) -> tuple[Preset, ...]:
-    """The presets that a server's options come from, as they are written: its own, which is the role's where it is the router, first."""
-    of_role, of_models = mapping_at(draft.node, *ROLE, "preset"), [mapping_at(document, "models", each, "preset") for each in server.models]
+    for entries, router in ((own, server.kind == "router"), *((each, routed) for each in shared)):
+        yield from _found(anew(entries, options.source, router), partial(faults, options=options, router=router))
+    served = {model: _served(server, model, draft, document, options) for model in server.models}
+    for entries in served.values():
+        if anew.first(options.source, len(server.gpus), *(entry.node.place[:2] for entry in entries.values())):
+            yield from _found(entries, partial(contradictions, options=options))
+            yield from _found(entries, partial(beyond_cards, options=options, cards=len(server.gpus)))
     if server.kind == "router":
-        return (of_role, *of_models)
-    return (mapping_at(draft.node, *ROLE, "instances", server.group, "preset"), of_role, *of_models)
+        loaded = [model for model, entries in served.items() if _is_loaded_on_startup(entries)]
+        if words := startup_fault(loaded, server.models_max, len(server.models), options):
+            said = mapping_at(draft.node, *server.keys)
+            yield Problem(said["models_max"].node.place if "models_max" in said else said["models"].key, words)
 
 
-def _found(entries: Preset, find: Callable[[Mapping[str, Value]], Iterable[Fault]]) -> Iterator[Problem]:
+def _served(server: Server, model: str, draft: Draft, document: Node, options: Options) -> WrittenPreset:
+    """All that a server serves a model with, as Fleet.preset has it, under one spelling of each option: the one that counts."""
+    of_role, of_model = mapping_at(draft.node, *server.shared_keys, "preset"), mapping_at(document, "models", model, "preset")
+    own = mapping_at(draft.node, *server.keys, "preset") if server.group else {}
+    found: dict[object, tuple[str, Entry]] = {}
+    for key, entry in (*of_role.items(), *of_model.items(), *own.items()):
+        option = options.find(key) or key
+        found.pop(option, None)
+        found[option] = (key, entry)
+    return dict(found.values())
+
+
+def _is_loaded_on_startup(entries: WrittenPreset) -> bool:
+    said = dict(_values(entries)).get("load-on-startup", False)
+    return as_read(said) in ON
+
+
+def _not_granted(preset: Mapping[str, Value], server: Server) -> Iterator[Fault]:
+    """What the unit of a server cannot grant."""
+    for key, value in preset.items():
+        if words := refusal(key, value, server):
+            yield Fault(key, words, of_value=True)
+
+
+def _written(server: Server, draft: Draft, document: Node) -> tuple[WrittenPreset, ...]:
+    """The presets that a server's options come from, as they are written: its own, which is the role's where it is the router, first."""
+    of_role = mapping_at(draft.node, *server.shared_keys, "preset")
+    of_models = [mapping_at(document, "models", each, "preset") for each in server.models]
+    own = [mapping_at(draft.node, *server.keys, "preset")] if server.group else []
+    return (*own, of_role, *of_models)
+
+
+def _found(entries: WrittenPreset, find: Callable[[Mapping[str, Value]], Iterable[Fault]]) -> Iterator[Problem]:
     """Each fault of a preset, where it stands."""
     for fault in find(dict(_values(entries))):
         entry = entries[fault.key]
@@ -101,7 +159,7 @@ def _names(document: Node, fleet: Fleet) -> Iterator[Problem]:
             assert isinstance(aliases, Sequence)
             alias = fleet.models[model].aliases[number]
             whose = "the model's own name" if other == model else f"model {quoted(other)} already, on {server.host}"
-            yield Problem(aliases.items[number].place, f"{quoted(alias)} is {whose}: a name leads to one model")
+            yield Problem(aliases.items[number].place, f"{quoted(alias)} is {whose}: a name must be unique")
 
 
 def _told(problems: Iterable[Problem], path: Path) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ def expanded(text: str) -> tuple[str, ...]:
         return (text,)
     match = RANGE.fullmatch(text)
     if not match:
-        raise RangeError(f'"{text}" has brackets that are no range: write it like pi[1:9], one range in a name')
+        raise RangeError(f'"{text}" has brackets that are not a range: write one range, such as pi[1:9]')
     first, last = match["first"], match["last"]
     count = int(last) - int(first) + 1
     if count < 1:

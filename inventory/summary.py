@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sized
 from ipaddress import ip_address
 
-from inventory.schema import Fleet
+from inventory.fleet import Fleet
 
 
 def summary(fleet: Fleet) -> str:
@@ -27,12 +27,12 @@ def summary(fleet: Fleet) -> str:
 def warnings(fleet: Fleet) -> Iterator[str]:
     """What is well-formed, and still not what most people mean: servers that anybody may talk to, past the certificates before them."""
     for host in fleet.hosts.values():
-        if not fleet.callers(host.name) or "firewall" in host.carried:
+        if not fleet.callers(host.name) or any(each.guards_ports for each in host.carried.values()):
             continue
         open_to_all = [each.listen for each in fleet.servers(host.name) if not each.api_key and not ip_address(each.address).is_loopback]
         if open_to_all:
             which = open_to_all[0] + (f" and {len(open_to_all) - 1} more of its servers" if len(open_to_all) > 1 else "")
-            yield f"{host.name}: whoever reaches {which} needs no certificate: the role firewall would let the reverse proxy in alone"
+            yield f"{host.name}: callers of {which} need no certificate: add the role firewall, which admits only the reverse proxy"
 
 
 def _count(things: Sized, noun: str) -> str:
@@ -40,7 +40,5 @@ def _count(things: Sized, noun: str) -> str:
 
 
 def _carried(fleet: Fleet, host: str) -> str:
-    details = {"llama_server": fleet.served_models(host), "caddy": getattr(fleet.hosts[host].carried.get("caddy"), "sites", {})}
-    return (
-        ", ".join(f"{role} ({', '.join(details[role])})" if details.get(role) else role for role in fleet.hosts[host].carried) or "nothing"
-    )
+    details = {role: ", ".join(settings.details()) for role, settings in fleet.hosts[host].carried.items()}
+    return ", ".join(f"{role} ({words})" if words else role for role, words in details.items()) or "nothing"

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from inventory.marks import Entry, Mapping, Node, Scalar, Sequence
-from inventory.problems import Problem, did_you_mean, one_of, quoted
+from inventory.problems import Problem
 from inventory.scalars import as_read
 from roles.role import meanings
+from roles.wording import did_you_mean, one_of, quoted
 
 SHAPES = {
     "string_type": "text",
@@ -45,6 +46,7 @@ def problems_of(error: ValidationError, root: Node, model: type[BaseModel], unfi
         path = _path(each, root)
         if not (path[:1] and path[0] in unfinished and _is_of_whole(each, _entry(root, path).node)):
             by_path.setdefault(path, []).append(each)
+    whole = {path[:length] for path in by_path for length in range(len(path))}
     for path, errors in by_path.items():
         entry = _entry(root, path)
         kinds = list(dict.fromkeys(_kind(each, entry.node) for each in errors))
@@ -52,7 +54,7 @@ def problems_of(error: ValidationError, root: Node, model: type[BaseModel], unfi
         for each in errors:
             if not _kind(each, entry.node):
                 yield _problem(each, entry, wanted, _fields(model, path[:-1] if each["type"] == "extra_forbidden" else path))
-        if len(wanted) == len(kinds) and not any(other[: len(path)] == path for other in by_path if other != path):
+        if len(wanted) == len(kinds) and path not in whole:
             yield Problem(entry.node.place, f"should be {one_of(wanted)}, {_is(entry.node, wanted)}")
 
 
@@ -89,7 +91,8 @@ def _child(node: Node, part: str) -> Entry | None:
 def _kind(error: ErrorDetails, node: Node) -> str:
     """The kind of value that was wanted, where that is what is wrong."""
     if error["type"] == "literal_error" and not isinstance(node, Scalar):
-        return one_of([quoted(word) for word in _choices(error)])
+        choices = _choices(error)
+        return one_of([quoted(word) for word in choices]) if choices else error["ctx"]["expected"].lower()
     return SHAPES.get(error["type"], "")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -36,3 +38,11 @@ def ssh_public_key() -> str:
     """Its public half, as a line of authorized_keys."""
     public = load_ssh_private_key(ssh_key().read_bytes(), password=None).public_key()
     return public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode() + " paddock-lab"
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Nobody else on this machine is here meanwhile. The lock goes with the process, however that ends."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -6,8 +6,9 @@ import json
 import time
 from collections.abc import Iterator
 from ipaddress import ip_interface
+from pathlib import Path
 
-from inventory.schema import Host
+from inventory.fleet import Host
 from lab.cache import directory, ssh_key, ssh_public_key
 from lab.engine import Engine, LabError
 from lab.image import archive
@@ -28,12 +29,21 @@ CAPABILITIES = (
 )
 """What systemd and its services use. `--privileged` asks for more than some machines have to give."""
 
+SYS_RESOURCE = 24
+"""The number of the capability by which systemd raises limits: LimitMEMLOCK=, LimitRTPRIO= (linux/capability.h)."""
+
+SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "1024"}
+"""What an engine sets otherwise than a machine has it: it lets everybody open every port."""
+
 BOOT = """
-[ -e /etc/ssh/ssh_host_ed25519_key ] || ssh-keygen -q -A
+[ -e /etc/ssh/ssh_host_ed25519_key ] || ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
 umount -R /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec /lib/systemd/systemd
 """
 """A cgroup tree of the host's own: the machine's, mounted whole, could be rewritten from inside."""
+
+FILES = {"/etc/dpkg/dpkg.cfg.d/paddock-lab": "force-unsafe-io\n"}
+"""A lab host need not outlive a power cut: dpkg waits for no disk."""
 
 BOOT_TIMEOUT_S = 90
 CONSOLE_LINES = 8
@@ -68,7 +78,8 @@ def create(engine: Engine, fleet: str, host: str, user: str, image: str) -> str:
         *("create", "--name", name, "--hostname", host, "--tty"),  # the terminal is systemd's console: `docker logs` shows the boot
         *(f"--label=paddock.{key}={value}" for key, value in {"fleet": fleet, "host": host, "user": user}.items()),
         *("--network", "bridge", "--cgroupns", "private"),
-        *(f"--cap-add={capability}" for capability in CAPABILITIES),
+        *(f"--cap-add={capability}" for capability in capabilities()),
+        *(f"--sysctl={name}={value}" for name, value in SYSCTLS.items()),
         *(f"--security-opt={option}=unconfined" for option in ("seccomp", "apparmor", "systempaths")),
         *(f"--tmpfs={path}" for path in ("/run", "/run/lock", "/tmp")),
         "--env=container=docker",
@@ -79,11 +90,17 @@ def create(engine: Engine, fleet: str, host: str, user: str, image: str) -> str:
         *(image, "sh", "-c", BOOT),
     )
     try:
-        engine.run("cp", "-", f"{name}:/", stdin=archive(machine_files()))
+        engine.run("cp", "-", f"{name}:/", stdin=archive({**machine_files(), **FILES}))
     except LabError:
         engine.run("rm", "--force", "--volumes", name)
         raise
     return name
+
+
+def capabilities(status: Path = Path("/proc/self/status")) -> tuple[str, ...]:
+    """Those that a lab host gets: SYS_RESOURCE too, where this machine has it to give."""
+    bounding = next(line for line in status.read_text().splitlines() if line.startswith("CapBnd:"))
+    return (*CAPABILITIES, "SYS_RESOURCE") if int(bounding.split()[1], 16) >> SYS_RESOURCE & 1 else CAPABILITIES
 
 
 def boot(engine: Engine, container: str, host: Host) -> str:

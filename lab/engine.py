@@ -91,7 +91,7 @@ def installed(program: str, package: str) -> None:
     if shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{SBIN}"):
         return
     if not shutil.which("apt-get"):
-        raise LabError(f"{program} is missing, and this is no Debian or Ubuntu: install it, then run this again")
+        raise LabError(f"{program} is missing, and this system has no apt-get: install it, then run this again")
     root = as_root(f"install {package}")
     say(f"lab: installing {package} (for {program})")
     apt = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_SUSPEND=1", "apt-get"]

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from inventory.schema import Fleet, Host
+from inventory.fleet import Fleet, Host
 from lab import vm
 from lab.container import address_of, boot, containers, create
 from lab.engine import Engine, LabError, NoEngine, engine, reach, say
@@ -33,7 +33,7 @@ class _Lab:
     image: str
     """The container image; empty where no host takes it."""
     containers: dict[str, LabHost]
-    machines: dict[str, vm.Machine]
+    machines: dict[str, vm.VirtualMachine]
     machine_images: dict[str, Path]
 
 
@@ -122,7 +122,7 @@ def _container_up(lab: _Lab, host: Host) -> str:
     docker, before = lab.docker, lab.containers.get(host.name)
     assert docker
     if machine := lab.machines.get(host.name):
-        say(f"{host.name}: was a virtual machine, is to be a container: made anew")
+        say(f"{host.name}: was a virtual machine, the inventory asks for a container: created again")
         vm.remove(machine)
     if before and before.state == "created":  # an earlier run ended halfway
         docker.run("rm", "--force", "--volumes", before.container)
@@ -139,7 +139,7 @@ def _machine_up(lab: _Lab, host: Host) -> str:
     hardware, machine = hardware_of(host.lab), lab.machines.get(host.name)
     assert hardware
     if lab.docker and (container := lab.containers.get(host.name)):
-        say(f"{host.name}: was a container, is to be a virtual machine: made anew")
+        say(f"{host.name}: was a container, the inventory asks for a virtual machine: created again")
         lab.docker.run("rm", "--force", "--volumes", container.container)
     if machine and machine.hardware != hardware.key:
         say(f"{host.name}: was another virtual machine, is to be {hardware.words}: made anew")

@@ -8,10 +8,10 @@ import os
 import shlex
 import subprocess
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lab.cache import directory
+from lab.cache import alone, directory
 from lab.engine import Engine, LabError, as_root, installed, say
 from lab.mirror import KEYRING, SUITE, machine_apt_options, machine_files, machine_sources
 
@@ -32,6 +32,7 @@ PACKAGES = (
 )
 
 RECIPE = Path(__file__).with_name("image.sh")
+LISTS = "apt-get -qq update"
 
 
 def image(engine: Engine) -> str:
@@ -53,6 +54,27 @@ def image(engine: Engine) -> str:
         finally:
             part.unlink(missing_ok=True)
     engine.run("import", str(root), name)
+    return name
+
+
+def with_packages(engine: Engine, packages: Sequence[str]) -> str:
+    """The name of the lab's image with further packages installed and with apt's lists, which is made where the engine does not have it."""
+    base = image(engine)
+    digest = hashlib.sha256("\n".join([base, *packages, LISTS]).encode()).hexdigest()[:12]
+    name = f"paddock-lab-more:{digest}"
+    with alone(directory() / "image-more.lock"):
+        if not engine.has_image(name):
+            say(f"lab: making the image of a host with {', '.join(packages)}")
+            shared = f"--volume={directory('apt')}:/var/cache/paddock/apt"
+            container = engine.run("create", shared, "--add-host=host.docker.internal:host-gateway", base, "sleep", "infinity")
+            try:
+                engine.run("cp", "-", f"{container}:/", stdin=archive(machine_files()))
+                _prepare(engine, container, packages)
+                engine.run("cp", "-", f"{container}:/", stdin=archive(machine_files()))
+                engine.run("exec", container, "sh", "-c", LISTS)
+                engine.run("commit", container, name)
+            finally:
+                engine.run("rm", "--force", container)
     return name
 
 
@@ -78,16 +100,19 @@ def _from_registry(engine: Engine, root: Path) -> bool:
     container = engine.run("create", "--add-host", "host.docker.internal:host-gateway", BASE, "sleep", "infinity")
     try:
         engine.run("cp", "-", f"{container}:/", stdin=archive(machine_files()))
-        engine.run("start", container)
-        install = (
-            f"apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends {' '.join(PACKAGES)}"
-        )
-        engine.run("exec", container, "sh", "-c", install)
-        engine.run("exec", "--interactive", container, "sh", stdin=RECIPE.read_bytes())
+        _prepare(engine, container, PACKAGES)
         engine.run("export", "--output", str(root), container)
     finally:
         engine.run("rm", "--force", container)
     return True
+
+
+def _prepare(engine: Engine, container: str, packages: Sequence[str]) -> None:
+    """Starts the container, installs the packages, and leaves nothing in it that belongs to one machine."""
+    engine.run("start", container)
+    install = f"apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends {' '.join(packages)}"
+    engine.run("exec", container, "sh", "-c", install)
+    engine.run("exec", "--interactive", container, "sh", stdin=RECIPE.read_bytes())
 
 
 def _from_mirror(root: Path) -> None:

@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from inventory.schema import Host
+from inventory.fleet import Host
 from lab.cache import directory
 
 ADMIT = """
@@ -25,8 +25,9 @@ for user in root "$1"; do
     chown "$user:$group" "$keys" && chmod 600 "$keys"
 done
 [ "$1" = root ] || { umask 227 && echo "$1 ALL=(ALL) NOPASSWD: ALL" > /etc/sudoers.d/paddock-lab; }
-for ca in /usr/local/share/ca-certificates/*.crt; do
-    [ ! -e "$ca" ] || [ -e "/etc/ssl/certs/$(basename "$ca" .crt).pem" ] || { update-ca-certificates >/dev/null 2>&1; break; }
+for ca in /usr/local/share/ca-certificates/*.crt; do # as update-ca-certificates does, which takes a second
+    link=/etc/ssl/certs/$(basename "$ca" .crt).pem
+    [ ! -e "$ca" ] || [ -e "$link" ] || { ln -s "$ca" "$link"; { cat "$ca"; echo; } >>/etc/ssl/certs/ca-certificates.crt; }
 done
 shift 2
 for each; do account "$each"; done
@@ -36,10 +37,8 @@ accounts that are to be there too."""
 
 
 def accounts(host: Host) -> tuple[str, ...]:
-    """The accounts whose own services the host's roles are to be, and those of the people who sit at it."""
-    serving = [user for settings in host.carried.values() if (user := getattr(settings, "user", None))]
-    seated = [account for settings in host.carried.values() for account in getattr(settings, "accounts", ())]
-    return tuple(dict.fromkeys([*serving, *seated]))
+    """The accounts that the host's roles need."""
+    return tuple(dict.fromkeys(each.name for settings in host.carried.values() for each in settings.required_accounts()))
 
 
 TERMINAL_CONTROL = re.compile(r"\x1b\[[0-9;?!]*[A-Za-z]|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[\r\x07]")

@@ -29,7 +29,7 @@ LOOPBACK = re.compile(r"(?<=//)(localhost|127\.0\.0\.1)(?=[:/]|$)")
 
 
 @dataclass(frozen=True)
-class Source:
+class AptSource:
     """One suite of a package archive."""
 
     uri: str
@@ -39,22 +39,22 @@ class Source:
 
 
 DEBIAN = (
-    Source("http://deb.debian.org/debian", SUITE, ("main",)),
-    Source("http://deb.debian.org/debian", f"{SUITE}-updates", ("main",)),
-    Source("http://deb.debian.org/debian-security", f"{SUITE}-security", ("main",)),
+    AptSource("http://deb.debian.org/debian", SUITE, ("main",)),
+    AptSource("http://deb.debian.org/debian", f"{SUITE}-updates", ("main",)),
+    AptSource("http://deb.debian.org/debian-security", f"{SUITE}-security", ("main",)),
 )
 """Debian's own archive, for machines whose sources name no mirror of it."""
 
 
-def one_line_sources(text: str) -> Iterator[Source]:
+def one_line_sources(text: str) -> Iterator[AptSource]:
     """The `deb` lines of a sources.list."""
     for line in text.splitlines():
         if match := ONE_LINE.match(line.strip()):
             options = dict(option.partition("=")[::2] for option in (match["options"] or "").split())
-            yield Source(match["uri"], match["suite"], tuple(match["components"].split()), options.get("signed-by", ""))
+            yield AptSource(match["uri"], match["suite"], tuple(match["components"].split()), options.get("signed-by", ""))
 
 
-def deb822_sources(text: str) -> Iterator[Source]:
+def deb822_sources(text: str) -> Iterator[AptSource]:
     """The enabled binary suites of a *.sources file."""
     for stanza in re.split(r"\n\s*\n", "\n".join(line for line in text.splitlines() if not line.startswith("#"))):
         fields: dict[str, str] = {}
@@ -64,25 +64,25 @@ def deb822_sources(text: str) -> Iterator[Source]:
             continue
         for uri in fields.get("uris", "").split():
             for suite in fields.get("suites", "").split():
-                yield Source(uri, suite, tuple(fields.get("components", "").split()), fields.get("signed-by", ""))
+                yield AptSource(uri, suite, tuple(fields.get("components", "").split()), fields.get("signed-by", ""))
 
 
-def debian_sources(sources: Iterable[Source]) -> tuple[Source, ...]:
+def debian_sources(sources: Iterable[AptSource]) -> tuple[AptSource, ...]:
     """The same mirrors' suites of the lab's release, where the sources are Debian's; Debian's own archive where none is.
 
     An archive counts as Debian's if it has `main` of one of Debian's releases, answers HTTP, and is signed with Debian's key or by default.
     """
-    found: dict[tuple[str, str], Source] = {}
+    found: dict[tuple[str, str], AptSource] = {}
     for source in sources:
         release, dash, rest = source.suite.partition("-")
         debian = release in CODENAMES and dash + rest in SUFFIXES and "main" in source.components
         if debian and source.uri.startswith("http") and (not source.signed_by or "debian-archive" in source.signed_by):
             suite = SUITE + dash + rest
-            found.setdefault((source.uri, suite), Source(source.uri, suite, ("main",)))
+            found.setdefault((source.uri, suite), AptSource(source.uri, suite, ("main",)))
     return tuple(found.values()) if any(source.suite == SUITE for source in found.values()) else DEBIAN
 
 
-def sources_file(sources: Iterable[Source]) -> str:
+def sources_file(sources: Iterable[AptSource]) -> str:
     """A debian.sources file."""
     return "\n".join(
         f"Types: deb\nURIs: {source.uri}\nSuites: {source.suite}\nComponents: {' '.join(source.components)}\nSigned-By: {KEYRING}\n"
@@ -108,7 +108,7 @@ def proxies(environment: Mapping[str, str]) -> dict[str, str]:
     return {**found, "no_proxy": ",".join(dict.fromkeys([*near, "localhost", "127.0.0.1", "::1", "172.16.0.0/12"]))} if found else {}
 
 
-def machine_sources() -> tuple[Source, ...]:
+def machine_sources() -> tuple[AptSource, ...]:
     """The lab's sources, from this machine's /etc/apt."""
     apt = Path("/etc/apt")
     one_line = [apt / "sources.list", *sorted(apt.glob("sources.list.d/*.list"))]

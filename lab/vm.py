@@ -20,13 +20,12 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from inventory.schema import Host
-from lab.cache import directory, ssh_key, ssh_public_key
+from inventory.fleet import Host
+from lab.cache import alone, directory, ssh_key, ssh_public_key
 from lab.engine import LabError, installed
 from lab.lab_host import LabHost, known_hosts
 from lab.mirror import machine_files
-from lab.vm_hardware import HARDWARE, Hardware
-from lab.vm_image import alone
+from lab.vm_hardware import HARDWARE, VmHardware
 
 NETWORK = "127.77.0.0/16"
 """Loopback addresses of this machine, one a host, so that every host has its own port 22 and its own 443."""
@@ -40,7 +39,7 @@ END_TIMEOUT_S = 10
 
 
 @dataclass(frozen=True)
-class Machine:
+class VirtualMachine:
     """A virtual host as its directory describes it, whether it runs or not."""
 
     fleet: str
@@ -95,13 +94,13 @@ def place_of(fleet: str, host: str = "") -> Path:
     return directory("vm") / fleet / host
 
 
-def machines(fleet: str | None = None) -> Iterator[Machine]:
+def machines(fleet: str | None = None) -> Iterator[VirtualMachine]:
     """The lab's virtual machines, of one fleet or of all, in the order of their names."""
     for record in sorted(directory("vm").glob(f"{fleet or '*'}/*/machine.json")):
-        yield Machine(**json.loads(record.read_text()))
+        yield VirtualMachine(**json.loads(record.read_text()))
 
 
-def lab_host(machine: Machine) -> LabHost:
+def lab_host(machine: VirtualMachine) -> LabHost:
     """The machine as everything else sees it."""
     hardware, runs = HARDWARE[machine.hardware], machine.runs
     return LabHost(
@@ -120,13 +119,13 @@ def lab_host(machine: Machine) -> LabHost:
     )
 
 
-def install(hardware: Hardware) -> None:
+def install(hardware: VmHardware) -> None:
     """Installs what runs such a machine, where that is missing: not two at once, apt has one lock. Raises LabError where it cannot."""
     for program, package in ((hardware.qemu, hardware.package), ("qemu-img", "qemu-utils"), ("ssh", "openssh-client")):
         installed(program, package)
 
 
-def create(fleet: str, host: Host, hardware: Hardware, image: Path) -> Machine:
+def create(fleet: str, host: Host, hardware: VmHardware, image: Path) -> VirtualMachine:
     """Makes a host's machine, which does not run yet, unless another command was quicker."""
     private, public = _new_host_key()
     place = place_of(fleet, host.name)
@@ -136,7 +135,7 @@ def create(fleet: str, host: Host, hardware: Hardware, image: Path) -> Machine:
         shutil.rmtree(place, ignore_errors=True)  # of one that was never made whole
         place.mkdir(mode=0o700, parents=True)  # the host's private key will lie here
         address = free_address(f"{fleet}/{host.name}", {each.address for each in machines()})
-        machine = Machine(fleet, host.name, host.user, hardware.key, str(image), address, public)
+        machine = VirtualMachine(fleet, host.name, host.user, hardware.key, str(image), address, public)
         (place / "seed.tar").write_bytes(seed(host.name, private, public, machine_files()))
         disk = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(image / "disk.ext4"), "-F", "raw", str(place / "disk.qcow2")]
         done = subprocess.run(disk, capture_output=True, text=True)
@@ -146,7 +145,7 @@ def create(fleet: str, host: Host, hardware: Hardware, image: Path) -> Machine:
     return machine
 
 
-def remove(machine: Machine) -> None:
+def remove(machine: VirtualMachine) -> None:
     """Ends the machine and takes away all that it was."""
     end(machine)
     shutil.rmtree(machine.place, ignore_errors=True)
@@ -155,7 +154,7 @@ def remove(machine: Machine) -> None:
         machine.place.parent.rmdir()
 
 
-def end(machine: Machine) -> None:
+def end(machine: VirtualMachine) -> None:
     """Ends the machine's QEMU as pulling the plug would, and waits until it has gone."""
     for signal_ in (signal.SIGTERM, signal.SIGKILL):
         with machine.process() as process:

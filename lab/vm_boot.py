@@ -10,11 +10,11 @@ from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
-from inventory.schema import Host
+from inventory.fleet import Host
 from lab.cache import ssh_public_key
 from lab.engine import LabError, say
 from lab.lab_host import ADMIT, TERMINAL_CONTROL, accounts, ssh_command, sshd_answers
-from lab.vm import Machine, end, lab_host
+from lab.vm import VirtualMachine, end, lab_host
 from lab.vm_hardware import HARDWARE, accelerators, qemu_command
 from lab.vm_monitor import Monitor, monitor
 from roles.role import address_of, port_of
@@ -36,7 +36,7 @@ PANICS = 3
 """As often as that is no accident."""
 
 
-def boot(machine: Machine, host: Host) -> tuple[Machine, str]:
+def boot(machine: VirtualMachine, host: Host) -> tuple[VirtualMachine, str]:
     """Starts the machine if it does not run, forwards the ports of the host's roles, lets the user in, and waits for systemd and sshd.
 
     Gives the machine as it then is, and systemd's state with the units that failed. Raises LabError with the console's last lines where it
@@ -56,7 +56,7 @@ def outside_ports(host: Host) -> frozenset[int]:
     return frozenset(port_of(each) for each in endpoints if not ip_address(address_of(each)).is_loopback)
 
 
-def _started(machine: Machine) -> Machine:
+def _started(machine: VirtualMachine) -> VirtualMachine:
     """The machine with its QEMU at work: with KVM where that works, not only where it is there."""
     hardware = HARDWARE[machine.hardware]
     problem = "nothing accelerates it"
@@ -72,7 +72,7 @@ def _started(machine: Machine) -> Machine:
     raise LabError(f"{hardware.qemu} does not start: {problem}")
 
 
-def _kvm_problem(machine: Machine) -> str:
+def _kvm_problem(machine: VirtualMachine) -> str:
     """Why KVM is of no use, or nothing. On some machines /dev/kvm opens, and then cannot run what a kernel begins with."""
     deadline = time.monotonic() + KVM_TIMEOUT_S
     while time.monotonic() < deadline:
@@ -89,7 +89,7 @@ def _kvm_problem(machine: Machine) -> str:
     return f"no kernel came up within {KVM_TIMEOUT_S} s"
 
 
-def _ssh_port(machine: Machine, qemu: Monitor) -> int:
+def _ssh_port(machine: VirtualMachine, qemu: Monitor) -> int:
     """The port at which its sshd is reached, forwarded if it is not yet."""
     there = qemu.forwarded()
     if found := [port for port in SSH_PORTS if there.get(port) == 22]:
@@ -103,7 +103,7 @@ def _ssh_port(machine: Machine, qemu: Monitor) -> int:
     raise LabError(f"its sshd cannot be reached at {machine.address}: {'; '.join(problems)}")
 
 
-def _forward(machine: Machine, qemu: Monitor, wanted: frozenset[int]) -> None:
+def _forward(machine: VirtualMachine, qemu: Monitor, wanted: frozenset[int]) -> None:
     """Forwards these ports, and no others but SSH's; one that cannot be is told."""
     there = set(qemu.forwarded()) - {machine.port}
     for port in there - wanted:
@@ -113,7 +113,7 @@ def _forward(machine: Machine, qemu: Monitor, wanted: frozenset[int]) -> None:
             say(f"{machine.host}: port {port} is out of reach from outside ({problem})")
 
 
-def _forwarded(machine: Machine, qemu: Monitor, port: int, inside: int) -> str:
+def _forwarded(machine: VirtualMachine, qemu: Monitor, port: int, inside: int) -> str:
     """What kept the port from being forwarded, or nothing."""
     with socket.socket() as probe:  # QEMU itself does not say why
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -126,7 +126,7 @@ def _forwarded(machine: Machine, qemu: Monitor, port: int, inside: int) -> str:
     return qemu.forward(machine.address, port, inside)
 
 
-def _waited_for(machine: Machine, own: tuple[str, ...]) -> str:
+def _waited_for(machine: VirtualMachine, own: tuple[str, ...]) -> str:
     """systemd's state once sshd answers and the boot is over, with the units that failed. `own` are accounts that are to be there."""
     state, admitted, begin = "its sshd does not answer", False, time.monotonic()
     told = begin
@@ -155,7 +155,7 @@ def _waited_for(machine: Machine, own: tuple[str, ...]) -> str:
     raise LabError(f"did not come up ({state}); the console's last lines, of {machine.place}/console.log:\n{tail}")
 
 
-def _inside(machine: Machine, command: str, stdin: str = "") -> str:
+def _inside(machine: VirtualMachine, command: str, stdin: str = "") -> str:
     """What a command prints that root runs there, over SSH."""
     ssh = ssh_command(replace(lab_host(machine), user="root"))
     try:
@@ -167,7 +167,7 @@ def _inside(machine: Machine, command: str, stdin: str = "") -> str:
     return done.stdout.strip()
 
 
-def _console(machine: Machine) -> str:
+def _console(machine: VirtualMachine) -> str:
     """What the machine has said so far, without empty lines and a terminal's own signs."""
     try:
         text = Path(machine.place / "console.log").read_text(errors="replace")

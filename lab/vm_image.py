@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shlex
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from lab.cache import directory
+from lab.cache import alone, directory
 from lab.engine import SBIN, LabError, as_root, installed, say
 from lab.image import PACKAGES, RECIPE
 from lab.mirror import KEYRING, SUITE, machine_apt_options, machine_sources
-from lab.vm_hardware import Hardware
+from lab.vm_hardware import VmHardware
 
 DISK_SIZE = "16G"
 """What the host sees; the file has holes where nothing was written."""
@@ -51,8 +49,17 @@ This dpkg takes packages for all architectures for its own architecture's, so th
 the last word.
 """
 
+INITRD = """
+set -e
+for kernel in "$1"/boot/vmlinuz-*; do
+  version=${kernel##*/vmlinuz-}
+  [ -e "$1/boot/initrd.img-$version" ] || chroot "$1" update-initramfs -c -k "$version"
+done
+"""
+"""A kernel whose package was set up before initramfs-tools has none: what is deferred then only renews those that are there."""
 
-def vm_image(hardware: Hardware) -> Path:
+
+def vm_image(hardware: VmHardware) -> Path:
     """The directory of the image, with `kernel`, `initrd` and `disk.ext4`, made where this machine's cache does not have it.
 
     Raises LabError where it cannot be made.
@@ -66,7 +73,7 @@ def vm_image(hardware: Hardware) -> Path:
     return image
 
 
-def _make(hardware: Hardware, image: Path) -> None:
+def _make(hardware: VmHardware, image: Path) -> None:
     installed("mmdebstrap", "mmdebstrap")
     installed("mke2fs", "e2fsprogs")
     if not Path(KEYRING).exists():
@@ -100,9 +107,9 @@ def _make(hardware: Hardware, image: Path) -> None:
     say(f"lab: the image is made ({time.monotonic() - begin:.0f} s), and kept for the next time")
 
 
-def _bootstrap(hardware: Hardware, root: Path, mirror: str) -> tuple[str, ...]:
+def _bootstrap(hardware: VmHardware, root: Path, mirror: str) -> tuple[str, ...]:
     packages = " ".join((*PACKAGES, *FURTHER_PACKAGES, hardware.kernel))
-    hooks = [f'cd "$1" && {BEFORE}', INSTALL.format(packages=packages)]
+    hooks = [f'cd "$1" && {BEFORE}', INSTALL.format(packages=packages), INITRD]
     hooks += [f'chroot "$1" sh < {shlex.quote(str(recipe))}' for recipe in (RECIPE, MACHINE_RECIPE)]
     return (
         *("mmdebstrap", "--mode=root", "--variant=apt", f"--architectures={hardware.architecture}", f"--keyring={KEYRING}"),
@@ -112,7 +119,7 @@ def _bootstrap(hardware: Hardware, root: Path, mirror: str) -> tuple[str, ...]:
     )
 
 
-def _emulated(hardware: Hardware) -> None:
+def _emulated(hardware: VmHardware) -> None:
     """Has this machine run the packages' own scripts, which are of another architecture."""
     installed("arch-test", "arch-test")
     if _runs(hardware):
@@ -130,16 +137,8 @@ def _emulated(hardware: Hardware) -> None:
         raise LabError(f"this kernel runs no {hardware.architecture} program, not even emulated: see `update-binfmts --display`")
 
 
-def _runs(hardware: Hardware) -> bool:
+def _runs(hardware: VmHardware) -> bool:
     return subprocess.run(["arch-test", hardware.architecture], capture_output=True).returncode == 0
-
-
-@contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Nobody else on this machine is here meanwhile. The lock goes with the process, however that ends."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _run(command: Sequence[str], log: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 ROLES = ("base", "firewall", "gpu", "llama_cpp", "models", "llama_server", "admin", "caddy", "client", "watchdog")
 
 
+@cache
 def settings_of(role: str) -> type[RoleSettings]:
     """The settings class of a role: `llama_cpp` → `roles.llama_cpp.settings.LlamaCppSettings`."""
     name = "".join(part.capitalize() for part in role.split("_")) + "Settings"
@@ -19,8 +21,9 @@ def settings_of(role: str) -> type[RoleSettings]:
     return settings
 
 
+@cache
 def plan_of(role: str) -> ModuleType:
-    """The module with the role's `plan`, and its `needs` where it has one."""
+    """The module with the role's `plan` or `plan_beside`, and its `needs`, `refusals` and `remarks` where it has them."""
     return import_module(f"roles.{role}.plan")
 
 

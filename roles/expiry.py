@@ -1,36 +1,44 @@
-"""A timer that looks at certificates, for any role that lays some: it speaks before they end, whoever forgets to run `paddock up`."""
+"""A timer that warns before certificates on a host expire, for any role that installs some."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from roles.resources import Directory, File, Package, Resource, Service
+from resources import Directory, File, Package, Resource, Service
 from roles.role import Account, Settings, render
 from roles.watchdog.settings import Notify
+
+if TYPE_CHECKING:
+    from roles.rehearsal import Rehearsal
 
 DIRECTORY = "/etc/paddock/expiry"
 
 
 class ExpirySettings(Settings):
-    """When certificates that lie on a host near their end, and whom that is told. `paddock up` renews them at a third of their life, so
-    nothing is heard of them while somebody runs it."""
+    """Warnings about certificates on a host that are about to expire. `paddock up` renews them when a third of their life is left, so there
+    are no warnings while it runs regularly."""
 
     days: Annotated[int, Field(ge=1, le=3650)] | None = None
-    """With fewer days left than this a certificate is a fault: its unit fails, and `paddock status` shows it. Unless said it is a fifth
-    of its life, and 90 days at most, which is a CA's."""
+    """A certificate with fewer days left is a fault: the timer's unit fails, and `paddock status` shows it. By default a fifth of the
+    certificate's life, at most 90 days (which applies to a CA)."""
 
     notify: Notify | None = None
-    """What to run then: a line for the shell, or a program and its arguments. It finds PADDOCK_HOST, PADDOCK_UNIT, PADDOCK_CERTIFICATE
-    (the file, which is PADDOCK_SERVER too, for a command that the watchdog also runs) and PADDOCK_FAULT (in words) in its environment, runs
-    once a fault, and has a minute."""
+    """The command to run on a fault: a shell command line, or a program with its arguments. Its environment has PADDOCK_HOST,
+    PADDOCK_UNIT, PADDOCK_CERTIFICATE (the file; also in PADDOCK_SERVER, for a command that the watchdog also runs) and PADDOCK_FAULT (a
+    message). It runs once per fault, for at most a minute."""
 
     notify_as: Account = "nobody"
-    """The account that it runs as."""
+    """The account that runs `notify`."""
+
+    def rehearsed(self, here: Rehearsal) -> tuple[ExpirySettings, list[str]]:
+        if not self.notify:
+            return self, []
+        return self.model_copy(update={"notify": here.notify}), [here.told_quietly("expiry.notify")]
 
 
 @dataclass(frozen=True)

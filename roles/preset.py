@@ -12,22 +12,25 @@ from pydantic import AfterValidator
 OPTION = re.compile(r"[a-z][a-z0-9]*([.-][a-z0-9]+)*")
 CUT = re.compile(r"[;#\x00-\x1f\x7f]")
 
-LISTEN = "where the server listens is the role's `listen`"
-SOURCE = "where a model comes from is its `source`, with a digest"
+LISTEN = "set the role's `listen` instead"
+SOURCE = "set the model's `source` instead, with a digest"
 ROUTER = "Paddock writes the router's list of models itself"
-KEYS = "an API key has no place in an inventory"
-TLS = "TLS is the reverse proxy's: the role caddy"
-PAGE = "the web page is `ui` of the role llama_cpp"
-SHELL = "it would give whoever reaches the port a shell or a proxy on the host"
+KEYS = "keys do not belong in an inventory: see `api_key` and `paddock secrets`"
+TLS = "the role caddy provides TLS"
+OFFLINE = "llama-server downloads nothing here: put the file on the host"
+PAGE = "set `ui` of the role llama_cpp instead"
+SHELL = "it would give any caller a shell or a proxy on the host"
 
 # llama.cpp's preset reader takes an option by any of its spellings in common/arg.cpp, short and negated ones too (`no-agent = off` is on).
 REFUSED = {
     **dict.fromkeys(("host", "port", "reuse-port", "api-prefix"), LISTEN),
     **dict.fromkeys(("model", "m", "model-url", "mu", "hf-repo", "hf", "hfr", "hf-file", "hff", "docker-repo", "dr"), SOURCE),
+    **dict.fromkeys(("mmproj-url", "mmu"), f"{OFFLINE}, and name it with `mmproj`"),
+    **dict.fromkeys(("spec-draft-hf", "hfd", "hfrd", "hf-repo-draft"), f"{OFFLINE}, and name it with `spec-draft-model`"),
     **dict.fromkeys(("models-preset", "models-dir"), ROUTER),
     **dict.fromkeys(("ui", "webui", "no-ui", "no-webui"), PAGE),
-    "models-max": "it is the role's `models_max`",
-    **dict.fromkeys(("models-autoload", "no-models-autoload"), "it is the role's `autoload`"),
+    "models-max": "set the role's `models_max` instead",
+    **dict.fromkeys(("models-autoload", "no-models-autoload"), "set the role's `autoload` instead"),
     **dict.fromkeys(("api-key", "api-key-file", "hf-token", "hft"), KEYS),
     **dict.fromkeys(("ssl-key-file", "ssl-cert-file"), TLS),
     **dict.fromkeys(("tools", "tools-runtime", "agent", "ag", "no-agent", "no-ag"), SHELL),
@@ -39,13 +42,13 @@ REFUSED = {
 def _option(key: str) -> str:
     bare = key.lstrip("-")
     if key != bare:
-        raise ValueError(f'"{key}" has dashes in front: write it without the dashes, as "{bare}"')
+        raise ValueError(f'"{key}" has dashes in front: write "{bare}"')
     if key in REFUSED:
-        raise ValueError(f'"{key}" has no place in a preset: {REFUSED[key]}')
+        raise ValueError(f'"{key}" is not allowed in a preset: {REFUSED[key]}')
     if not OPTION.fullmatch(key):
         hyphens = key.lower().replace("_", "-")
         better = f'write "{hyphens}"' if OPTION.fullmatch(hyphens) and not key.isupper() else 'write a long option such as "ctx-size"'
-        raise ValueError(f'"{key}" is no option of llama-server: {better}')
+        raise ValueError(f'"{key}" is not an option of llama-server: {better}')
     return key
 
 
@@ -56,25 +59,14 @@ def _value(value: str | int | float | bool) -> str | int | float | bool:
     if isinstance(value, str) and value != value.strip(" "):
         raise ValueError(f'"{value}" has a space at one end, which the preset file would lose; there is no way to quote it')
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is no number that an option takes")
+        raise ValueError(f"{value} is not a number that an option accepts")
     return value
 
 
 PresetOption = Annotated[str, AfterValidator(_option)]
 PresetValue = Annotated[str | int | float | bool, AfterValidator(_value)]
 
-KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
-"""What a KV cache may be of (common/arg.cpp: kv_cache_types)."""
-
-
-def _cache_types(preset: dict[str, str | int | float | bool]) -> dict[str, str | int | float | bool]:
-    for option in ("cache-type-k", "ctk", "cache-type-v", "ctv"):
-        if option in preset and preset[option] not in KV_TYPES:
-            raise ValueError(f'{option}: "{preset[option]}" is no type of a KV cache: those are {", ".join(KV_TYPES)}')
-    return preset
-
-
-Preset = Annotated[dict[PresetOption, PresetValue], AfterValidator(_cache_types)]
+Preset = dict[PresetOption, PresetValue]
 """llama-server's long options without dashes, and their values: `{ctx-size: 8192, cache-type-k: q8_0, flash-attn: on}`."""
 
 ON, OFF = frozenset(("on", "enabled", "true", "1")), frozenset(("off", "disabled", "false", "0"))

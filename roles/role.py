@@ -6,20 +6,31 @@ import ast
 import inspect
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import jinja2
 from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+if TYPE_CHECKING:
+    from roles.package_file import PackageFile
+    from roles.references import Finding, Whole
+    from roles.rehearsal import Rehearsal
+    from roles.server import Administration, Entrance, Server
+    from roles.source import Source
+
+from roles.quoting import FILTERS
+
 TEMPLATES = Path(__file__).parent.parent / "templates"
+SHELL = Path(__file__).parent.parent / "resources"
+"""Shell functions that templates share with what a host does to itself: `{% include "manager.sh" %}`."""
 
 ENDPOINT = re.compile(r"(?P<address>\[[0-9a-fA-F:]+\]|[0-9.]+):(?P<port>[0-9]{1,5})")
 
@@ -52,7 +63,7 @@ def _label(value: str) -> str:
 
 def _domain(value: str) -> str:
     if len(value) > 253 or not all(re.fullmatch(LABEL, label) for label in value.split(".")):
-        raise ValueError(f'"{value}" is no domain name, such as home.example')
+        raise ValueError(f'"{value}" is not a domain name, such as home.example')
     return value
 
 
@@ -82,6 +93,12 @@ class Matches:
         return {**handler(schema), "pattern": f"^(?:{self.pattern})$"}
 
 
+SHARED_DIRECTORY = re.compile(r"/|/[^/]+|/(home|var|usr|run|etc)/[^/]+|/var/lib/[^/]+")
+"""Directories of the system and home directories: Paddock must not take ownership of them."""
+
+UNPRIVILEGED_PORT = 1024
+"""The first port that everybody may open (net.ipv4.ip_unprivileged_port_start)."""
+
 CARD = r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
 """How a card is named that no other can be mistaken for: NVIDIA's UUID, or a PCI address."""
 
@@ -91,14 +108,16 @@ def whole_address(card: str) -> str:
     return f"0000:{card}" if len(card) == len("01:00.0") else card
 
 
-Account = Annotated[str, Matches(r"[a-z_][a-z0-9_-]*", "is no name of an account: lower-case letters, digits, _ and -")]
-Sha256 = Annotated[str, Matches(r"[0-9a-f]{64}", "is no sha256: that is 64 hex digits in lower case")]
-Url = Annotated[str, Matches(r"https?://[^\s]+", "is no web address: those begin with http:// or https://")]
+Account = Annotated[str, Matches(r"[a-z_][a-z0-9_-]*", "is not an account name: lower-case letters, digits, _ and -")]
+Sha256 = Annotated[str, Matches(r"[0-9a-f]{64}", "is not a sha256: 64 lower-case hex digits")]
+Url = Annotated[str, Matches(r"https?://[^\s]+", "is not a URL: it must begin with http:// or https://")]
 
 
 def _local_path(value: str) -> str:
     if not value or (value.startswith("~") and value.partition("/")[0] != "~"):
-        raise ValueError(f'"{value}" is no path on this machine: write it whole, relative to the inventory, or with ~/ in front')
+        raise ValueError(
+            f'"{value}" is not a path on this machine: write an absolute path, a path relative to the inventory, or begin with ~/'
+        )
     if len(value.encode()) > 4000 or any(len(part.encode()) > 255 for part in value.split("/")):
         raise ValueError(f'"{value}" is longer than a path can be')
     return value
@@ -133,13 +152,19 @@ def port_of(endpoint: str) -> int:
     return int(endpoint.rpartition(":")[2])
 
 
+def is_privileged(endpoint: str) -> bool:
+    """Whether only root can listen there, or who has CAP_NET_BIND_SERVICE: `0.0.0.0:443`."""
+    return port_of(endpoint) < UNPRIVILEGED_PORT
+
+
 class Settings(BaseModel):
     """Settings that somebody writes by hand: frozen, and a key nobody knows is an error. A docstring below a field is its meaning."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def meanings(settings: type[BaseModel]) -> dict[str, str]:
+@cache
+def meanings(settings: type[BaseModel]) -> Mapping[str, str]:
     """What the docstrings below the fields say, inherited fields too. It reads the source, which not every run should take the time for."""
     found = {}
     for each in reversed(settings.__mro__):
@@ -152,27 +177,127 @@ def meanings(settings: type[BaseModel]) -> dict[str, str]:
             match pair:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
                     found[name] = inspect.cleandoc(words)
-    return found
+    return {name: words for name, words in found.items() if name in settings.model_fields}
+
+
+@dataclass(frozen=True)
+class RequiredAccount:
+    """An account that has to be on the host before the role can be there. `key` names it in the role's settings: `accounts.ann`."""
+
+    name: str
+    key: str
+    own_group: bool = False
+    """Whether it needs a group of its own name."""
 
 
 class RoleSettings(Settings):
-    """What an inventory may say of one role on one host."""
+    """What an inventory may say of one role on one host. The methods are what the rest of the program asks of every role."""
 
     def endpoints(self) -> Iterator[str]:
         """Where this role listens, each as `ADDRESS:PORT`."""
         yield from ()
 
+    # What the control machine makes, fetches and looks at
+
+    def secrets(self, host: str) -> Iterator[tuple[str, str]]:
+        """The keys that programs show each other and that Paddock makes: name and description, `("api-key.ai", "API key of ai")`."""
+        yield from ()
+
+    def required_accounts(self) -> Iterator[RequiredAccount]:
+        """The accounts that somebody else makes on the host."""
+        yield from ()
+
+    def server_names(self) -> Iterator[tuple[str, str]]:
+        """The names that need a server certificate of the fleet's CA, each with its key: `("ai.home.example", "sites")`."""
+        yield from ()
+
+    def identities(self) -> Iterator[tuple[str, str]]:
+        """The accounts that keep a client's certificate and key on the host: account and client."""
+        yield from ()
+
+    def package_files(self) -> Iterator[tuple[str, str, PackageFile]]:
+        """The package files that go before the distribution's: name of the package, key, file; `("caddy", "package", …)`."""
+        yield from ()
+
+    def accepts(self) -> tuple[str, ...]:
+        """Units and drop-ins of somebody else's that may change what runs on this host, by their paths."""
+        return ()
+
+    def gives_models(self) -> bool:
+        """Whether other hosts may take files of models from this one."""
+        return False
+
+    # The same role in a lab, and under verification
+
+    def rehearsed(self, here: Rehearsal) -> tuple[RoleSettings | None, list[str]]:
+        """The settings on a lab host, None where a lab cannot have the role, and a sentence for each thing that was replaced."""
+        return here.moved(self)
+
+    def verified(self, clients: frozenset[str]) -> Self:
+        """The settings as checks are to see them, where these clients are let in and no others."""
+        return self
+
+    # What the fleet's queries ask (inventory/fleet.py). A role that has no part in it says nothing.
+
+    def servers(self, host: str, first_card: int = 0) -> Iterator[Server]:
+        """The llama-servers of this host, a router first; `first_card` is the number of its first card."""
+        yield from ()
+
+    def entrances(self, host: str, address: str, clients: tuple[str, ...]) -> Iterator[Entrance]:
+        """The sites by which others reach a llama-server; `clients` are all of the fleet's."""
+        yield from ()
+
+    def administration(self, host: str) -> Administration | None:
+        """The admin endpoint of this host, at the address that it listens on."""
+        return None
+
+    def model_directory(self) -> str | None:
+        """Where the models' files lie on this host."""
+        return None
+
+    def first_card(self) -> int | None:
+        """The number of this host's first card."""
+        return None
+
+    def llama_cpp_source(self) -> Source | None:
+        """The source of the llama.cpp that serves here."""
+        return None
+
+    # What `paddock check` asks (inventory/references.py, inventory/summary.py).
+
+    listens_by_family: ClassVar[bool] = False
+    """Whether it opens a socket for IPv4 and one for IPv6 where it is given both, so that the two do not clash."""
+
+    guards_ports: ClassVar[bool] = False
+    """Whether it keeps callers away from ports that only the fleet's reverse proxies are to reach."""
+
+    @classmethod
+    def companions(cls, host: str) -> Mapping[str, str]:
+        """The roles that have to be on the same host, each with what to say where one is not."""
+        return {}
+
+    def references(self, host: str, fleet: Whole) -> Iterator[Finding]:
+        """What is wrong with this host's settings beside the rest of the fleet: names that lead nowhere, what is out of reach."""
+        yield from ()
+
+    def details(self) -> Iterable[str]:
+        """What a line on the host says of the role: the models that it serves, its sites."""
+        return ()
+
 
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([TEMPLATES, SHELL]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        auto_reload=False,  # to look at each file again for each host takes a tenth of all rendering
         autoescape=False,  # what lands are configuration files, not HTML
     )
+    environment.filters.update(FILTERS)
+    return environment
 
 
 def render(template: str, settings: Settings | None = None, **values: Any) -> str:

@@ -1,1 +1,1 @@
-"""Programs that run on the hosts and that no library gives: one file each, for the host's own Python and its standard library."""
+"""Programs that run on the hosts and that no library gives: a package each. It imports nothing of Paddock, which hands it a JSON file."""

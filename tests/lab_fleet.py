@@ -4,28 +4,48 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
+from control.state.fleet import FleetState
 from inventory.load import load
 from lab import hosts as lab_hosts
 from lab.container import LabHost
+from lab.engine import engine
 from lab.hosts import ssh_command
+from lab.image import with_packages
 
 ROOT = Path(__file__).parent.parent
+
+TIMEOUT_S = 600
+UP_TIMEOUT_S = 3000
+"""All of llama.cpp may have to be compiled, while another layer compiles too."""
+
+COMPILES_WITH = ("ccache", "cmake", "g++", "libgomp1", "ninja-build")
+"""What a host installs to compile llama.cpp. It takes half of a first deploy."""
+
+RELEASES = os.environ.get("PADDOCK_RELEASES", "")
+"""Where fleets leave what they have compiled for others, of this run of `make test` and of later ones; nothing where none does."""
 
 
 @dataclass
 class LabFleet:
-    """`inventory` may be written anew between runs; its hosts stay. `name` is the fleet's, its state lies below `directory`."""
+    """`inventory` may be written anew between runs; its hosts stay. `name` is the fleet's, its state lies below `directory`, the command
+    is that of `product`."""
 
     name: str
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
+    product: Path = ROOT
 
     @property
     def inventory(self) -> Path:
@@ -36,28 +56,31 @@ class LabFleet:
         return self.directory / ".paddock" / f"{self.name}-lab"
 
     def write(self, text: str) -> None:
-        self.inventory.write_text(text)
+        self.inventory.write_text(unwatched(text))
 
     def command(self, verb: str, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "cli", "-i", str(self.inventory), verb, *arguments]
 
-    def paddock(self, verb: str, *arguments: str, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
+    def paddock(self, verb: str, *arguments: str, timeout_s: float | None = None) -> subprocess.CompletedProcess[str]:
         """The command's result, whatever its exit code. Nobody is at the terminal."""
-        return subprocess.run(
+        done = subprocess.run(
             self.command(verb, *arguments),
-            cwd=ROOT,
+            cwd=self.product,
             env=self.env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=timeout_s or (UP_TIMEOUT_S if verb == "up" else TIMEOUT_S),
         )
+        if verb == "up" and done.returncode == 0:
+            _keep_releases(self.directory)
+        return done
 
     def start(self, verb: str, *arguments: str) -> subprocess.Popen[str]:
         """The command at work, in a process group of its own, so that a test can end it."""
         return subprocess.Popen(
             self.command(verb, *arguments),
-            cwd=ROOT,
+            cwd=self.product,
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -68,7 +91,7 @@ class LabFleet:
 
     @property
     def env(self) -> dict[str, str]:
-        return {**os.environ, **self.environment}
+        return {**os.environ, "PYTHONPATH": str(self.product), **self.environment}
 
     def up(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`paddock up --lab --yes`, which must succeed."""
@@ -88,14 +111,63 @@ class LabFleet:
 
 
 @contextmanager
-def lab_fleet(name: str, directory: Path, text: str) -> Iterator[LabFleet]:
-    """The fleet with its lab hosts up; they are gone afterwards, unless PADDOCK_KEEP_LAB is set."""
+def lab_fleet(name: str, directory: Path, text: str, *, ready: bool = False) -> Iterator[LabFleet]:
+    """The fleet with its lab hosts up; they are gone afterwards, unless PADDOCK_KEEP_LAB is set.
+
+    Hosts are bare. Where `ready`, they have a compiler, and the fleet has what others have compiled: for tests of what comes after a first
+    deploy.
+    """
     fleet = LabFleet(name, directory)
     fleet.write(text)
     print(f"lab: making the hosts of {name}", flush=True)
+    if ready:
+        _give_releases(fleet)
+        fleet.write(with_compilers(text))
     lab_hosts.up(load(fleet.inventory))
+    fleet.write(text)
     try:
         yield fleet
     finally:
         if not os.environ.get("PADDOCK_KEEP_LAB"):
             lab_hosts.down(name)
+
+
+def unwatched(text: str) -> str:
+    """The inventory, YAML or JSON, with nothing watched after it was started, where it does not say for how long: most tests are of other
+    things."""
+    if "settle" in text:
+        return text
+    return text.replace("{", '{"settle": 0, ', 1) if text.startswith("{") else f"{text.rstrip()}\nsettle: 0\n"
+
+
+def with_compilers(text: str) -> str:
+    """The inventory, with lab hosts that have a compiler from the beginning."""
+    yaml, written = YAML(), StringIO()
+    inventory = yaml.load(text)
+    for host in inventory["hosts"].values():
+        host["lab"] = {"image": with_packages(engine(), COMPILES_WITH)}
+    yaml.dump(inventory, written)
+    return written.getvalue()
+
+
+def _keep_releases(directory: Path) -> None:
+    """Each release in a directory of its own, whole or not at all: two streams may have compiled the same, and not to the same bytes."""
+    for described in directory.glob(".paddock/*/artifacts/*.json") if RELEASES else ():
+        kept = Path(RELEASES, described.stem)
+        if kept.exists():
+            continue
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=kept.parent, prefix="."))
+        for file in (described, described.with_suffix(".tar.gz")):
+            shutil.copy(file, part)
+        try:
+            part.rename(kept)
+        except OSError:  # another stream was quicker
+            shutil.rmtree(part)
+
+
+def _give_releases(fleet: LabFleet) -> None:
+    """To the state of the fleet in the lab, and to that of an inventory which says itself where lab hosts are."""
+    for name in (f"{fleet.name}-lab", fleet.name):
+        for kept in Path(RELEASES).glob("[!.]*/*") if RELEASES else ():
+            shutil.copy(kept, FleetState.of(fleet.inventory, name).directory("artifacts"))

@@ -1,16 +1,21 @@
 """A pytest plugin for runs of whole layers: no layer is left out in silence.
 
 A directory that was asked for and holds no test is an error. With PADDOCK_SKIPS=fail a test that is skipped has failed: for
-machines that are known to have all that the tests need.
+machines that are known to have all that the tests need. PADDOCK_TIMES names a file that each run adds a line to: the layer, its tests that
+passed, failed and were skipped, and the seconds that it took, with tabs between them.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+_began = time.monotonic()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -28,3 +33,12 @@ def pytest_runtest_makereport() -> Generator[None, Any, pytest.TestReport]:
         report.outcome = "failed"
         report.longrepr = f"skipped, where nothing may be: {report.longrepr}"
     return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if times := os.environ.get("PADDOCK_TIMES"):
+        passed, failed, errors, skipped = (len(terminalreporter.stats.get(each, ())) for each in ("passed", "failed", "error", "skipped"))
+        fields = (" ".join(config.args), passed, failed + errors, skipped, f"{time.monotonic() - _began:.1f}")
+        with Path(times).open("a") as file:
+            file.write("\t".join(map(str, fields)) + "\n")

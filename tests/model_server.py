@@ -143,7 +143,7 @@ def gguf(path: Path, name: str, padding: int = 0, parts: int = 1) -> list[bytes]
     from gguf import GGUFReader, GGUFValueType, GGUFWriter
     from gguf.scripts.gguf_new_metadata import MetadataDetails, copy_with_new_metadata
 
-    from control.models import tiny_model
+    from control.models.local import tiny_model
 
     reader = GGUFReader(tiny_model())
     tensors = -(-len(reader.tensors) // parts)

@@ -6,9 +6,9 @@ import json
 import shutil
 from datetime import datetime
 
-from control.pki import Authority
-from control.state import FleetState
-from inventory.schema import Fleet
+from control.pki.authority import Authority
+from control.state.fleet import FleetState
+from inventory.fleet import Fleet
 
 
 def older_state(authority: Authority, state: FleetState, fleet: Fleet, now: datetime) -> None:

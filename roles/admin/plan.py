@@ -6,16 +6,17 @@ import json
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
-from inventory.context import Context
 from inventory.errors import PaddockError
-from inventory.schema import Fleet, Host
-from inventory.servers import Server
+from inventory.fleet import Fleet, Host
+from inventory.knowledge import Knowledge
+from resources import Directory, File, Package, Port, Resource, Service
 from roles.admin.settings import AdminSettings, admin_key_name
-from roles.resources import Directory, File, Package, Port, Resource, Service
-from roles.role import TEMPLATES, address_of, listed_as, port_of, render
+from roles.role import address_of, is_privileged, listed_as, port_of, render
+from roles.sandbox import HOMES, hidden
+from roles.server import Server
 
 DIRECTORY = "/etc/paddock/admin"
-PROGRAM = f"{DIRECTORY}/admin.py"
+PROGRAM = f"{DIRECTORY}/program"
 CONFIGURATION = f"{DIRECTORY}/admin.json"
 KEY_FILE = f"{DIRECTORY}/key"
 UNIT = "paddock-admin.service"
@@ -25,24 +26,25 @@ SHORTEST_KEY = 16
 """The program takes no shorter one."""
 
 
-def plan(host: Host, settings: AdminSettings, fleet: Fleet, context: Context) -> Iterator[Resource]:
+def plan(host: Host, settings: AdminSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[Resource]:
     servers = fleet.servers(host.name)
     if not servers:
-        raise PaddockError(f"hosts.{host.name}.roles.admin: there is no llama-server here to change: leave the role off this host")
-    program = File(PROGRAM, (TEMPLATES.parent / "services" / "admin.py").read_text(encoding="utf-8"))
+        raise PaddockError(f"hosts.{host.name}.roles.admin: there is no llama-server here to change: remove the role from this host")
+    program = [File(f"{PROGRAM}/{name}", text) for name, text in knowledge.program("admin").items()]
     configuration = File(CONFIGURATION, _configuration(settings, servers, fleet))
-    key, unit, dropins = _key(host, context), _unit(settings, servers, fleet), tuple(_dropins(servers))
+    key, unit, dropins = _key(host, knowledge), _unit(settings, servers, fleet), tuple(_dropins(servers))
     yield Package("python3")
     yield Directory("/etc/paddock")
     yield Directory(DIRECTORY, exclusive=True)
-    yield from (program, configuration, key, unit)
+    yield Directory(PROGRAM, exclusive=True)
+    yield from (*program, configuration, key, unit)
     for each in dropins:
         yield Directory(each.path.rpartition("/")[0])
         yield each
     listens = (listed_as(address_of(settings.listen)),)
     yield Service(
         UNIT,
-        restarts=(program, configuration, key, unit, *dropins),
+        restarts=(*program, configuration, key, unit, *dropins),
         runs=tuple(dict.fromkeys(f"file:{each.key_file}" for each in servers if each.key_file)),
         ports=(Port(port_of(settings.listen), listens, UNIT, reachable_from=fleet.callers(host.name)),),
     )
@@ -64,13 +66,16 @@ def _configuration(settings: AdminSettings, servers: Sequence[Server], fleet: Fl
     return json.dumps(said, indent=1) + "\n"
 
 
-def _key(host: Host, context: Context) -> File:
-    key = context.key(admin_key_name(host.name), SHORTEST_KEY)
+def _key(host: Host, knowledge: Knowledge) -> File:
+    key = knowledge.key(admin_key_name(host.name), SHORTEST_KEY)
     return File(KEY_FILE, f"{key}\n", mode=0o600, secret=True)
 
 
 def _unit(settings: AdminSettings, servers: Sequence[Server], fleet: Fleet) -> File:
     addresses = [ip_address(address_of(settings.listen)), *(ip_address(address_of(fleet.endpoint(each, each.host))) for each in servers)]
+    routers = [each for each in servers if each.kind == "router"]
+    # It reads in a model's header how long a context may be.
+    models = dict.fromkeys(fleet.model_path(each.host, name) for each in routers for name in each.models)
     text = render(
         "admin/paddock-admin.service.j2",
         program=PROGRAM,
@@ -78,6 +83,9 @@ def _unit(settings: AdminSettings, servers: Sequence[Server], fleet: Fleet) -> F
         api_key=next((each.key_file for each in servers if each.key_file), ""),
         units=[each.unit for each in servers if each.scope == "system"],
         changes=PRESETS.rpartition("/")[0],
+        low_port=is_privileged(settings.listen),
+        shown=[path for path in models if hidden(path)],
+        shows_home=any(hidden(path, HOMES) for path in models),
         loopback=all(address.is_loopback for address in addresses),
         at_boot=not (addresses[0].is_loopback or addresses[0].is_unspecified),
     )

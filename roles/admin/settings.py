@@ -1,23 +1,34 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from roles.role import Endpoint, RoleSettings
+from roles.server import Administration
 
 
 class AdminSettings(RoleSettings):
-    """An endpoint that shows the router's presets, changes the context of one, and restarts the servers of this host.
+    """An endpoint that shows the router's presets, changes the context of a model, and restarts the servers of this host.
 
-    It answers the fleet's reverse proxies alone, and those pass on to it who is a client with `admin: true`.
+    It accepts requests from the fleet's reverse proxies only, and they forward only requests of clients with `admin: true`.
     """
 
     listen: Endpoint = "127.0.0.1:8079"
-    """Where it answers. Loopback unless the reverse proxy is another host."""
+    """The listening address. Use loopback unless the reverse proxy is another host."""
 
     def endpoints(self) -> Iterator[str]:
         yield self.listen
 
+    def secrets(self, host: str) -> Iterator[tuple[str, str]]:
+        yield admin_key_name(host), f"key of {host}'s admin endpoint"
+
+    def administration(self, host: str) -> Administration:
+        return Administration(self.listen, admin_key_name(host))
+
+    @classmethod
+    def companions(cls, host: str) -> Mapping[str, str]:
+        return {"llama_server": f"there is no llama_server on {host} to change: remove admin from this host"}
+
 
 def admin_key_name(host: str) -> str:
-    """The name of its secret, which the reverse proxies of the fleet know."""
+    """The name of the secret that the fleet's reverse proxies send to it."""
     return f"admin.{host}"

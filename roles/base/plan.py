@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from inventory.context import Context
-from inventory.schema import Fleet, Host
+from inventory.fleet import Fleet, Host
+from inventory.knowledge import Knowledge
+from resources import Directory, Package, Resource, Service
 from roles.base.settings import BaseSettings
-from roles.resources import Directory, Package, Resource, Service
 
 PACKAGES = ("ca-certificates", "curl", "iproute2", "procps")
 """curl is what checks and downloads call, iproute2 brings the `ss` of the probe, procps the `ps` of the checks."""
@@ -19,7 +19,7 @@ CLOCKS = {
 """Who sets the clock → its package and its service."""
 
 
-def plan(host: Host, settings: BaseSettings, fleet: Fleet, context: Context) -> Iterator[Resource]:
+def plan(host: Host, settings: BaseSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[Resource]:
     yield Directory("/etc/paddock")
     yield Directory("/var/lib/paddock")  # open to all: the models in it are read by the servers' own users
     for name in dict.fromkeys((*PACKAGES, *settings.packages)):

@@ -1,17 +1,38 @@
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from roles.role import Matches, RoleSettings
 
-PackageName = Annotated[str, Matches(r"[a-z0-9][a-z0-9+.-]+", "is no package name: lower-case letters, digits, + . and -")]
+if TYPE_CHECKING:
+    from roles.rehearsal import Rehearsal
+
+UnitPath = Annotated[
+    str,
+    Matches(r"/\S+/systemd/\S+\.(conf|service|timer)", "is no unit's or drop-in's path: /etc/systemd/system/NAME.service.d/NAME.conf"),
+]
+PackageName = Annotated[str, Matches(r"[a-z0-9][a-z0-9+.-]+", "is not a package name: lower-case letters, digits, + . and -")]
 
 
 class BaseSettings(RoleSettings):
-    """What every host needs: the right time, and the few programs that the other roles call."""
+    """Basics of every host: time synchronization, and the programs that the other roles call."""
 
     time: Literal["timesyncd", "chrony", "elsewhere"] = "timesyncd"
-    """Who sets the clock: systemd-timesyncd, chrony, or something that Paddock does not manage (a container's host, a hypervisor)."""
+    """The time synchronization: systemd-timesyncd, chrony, or `elsewhere` if Paddock does not manage it (the container's host or a
+    hypervisor does)."""
 
     packages: tuple[PackageName, ...] = ()
-    """Further packages of the distribution."""
+    """Additional packages of the distribution."""
+
+    accepted_units: tuple[UnitPath, ...] = ()
+    """Systemd units and drop-ins of your own that may change Paddock's services. Any other makes `plan`, `status` and `verify` fail."""
+
+    def accepts(self) -> tuple[str, ...]:
+        return self.accepted_units
+
+    def rehearsed(self, here: Rehearsal) -> tuple[BaseSettings, list[str]]:
+        moved, told = here.moved(self)
+        if self.time == "elsewhere":
+            return moved, told
+        told.append(f"{here.host}: base.time is elsewhere in place of {self.time}: a lab host uses the clock of this machine.")
+        return moved.model_copy(update={"time": "elsewhere"}), told

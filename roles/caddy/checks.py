@@ -7,54 +7,18 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
-from typing import Any, Protocol
+from typing import Any
 
 from testinfra.host import Host as TestinfraHost
 
-from inventory.administration import administration
-from inventory.schema import Fleet, Host
-from inventory.servers import named_upstream, question
+from inventory.fleet import Fleet, Host
 from roles.caddy.settings import CaddySettings, Site
+from roles.outside import STRANGER, Outside, Refused
 from roles.role import address_of
-
-STRANGER = "<stranger>"
-"""In place of a client's name: somebody with a client certificate that another CA has signed. No client can be called so."""
-
+from roles.server import named_upstream, question
 
 ACME_PATIENCE_S = 90
 """How long a new site may take to get its certificate."""
-
-
-class Refused(Exception):
-    """The handshake was refused, or the connection ended before an answer: with TLS 1.3 a client hears of it at its first read."""
-
-
-class Answer(Protocol):
-    status: int
-    text: str
-    headers: Mapping[str, str]
-    """By their names in lower case."""
-
-
-class Outside(Protocol):
-    """A caller on another machine, who trusts the fleet's CA and no other."""
-
-    clients: frozenset[str]
-    """The clients that hold a certificate which is not revoked."""
-
-    def ask(
-        self,
-        url: str,
-        *,
-        at: str,
-        client: str | None = None,
-        body: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Answer:
-        """A GET, or with `body` a POST of it as JSON, to the address `at` in place of what DNS says; redirects are not followed.
-
-        With the certificate of `client`, of a STRANGER, or with none. Raises Refused.
-        """
 
 
 def check_admitted_clients_get_a_completion(settings: CaddySettings, fleet: Fleet, this: Host, outside: Outside) -> None:
@@ -104,7 +68,7 @@ def check_browsers_are_told_to_be_careful(settings: CaddySettings, fleet: Fleet,
 
 def check_only_administrators_reach_the_admin_endpoint(settings: CaddySettings, fleet: Fleet, this: Host, outside: Outside) -> None:
     for name, site in settings.sites.items():
-        there = administration(fleet, named_upstream(site.upstream)[0], this.name)
+        there = fleet.administration(named_upstream(site.upstream)[0], this.name)
         for client in _admitted(site, fleet, outside):
             url, forged = f"{_url(settings, name)}/paddock/admin/preset", {"X-Paddock-Client": "root", "Authorization": "Bearer sk-forged"}
             answer = outside.ask(url, at=_reach(settings, this), client=client, headers=forged)

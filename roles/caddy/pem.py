@@ -9,6 +9,7 @@ import base64
 import binascii
 import hashlib
 import re
+from functools import cache
 
 BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 DASHES = re.compile(r"-----(?:BEGIN|END) ")
@@ -16,11 +17,15 @@ DASHES = re.compile(r"-----(?:BEGIN|END) ")
 SEQUENCE, BIT_STRING = 0x30, 0x03
 
 
+@cache
 def certificates_in(text: str) -> tuple[bytes, ...]:
-    """The certificates of a PEM text, as DER. Raises ValueError where there is none, or where one of them is not whole."""
+    """The certificates of a PEM text, as DER. Raises ValueError where there is none, or where one of them is not whole.
+
+    A client's is asked for by every host that lets it in.
+    """
     blocks = [match[1] for match in BLOCK.finditer(text)]
     if not blocks or len(DASHES.findall(text)) != 2 * len(blocks):
-        raise ValueError("is no certificate in PEM")
+        raise ValueError("is not a certificate in PEM")
     return tuple(map(_der, blocks))
 
 

@@ -6,23 +6,22 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any
 
-from inventory.administration import administration
-from inventory.context import TO_BE_ISSUED, Certificate, Context
 from inventory.errors import PaddockError
-from inventory.schema import Fleet, Host
-from inventory.servers import named_upstream
+from inventory.fleet import Fleet, Host
+from inventory.knowledge import TO_BE_ISSUED, Certificate, Knowledge
+from resources import Directory, File, Line, Package, Port, Resource, Service, User
 from roles.caddy.pem import certificates_in, fingerprint
-from roles.caddy.settings import ADMINISTRATION, CaddySettings, Release, Site, refusal, release_of
+from roles.caddy.settings import ADMINISTRATION, CaddySettings, CaddyVersion, Site, caddy_version, refusal
 from roles.expiry import Pem, expiry_watch
-from roles.resources import Directory, File, Line, Package, Port, Resource, Service, User
 from roles.role import address_of, port_of, render
+from roles.server import named_upstream
 
 CADDYFILE = "/etc/caddy/Caddyfile"
 DIRECTORY = "/etc/caddy/paddock"
 UNIT = "caddy.service"
 
 ADAPTED = f"runuser -u caddy -- env HOME=/var/lib/caddy caddy validate --adapter caddyfile --config {CADDYFILE}"
-HINT = f"{CADDYFILE} has sites or options of somebody else's: say roles.caddy.shared: true"
+HINT = f"{CADDYFILE} has other sites or options: set roles.caddy.shared: true"
 VALIDATE = f"""( said=$({ADAPTED} 2>&1); code=$?
 case $said in *"global configuration"*) said="$said ({HINT})" ;; esac; printf '%s\\n' "$said"; exit $code )"""
 """As the user who is to read it all: root could read too much, and would leave files of its own in that user's home."""
@@ -44,9 +43,9 @@ LOOPBACK = "127.0.0.1"
 UNISSUED = Certificate(TO_BE_ISSUED, TO_BE_ISSUED)
 
 
-def plan(host: Host, settings: CaddySettings, fleet: Fleet, context: Context) -> Iterator[Resource]:
+def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[Resource]:
     package = Package("caddy", settings.package.version, settings.package.sha256) if settings.package else Package("caddy")
-    release = _release(host, settings, context)
+    release = _release(host, settings, knowledge)
     # What a revoked client has open ends when a reload is over, or else with a restart. In a Caddyfile that others write to as well,
     # HTTP/3 cannot be left out, and its connections are none that the kernel could end.
     reloads = release >= RELOADS_SAFELY and not settings.shared
@@ -57,7 +56,7 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, context: Context) ->
         Directory(DIRECTORY, group="caddy", mode=0o750, exclusive=True),  # every *.caddy in it is read
         Directory(f"{DIRECTORY}/clients", group="caddy", mode=0o750, exclusive=True),
     )
-    configuration = [*_files(host, settings, fleet, context, release), *_sites(host, settings, fleet, context, release)]
+    configuration = [*_files(host, settings, fleet, knowledge, release), *_sites(host, settings, fleet, knowledge, release)]
     imports = Line(CADDYFILE, f"import {DIRECTORY}/*.caddy")
 
     yield package
@@ -78,7 +77,7 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, context: Context) ->
         validate=(VALIDATE,),
     )
     if settings.sites:
-        yield from expiry_watch("caddy", host.name, _watched(settings, fleet, context), settings.expiry)
+        yield from expiry_watch("caddy", host.name, _watched(settings, fleet, knowledge), settings.expiry)
 
 
 def needs(host: Host, settings: CaddySettings, fleet: Fleet) -> Iterator[str]:
@@ -86,36 +85,36 @@ def needs(host: Host, settings: CaddySettings, fleet: Fleet) -> Iterator[str]:
     yield from dict.fromkeys(behind for site in settings.sites.values() if (behind := named_upstream(site.upstream)[0]) != host.name)
 
 
-def admitted(site: Site, fleet: Fleet, context: Context) -> tuple[str, ...]:
+def admitted(site: Site, fleet: Fleet, knowledge: Knowledge) -> tuple[str, ...]:
     """The clients that a site lets in: those that it names, or all of the fleet's, where they hold a certificate that is not revoked."""
-    return tuple(name for name in fleet.admits(site) if name in context.clients)
+    return tuple(name for name in fleet.admits(site) if name in knowledge.clients)
 
 
-def _watched(settings: CaddySettings, fleet: Fleet, context: Context) -> Iterator[Pem]:
+def _watched(settings: CaddySettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[Pem]:
     """What `up` renews: neither what Caddy has from a public authority, nor what a client held before."""
     yield Pem(f"{DIRECTORY}/ca.pem", ca=True)
     yield from (Pem(f"{DIRECTORY}/{name}.pem") for name, site in settings.sites.items() if not site.acme)
-    clients = dict.fromkeys(client for site in settings.sites.values() for client in admitted(site, fleet, context))
+    clients = dict.fromkeys(client for site in settings.sites.values() for client in admitted(site, fleet, knowledge))
     yield from (Pem(f"{DIRECTORY}/clients/{client}.pem") for client in clients)
 
 
-def _release(host: Host, settings: CaddySettings, context: Context) -> Release:
+def _release(host: Host, settings: CaddySettings, knowledge: Knowledge) -> CaddyVersion:
     """Of the Caddy that the host is to have, has, or would be given by apt. Raises PaddockError where it is one that is not taken."""
-    machine = context.hardware.get(host.name)
+    machine = knowledge.hardware.get(host.name)
     version = settings.package.version if settings.package else machine.caddy if machine else ""
     if why := refusal(version, settings.accept):
-        better = "name a package file under roles.caddy.package, or have apt offer another"
+        better = "name a package file under roles.caddy.package, or offer another version in apt"
         raise PaddockError(f"hosts.{host.name}.roles.caddy: its Caddy is {version}: {why}; {better}")
-    return release_of(version)
+    return caddy_version(version)
 
 
-def _leaves(client: str, context: Context, host: Host) -> Mapping[str, str]:
+def _leaves(client: str, knowledge: Knowledge, host: Host) -> Mapping[str, str]:
     """Path → PEM of each certificate with which a client is let in: the one it has, and those it had before that are still good.
 
     Raises PaddockError where one cannot be read: Caddy is to be given no list of which it might overlook an entry.
     """
-    leaves = {f"{DIRECTORY}/clients/{client}.pem": context.clients[client].chain}
-    for chain in context.earlier.get(client, ()):
+    leaves = {f"{DIRECTORY}/clients/{client}.pem": knowledge.clients[client].chain}
+    for chain in knowledge.earlier.get(client, ()):
         leaves[f"{DIRECTORY}/clients/{client}.{_print(chain, f'an earlier certificate of client {client}', host)[:16]}.pem"] = chain
     for chain in leaves.values():
         _print(chain, f"the certificate of client {client}", host)
@@ -143,16 +142,16 @@ def _authorities(text: str, host: Host) -> str:
     return text
 
 
-def _acme_root(site: str, path: str, host: Host, context: Context) -> str:
+def _acme_root(site: str, path: str, host: Host, knowledge: Knowledge) -> str:
     """The root of a site's ACME authority, from the file beside the inventory."""
     where = f"hosts.{host.name}.roles.caddy.sites.{site}.acme.root: {path}"
-    text = context.roots.get(path, "")
+    text = knowledge.roots.get(path, "")
     if not text:
         raise PaddockError(f"{where} is not there, or is empty: get the root certificate of that ACME authority, in PEM")
     try:
         certificates_in(text)
     except ValueError as error:
-        raise PaddockError(f"{where} {error}: it is to be the root certificate of that ACME authority") from None
+        raise PaddockError(f"{where} {error}: expected the root certificate of that ACME authority") from None
     return text
 
 
@@ -161,62 +160,62 @@ def _unreadable(what: str, host: Host, error: ValueError) -> PaddockError:
     return PaddockError(f"hosts.{host.name}.roles.caddy: {words}")
 
 
-def _files(host: Host, settings: CaddySettings, fleet: Fleet, context: Context, release: Release) -> Iterator[File]:
+def _files(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge, release: CaddyVersion) -> Iterator[File]:
     """What a configuration refers to."""
     if not settings.sites:
         return
-    yield from (File(path, _authorities(pem, host)) for path, pem in _trusted(context, release).items())
+    yield from (File(path, _authorities(pem, host)) for path, pem in _trusted(knowledge, release).items())
     for name, site in settings.sites.items():
         if site.acme and site.acme.root:
-            yield File(f"{DIRECTORY}/{name}.acme.pem", _acme_root(name, site.acme.root, host, context))
+            yield File(f"{DIRECTORY}/{name}.acme.pem", _acme_root(name, site.acme.root, host, knowledge))
         elif not site.acme:
-            certificate = context.servers.get(name, UNISSUED)
+            certificate = knowledge.servers.get(name, UNISSUED)
             yield File(f"{DIRECTORY}/{name}.pem", certificate.chain)
             yield File(f"{DIRECTORY}/{name}.key", certificate.key, group="caddy", mode=0o640, secret=True)
-    for client in dict.fromkeys(client for site in settings.sites.values() for client in admitted(site, fleet, context)):
-        yield from (File(path, chain) for path, chain in _leaves(client, context, host).items())
+    for client in dict.fromkeys(client for site in settings.sites.values() for client in admitted(site, fleet, knowledge)):
+        yield from (File(path, chain) for path, chain in _leaves(client, knowledge, host).items())
     for behind in dict.fromkeys(named_upstream(site.upstream)[0] for site in settings.sites.values()):
-        if admin := administration(fleet, behind, host.name):
-            text = f'header_up Authorization "Bearer {context.key(admin.key_name)}"\n'
+        if admin := fleet.administration(behind, host.name):
+            text = f'header_up Authorization "Bearer {knowledge.key(admin.key_name)}"\n'
             yield File(_key_file(behind), text, group="caddy", mode=0o640, secret=True)
 
 
-def _trusted(context: Context, release: Release) -> Mapping[str, str]:
+def _trusted(knowledge: Knowledge, release: CaddyVersion) -> Mapping[str, str]:
     """Path → PEM of the fleet's CAs. `trusted_ca_cert_file` takes the first certificate of a file and no other, so each of them has one."""
-    others = [f"{BEGIN}{each}" for each in context.ca.split(BEGIN)[2:]] if release < TRUST_POOL else []
-    return {f"{DIRECTORY}/ca.pem": context.ca, **{f"{DIRECTORY}/ca.{number}.pem": pem for number, pem in enumerate(others, 2)}}
+    others = [f"{BEGIN}{each}" for each in knowledge.ca.split(BEGIN)[2:]] if release < TRUST_POOL else []
+    return {f"{DIRECTORY}/ca.pem": knowledge.ca, **{f"{DIRECTORY}/ca.{number}.pem": pem for number, pem in enumerate(others, 2)}}
 
 
 def _key_file(host: str) -> str:
     return f"{DIRECTORY}/{host}.admin"
 
 
-def _sites(host: Host, settings: CaddySettings, fleet: Fleet, context: Context, release: Release) -> Iterator[File]:
-    sites = {name: _site(host, settings, name, fleet, context) for name in settings.sites}
+def _sites(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge, release: CaddyVersion) -> Iterator[File]:
+    sites = {name: _site(host, settings, name, fleet, knowledge) for name in settings.sites}
     text = render(
         "caddy/sites.caddy.j2",
         redirect=settings.redirect,
         shared=settings.shared,
         sites=sites,
         directory=DIRECTORY,
-        bind=" ".join(_bind(settings)),
+        bind=tuple(_bind(settings)),
         port=settings.port,
         socket=SOCKET,
         trust="trust_pool file" if release >= TRUST_POOL else "trusted_ca_cert_file",
-        authorities=tuple(_trusted(context, release)),
+        authorities=tuple(_trusted(knowledge, release)),
     )
     yield File(f"{DIRECTORY}/sites.caddy", text)
     admitted = sorted(f"{name} {each}\n" for name, site in sites.items() for each in site["clients"])
     yield File(f"{DIRECTORY}/admitted", "".join(admitted))
 
 
-def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, context: Context) -> Mapping[str, Any]:
+def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledge: Knowledge) -> Mapping[str, Any]:
     """What the template knows of a site. `clients` are their names, by the fingerprint of each certificate."""
     site = settings.sites[name]
-    leaves = {client: _leaves(client, context, host) for client in admitted(site, fleet, context)}
+    leaves = {client: _leaves(client, knowledge, host) for client in admitted(site, fleet, knowledge)}
     clients = {_print(chain, client, host): client for client, chains in leaves.items() for chain in chains.values()}
     behind = named_upstream(site.upstream)[0]
-    admin = administration(fleet, behind, host.name)
+    admin = fleet.administration(behind, host.name)
     return {
         **dict(site),
         "upstreams": fleet.upstreams(site.upstream, host.name),
@@ -242,7 +241,7 @@ def _bind(settings: CaddySettings) -> Iterator[str]:
     yield from (f"tcp{each.version}/{each}" for each in named)
 
 
-def _ports(settings: CaddySettings, release: Release) -> Iterator[Port]:
+def _ports(settings: CaddySettings, release: CaddyVersion) -> Iterator[Port]:
     # A socket that takes IPv6 and IPv4 alike is listed as `*`; one that was asked for IPv6 alone, as `::`.
     listening = tuple("*" if each == "::" else each.rpartition("/")[2] for each in _bind(settings))
     if settings.sites:

@@ -1,25 +1,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from roles.expiry import ExpirySettings
-from roles.role import Domain, Endpoint, LocalPath, Matches, Name, RoleSettings, Settings, Sha256, Url, port_of
+from roles.package_file import PackageFile
+from roles.role import Domain, Endpoint, LocalPath, Matches, Name, RoleSettings, Settings, port_of
 
-KNOWN_BAD = {"2.11.3": "refuses every client where a site lists its clients; 2.11.4 does not"}
-"""Version of Caddy → why it is not taken."""
+if TYPE_CHECKING:
+    from roles.rehearsal import Rehearsal
+from roles.references import GUARDED, Finding, Whole
+from roles.role import address_of
+from roles.server import Entrance, answering, named_upstream
+from roles.wording import did_you_mean, quoted
+
+KNOWN_BAD = {"2.11.3": "rejects every client of a site that lists its clients; 2.11.4 does not"}
+"""Version of Caddy → why it is refused."""
 
 OLDEST = (2, 6, 2)
 
 ADMINISTRATION = "127.0.0.1:2019"
-"""Where Caddy takes new configurations, which is how `caddy reload` works."""
+"""The address of Caddy's API, which `caddy reload` uses."""
 
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 
-Release = tuple[int, int, int]
+CaddyVersion = tuple[int, int, int]
 
 Listen = Annotated[
     tuple[Endpoint, ...],
@@ -27,113 +36,102 @@ Listen = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
 ]
 
-Origin = Annotated[str, Matches(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", "is no origin of a web page, such as https://chat.home.example")]
-Version = Annotated[str, Matches(r"[0-9]+\.[0-9]+\.[0-9]+", "is no release of Caddy, such as 2.11.3")]
-Reason = Annotated[str, Matches(r"[\s\S]*\S[\s\S]*", "is no reason: say in words why it is taken all the same")]
-Mailbox = Annotated[str, Matches(r"[A-Za-z0-9.!#$%&'*+/=?^_{|}~-]+@[A-Za-z0-9.-]+", "is no mail address")]
-HttpsUrl = Annotated[str, Matches(r"https://[A-Za-z0-9._~:/?#@!$&()*+,;=%\[\]-]+", "is no web address that begins with https://")]
+WebOrigin = Annotated[str, Matches(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", "is not a web origin, such as https://chat.home.example")]
+Version = Annotated[str, Matches(r"[0-9]+\.[0-9]+\.[0-9]+", "is not a version of Caddy, such as 2.11.3")]
+Reason = Annotated[str, Matches(r"[\s\S]*\S[\s\S]*", "is not a reason: explain why this version is used")]
+Mailbox = Annotated[str, Matches(r"[A-Za-z0-9.!#$%&'*+/=?^_{|}~-]+@[A-Za-z0-9.-]+", "is not an e-mail address")]
+HttpsUrl = Annotated[str, Matches(r"https://[A-Za-z0-9._~:/?#@!$&()*+,;=%\[\]-]+", "is not a URL that begins with https://")]
 
 
 class Acme(Settings):
-    """A certificate authority that gives certificates over ACME, in place of the fleet's own. Clients are asked for the fleet's as ever."""
+    """A certificate authority that issues the site's certificate over ACME, instead of the fleet's CA. Clients still need the fleet's
+    certificates."""
 
     email: Mailbox
-    """Whom the authority writes to."""
+    """The contact address for the authority."""
 
     directory: HttpsUrl = LETS_ENCRYPT
-    """The authority. Let's Encrypt unless said; it has to reach the site by its name, on port 443 or 80."""
+    """The authority's ACME directory; by default Let's Encrypt. The authority must reach the site by its name on port 443 or 80."""
 
     root: LocalPath | None = None
-    """Of a private authority its root certificate: a PEM file on the control machine, relative to the inventory."""
+    """The root certificate of a private authority: a PEM file on the control machine, relative to the inventory."""
 
 
 class Site(Settings):
-    """One name that Caddy answers to."""
+    """A site: one host name that Caddy serves."""
 
     upstream: str
-    """The host whose llama-server answers, by its name in the inventory. `rig/chat` is its instances of that name, which take turns."""
+    """The host whose llama-server answers. `rig/chat` means all servers of its instance `chat`, in turn."""
 
     clients: tuple[Name, ...] | None = None
-    """Which of the fleet's clients are let in; all of them unless said."""
+    """The clients that the site admits; by default all of the fleet's."""
 
     acme: Acme | None = None
-    """Where the site's own certificate comes from, if not from the fleet's CA. Its name may then lie in any domain."""
+    """A public authority for the site's certificate, instead of the fleet's CA. The site's name may then be in any domain."""
 
-    origins: tuple[Origin, ...] = ()
-    """Web pages of other origins that may call: a browser that holds a certificate shows it for any page that asks it to."""
+    origins: tuple[WebOrigin, ...] = ()
+    """Origins of other web pages that may call the site. By default none: a browser presents its certificate for requests of any page."""
 
     answer_within_s: Annotated[int, Field(ge=1)] = 3600
-    """How many seconds llama-server may take until its answer begins: before, a large model is read and thinks. There is no other limit."""
+    """Seconds until llama-server's response must begin; loading a large model and a long prompt count. The response itself has no time
+    limit."""
 
     body_limit_mib: Annotated[int, Field(ge=1)] = 256
-    """The largest request, with the images in it."""
+    """The largest request body in MiB, including images."""
 
 
-class CaddyPackage(Settings):
-    """A newer Caddy than the distribution's: one package file."""
+class CaddyPackage(PackageFile):
+    """A package file with a newer Caddy than the distribution's."""
 
-    url: Url | None = None
-    """Where the control machine fetches it."""
-
-    path: LocalPath | None = None
-    """Or where it lies on the control machine."""
-
-    sha256: Sha256
-    """Its digest."""
-
-    version: Annotated[str, Matches(r"[0-9]+\.[0-9]+\.[0-9]+[A-Za-z0-9.+~-]*", "is no version of Caddy's package, such as 2.11.4-1")]
-    """Its exact version, as dpkg shows it: `2.11.4-1`."""
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> CaddyPackage:
-        if bool(self.url) == bool(self.path):
-            raise ValueError("needs exactly one of url and path")
-        return self
+    version: Annotated[str, Matches(r"[0-9]+\.[0-9]+\.[0-9]+[A-Za-z0-9.+~-]*", "is not a version of the Caddy package, such as 2.11.4-1")]
+    """The exact version, as dpkg shows it: `2.11.4-1`."""
 
 
 class CaddySettings(RoleSettings):
-    """Caddy, which asks every caller for a client certificate of the fleet."""
+    """Caddy as a reverse proxy that requires a client certificate of the fleet from every caller."""
+
+    listens_by_family: ClassVar[bool] = True
 
     listen: Listen = ("0.0.0.0:443",)
-    """Where it answers HTTPS: one address, or several with one port, such as `["0.0.0.0:443", "[::]:443"]`."""
+    """The listening address for HTTPS, or several addresses with the same port, such as `["0.0.0.0:443", "[::]:443"]`."""
 
     redirect: bool = True
-    """Whether plain HTTP, on port 80 of the same addresses, is sent on to HTTPS. For `false`, a shared Caddyfile has to have
-    the option `auto_https disable_redirects`."""
+    """Redirect plain HTTP on port 80 of the same addresses to HTTPS. With `false`, a shared Caddyfile must set the option
+    `auto_https disable_redirects`."""
 
     sites: dict[Domain, Site] = {}
-    """The names it answers to, and what stands behind each."""
+    """The sites, by host name."""
 
     shared: bool = False
-    """Whether /etc/caddy/Caddyfile is somebody else's too. Paddock then adds its one line there, and none of the options that a Caddyfile
-    has only once: a change of clients restarts Caddy in place of a reload, for only that ends all that a revoked client has open."""
+    """Set this if /etc/caddy/Caddyfile also contains other sites or options. Paddock then adds only its `import` line and no global
+    options. A change of clients restarts Caddy instead of reloading it, because only a restart ends all connections of a revoked client."""
 
     grace_period: Annotated[int, Field(ge=0, le=25)] = 10
-    """When a client is revoked, how many seconds what is open may go on: then it is ended, whosever it is. With a Caddy that is restarted
-    in place of a reload (2.6 and 2.7, or a shared Caddyfile) it ends at once."""
+    """When a client is revoked: seconds until all connections that were open then are ended, those of other clients too. If Caddy is
+    restarted instead of reloaded (2.6 and 2.7, or a shared Caddyfile), they end at once."""
 
     package: CaddyPackage | None = None
-    """A package file in place of the distribution's Caddy."""
+    """A package file to install instead of the distribution's Caddy."""
 
     accept: dict[Version, Reason] = {}
-    """Releases that Paddock refuses and that are taken all the same, each with the reason: `{"2.11.3": "…"}`."""
+    """Versions to use although Paddock refuses them, each with a reason: `{"2.11.3": "…"}`."""
 
     expiry: ExpirySettings = ExpirySettings()
-    """When certificates here near their end, and whom that is told."""
+    """Warnings about certificates on this host that are about to expire."""
 
     @model_validator(mode="after")
     def _whole(self) -> CaddySettings:
         if not self.listen:
             raise ValueError("listen needs at least one address, such as 0.0.0.0:443")
         if len({port_of(each) for each in self.listen}) > 1:
-            raise ValueError("listen has several ports, and a site has one: give all its addresses the same")
+            raise ValueError("listen has several ports: use the same port for all addresses")
         if self.package and (why := refusal(self.package.version, self.accept)):
             raise ValueError(f"package.version: {why}")
         return self
 
     @property
     def port(self) -> int:
-        """Where all sites answer."""
+        """The port of all sites."""
         return port_of(self.listen[0])
 
     def endpoints(self) -> Iterator[str]:
@@ -144,18 +142,99 @@ class CaddySettings(RoleSettings):
         if self.shared:
             yield ADMINISTRATION
 
+    def server_names(self) -> Iterator[tuple[str, str]]:
+        return ((name, "sites") for name, site in self.sites.items() if not site.acme)
 
-def release_of(version: str) -> Release:
-    """`2.11.4-1` → `(2, 11, 4)`; of a version that nobody knows the oldest"""
+    def package_files(self) -> Iterator[tuple[str, str, PackageFile]]:
+        if self.package:
+            yield "caddy", "package", self.package
+
+    def rehearsed(self, here: Rehearsal) -> tuple[CaddySettings, list[str]]:
+        """A public authority cannot reach a lab, so that there the fleet's own CA signs, in the fleet's domain."""
+        moved, told = here.moved(self)
+        listen = tuple(dict.fromkeys(here.there(each) for each in self.listen))
+        if listen != self.listen:
+            told.append(f"{here.host}: caddy.listen is {', '.join(listen)} in place of {', '.join(self.listen)}.")
+        sites = dict(self.sites)
+        for name, site in self.sites.items():
+            if site.acme and not site.acme.root:
+                sites[name] = site.model_copy(update={"acme": None})
+                if name == here.domain or name.endswith(f".{here.domain}"):
+                    told.append(f"{here.host}: the certificate of {name} is the fleet's own, in place of a public authority's.")
+                else:
+                    del sites[name]
+                    told.append(f"{here.host}: {name} is left out: only a public authority could sign for it.")
+        expiry, quietly = self.expiry.rehearsed(here)
+        return moved.model_copy(update={"listen": listen, "sites": sites, "expiry": expiry}), [*told, *quietly]
+
+    def entrances(self, host: str, address: str, clients: tuple[str, ...]) -> Iterator[Entrance]:
+        for name, site in self.sites.items():
+            yield Entrance(name, host, address, self.port, site, clients if site.clients is None else site.clients)
+
+    def details(self) -> Iterable[str]:
+        return self.sites
+
+    def references(self, host: str, fleet: Whole) -> Iterator[Finding]:
+        """A site lies in the certificates' domain, leads to a server that can be reached, and lets in clients that the fleet has; its name
+        leads to one host."""
+        for name, site in self.sites.items():
+            keys = ("roles", "caddy", "sites", name)
+            if fleet.domain and not site.acme and name != fleet.domain and not name.endswith(f".{fleet.domain}"):
+                words = f"{quoted(name)} is not in the domain {fleet.domain}, which the fleet's certificates are limited to: "
+                words += "choose another name, or set acme for a certificate of a public authority"
+                yield Finding(keys, words)
+            if words := _unreachable(site.upstream, host, fleet) or _unreachable_admin(site.upstream, host, fleet):
+                yield Finding((*keys, "upstream"), words, of_value=True)
+            for number, client in enumerate(site.clients or ()):
+                yield from fleet.no_client(client, (*keys, "clients", str(number)))
+            if (first := fleet.entrances[name][0].host) != host:
+                yield Finding(keys, f"{quoted(name)} is a site of host {quoted(first)} already: a name must be unique in the fleet")
+
+
+def _unreachable(upstream: str, proxy: str, fleet: Whole) -> str:
+    """Why no llama-server answers there, or none that this host can reach; empty where one does."""
+    host, group = named_upstream(upstream)
+    if host not in fleet.roles:
+        return fleet.no_host(host)
+    if "llama_server" not in fleet.roles[host]:
+        return f"host {quoted(host)} carries no llama_server that could answer"
+    if fleet.roles[host]["llama_server"] is None:
+        return ""
+    servers = fleet.servers(host)
+    groups = list(dict.fromkeys(each.group for each in servers if each.group))
+    if group and group not in groups:
+        return f"llama_server on {host} has no instances {quoted(group)}{did_you_mean(group, groups)}"
+    found = answering(servers, group)
+    if not found and groups:
+        return f"llama_server on {host} has {' and '.join(groups)}: choose one, such as {host}/{groups[0]}"
+    for each in found if host != proxy else ():
+        if ip_address(each.address).is_loopback:
+            better = f"0.0.0.0:{each.port}"
+            return f"llama_server on {host} listens on {each.listen}, out of {proxy}'s reach: set for example {better}, {GUARDED}"
+    return ""
+
+
+def _unreachable_admin(upstream: str, proxy: str, fleet: Whole) -> str:
+    """Why the admin endpoint there is out of this host's reach; empty where it is not, or where there is none."""
+    host, _ = named_upstream(upstream)
+    for each in fleet.roles[host].values() if host != proxy else ():
+        if (admin := each.administration(host) if each else None) and ip_address(address_of(admin.endpoint)).is_loopback:
+            better = f"0.0.0.0:{port_of(admin.endpoint)}"
+            return f"admin on {host} listens on {admin.endpoint}, out of {proxy}'s reach: set for example {better}, {GUARDED}"
+    return ""
+
+
+def caddy_version(version: str) -> CaddyVersion:
+    """`2.11.4-1` → `(2, 11, 4)`; for an unknown version the oldest"""
     numbers = re.match(r"(?:\d+:)?(\d+)\.(\d+)\.(\d+)", version)
     return (int(numbers[1]), int(numbers[2]), int(numbers[3])) if numbers else OLDEST
 
 
 def refusal(version: str, accept: Mapping[str, Any]) -> str:
-    """Why a version of Caddy is not taken, and what to do; empty where it is."""
-    release = ".".join(map(str, release_of(version)))
-    if release_of(version) < OLDEST:
-        return f"Caddy {release} is older than {'.'.join(map(str, OLDEST))}, the oldest that Paddock knows"
+    """Why a version of Caddy is refused, and what to do; empty if it is accepted."""
+    release = ".".join(map(str, caddy_version(version)))
+    if caddy_version(version) < OLDEST:
+        return f"Caddy {release} is older than {'.'.join(map(str, OLDEST))}, the oldest supported version"
     if release in KNOWN_BAD and release not in accept:
-        return f'Caddy {release} {KNOWN_BAD[release]}; if you must, say why under `accept: {{"{release}": "…"}}`'
+        return f'Caddy {release} {KNOWN_BAD[release]}; to use it anyway, give a reason under `accept: {{"{release}": "…"}}`'
     return ""

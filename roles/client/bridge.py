@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from inventory.context import Context
 from inventory.errors import PaddockError
-from inventory.schema import Entrance, Fleet
+from inventory.fleet import Fleet
+from inventory.knowledge import Knowledge
+from resources import Directory, File, Package, Port, Resource, Service, User
 from roles.client.certificates import certificates
 from roles.client.home import unit_name
-from roles.client.part import Part, Person
+from roles.client.part import Person, SeatPart
 from roles.client.settings import bridge_key_name
-from roles.resources import Directory, File, Package, Port, Resource, Service, User
 from roles.role import address_of, port_of, render
-
-PRIVILEGED = 1024
+from roles.server import Entrance
 
 OWN_SERVICE = "/etc/systemd/system/caddy.service.d"
 
@@ -28,20 +27,21 @@ REFUSALS = (
 """In the order in which they are made: what is refused, with which status, and an error as OpenAI's API has it."""
 
 
-def bridge(person: Person, fleet: Fleet, context: Context) -> Part:
+def bridge(person: Person, fleet: Fleet, knowledge: Knowledge) -> SeatPart:
     """The configuration, the keys and the unit. The account's programs find the address and the key in `~/.config/paddock/bridge.env`."""
     site, listen = entrance(person), _listen(person)
-    keys, root = tuple(_keys(person, site, listen, fleet, context)), _root(person, site, context)
+    keys, root = tuple(_keys(person, site, listen, fleet, knowledge)), _root(person, site, knowledge)
     trust = root.path if root else "" if site.site.acme else f"{person.certificates}/root-ca.pem"
     configuration = _configuration(person, site, listen, keys, trust)
     unit = File(f"/etc/systemd/system/{unit_name(person, 'bridge')}", _unit(person, site, configuration, keys))
     # Where the host is a reverse proxy too, that role says which Caddy it is, and its service runs.
-    package = () if person.host in {each.name for each in fleet.hosts_with("caddy")} else _package()
+    this = fleet.hosts.get(person.host)  # none is a machine that Paddock does not manage
+    package = () if this and "caddy" in this.carried else _package()
     files = (*keys, *((root,) if root else ()), configuration, unit)
     read = [each for each in (*package, *certificates(person).resources, *files) if isinstance(each, File)]
     port = Port(port_of(listen), (str(ip_address(address_of(listen))),), unit_name(person, "bridge"))
     links = {f".config/paddock/{name}": f"{person.directory}/{name}" for name in ("bridge.env", "bridge.key")}
-    return Part((*package, *files, Service(unit_name(person, "bridge"), restarts=tuple(read), ports=(port,))), links)
+    return SeatPart((*package, *files, Service(unit_name(person, "bridge"), restarts=tuple(read), ports=(port,))), links)
 
 
 def entrance(person: Person) -> Entrance:
@@ -62,11 +62,8 @@ def base_url(person: Person) -> str:
 
 
 def _listen(person: Person) -> str:
-    """As a caller writes it, `[::1]:8399`. Raises PaddockError for a port that only root can open."""
+    """As a caller writes it, `[::1]:8399`."""
     address, port = ip_address(address_of(person.seat.bridge or "")), port_of(person.seat.bridge or "")
-    if port < PRIVILEGED:
-        words = f"port {port} is root's to open: take one from {PRIVILEGED} up, such as 127.0.0.1:8399"
-        raise PaddockError(f"hosts.{person.host}.roles.client.accounts.{person.account}.bridge: {words}")
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
@@ -80,21 +77,21 @@ def _package() -> tuple[Resource, ...]:
     )
 
 
-def _keys(person: Person, site: Entrance, listen: str, fleet: Fleet, context: Context) -> Iterator[File]:
+def _keys(person: Person, site: Entrance, listen: str, fleet: Fleet, knowledge: Knowledge) -> Iterator[File]:
     """What the account's programs show to the bridge; then, where llama-server asks for one, what the bridge shows to that."""
-    own = context.key(bridge_key_name(person.host, person.account))
+    own = knowledge.key(bridge_key_name(person.host, person.account))
     lines = f"OPENAI_BASE_URL={base_url(person)}/v1\nOPENAI_API_KEY={own}\n"
     for name, content in (("bridge.env", lines), ("bridge.key", f"{own}\n")):
         yield File(f"{person.directory}/{name}", content, group=person.account, mode=0o640, secret=True)
     for server in fleet.behind(site.site.upstream)[:1]:
         if server.api_key:
-            text = f"LLAMA_API_KEY={context.key(server.key_name)}\n"
+            text = f"LLAMA_API_KEY={knowledge.key(server.key_name)}\n"
             yield File(f"{person.directory}/bridge-upstream.env", text, mode=0o600, secret=True)
 
 
-def _root(person: Person, site: Entrance, context: Context) -> File | None:
+def _root(person: Person, site: Entrance, knowledge: Knowledge) -> File | None:
     """Whom to trust for a site whose certificate is of a private authority. One of a public authority is trusted as the host trusts any."""
-    pem = context.roots.get(site.site.acme.root, "") if site.site.acme and site.site.acme.root else ""
+    pem = knowledge.roots.get(site.site.acme.root, "") if site.site.acme and site.site.acme.root else ""
     return File(f"{person.directory}/bridge-root.pem", pem, group=person.account, mode=0o640) if pem else None
 
 

@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from resources import Directory, File, Package, Resource, Service
 from roles.client.certificates import certificates
 from roles.client.home import UNITS, script_of, unit_name, unit_of
-from roles.client.part import Part, Person
-from roles.resources import Directory, File, Package, Resource, Service
+from roles.client.part import Person, SeatPart
 from roles.role import render
 
 TOOLS = ("libnss3-tools", "openssl")
@@ -44,7 +44,7 @@ PROFILES = tuple(
 PEM = re.compile(r"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+?)-----END CERTIFICATE-----\n?")
 
 
-def browsers(person: Person) -> Part:
+def browsers(person: Person) -> SeatPart:
     """The certificate and the CAs in the databases of the account's browsers, by a unit that takes them out when it is stopped."""
     authorities = f"{person.directory}/authorities"
     files = tuple(
@@ -69,7 +69,7 @@ def browsers(person: Person) -> Part:
         File(f"{UNITS}/{look}", _watching(person, "service", name=look.removesuffix(".service"), script=script.path)),
     )
     shown = tuple(each for each in certificates(person).resources if isinstance(each, File))
-    return Part(
+    return SeatPart(
         (
             *(Package(each) for each in TOOLS),
             Directory(authorities, group=person.account, mode=0o750, exclusive=True),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from roles.client.part import Part, Person
-from roles.resources import Directory, File
+from resources import Directory, File
+from roles.client.part import Person, SeatPart
 
 FILES = ("root-ca.pem", "client.pem", "client-key.pem")
 PI_CERTIFICATES = ".pi/agent/certs"
 
 
-def certificates(person: Person) -> Part:
+def certificates(person: Person) -> SeatPart:
     where, group = person.certificates, person.account
     files = (
         File(f"{where}/root-ca.pem", person.ca, group=group, mode=0o640),
@@ -17,4 +17,4 @@ def certificates(person: Person) -> Part:
         File(f"{where}/client-key.pem", person.identity.key, group=group, mode=0o640, secret=True),
     )
     links = {f"{PI_CERTIFICATES}/{name}": f"{where}/{name}" for name in FILES}
-    return Part((Directory(where, group=group, mode=0o750, exclusive=True), *files), links)
+    return SeatPart((Directory(where, group=group, mode=0o750, exclusive=True), *files), links)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from testinfra.host import Host as TestinfraHost
 
-from inventory.schema import Fleet
+from inventory.fleet import Fleet
 from roles.client.certificates import FILES, PI_CERTIFICATES
 from roles.client.home import NOTES
 from roles.client.part import DIRECTORY
@@ -44,7 +44,8 @@ HOLDING = """while read -r _ db; do certutil -L -d "sql:$db" -n "$0" >/dev/null 
 # The bridge
 
 WITH_THE_KEY = """set -eu; . "$0"
-printf 'header = "Authorization: Bearer %s"\\n' "$OPENAI_API_KEY" | curl -sS -K - -o /dev/null -w '%{http_code}' "$OPENAI_BASE_URL/models"
+printf 'header = "Authorization: Bearer %s"\\n' "$OPENAI_API_KEY" |
+curl -sS -m 60 -K - -o /dev/null -w '%{http_code}' "$OPENAI_BASE_URL/models"
 """
 """What the account asks, by the file that its programs read: the key is in no argument list."""
 
@@ -57,7 +58,7 @@ def check_a_bridge_lets_its_account_through(host: TestinfraHost, settings: Clien
 
 def check_a_bridge_answers_nobody_without_its_key(host: TestinfraHost, settings: ClientSettings) -> None:
     for account, url, environment in _bridges(settings):
-        status = host.check_output("curl -sS -o /dev/null -w '%%{http_code}' %s", f"{url}/v1/models")
+        status = host.check_output("curl -sS -m 60 -o /dev/null -w '%%{http_code}' %s", f"{url}/v1/models")
         assert status == "401", f"{account}'s bridge answers {status} to who does not know its key"
         assert host.run("runuser -u nobody -- head -c 1 %s", environment).rc != 0, f"{environment} is there for everybody to read"
 
@@ -65,7 +66,7 @@ def check_a_bridge_answers_nobody_without_its_key(host: TestinfraHost, settings:
 def check_a_bridge_answers_no_web_page(host: TestinfraHost, settings: ClientSettings) -> None:
     for account, url, _ in _bridges(settings):
         for header in ("Origin: https://page.example", "Host: page.example"):
-            status = host.check_output("curl -sS -o /dev/null -w '%%{http_code}' -H %s %s", header, f"{url}/v1/models")
+            status = host.check_output("curl -sS -m 60 -o /dev/null -w '%%{http_code}' -H %s %s", header, f"{url}/v1/models")
             assert status == "403", f"{account}'s bridge answers {status} to {header}"
 
 
@@ -83,7 +84,7 @@ test -r "$0/ai-server/index.ts"
 said() { sed -n "s/^ *\"$1\": \"\([^\"]*\)\",\{0,1\}$/\1/p" "$file"; }
 said id
 echo
-printf 'header = "Authorization: Bearer %s"\n' "$(said apiKey)" | curl -sSf -K - "$(said baseUrl)/models"
+printf 'header = "Authorization: Bearer %s"\n' "$(said apiKey)" | curl -sSf -m 60 -K - "$(said baseUrl)/models"
 """
 """As pi does, by what it is given: the models that it is told of, an empty line, and what the bridge says there are."""
 

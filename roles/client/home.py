@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from roles.client.part import Part, Person
-from roles.resources import File, Resource, Service
+from resources import File, Resource, Service
+from roles.client.part import Person, SeatPart
 from roles.role import render
 
 UNITS = "/etc/systemd/system"
@@ -19,7 +19,7 @@ NOTES = ".local/state/paddock/client"
 """Where in a home it is noted what was done there."""
 
 
-def at_home(person: Person, parts: tuple[Part, ...]) -> Iterator[Resource]:
+def at_home(person: Person, parts: tuple[SeatPart, ...]) -> Iterator[Resource]:
     links = {path: target for part in parts for path, target in part.links.items()}
     script = script_of(person, "seat", links=links)
     unit = unit_of(person, "seat", f"Links in {person.account}'s home to certificates and settings")

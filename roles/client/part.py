@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from inventory.context import Certificate
-from inventory.schema import Entrance
+from inventory.knowledge import Certificate
+from resources import Resource
 from roles.client.settings import Seat
-from roles.resources import Resource
+from roles.server import Entrance
 
 DIRECTORY = "/etc/paddock/clients"
 
@@ -38,7 +38,7 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Part:
+class SeatPart:
     """`resources` land before the seat is taken; `links` are what appears in the home, by its path there: `.pi/agent/models.json`."""
 
     resources: tuple[Resource, ...] = ()

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from inventory.context import TO_BE_ISSUED, Context
-from inventory.schema import Fleet
-from inventory.servers import Server
+from inventory.fleet import Fleet
+from inventory.knowledge import TO_BE_ISSUED, Knowledge
+from resources import Directory, File
 from roles.client.bridge import base_url, entrance
-from roles.client.part import Part, Person
+from roles.client.part import Person, SeatPart
 from roles.client.settings import bridge_key_name
 from roles.preset import Preset, is_on, purpose
-from roles.resources import Directory, File
 from roles.role import render
+from roles.server import Server
 
 MODELS = ".pi/agent/models.json"
 EXTENSION = ".pi/agent/extensions/ai-server"
@@ -30,37 +30,37 @@ COMPATIBILITY = {"supportsDeveloperRole": False, "supportsStore": False, "maxTok
 """What of OpenAI's API chat templates and llama-server do not have."""
 
 
-def pi(person: Person, fleet: Fleet, context: Context) -> Part:
+def pi(person: Person, fleet: Fleet, knowledge: Knowledge) -> SeatPart:
     directory, group = f"{person.directory}/pi", person.account
     extension = f"{directory}/ai-server"
-    models = File(f"{directory}/models.json", _models_json(person, fleet, context), group=group, mode=0o640, secret=True)
+    models = File(f"{directory}/models.json", _models_json(person, fleet, knowledge), group=group, mode=0o640, secret=True)
     sources = (File(f"{extension}/{name}", render(f"client/pi/ai-server/{name}"), group=group, mode=0o640) for name in SOURCES)
     directories = (Directory(path, group=group, mode=0o750, exclusive=True) for path in (directory, extension))
-    return Part((*directories, models, *sources), {MODELS: models.path, EXTENSION: extension})
+    return SeatPart((*directories, models, *sources), {MODELS: models.path, EXTENSION: extension})
 
 
-def _models_json(person: Person, fleet: Fleet, context: Context) -> str:
+def _models_json(person: Person, fleet: Fleet, knowledge: Knowledge) -> str:
     provider = {
         "baseUrl": f"{base_url(person)}/v1",
         "api": "openai-completions",
-        "apiKey": context.secrets.get(bridge_key_name(person.host, person.account), TO_BE_ISSUED).strip(),
+        "apiKey": knowledge.secrets.get(bridge_key_name(person.host, person.account), TO_BE_ISSUED).strip(),
         "compat": COMPATIBILITY,
-        "models": _models(fleet.behind(entrance(person).site.upstream), fleet, context),
+        "models": _models(fleet.behind(entrance(person).site.upstream), fleet, knowledge),
     }
     return json.dumps({"providers": {person.fleet: provider}}, indent=2) + "\n"
 
 
-def _models(servers: tuple[Server, ...], fleet: Fleet, context: Context) -> list[dict[str, Any]]:
+def _models(servers: tuple[Server, ...], fleet: Fleet, knowledge: Knowledge) -> list[dict[str, Any]]:
     """Those that chat. Where several servers have one, the least of them counts: nobody knows who will answer."""
     presets: dict[str, list[Preset]] = {}
     for server in servers:
         for model in server.models:
             presets.setdefault(model, []).append(fleet.preset(server, model))
-    return [_model(name, found, context) for name, found in presets.items() if all(purpose(each) == "chat" for each in found)]
+    return [_model(name, found, knowledge) for name, found in presets.items() if all(purpose(each) == "chat" for each in found)]
 
 
-def _model(name: str, presets: list[Preset], context: Context) -> dict[str, Any]:
-    shape = context.shapes.get(name)
+def _model(name: str, presets: list[Preset], knowledge: Knowledge) -> dict[str, Any]:
+    shape = knowledge.shapes.get(name)
     trained = shape.context_length if shape else 0
     window = min(_window(preset) or trained or UNKNOWN_CONTEXT for preset in presets)
     window = min(window, trained or window)
@@ -73,10 +73,12 @@ def _model(name: str, presets: list[Preset], context: Context) -> dict[str, Any]
 
 
 def _window(preset: Preset) -> int:
-    """The tokens of one conversation, 0 where the model's own are taken: slots share a context evenly, unless their cache is one."""
-    size, slots = (_number(preset, *names) for names in (("ctx-size", "c"), ("parallel", "np")))
+    """The tokens of one conversation, 0 where the model's own are taken: slots share a context evenly, unless their cache is one, and have
+    no more of it than `kv-unified-per-slot` says (llama.cpp's tools/server/server-context.cpp: n_ctx_slot)."""
+    size, slots, most = (_number(preset, *names) for names in (("ctx-size", "c"), ("parallel", "np"), ("kv-unified-per-slot",)))
     together = slots <= 1 or any(is_on(preset.get(name)) for name in ("kv-unified", "kvu"))
-    return size if together else size // slots
+    share = size if together else size // slots
+    return min(share, most) if share and most else share or most
 
 
 def _number(preset: Preset, *names: str) -> int:

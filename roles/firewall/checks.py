@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 
 from testinfra.host import Host as TestinfraHost
 
-from inventory.schema import Host
+from inventory.fleet import Host
 from roles.firewall.plan import RULES
 
 LOADED = "nft list table inet paddock"

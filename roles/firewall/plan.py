@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 
-from inventory.context import Context
 from inventory.errors import PaddockError
-from inventory.schema import Fleet, Host
-from roles import plan_of
+from inventory.fleet import Fleet, Host
+from resources import Directory, File, Package, Port, Resource, Service
 from roles.firewall.settings import FirewallSettings
-from roles.resources import Directory, File, Package, Port, Resource, Service
 from roles.role import is_address, render
 
 DIRECTORY = "/etc/paddock/firewall"
 RULES = f"{DIRECTORY}/paddock.nft"
 UNIT = "paddock-firewall.service"
 VALIDATE = f"nft --check --file {RULES}"
+LISTED = "nft list table inet paddock"
+IN_FORCE = f'[ "$({LISTED})" = "$(unshare --net sh -c "nft --file {RULES} && {LISTED}")" ]'
+"""Whether the kernel has the table as the file says: both are compared as nft lists them, the file's in an empty network namespace."""
 
 SSH = 22
 
@@ -44,8 +45,9 @@ class Guarded:
                 yield f"{word} saddr {{ {', '.join(map(_short, networks))} }}"
 
 
-def plan(host: Host, settings: FirewallSettings, fleet: Fleet, context: Context) -> Iterator[Resource]:
-    ports = tuple(guarded(host, settings, fleet, context))
+def plan_beside(host: Host, settings: FirewallSettings, fleet: Fleet, others: Sequence[Resource]) -> Iterator[Resource]:
+    """`others` is what the host's other roles declare."""
+    ports = tuple(guarded(host, settings, fleet, others))
     rules = File(RULES, render("firewall/paddock.nft.j2", ports=ports))
     unit = File(f"/etc/systemd/system/{UNIT}", render("firewall/paddock-firewall.service.j2", rules=RULES))
     yield Package("nftables")
@@ -53,36 +55,35 @@ def plan(host: Host, settings: FirewallSettings, fleet: Fleet, context: Context)
     yield Directory(DIRECTORY, exclusive=True)
     yield rules
     yield unit
-    yield Service(UNIT, restarts=(unit,), reloads=(rules,), validate=(VALIDATE,))
+    yield Service(UNIT, restarts=(unit,), reloads=(rules,), validate=(VALIDATE,), in_force=IN_FORCE)
 
 
-def guarded(host: Host, settings: FirewallSettings, fleet: Fleet, context: Context) -> Iterator[Guarded]:
+def guarded(host: Host, settings: FirewallSettings, fleet: Fleet, others: Sequence[Resource]) -> Iterator[Guarded]:
     """The ports that the host's other roles declare and not everybody may reach. Raises PaddockError where no such rule can be made."""
     where = f"hosts.{host.name}.roles.firewall"
     for name in settings.addresses:
         if name not in fleet.hosts:
-            raise PaddockError(f"{where}.addresses: no host is called {name}: it is of the fleet's hosts that call from more addresses")
-    declared = {port.id: port for port in _declared(host, fleet, context)}
+            raise PaddockError(f"{where}.addresses: no host is called {name}: addresses takes hosts of the fleet")
+    declared = {port.id: port for port in _declared(others)}
     _check_allowed(host, settings, tuple(declared.values()))
     for port in declared.values():
         if port.reachable_from is None or _is_loopback(port):
             continue
         if port.number in (SSH, host.port):
-            raise PaddockError(f"{where}: {port.unit} is to listen on SSH's port, {port.number}, which is never guarded: give it another")
+            raise PaddockError(
+                f"{where}: {port.unit} listens on SSH's port, {port.number}, which the firewall never restricts: give it another"
+            )
         callers = [ip_network(each) for name in port.reachable_from for each in _calls_from(name, port, host, settings, fleet)]
         allowed = [ip_network(each) for each in settings.allow.get(str(port.number), ())]
         yield Guarded(port, (*callers, *allowed))
 
 
-def _declared(host: Host, fleet: Fleet, context: Context) -> Iterator[Port]:
-    for role, settings in host.carried.items():
-        if role == "firewall":
-            continue
-        for each in plan_of(role).plan(host, settings, fleet, context):
-            if isinstance(each, Service):
-                yield from each.ports
-            elif isinstance(each, Port):
-                yield each
+def _declared(others: Sequence[Resource]) -> Iterator[Port]:
+    for each in others:
+        if isinstance(each, Service):
+            yield from each.ports
+        elif isinstance(each, Port):
+            yield each
 
 
 def _check_allowed(host: Host, settings: FirewallSettings, declared: tuple[Port, ...]) -> None:
@@ -91,13 +92,13 @@ def _check_allowed(host: Host, settings: FirewallSettings, declared: tuple[Port,
     for number in settings.allow:
         ports = [port for port in declared if str(port.number) == number]
         if int(number) in (SSH, host.port):
-            raise PaddockError(f"{where}: {number} is SSH's port, which is never guarded: leave it out")
+            raise PaddockError(f"{where}: {number} is SSH's port, which the firewall never restricts: leave it out")
         if not ports:
             raise PaddockError(f"{where}: nothing in the inventory listens on port {number} of {host.name}: leave it out")
         if all(port.reachable_from is None for port in ports):
             raise PaddockError(f"{where}: port {number}, {ports[0].unit}, is open to everybody: leave it out")
         if all(map(_is_loopback, ports)):
-            raise PaddockError(f"{where}: {ports[0].unit} listens on port {number} of loopback alone: let it listen on 0.0.0.0, say")
+            raise PaddockError(f"{where}: {ports[0].unit} listens on port {number} of loopback only: set for example 0.0.0.0")
 
 
 def _calls_from(caller: str, port: Port, host: Host, settings: FirewallSettings, fleet: Fleet) -> Iterator[str]:
@@ -112,8 +113,8 @@ def _calls_from(caller: str, port: Port, host: Host, settings: FirewallSettings,
         what = f"only {', '.join(known)} is known of it" if known else f"its address, {fleet.hosts[caller].address}, is a name"
         example = "192.0.2.2" if 4 in families else '"2001:db8::2"'
         raise PaddockError(
-            f"hosts.{host.name}.roles.firewall: {caller} calls port {port.number} over {over}, and {what}: say where it calls from, such"
-            f" as `addresses: {{{caller}: [{example}]}}`"
+            f"hosts.{host.name}.roles.firewall: {caller} calls port {port.number} over {over}, and {what}: add the address that it calls"
+            f" from, such as `addresses: {{{caller}: [{example}]}}`"
         )
     yield from known
 

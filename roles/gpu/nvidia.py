@@ -39,13 +39,13 @@ ARCHITECTURE = "x86_64"
 # Compute capability → the first driver that knows it: that of the CUDA which does (release notes of CUDA 11.0 to 13.0).
 FIRST_BRANCH = {"8.0": 450, "8.6": 455, "8.9": 520, "9.0": 520, "10.0": 570, "10.3": 575, "11.0": 580, "12.0": 570, "12.1": 575}
 
-Version = tuple[int, ...]
-OLDEST: Version = (5, 0)
+DriverVersion = tuple[int, ...]
+OLDEST: DriverVersion = (5, 0)
 """llama.cpp's CUDA begins with Maxwell: what is older needs no driver for it."""
-TURING: Version = (7, 5)
+TURING: DriverVersion = (7, 5)
 """The first that NVIDIA's open modules drive, and the first that drivers after `LAST_BEFORE_TURING` do."""
 LAST_BEFORE_TURING = 580
-BLACKWELL: Version = (10, 0)
+BLACKWELL: DriverVersion = (10, 0)
 """From here on, nothing but the open modules will do."""
 
 # Distribution → the kernel that it came with, and the parts of a kernel's name that say it is the distribution's own.
@@ -54,7 +54,7 @@ FLAVOURS = {"debian": ("amd64", "cloud-amd64", "rt-amd64"), "ubuntu": ("generic"
 
 
 @dataclass(frozen=True)
-class Card:
+class NvidiaModel:
     name: str
     capability: str
     """`6.1`; empty where nobody knows"""
@@ -95,7 +95,7 @@ def packages(hardware: Hardware, driver: str) -> tuple[str, ...]:
     return (*(carried.open_packages if open_modules else carried.packages), headers)
 
 
-def unfit(cards: Iterable[Card], branch: int, *, open_modules: bool | None) -> str:
+def unfit(cards: Iterable[NvidiaModel], branch: int, *, open_modules: bool | None) -> str:
     """Why a driver of this branch, 0 where its name does not tell, does not drive all of the cards; empty where it does. `open_modules`
     says whether its kernel modules are those that NVIDIA has published, None where it has loaded already."""
     known = [each for each in cards if each.capability]
@@ -114,17 +114,17 @@ def unfit(cards: Iterable[Card], branch: int, *, open_modules: bool | None) -> s
     return ""
 
 
-def named(cards: Iterable[Card]) -> str:
+def named(cards: Iterable[NvidiaModel]) -> str:
     """`8 × NVIDIA P104-100 (6.1)`"""
     words = [f"{each.name} ({each.capability})" if each.capability else each.name for each in cards]
     return ", ".join(f"{words.count(each)} × {each}" if words.count(each) > 1 else each for each in dict.fromkeys(words))
 
 
-def _cards(hardware: Hardware) -> tuple[Card, ...]:
+def _cards(hardware: Hardware) -> tuple[NvidiaModel, ...]:
     """The cards that a driver is wanted for. Raises PaddockError where there is none."""
-    driven = {each.address: Card(each.name, each.compute_capability) for each in hardware.nvidia_cards}
+    driven = {each.address: NvidiaModel(each.name, each.compute_capability) for each in hardware.nvidia_cards}
     alone = {
-        each.address: Card(each.name or f"NVIDIA {each.vendor}:{each.device}", compute_capability(each))
+        each.address: NvidiaModel(each.name or f"NVIDIA {each.vendor}:{each.device}", compute_capability(each))
         for each in hardware.gpus
         if each.vendor == NVIDIA and each.address not in driven
     }
@@ -140,7 +140,7 @@ def _cards(hardware: Hardware) -> tuple[Card, ...]:
     return useful
 
 
-def _check_installed(hardware: Hardware, cards: tuple[Card, ...]) -> None:
+def _check_installed(hardware: Hardware, cards: tuple[NvidiaModel, ...]) -> None:
     """Raises PaddockError where there is no driver, or one that has left a card behind. Its kernel modules have shown what they drive."""
     if not hardware.nvidia_driver:
         raise PaddockError(
@@ -151,7 +151,7 @@ def _check_installed(hardware: Hardware, cards: tuple[Card, ...]) -> None:
         raise PaddockError(f"{WHERE}.driver: driver {hardware.nvidia_driver} is installed, and {why}: {_instead(hardware, cards)}")
 
 
-def _instead(hardware: Hardware, cards: tuple[Card, ...]) -> str:
+def _instead(hardware: Hardware, cards: tuple[NvidiaModel, ...]) -> str:
     """What to do about a driver that is unfit."""
     before = [each for each in cards if each.capability and _version(each) < TURING]
     newest = [each for each in cards if each.capability and _version(each) >= BLACKWELL]
@@ -188,7 +188,7 @@ def _branch(version: str) -> int:
     return int(major) if major.isdecimal() else 0
 
 
-def _version(card: Card) -> Version:
+def _version(card: NvidiaModel) -> DriverVersion:
     return tuple(int(part) for part in card.capability.split(".")) if card.capability else ()
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from inventory.context import Context
 from inventory.errors import PaddockError
+from inventory.fleet import Fleet, Host
 from inventory.hardware import Hardware
-from inventory.schema import Fleet, Host
+from inventory.knowledge import Knowledge
+from resources import Directory, File, Package, Resource, Service
 from roles.gpu import nvidia
 from roles.gpu.settings import Amd, GpuSettings, Nvidia
-from roles.resources import Directory, File, Package, Resource, Service
 from roles.role import render
 
 DIRECTORY = "/etc/paddock/gpu"
@@ -33,8 +33,8 @@ PAGES_A_MIB = 256
 LEAST_FOR_THE_SYSTEM_MIB = 2048
 
 
-def plan(host: Host, settings: GpuSettings, fleet: Fleet, context: Context) -> Iterator[Resource]:
-    hardware = context.hardware.get(host.name)
+def plan(host: Host, settings: GpuSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[Resource]:
+    hardware = knowledge.hardware.get(host.name)
     servers = fleet.servers(host.name)
     units = tuple(server.unit for server in servers if server.scope == "system")
     yield Directory("/etc/paddock")

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from roles.role import CARD, Matches, RoleSettings, Settings, whole_address
+
+if TYPE_CHECKING:
+    from roles.rehearsal import Rehearsal
 
 DriverPackage = Annotated[
     str,
@@ -16,7 +19,7 @@ DriverPackage = Annotated[
 
 CardName = Annotated[
     str,
-    Matches(CARD, "is no card: give its PCI address such as 0000:01:00.0, or the UUID that nvidia-smi -L shows"),
+    Matches(CARD, "is not a card: give its PCI address such as 0000:01:00.0, or the UUID that nvidia-smi -L shows"),
     AfterValidator(whole_address),
 ]
 Watts = Annotated[int, Field(ge=10, le=2000)]
@@ -24,26 +27,26 @@ Watts = Annotated[int, Field(ge=10, le=2000)]
 
 def _some_card(limits: dict[str, int]) -> dict[str, int]:
     if not limits:
-        raise ValueError("names no card: say `90` for every card, or leave it out")
+        raise ValueError("names no card: write `90` for every card, or leave it out")
     return limits
 
 
 class Nvidia(Settings):
-    """NVIDIA's cards."""
+    """NVIDIA cards."""
 
     driver: DriverPackage = "distribution"
-    """`distribution`: the driver that the distribution carries, for machines without a screen, with the headers of the kernel that its
-    module is compiled for; Debian's lies in contrib, non-free and non-free-firmware, which the host's apt sources must name. `installed`:
-    somebody else has installed one, and Paddock only looks whether it fits. Else the name of a package, installed beside those headers.
-    Whichever it is, it takes the machine a restart where another driver held the cards before."""
+    """`distribution`: the distribution's headless driver, with the kernel headers to compile its module. On Debian the host's apt
+    sources must contain contrib, non-free and non-free-firmware. `installed`: you have installed the driver, and Paddock only checks
+    that it fits. Otherwise the name of a driver package, installed with those headers. If another driver was loaded before, the machine
+    needs a reboot."""
 
     power_limit_w: Watts | Annotated[dict[CardName, Watts], AfterValidator(_some_card)] | None = None
-    """The most power that each card may take, in watts, `90`, or only the cards that are named, `{"0000:01:00.0": 90}`. It is set at each
-    boot, and is the card's own again once this is taken out."""
+    """Power limit in watts: of every card, `90`, or of named cards, `{"0000:01:00.0": 90}`. Set at each boot. Without it, a card has its
+    own default limit again."""
 
     persistence: bool | None = None
-    """Whether the driver keeps cards ready while nobody uses them, so that a server starts at once; by default where a power limit is
-    set, which they would forget otherwise."""
+    """Persistence mode: the driver keeps idle cards initialized, so a server starts faster. By default on if a power limit is set, because
+    cards forget the limit without it."""
 
     @property
     def persists(self) -> bool:
@@ -52,32 +55,38 @@ class Nvidia(Settings):
     @model_validator(mode="after")
     def _limits_last(self) -> Nvidia:
         if self.power_limit_w is not None and self.persistence is False:
-            raise ValueError("forgets a power limit as soon as nobody uses the card, with `persistence: false`: leave that out")
+            raise ValueError("an idle card would forget its power limit with `persistence: false`: leave that out")
         return self
 
 
 class Amd(Settings):
-    """AMD's graphics in a processor, such as Strix Halo's."""
+    """AMD graphics integrated in a processor, such as Strix Halo."""
 
     gtt_mib: Annotated[int, Field(ge=1024, le=1048576)]
-    """How much of the machine's memory the graphics may take, in MiB; without, the kernel gives half. Of 128 GiB, 122880 leave 8 GiB to
-    the system. It takes a restart of the machine, and `paddock status` says so until then."""
+    """The most system memory that the graphics may use, in MiB. The kernel's default is half of it. Of 128 GiB, 122880 leaves 8 GiB for the
+    system. A change takes effect at the next reboot; until then `paddock status` says so."""
 
 
 class GpuSettings(RoleSettings):
-    """What drives the cards of a host. AMD's and Intel's drivers come with the kernel and with Mesa, and need no package."""
+    """GPU drivers and limits. AMD's and Intel's drivers come with the kernel and Mesa and need no extra package."""
 
     nvidia: Nvidia | None = None
-    """NVIDIA's cards, and where their driver comes from: `{driver: distribution}`."""
+    """NVIDIA cards: driver, power limits: `{driver: distribution}`."""
 
     amd: Amd | None = None
-    """AMD's graphics that shares the processor's memory: `{gtt_mib: 122880}`."""
+    """AMD graphics that share the system memory: `{gtt_mib: 122880}`."""
 
     count_from: Literal[0, 1] = 0
-    """The number of the first card, in the order of their PCI addresses: 0, as nvidia-smi counts, or 1, as people do."""
+    """The number of the first card, in the order of PCI addresses: 0, as in nvidia-smi, or 1."""
 
     @model_validator(mode="after")
     def _something(self) -> GpuSettings:
         if self.nvidia is None and self.amd is None:
-            raise ValueError("has nothing to do: say `nvidia: {driver: distribution}`, or leave the role off this host")
+            raise ValueError("has no settings: set `nvidia: {driver: distribution}`, or remove the role from this host")
         return self
+
+    def rehearsed(self, here: Rehearsal) -> tuple[None, list[str]]:
+        return None, [f"{here.host}: the role gpu is left out: there is no card to drive."]
+
+    def first_card(self) -> int:
+        return self.count_from

@@ -11,11 +11,11 @@ from inventory.hardware import Hardware, compute_capability
 from roles.llama_cpp.cpu import Chosen
 from roles.llama_cpp.vulkan import NVIDIA, title
 
-Version = tuple[int, ...]
+CudaVersion = tuple[int, ...]
 
 # Compute capability → the first CUDA that compiles for it, and the first that does not any more
 # (release notes of CUDA 11.0, 11.1, 11.8, 12.0, 12.8, 12.9 and 13.0).
-CAPABILITIES: Mapping[str, tuple[Version, Version | None]] = {
+CAPABILITIES: Mapping[str, tuple[CudaVersion, CudaVersion | None]] = {
     "5.0": ((6, 0), (13,)),
     "5.2": ((7, 0), (13,)),
     "5.3": ((7, 0), (13,)),
@@ -77,7 +77,7 @@ HOST_GCC = (((13, 0), 15), ((12, 8), 14), ((12, 4), 13), ((12, 0), 12), ((11, 6)
 
 
 @dataclass(frozen=True)
-class Card:
+class CudaCard:
     """A card that a build for CUDA is to serve."""
 
     name: str
@@ -86,26 +86,28 @@ class Card:
     """Whether its driver works."""
 
 
-def cards(hardware: Hardware) -> tuple[Card, ...]:
+def cards(hardware: Hardware) -> tuple[CudaCard, ...]:
     """All of NVIDIA's: as the driver names them, or as PCI does where no driver works."""
-    driven = tuple(Card(each.name, each.compute_capability, True) for each in hardware.nvidia_cards)
+    driven = tuple(CudaCard(each.name, each.compute_capability, True) for each in hardware.nvidia_cards)
     known = {each.address for each in hardware.nvidia_cards}
     alone = tuple(
-        Card(title(each), compute_capability(each), False) for each in hardware.gpus if each.vendor == NVIDIA and each.address not in known
+        CudaCard(title(each), compute_capability(each), False)
+        for each in hardware.gpus
+        if each.vendor == NVIDIA and each.address not in known
     )
     return driven + alone
 
 
-def usable(hardware: Hardware) -> tuple[Card, ...]:
+def usable(hardware: Hardware) -> tuple[CudaCard, ...]:
     """The cards that work and are not too old for llama.cpp."""
     return tuple(each for each in cards(hardware) if each.driven and not too_old(each))
 
 
-def too_old(card: Card) -> bool:
+def too_old(card: CudaCard) -> bool:
     return bool(card.capability) and version(card.capability) < OLDEST
 
 
-def abandoned(hardware: Hardware) -> tuple[Card, ...]:
+def abandoned(hardware: Hardware) -> tuple[CudaCard, ...]:
     """The cards that the installed driver has left behind."""
     driver = version(hardware.nvidia_driver)
     if not driver or driver[0] <= LAST_DRIVER:
@@ -113,7 +115,7 @@ def abandoned(hardware: Hardware) -> tuple[Card, ...]:
     return tuple(each for each in cards(hardware) if each.capability and version(each.capability) < LAST_CAPABILITY)
 
 
-def named(some: Iterable[Card]) -> str:
+def named(some: Iterable[CudaCard]) -> str:
     """`8 × NVIDIA P104-100 (6.1)`"""
     counted: dict[str, int] = {}
     for each in some:
@@ -191,12 +193,12 @@ def host_gcc(toolkit: str) -> int:
     return next(newest for first, newest in HOST_GCC if version(toolkit) >= first)
 
 
-def version(text: str) -> Version:
+def version(text: str) -> CudaVersion:
     """`580.95.05` → (580, 95, 5)"""
     return tuple(int(part) for part in re.findall(r"\d+", text))
 
 
-def _built_for(hardware: Hardware, given: str) -> tuple[Card, ...]:
+def _built_for(hardware: Hardware, given: str) -> tuple[CudaCard, ...]:
     """Those that work, or, where none does, those that will once they have a driver."""
     works, left = usable(hardware), abandoned(hardware)
     working = tuple(each for each in works if each not in left)

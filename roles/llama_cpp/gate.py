@@ -10,34 +10,39 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from roles.resources import File, Release, Resource, Service
+from resources import File, Release, Resource, Service
 
 HOME = "/run/paddock-gate"
 SOCKET = "/run/paddock-gate-server/gate.sock"
-"""Where the trial is unpacked, and where a llama-server under trial listens (deploys/gate.sh)."""
+"""Where the trial is unpacked, and where a llama-server under trial listens (resources/gate.sh)."""
 
 ANSWER = "from a tiny model"
 """What Paddock's tiny model says, whatever it is asked: a device that computes wrongly says something else."""
 
-# What a command line may say that a trial must not do: to take the service's port, to write its log. Nothing is left out, for all is tried.
-INSTEAD = {"--host": SOCKET, "--log-file": "/dev/null"}
+# What a command line may say that a trial must not do: to take the service's port, to write its log, to want a directory that lands with
+# the service. Nothing is left out, for all is tried.
+INSTEAD = {"--host": SOCKET, "--log-file": "/dev/null", "--slot-save-path": "/tmp"}
 PRESETS = "--models-preset"
 
-ON_STARTUP = re.compile(rb"^(load-on-startup[ \t]*=).*$", re.MULTILINE)
-"""The key is tried all the same: with `false`."""
+IN_PRESETS = {
+    re.compile(rf"^({key}[ \t]*=).*$".encode(), re.MULTILINE): value.encode()
+    for key, value in {"load-on-startup": "false", **{option[2:]: value for option, value in INSTEAD.items()}}.items()
+}
+"""The same of a router's presets, and that no model is loaded when it starts: each key is tried with another value."""
 
 OF_THE_UNIT = frozenset(
     (
         *("User", "Group", "SupplementaryGroups", "DynamicUser", "Environment", "UMask"),
-        *("CapabilityBoundingSet", "AmbientCapabilities", "NoNewPrivileges", "LimitNOFILE", "LimitMEMLOCK"),
-        *("ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "DevicePolicy", "DeviceAllow", "PrivateUsers", "ProtectProc"),
+        *("CapabilityBoundingSet", "AmbientCapabilities", "NoNewPrivileges", "LimitNOFILE", "LimitMEMLOCK", "LimitNICE", "LimitRTPRIO"),
+        *("ProtectSystem", "ProtectHome", "BindReadOnlyPaths", "PrivateTmp", "PrivateDevices", "DevicePolicy", "DeviceAllow"),
+        *("PrivateUsers", "ProtectProc"),
         *("ProcSubset", "ProtectClock", "ProtectHostname", "ProtectControlGroups", "ProtectKernelLogs", "ProtectKernelModules"),
         *("ProtectKernelTunables", "RestrictAddressFamilies", "RestrictNamespaces", "RestrictRealtime", "RestrictSUIDSGID"),
         *("LockPersonality", "MemoryDenyWriteExecute", "SystemCallArchitectures", "SystemCallFilter", "SystemCallErrorNumber"),
         *("IPAddressDeny", "IPAddressAllow"),
     )
 )
-"""The properties of a unit that decide which devices and system calls its program has. Its directories and models may not be there yet."""
+"""The properties of a unit that decide which files, devices and system calls its program has. What it writes to may not be there yet."""
 
 
 OWN_CARDS = ("Environment=CUDA_VISIBLE_DEVICES=",)
@@ -65,11 +70,15 @@ def instances(resources: Iterable[Resource], release: Release) -> tuple[Instance
     return tuple(filter(None, (_instance(each, release) for each in services)))
 
 
-def trial(release: Release, resources: Iterable[Resource], tiny_model: bytes) -> bytes:
-    """The tar archive that deploys/gate.sh takes: lists with one entry a line, a directory for each service, and the tiny model."""
+def trial(release: Release, resources: Iterable[Resource], tiny_model: bytes, *, flags_only: bool = False) -> bytes:
+    """The tar archive that resources/gate.sh takes: lists with one entry a line, a directory for each service, and the tiny model.
+
+    With `flags_only` it is the release that serves already, and what is new is what its services read.
+    """
     packed = io.BytesIO()
+    further = ("flags-only", b"") if flags_only else ("tiny.gguf", tiny_model)
     with tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, content in (*_members(release, instances(resources, release)), ("tiny.gguf", tiny_model)):
+        for name, content in (*_members(release, instances(resources, release)), further):
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(content), 0o644  # the service's user reads some of them
             tar.addfile(member, io.BytesIO(content))
@@ -118,7 +127,7 @@ def _instance(service: Service, release: Release) -> Instance | None:
         arguments.append(f"{HOME}/services/{service.name}/{name}")
         if option == PRESETS:
             presets = value
-            tried[name] = ON_STARTUP.sub(rb"\1 false", file.data)
+            tried[name] = _for_a_trial(file.data)
     if "--host" not in arguments:
         arguments += ["--host", SOCKET]  # else llama-server takes a port of its own choice
     if presets:
@@ -126,6 +135,12 @@ def _instance(service: Service, release: Release) -> Instance | None:
     properties = tuple(f"{key}={value}" for key, value in lines if key in OF_THE_UNIT)
     whose = (f"User={service.user}",) if service.user else ()
     return Instance(service.name, tuple(arguments), (*whose, *properties), tried, presets)
+
+
+def _for_a_trial(presets: bytes) -> bytes:
+    for line, value in IN_PRESETS.items():
+        presets = line.sub(rb"\1 " + value, presets)
+    return presets
 
 
 def _settings(unit: str) -> Iterator[tuple[str, str]]:

@@ -136,7 +136,7 @@ def _devices(hardware: Hardware, backend: Backend) -> tuple[str, ...]:
     """One of each card that works, or that will have to: a card whose driver is missing must not pass unnoticed."""
     if backend == "cuda":
         works = cuda.usable(hardware) or tuple(each for each in cuda.cards(hardware) if not cuda.too_old(each))
-        return tuple(f"CUDA{index}" for index in range(len(works)))
+        return tuple(f"CUDA{index}" for index in range(len(works) or 1))
     if backend == "vulkan":
         return tuple(f"Vulkan{index}" for index in range(len(vulkan.usable(hardware)) or 1))
     return ()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from shlex import quote
-
+from resources import Release
 from roles.llama_cpp.toolchain import DISK_MIB
-from roles.resources import Release
 from roles.role import render
 
 WORK = "/var/lib/paddock/build"
@@ -37,13 +35,13 @@ def script(release: Release, *, work: str, packed: str = "", ccache: str = CCACH
     """The shell script that builds `source.tar.gz` in the directory `work`, and leaves the release packed in `packed`, or nothing."""
     return render(
         "llama_cpp/build.sh.j2",
-        work=quote(work),
-        ccache=quote(ccache),
-        packed=quote(packed or artifact(release)),
-        name=quote(release.name),
-        fingerprint=quote(release.fingerprint),
-        options=[quote(f"-D{name}={value}") for name, value in release.options],
-        targets=[quote(target) for target in release.targets],
+        work=work,
+        ccache=ccache,
+        packed=packed or artifact(release),
+        name=release.name,
+        fingerprint=release.fingerprint,
+        options=[f"-D{name}={value}" for name, value in release.options],
+        targets=release.targets,
         jobs=release.jobs,
         build_mib=DISK_MIB[release.backend],
         triplet=release.triplet,

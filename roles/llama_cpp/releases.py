@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from inventory.context import Artifact
 from inventory.errors import PaddockError
+from inventory.fleet import Fleet
 from inventory.hardware import Hardware
-from inventory.schema import Fleet
+from inventory.knowledge import Artifact
+from resources import Release
 from roles.llama_cpp.cuda import kv_pairs
 from roles.llama_cpp.profile import Profile, profile
 from roles.llama_cpp.settings import LlamaCppSettings
 from roles.llama_cpp.toolchain import Toolchain, jobs, toolchain
-from roles.resources import Release
 
 HOME = "/opt/paddock/llama.cpp"
 TARGETS = ("llama-server", "llama-bench")
@@ -36,7 +36,9 @@ def releases(
     """
     found: dict[str, Release | PaddockError] = {}
     builders: dict[str, str] = {}
-    artifacts = tuple(artifacts)
+    by_key: dict[str, list[Artifact]] = {}
+    for artifact in artifacts:
+        by_key.setdefault(artifact.key, []).append(artifact)
     for host in fleet.hosts_with("llama_cpp"):
         settings = fleet.role(host.name, "llama_cpp", LlamaCppSettings)
         assert settings
@@ -46,7 +48,7 @@ def releases(
             continue
         try:
             fits = profile(own, settings, kv_pairs(fleet.presets(host.name)))
-            release = _release(host.name, settings, source, fits, own, builder, artifacts)
+            release = _release(host.name, settings, source, fits, own, builder, by_key)
         except PaddockError as error:
             found[host.name] = error
             continue
@@ -71,12 +73,12 @@ def _release(
     fits: Profile,
     own: Hardware,
     builder: Hardware,
-    artifacts: Iterable[Artifact],
+    artifacts: Mapping[str, Sequence[Artifact]],
 ) -> Release:
     label = settings.source.label
     targets = tuple(dict.fromkeys((*TARGETS, *settings.programs)))
     key = _digest(RECIPE, source, settings.ui, fits.options, targets, own.architecture)
-    at_hand = {each.fingerprint: each for each in artifacts if each.key == key and runs_with(each, own)}
+    at_hand = {each.fingerprint: each for each in artifacts.get(key, ()) if runs_with(each, own)}
     tools, exact = Toolchain(), ""
     try:
         if settings.builder is False:
@@ -85,7 +87,7 @@ def _release(
         exact = _digest(key, tools.options, tools.suite or builder.distribution, own.distribution)
     except PaddockError as error:
         if not at_hand:
-            close = "; ".join(f"{each.name} needs glibc {each.libc}, the host has {own.libc}" for each in artifacts if each.key == key)
+            close = "; ".join(f"{each.name} needs glibc {each.libc}, the host has {own.libc}" for each in artifacts.get(key, ()))
             words = f"{error}, and no artifact fits it{f' ({close})' if close else ''}"
             raise PaddockError(f"{words}: `paddock artifacts import` one of {label} with the key {key[:12]}") from None
     fingerprint = exact

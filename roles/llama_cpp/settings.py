@@ -1,16 +1,20 @@
 from __future__ import annotations
 
-import re
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
-from roles.role import LocalPath, Matches, Name, RoleSettings, Settings, Sha256, Url
+from roles.references import Finding, Whole
+from roles.role import Matches, Name, RoleSettings
+from roles.source import DEFAULT, Source
+from roles.wording import quoted
 
-Commit = Annotated[str, Matches(r"[0-9a-f]{40}", "is no full commit: that is 40 hex digits in lower case")]
-Sdist = Annotated[str, Matches(r"llama[-_]cpp[-_]python==[0-9][0-9A-Za-z.]*", "is not written like llama-cpp-python==0.3.36")]
-GitUrl = Annotated[str, Matches(r"(https?|ssh|git|file)://\S+|[\w.-]+@[\w.-]+:\S+", "is no address of a Git repository")]
-CMakeOption = Annotated[str, Matches(r"[A-Z][A-Z0-9_]*", "is no CMake option: they are written like GGML_AVX512")]
+if TYPE_CHECKING:
+    from roles.rehearsal import Rehearsal
+
+CMakeOption = Annotated[str, Matches(r"[A-Z][A-Z0-9_]*", "is not a CMake option, such as GGML_AVX512")]
+CMakeValue = Annotated[str, Matches(r"[^\x00-\x1f\x7f]*", "contains a control character, which a command line cannot contain")]
 
 
 def _no_rocm(value: object) -> object:
@@ -21,91 +25,77 @@ def _no_rocm(value: object) -> object:
 
 Accelerator = Annotated[Literal["auto", "cpu", "cuda", "vulkan"], BeforeValidator(_no_rocm)]
 
-
-class Source(Settings):
-    """Where llama.cpp's source comes from: exactly one of `sdist`, `archive`, `git` and `path`. Hosts do not fetch it, they are sent it."""
-
-    sdist: Sdist | None = None
-    """A source distribution of llama-cpp-python, which carries a whole llama.cpp: for networks where only a PyPI mirror answers."""
-
-    archive: Url | None = None
-    """The URL of a tar archive; `sha256` is then required."""
-
-    git: GitUrl | None = None
-    """The URL of a Git repository; `commit` is then required."""
-
-    path: LocalPath | None = None
-    """A source tree on the control machine."""
-
-    sha256: Sha256 | None = None
-    """The digest of the archive, or of the source distribution."""
-
-    commit: Commit | None = None
-    """The full commit to build."""
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Source:
-        given = [name for name in ("sdist", "archive", "git", "path") if getattr(self, name)]
-        if len(given) != 1:
-            raise ValueError(f"needs exactly one of sdist, archive, git and path, this has {' and '.join(given) or 'none'}")
-        if self.archive and not self.sha256:
-            raise ValueError("an archive needs its sha256: the digest of what you mean to build")
-        if self.git and not self.commit:
-            raise ValueError("a git source needs the full commit (40 hex digits), a branch or a tag can move")
-        return self
-
-    @property
-    def identity(self) -> str:
-        """What tells one source from another: `sdist llama-cpp-python==0.3.36`."""
-        if self.git:
-            return f"git {self.commit}"
-        if self.archive:
-            return f"archive {self.sha256}"
-        return f"sdist {self.sdist}" if self.sdist else f"path {self.path}"
-
-    @property
-    def label(self) -> str:
-        """Short, for a directory's name: `0.3.36`, `0c1e570`."""
-        name = (self.commit or self.sha256 or "")[:7] if not self.sdist else self.sdist.partition("==")[2]
-        return name or re.sub(r"[^A-Za-z0-9.]+", "-", (self.path or "").rstrip("/").rpartition("/")[2]).strip("-") or "tree"
-
-
-Program = Annotated[str, Matches(r"llama-[a-z0-9-]+", "is no program of llama.cpp: those are called llama-…")]
+Program = Annotated[str, Matches(r"llama-[a-z0-9-]+", "is not a program of llama.cpp: their names begin with llama-")]
 
 
 class LlamaCppSettings(RoleSettings):
-    """llama.cpp, built from source for the host's own hardware."""
+    """llama.cpp, built from source for the host's hardware."""
 
-    source: Source = Source(sdist="llama-cpp-python==0.3.36")
-    """What is built."""
+    source: Source = DEFAULT
+    """The source to build."""
 
     accelerator: Accelerator = "auto"
-    """What the models run on. `auto` takes NVIDIA cards whose driver works (CUDA), else AMD's and Intel's GPUs (Vulkan), else the CPU;
-    `paddock plan` says why."""
+    """The backend. `auto` selects NVIDIA cards with a working driver (CUDA), else AMD and Intel GPUs (Vulkan), else the CPU. `paddock plan`
+    shows the reason."""
 
     cpu: Literal["auto", "portable"] = "auto"
-    """`auto` builds for the host's own processor, `portable` for every processor of its architecture: all variants in one release, which is
-    larger and takes longer to build; the best of them is loaded at run time."""
+    """`auto` builds for the host's own processor. `portable` builds for every processor of its architecture: all variants in one release,
+    which is larger and takes longer to build. The best variant is loaded at run time."""
 
     vulkan_device: Literal["gpu", "any"] = "gpu"
-    """`any` takes a Vulkan device that is no GPU too, such as Mesa's for the processor: to rehearse, not to serve."""
+    """`any` also accepts Vulkan devices that are not GPUs, such as Mesa's CPU driver: for rehearsals, not for serving."""
 
-    options: dict[CMakeOption, str | bool | int] = {}
-    """Any CMake option, over what the profile says: `{GGML_AVX512: off}`."""
+    options: dict[CMakeOption, CMakeValue | bool | int] = {}
+    """CMake options; they override the profile: `{GGML_AVX512: off}`."""
 
     jobs: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """Compilers at a time; by default one a core, fewer where memory is short."""
+    """Parallel compilers; by default one per core, fewer if memory is short."""
 
     builder: Name | Literal[False] | None = None
-    """The host of the fleet that compiles for this one; `false`: none does, only an imported artifact is installed. By default the host
-    itself compiles, or the first of those hosts that need just the same release."""
+    """The host of the fleet that compiles for this one. `false`: no host compiles, Paddock installs only an existing artifact. By default
+    the host itself compiles, or the first of the hosts that need the same release."""
 
     ui: bool = True
-    """llama-server's web page, built from the same source on the control machine, once: that takes Node.js, or pip to fetch it, and two
-    minutes. Off, nothing is served at `/`."""
+    """Include llama-server's web page, built once from the same source on the control machine. The build needs Node.js, or pip to fetch it,
+    and takes some minutes. With `false`, `/` serves nothing."""
 
     programs: tuple[Program, ...] = ()
-    """Further programs of llama.cpp to build, beside llama-server and llama-bench: `[llama-quantize, llama-gguf-split]`."""
+    """Additional llama.cpp programs to build, besides llama-server and llama-bench: `[llama-quantize, llama-gguf-split]`."""
 
     serve: bool = True
-    """Off for a host that only compiles for others."""
+    """Set to `false` for a host that only compiles for others."""
+
+    def rehearsed(self, here: Rehearsal) -> tuple[LlamaCppSettings, list[str]]:
+        """A lab host has the processor, which Vulkan can run on too. A container sees the cards of the machine that it runs on, and can
+        use none of them, so that nothing is left to detection."""
+        moved, told = here.moved(self)
+        update: dict[str, Any] = {}
+        if self.serve and self.accelerator == "vulkan":
+            update = {"vulkan_device": "any"}
+            if self.vulkan_device != "any":
+                told.append(f"{here.host}: Vulkan computes on the processor, by Mesa's driver: llama_cpp.vulkan_device is any.")
+        elif self.serve and self.accelerator != "cpu":
+            told.append(f"{here.host}: there is no GPU, so llama_cpp.accelerator is cpu in place of {self.accelerator}.")
+            options = {name: value for name, value in self.options.items() if "CUDA" not in name and "VULKAN" not in name}
+            if dropped := ", ".join(name for name in self.options if name not in options):
+                told.append(f"{here.host}: llama_cpp.options is without {dropped}, which a build for the processor does not have.")
+            update = {"accelerator": "cpu", "options": options}
+        return moved.model_copy(update=update), told
+
+    def llama_cpp_source(self) -> Source:
+        return self.source
+
+    def references(self, host: str, fleet: Whole) -> Iterator[Finding]:
+        """Who compiles for a host carries llama.cpp too, and where llama.cpp is only compiled there is nothing that could serve."""
+        if self.builder and self.builder not in fleet.roles:
+            words = fleet.no_host(self.builder)
+            yield Finding(("roles", "llama_cpp", "builder"), f"{words}: builder names a host of the fleet", of_value=True)
+        elif self.builder and "llama_cpp" not in fleet.roles[self.builder]:
+            words = (
+                f"host {quoted(self.builder)} carries no llama_cpp: add the role to it, with `serve: false` if it only compiles for others"
+            )
+            yield Finding(("roles", "llama_cpp", "builder"), words, of_value=True)
+        for role in ("models", "llama_server") if not self.serve else ():
+            if role in fleet.roles[host]:
+                words = f"{host} only compiles (llama_cpp has `serve: false`): leave {role} out, or leave `serve` out"
+                yield Finding(("roles", role), words)

@@ -11,8 +11,8 @@ from inventory.hardware import Hardware
 from roles.llama_cpp import cpu, cuda, vulkan
 
 if TYPE_CHECKING:
+    from resources import Release
     from roles.llama_cpp.profile import Profile
-    from roles.resources import Release
 
 PACKAGES = ("ccache", "cmake", "ninja-build")
 

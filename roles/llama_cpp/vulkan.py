@@ -49,7 +49,7 @@ def usable(hardware: Hardware) -> tuple[VulkanDevice, ...]:
 def unusable(device: VulkanDevice) -> str:
     """Why llama.cpp cannot use it; empty where it can."""
     if device.kind in ("cpu", "other"):
-        return "it is no GPU" if device.kind == "other" else "it computes on the processor"
+        return "it is not a GPU" if device.kind == "other" else "it computes on the processor"
     if tuple(int(part) for part in device.api.split(".")[:2] if part.isdecimal()) < OLDEST:
         return f"it offers Vulkan {device.api}, and llama.cpp needs 1.2"
     return UNUSABLE.get(device.driver, "")

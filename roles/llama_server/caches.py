@@ -5,13 +5,13 @@ Read off llama.cpp's tree in llama-cpp-python 0.3.36; files named here are its.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from inventory.model_shape import ModelShape, at
-from roles.llama_server.serving import ROW_BYTES, Serving, context_of, padded
+from roles.llama_server.memory_options import ROW_BYTES, MemoryOptions, context_of, padded
 
 QUANTIZED_BLOCK = 32
+UNQUANTIZED = ("f32", "f16", "bf16")
 
 NO_CACHE = frozenset(
     {
@@ -118,15 +118,16 @@ def has_output(shape: ModelShape) -> bool:
     return shape.architecture not in NO_CACHE or shape.architecture in ("dream", "llada", "llada-moe", "rnd1")
 
 
-def cache_bytes(shape: ModelShape, options: Serving) -> tuple[int, ...]:
+def cache_bytes(shape: ModelShape, options: MemoryOptions) -> tuple[int, ...]:
     """The KV cache, or recurrent state, of each layer. The options are `settled`.
 
     A layer's cache (llama-kv-cache.cpp: the constructor) is, with B the bytes a number of ROW_BYTES:
 
         cells × streams × (heads_kv × key_length × B(type_k) + heads_kv × value_length × B(type_v))
 
-    `streams` is 1 where the slots share one cache, else one a slot; `cells` are what a stream's context has, padded to 256. Of a layer
-    with a sliding window (llama-kv-cache-iswa.cpp) they are min(cells, window × (slots where shared) + ubatch), padded to 256, unless
+    `streams` is 1 where the slots share one cache, else one a slot (n_stream); `cells` are what a stream's context has, padded to 256
+    (kv_size, which llama-model.cpp: create_memory gives as n_ctx_seq). What caps a slot below that frees no cell. Of a layer with a
+    sliding window (llama-kv-cache-iswa.cpp: size_swa) they are min(cells, window × (slots where shared) + ubatch), padded to 256, unless
     `swa-full`. Latent attention has one key a token, and no value. Without flash attention values lie transposed, as wide as the
     widest layer's. Layers beyond `shared_kv_layers` use another's. A recurrent layer has, for each slot, a state of f32
     (llama-memory-recurrent.cpp; llama-hparams.cpp: n_embd_r, n_embd_s).
@@ -136,7 +137,7 @@ def cache_bytes(shape: ModelShape, options: Serving) -> tuple[int, ...]:
     return tuple(_layer_bytes(shape, options, layer) for layer in range(shape.layers))
 
 
-def _layer_bytes(shape: ModelShape, options: Serving, layer: int) -> int:
+def _layer_bytes(shape: ModelShape, options: MemoryOptions, layer: int) -> int:
     state = _has_state(shape, layer)
     total = 4 * options.slots * sum(_state(shape)) if state else 0
     if (state and shape.architecture not in BOTH) or layer >= _layers_with_cache(shape):
@@ -152,7 +153,8 @@ def _layer_bytes(shape: ModelShape, options: Serving, layer: int) -> int:
     return total + int(cells(shape, options, sliding) * streams * (key * ROW_BYTES[options.type_k] + value * ROW_BYTES[options.type_v]))
 
 
-def cells(shape: ModelShape, options: Serving, sliding: bool) -> int:
+def cells(shape: ModelShape, options: MemoryOptions, sliding: bool) -> int:
+    """Of one stream of the cache of a layer, which slides or does not. The options are `settled`."""
     whole = context_of(options)
     if not sliding or options.window_full:
         return whole
@@ -161,8 +163,8 @@ def cells(shape: ModelShape, options: Serving, sliding: bool) -> int:
 
 def _widths(shape: ModelShape, layer: int, sliding: bool) -> tuple[int, int]:
     """Numbers of a token's key and of its value, of all heads (llama-hparams.cpp: n_embd_k_gqa, n_embd_v_gqa)."""
-    heads, shared_out = at(shape.head_count_kv, layer), shape.embedding_length // max(at(shape.head_count, 0), 1)
-    key, value = shape.key_length or shared_out, shape.value_length or shared_out
+    heads = at(shape.head_count_kv, layer)
+    key, value = shape.key_length or _shared_out(shape), shape.value_length or _shared_out(shape)
     if sliding:
         key, value = shape.key_length_swa or key, shape.value_length_swa or value
     latent = shape.architecture in LATENT and shape.key_length_mla and shape.value_length_mla
@@ -233,10 +235,23 @@ def _state(shape: ModelShape) -> tuple[int, int]:
 
 
 def takes_type(shape: ModelShape, kind: str) -> bool:
-    """Whether each head of the cache is made of whole blocks of the type (llama-context.cpp: llama_init_from_model)."""
-    return kind in ("f32", "f16", "bf16") or all(width % QUANTIZED_BLOCK == 0 for width in _head_widths(shape))
+    """Whether each head of the cache is made of whole blocks of the type."""
+    return keys_take(shape, kind) and values_take(shape, kind)
 
 
-def _head_widths(shape: ModelShape) -> Iterator[int]:
-    shared_out = shape.embedding_length // max(at(shape.head_count, 0), 1)
-    yield from (shape.key_length or shared_out, shape.value_length or shared_out, shape.key_length_swa, shape.value_length_swa)
+def keys_take(shape: ModelShape, kind: str) -> bool:
+    """Of the keys alone (llama-context.cpp: llama_init_from_model)."""
+    return _is_whole(kind, (shape.key_length or _shared_out(shape), shape.key_length_swa))
+
+
+def values_take(shape: ModelShape, kind: str) -> bool:
+    """Of the values alone."""
+    return _is_whole(kind, (shape.value_length or _shared_out(shape), shape.value_length_swa))
+
+
+def _is_whole(kind: str, widths: tuple[int, ...]) -> bool:
+    return kind in UNQUANTIZED or all(width % QUANTIZED_BLOCK == 0 for width in widths)
+
+
+def _shared_out(shape: ModelShape) -> int:
+    return shape.embedding_length // max(at(shape.head_count, 0), 1)

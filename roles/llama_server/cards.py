@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from inventory.errors import PaddockError
 from inventory.hardware import Hardware
-from inventory.servers import Server
-from roles.llama_server.settings import Card
+from roles.server import Card, Server
 
 DEVICES = {
     "cpu": (),
@@ -17,9 +16,15 @@ DEVICES = {
 }
 """The kinds of devices, as /proc/devices names them, that each backend uses."""
 
+CUDA_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
+"""What CUDA opens beside a card's own node, whose number only the driver knows."""
+
+OPEN_DRIVERS = ("1002", "8086")
+"""Vendors of cards for which the kernel makes a render node whenever it drives them: AMD and Intel."""
+
 
 @dataclass(frozen=True)
-class Pin:
+class CardPin:
     """What a unit says, so that its server has these cards and no others: variables, and the devices that it may open."""
 
     environment: tuple[tuple[str, str], ...] = ()
@@ -49,12 +54,12 @@ def installed(hardware: Hardware, backend: str, count_from: int) -> tuple[Instal
     return tuple(Installed(number, *each) for number, each in enumerate(sorted(found), count_from))
 
 
-def pin(server: Server, hardware: Hardware | None, backend: str) -> Pin:
+def pin(server: Server, hardware: Hardware | None, backend: str) -> CardPin:
     """How to keep a server to its cards. CUDA is told their UUIDs; of what Vulkan would use, only these cards' devices may be opened.
 
     Raises PaddockError where one of them is not there.
     """
-    everything = Pin(devices=DEVICES[backend])
+    everything = CardPin(devices=DEVICES[backend])
     if not server.gpus or hardware is None:
         return everything
     if backend == "cpu":
@@ -64,8 +69,26 @@ def pin(server: Server, hardware: Hardware | None, backend: str) -> Pin:
     if len({each.address for each in cards}) < len(cards):
         raise PaddockError(f"{_where(server)}: one card is named twice for one server")
     if backend == "cuda":
-        return Pin((("CUDA_VISIBLE_DEVICES", ",".join(each.uuid for each in cards)),), DEVICES[backend])
-    return Pin(devices=tuple(f"/dev/dri/by-path/pci-{each.address}-render" for each in cards))
+        return CardPin((("CUDA_VISIBLE_DEVICES", ",".join(each.uuid for each in cards)),), DEVICES[backend])
+    return CardPin(devices=tuple(render_node(each.address) for each in cards))
+
+
+def nodes(server: Server, hardware: Hardware | None, backend: str) -> tuple[str, ...]:
+    """The device nodes that a server is not to start without, while the machine boots: those of its cards, or of all that it may use."""
+    if not hardware or backend == "cpu":
+        return ()
+    if backend == "cuda":
+        return CUDA_NODES
+    return pin(server, hardware, backend).devices if server.gpus else _render_nodes(hardware)
+
+
+def _render_nodes(hardware: Hardware) -> tuple[str, ...]:
+    return tuple(render_node(each.address) for each in hardware.gpus if each.vendor in OPEN_DRIVERS)
+
+
+def render_node(address: str) -> str:
+    """`0000:01:00.0` → the name that udev gives its node once the node has its group"""
+    return f"/dev/dri/by-path/pci-{address}-render"
 
 
 def _one(card: Card, there: Sequence[Installed], server: Server) -> Installed:

@@ -9,13 +9,17 @@ from typing import Any
 
 from testinfra.host import Host as TestinfraHost
 
-from inventory.schema import Fleet, Host
-from inventory.servers import Server, question
+from inventory.fleet import Fleet, Host
 from roles.llama_server.settings import LlamaServerSettings
 from roles.preset import Preset
+from roles.role import render
+from roles.server import Server, question
 
 LOAD_TIMEOUT_S = 600
 """A model of many GiB is read from a disk first."""
+
+ANSWER_S = 10
+"""A server says within that that it is well, or that it reads its model: also while it computes."""
 
 
 def check_health(host: TestinfraHost, fleet: Fleet, this: Host) -> None:
@@ -57,7 +61,7 @@ def check_workers_listen_on_loopback_alone(host: TestinfraHost, fleet: Fleet, th
 
 def check_nobody_gets_an_answer_without_the_key(host: TestinfraHost, settings: LlamaServerSettings, fleet: Fleet, this: Host) -> None:
     for server in fleet.servers(this.name) if settings.api_key else ():
-        status = "curl --silent --output /dev/null --write-out %%{http_code} %s"
+        status = f"curl --silent --max-time {ANSWER_S} --output /dev/null --write-out %%{{http_code}} %s"
         assert host.check_output(status, f"http://{fleet.endpoint(server, this.name)}/v1/models?autoload=false") == "401", server.name
 
 
@@ -76,7 +80,13 @@ def ask(host: TestinfraHost, fleet: Fleet, server: Server, path: str, body: Mapp
     command = f"curl --silent --show-error --max-time {LOAD_TIMEOUT_S} {patience} {data} {quote(url)}"
     if server.key_file:
         command = f""". {server.key_file}; printf 'header = "Authorization: Bearer %s"' "$LLAMA_API_KEY" | {command} --config -"""
-    return json.loads(host.check_output(command))
+    # One that hangs would be waited for as one that reads its model.
+    health = quote(f"http://{fleet.endpoint(server, server.host)}/health")
+    hangs = quote(f"{server.name} hangs: no answer to /health in {ANSWER_S} s")
+    alive = f"curl --silent --output /dev/null --max-time {ANSWER_S} {health}; [ $? != 28 ] || {{ echo {hangs} >&2; exit 1; }}"
+    done = host.run(f"{alive}; {command}")
+    assert done.rc == 0, f"{server.name}: {' '.join(done.stderr.split()) or f'curl ended with {done.rc}'}"
+    return json.loads(done.stdout)
 
 
 def _context(host: TestinfraHost, fleet: Fleet, server: Server, model: str) -> str:
@@ -92,8 +102,8 @@ def _context(host: TestinfraHost, fleet: Fleet, server: Server, model: str) -> s
 def _main_pid(host: TestinfraHost, server: Server) -> str:
     if server.scope == "system":
         return str(host.check_output("systemctl show --property=MainPID --value %s", server.unit))
-    manager = "runuser -u %s -- env XDG_RUNTIME_DIR=/run/user/$(id -u %s) systemctl --user"
-    return str(host.check_output(f"{manager} show --property=MainPID --value %s", server.user, server.user, server.unit))
+    command = f"{render('manager.sh')}\nmanager %s show --property=MainPID --value %s"
+    return str(host.check_output(command, server.user, server.unit))
 
 
 def _listed(host: TestinfraHost, fleet: Fleet, server: Server) -> dict[str, Any]:

@@ -1,45 +1,53 @@
-"""What the servers of a host ask of it, out of the inventory: the input of `fit`."""
+"""What the servers of a host ask of it, out of the inventory: the input of `fit`; and what follows for the host."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
-from inventory.context import Context
+from inventory.fleet import Fleet
+from inventory.knowledge import Knowledge
 from inventory.model_shape import ModelShape
-from inventory.schema import Fleet
-from inventory.servers import Server
+from inventory.options import OLDER
+from resources import Release
 from roles.llama_server.cards import Installed, installed
-from roles.llama_server.fit import Demand, Load, Machine, Place, fit, for_servers, nearest, refusal
+from roles.llama_server.fit import HOST, Demand, Load, MemoryPool, ServingMemory, fit, for_servers, nearest, refusal
+from roles.llama_server.loading import UNKNOWN, faults, remarks_on, unloadable
+from roles.llama_server.overrides import overridden
 from roles.llama_server.plan import defaults
-from roles.llama_server.serving import context_of, settled
 from roles.llama_server.settings import LlamaServerSettings
-from roles.resources import Release
+from roles.server import Server
 
 
-def machine(host: str, fleet: Fleet, context: Context) -> Machine | None:
+def machine(host: str, fleet: Fleet, knowledge: Knowledge) -> ServingMemory | None:
     """What the host has for its servers; None where nobody has looked at it yet.
 
     Of cards that no driver tells the memory of, the room is not known. A GPU in the processor has none of its own: then it is the host's.
+    Beside one, which of the GPUs it is, is not known, so what amdgpu says of its little memory counts for none.
     """
-    hardware = context.hardware.get(host)
+    hardware = knowledge.hardware.get(host)
     if not hardware:
         return None
-    backend = _backend(host, context)
-    rooms = {each.address: each.memory_mib for each in hardware.nvidia_cards}
-    cards = {_name(each): rooms.get(each.address, 0) for each in _cards(host, fleet, context)}
-    return Machine(for_servers(hardware.memory_mib), cards, backend)
+    backend = _backend(host, knowledge)
+    integrated = any(each.kind == "integrated" for each in hardware.vulkan)
+    own = {} if integrated else {each.address: each.memory_mib for each in hardware.gpus}
+    rooms = own | {each.address: each.memory_mib for each in hardware.nvidia_cards}
+    cards = {_name(each): rooms.get(each.address, 0) for each in _cards(host, fleet, knowledge)}
+    return ServingMemory(for_servers(hardware.memory_mib), cards, backend)
 
 
-def demands(host: str, fleet: Fleet, context: Context, shapes: Mapping[str, ModelShape]) -> Iterator[Demand]:
+def demands(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, ModelShape]) -> Iterator[Demand]:
     """One for each of the host's servers, with those of its models whose shape is known."""
     settings = fleet.role(host, "llama_server", LlamaServerSettings)
-    hardware, servers = context.hardware.get(host), fleet.servers(host)
-    there = _cards(host, fleet, context)
+    hardware, servers = knowledge.hardware.get(host), fleet.servers(host)
+    there, options = _cards(host, fleet, knowledge), knowledge.options.get(host)
     for server in servers:
         assert settings
         router = server.kind == "router"
+        presets = {name: fleet.preset(server, name) for name in server.models if name in shapes}
         loads = tuple(
-            Load(name, shapes[name], fleet.preset(server, name), _where(server, name)) for name in server.models if name in shapes
+            Load(name, overridden(shapes[name], preset), preset, _where(server, name), options.sizing if options else OLDER)
+            for name, preset in presets.items()
         )
         prompts = defaults(settings, hardware.memory_mib if hardware else 0, 1 if router else len(servers)).get("cache-ram", 0)
         cards = tuple(_name(each) for each in there if not server.gpus or any(map(each.is_called, server.gpus)))
@@ -54,38 +62,77 @@ def demands(host: str, fleet: Fleet, context: Context, shapes: Mapping[str, Mode
         )
 
 
-def judged(host: str, fleet: Fleet, context: Context, shapes: Mapping[str, ModelShape]) -> tuple[Place, ...]:
+def judged(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, ModelShape]) -> tuple[MemoryPool, ...]:
     """Every place of the host with what it carries; nothing where nobody has looked at the host yet."""
-    found = machine(host, fleet, context)
-    return fit(found, tuple(demands(host, fleet, context, shapes))) if found else ()
+    found = machine(host, fleet, knowledge)
+    return fit(found, tuple(_startable(demands(host, fleet, knowledge, shapes)))) if found else ()
 
 
-def refusals(host: str, fleet: Fleet, context: Context, shapes: Mapping[str, ModelShape]) -> Iterator[str]:
-    """Why what the inventory asks of a host cannot be, a line each, with the nearest that can."""
-    found, asked = machine(host, fleet, context), tuple(demands(host, fleet, context, shapes))
-    yield from dict.fromkeys(line for demand in asked for load in demand.loads for line in beyond_training(load))
-    short = [place for place in fit(found, asked) if not place.fits] if found else []
+def refusals(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, ModelShape]) -> Iterator[str]:
+    """Why what the inventory asks of a host cannot be, a line each, with what to do: llama-server would not start a model so, or its
+    llama.cpp has not the types of its tensors, or there is no room, with the nearest that has."""
+    found, asked, options = machine(host, fleet, knowledge), tuple(demands(host, fleet, knowledge, shapes)), knowledge.options.get(host)
+    loads = [load for demand in asked for load in demand.loads]
+    yield from dict.fromkeys(line for load in loads for line in faults(load))
+    if options:
+        shapes_here = {load.model: load.shape for load in loads}
+        yield from (f"hosts.{host}: {line}" for name, shape in shapes_here.items() for line in unloadable(name, shape, options))
+    startable = tuple(_startable(asked))
+    short = [place for place in fit(found, startable) if not place.fits] if found else []
     if found and short:
-        changes = nearest(found, asked)
+        changes = nearest(found, startable)
         yield from (f"hosts.{host}: {refusal(place, changes)}" for place in short)
 
 
-def beyond_training(load: Load) -> Iterator[str]:
-    """A context that is longer than the model ever saw, unless the options stretch its positions."""
-    trained, slot = load.shape.context_length, context_of(settled(load.shape, load.options))
-    stretched = any(option.startswith(("rope-", "yarn-", "override-kv")) for option in load.preset)
-    # llama.cpp pads a context to 256 cells.
-    if trained and slot >= trained + 256 and not stretched:
-        yield f"{load.where}: ctx-size gives {load.model} {slot} tokens, and it was trained for {trained}: give it at most those"
+def remarks(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, ModelShape]) -> Iterator[str]:
+    """What works, and is still to be known, a line each: of contexts that slots do not get, and of what is not counted."""
+    for demand in _startable(demands(host, fleet, knowledge, shapes)):
+        yield from (line for load in demand.loads for line in remarks_on(load))
+    options = knowledge.options.get(host)
+    for name in _real(host, fleet):
+        if options and options.tensor_types and name in shapes and not shapes[name].tensor_types:
+            yield f"hosts.{host}: models.{name}: types of tensors unknown: not checked: `paddock models pull --lock {name}` notes them"
 
 
-def _backend(host: str, context: Context) -> str:
-    release = context.releases.get(host)
+def unchecked(
+    host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, ModelShape], unread: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Whose memory is not known, so that nobody can say whether it fits, and what to do to learn it. `unread` is why a model's header
+    cannot be read, of those where somebody tried."""
+    found, served = machine(host, fleet, knowledge), _real(host, fleet)
+    if not served:
+        return
+    if not found:
+        yield f"hosts.{host}: {UNKNOWN}: nobody has looked at its hardware yet: `paddock plan` does"
+    elif not found.memory_mib:
+        yield f"hosts.{host}: {HOST}: {UNKNOWN}: the host did not say how much it has: look at MemTotal in its /proc/meminfo"
+    for card in (card for card, room_mib in (found.cards if found else {}).items() if not room_mib):
+        advice = "no driver says how much it has: install its driver, or compare `paddock models fit` with the card's data sheet"
+        yield f"hosts.{host}: {card}: {UNKNOWN}: {advice}"
+    for name in served:
+        if name not in shapes:
+            why = (unread or {}).get(name, "nobody has read its header yet: `paddock models fit` does").removeprefix(f"models.{name}: ")
+            yield f"hosts.{host}: models.{name}: {UNKNOWN}: {why}"
+
+
+def _real(host: str, fleet: Fleet) -> tuple[str, ...]:
+    """The models that a host serves, but for the tiny one: that is in nobody's way."""
+    return tuple(name for name, entry in fleet.served_models(host).items() if entry.source != "tiny")
+
+
+def _startable(asked: Iterable[Demand]) -> Iterator[Demand]:
+    """Without the models that llama-server would not start: nobody can say what they take."""
+    for demand in asked:
+        yield replace(demand, loads=tuple(load for load in demand.loads if not any(faults(load))))
+
+
+def _backend(host: str, knowledge: Knowledge) -> str:
+    release = knowledge.releases.get(host)
     return release.backend if isinstance(release, Release) else "cpu"
 
 
-def _cards(host: str, fleet: Fleet, context: Context) -> tuple[Installed, ...]:
-    hardware, backend = context.hardware.get(host), _backend(host, context)
+def _cards(host: str, fleet: Fleet, knowledge: Knowledge) -> tuple[Installed, ...]:
+    hardware, backend = knowledge.hardware.get(host), _backend(host, knowledge)
     if not hardware or backend == "cpu" or (backend == "vulkan" and all(each.kind != "discrete" for each in hardware.vulkan)):
         return ()
     count_from = max((each.count_from for each in fleet.servers(host)), default=0)

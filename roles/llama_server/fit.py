@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from inventory.model_shape import ModelShape
+from inventory.options import OLDER, Sizing
 from roles.llama_server.caches import cache_bytes, takes_type
-from roles.llama_server.memory import MIB, Memory, Needs, needs
-from roles.llama_server.serving import ROW_BYTES, Serving, Value, serving, settled
+from roles.llama_server.memory import MIB, Memory, MemoryNeeds, needs
+from roles.llama_server.memory_options import ROW_BYTES, MemoryOptions, Value, asked_context, memory_options, settled
 
 PROCESS_MIB = 100
 """Of a server in host memory, beside llama.cpp's buffers."""
@@ -41,10 +42,13 @@ class Load:
     shape: ModelShape
     preset: Mapping[str, Value]
     where: str
+    sizing: Sizing = OLDER
+    """Of the version of llama.cpp that serves it."""
 
     @property
-    def options(self) -> Serving:
-        return serving(self.preset)
+    def options(self) -> MemoryOptions:
+        """Raises PaddockError where the preset has a value that llama-server does not take."""
+        return memory_options(self.preset, self.sizing)
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class Machine:
+class ServingMemory:
     """What a host has for its servers. Rooms are MiB, 0 where nobody knows."""
 
     memory_mib: int
@@ -90,11 +94,11 @@ class Row:
     server: str
     model: str
     memory: Memory
-    needs: Needs
+    needs: MemoryNeeds
 
 
 @dataclass(frozen=True)
-class Place:
+class MemoryPool:
     """A card, or the host's memory."""
 
     name: str
@@ -115,7 +119,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Change:
+class InventoryChange:
     """What to write into the inventory: at `where`, these values."""
 
     where: str
@@ -136,13 +140,13 @@ class _Step:
 
 
 def for_servers(memory_mib: int) -> int:
-    """What of a host's memory its servers may take."""
-    return max(memory_mib - max(SYSTEM_MIB, memory_mib // SYSTEM_SHARE), 0)
+    """What of a host's memory its servers may take: 0 where nobody knows it, and 1 of a host that is too small for any of them."""
+    return max(memory_mib - max(SYSTEM_MIB, memory_mib // SYSTEM_SHARE), 1) if memory_mib else 0
 
 
-def fit(machine: Machine, demands: Sequence[Demand]) -> tuple[Place, ...]:
+def fit(machine: ServingMemory, demands: Sequence[Demand]) -> tuple[MemoryPool, ...]:
     """Every place and what it carries: the cards in their order, then the host's memory; and the limits of servers that are too small."""
-    limits: list[Place] = []
+    limits: list[MemoryPool] = []
     rows: dict[str, list[list[Row]]] = {name: [] for name in (*machine.cards, HOST)}
     used = dict.fromkeys(rows, 0)
     for demand in demands:
@@ -160,9 +164,9 @@ def fit(machine: Machine, demands: Sequence[Demand]) -> tuple[Place, ...]:
             taken_here = sum(largest[: demand.at_once or None])
             used[place] += taken_here
             if place == HOST and demand.memory_max_mib:
-                limits.append(Place(demand.limit, demand.memory_max_mib, tuple(each), taken_here))
+                limits.append(MemoryPool(demand.limit, demand.memory_max_mib, tuple(each), taken_here))
     room = {**machine.cards, HOST: machine.memory_mib}
-    places = (Place(name, room[name], tuple(row for each in rows[name] for row in each), used[name]) for name in rows)
+    places = (MemoryPool(name, room[name], tuple(row for each in rows[name] for row in each), used[name]) for name in rows)
     return (*places, *(limit for limit in limits if not limit.fits))
 
 
@@ -170,7 +174,7 @@ _needs = lru_cache(1 << 12)(needs)
 """`nearest` asks for the same ones again and again."""
 
 
-def nearest(machine: Machine, demands: Sequence[Demand]) -> tuple[Change, ...] | None:
+def nearest(machine: ServingMemory, demands: Sequence[Demand]) -> tuple[InventoryChange, ...] | None:
     """The settings nearest to those asked for that fit: () where these do, None where none do.
 
     Tried are a smaller cache of prompts where the host's memory is short, a KV cache of q8_0 and of q4_0, sixteenths of the context, and
@@ -204,7 +208,7 @@ def _price(step: _Step) -> float:
     return PRICE[step.kind] + PRICE["half"] * halvings + PRICE["fewer"] * step.fewer + PRICE["prompts"] * step.less_prompt_cache
 
 
-def applied(demands: Sequence[Demand], changes: Sequence[Change]) -> tuple[Demand, ...]:
+def applied(demands: Sequence[Demand], changes: Sequence[InventoryChange]) -> tuple[Demand, ...]:
     """The demands as they are once the inventory says so."""
     values = {change.where: change.values for change in changes}
     changed = []
@@ -224,22 +228,22 @@ def _with(preset: Mapping[str, Value], values: Mapping[str, Value]) -> dict[str,
     return {**{name: value for name, value in preset.items() if name not in gone}, **values}
 
 
-def _changes(demands: Sequence[Demand], places: set[str], step: _Step) -> Iterator[Change]:
+def _changes(demands: Sequence[Demand], places: set[str], step: _Step) -> Iterator[InventoryChange]:
     """What a step means for each place in the inventory."""
     loads = {load.where: (load, demand) for demand in demands for load in demand.loads if load.where in places}
     for where, (load, demand) in loads.items():
         prompts: dict[str, Value] = {"cache-ram": demand.prompts_mib(load) // 8} if step.less_prompt_cache else {}
         if values := {**_shorter(load, step.part), **_narrower(load, step.kind), **prompts}:
-            yield Change(where, values)
+            yield InventoryChange(where, values)
     for demand in demands:
         now = demand.at_once or len(demand.loads)
         if demand.where and step.fewer and now > 1 and any(load.where in places for load in demand.loads):
-            yield Change(demand.where, {"models_max": max(now - step.fewer, 1)})
+            yield InventoryChange(demand.where, {"models_max": max(now - step.fewer, 1)})
 
 
 def _shorter(load: Load, part: int) -> dict[str, Value]:
     options = settled(load.shape, load.options)
-    asked = load.options.context or load.shape.context_length
+    asked = asked_context(load.shape, load.options)
     wanted = max(asked * part // 16 // CONTEXT_STEP * CONTEXT_STEP, CONTEXT_LEAST)
     return {"ctx-size": wanted} if wanted < asked and any(cache_bytes(load.shape, options)) else {}
 
@@ -252,7 +256,7 @@ def _narrower(load: Load, kind: str) -> dict[str, Value]:
     return {"cache-type-k": kind, "cache-type-v": kind} if wider else {}
 
 
-def _fewer_layers(machine: Machine, demands: Sequence[Demand], places: set[str]) -> tuple[Change, ...] | None:
+def _fewer_layers(machine: ServingMemory, demands: Sequence[Demand], places: set[str]) -> tuple[InventoryChange, ...] | None:
     """The most layers on the cards that fit, and the rest in the host's memory."""
     loads = {load.where: load for each in demands if each.cards for load in each.loads if load.where in places}
     most = max((len(each.loads) for each in demands), default=0)
@@ -263,13 +267,13 @@ def _fewer_layers(machine: Machine, demands: Sequence[Demand], places: set[str])
             for where, load in loads.items():
                 if layers <= load.shape.block_count:
                     base.setdefault(where, {})["n-gpu-layers"] = layers
-            changes = tuple(Change(where, values) for where, values in base.items())
+            changes = tuple(InventoryChange(where, values) for where, values in base.items())
             if all(place.fits for place in fit(machine, applied(demands, changes))):
                 return changes
     return None
 
 
-def refusal(place: Place, changes: tuple[Change, ...] | None) -> str:
+def refusal(place: MemoryPool, changes: tuple[InventoryChange, ...] | None) -> str:
     """One line for a place that is overfull: what, where, what to do."""
     who = " and ".join(dict.fromkeys(f"{row.model} ({row.server})" for row in place.rows))
     lack = f"{place.name} has {place.room_mib} MiB and would need {math.ceil(place.used / MIB)} for {who}"

@@ -13,7 +13,7 @@ from itertools import accumulate
 
 from inventory.model_shape import ModelShape, at
 from roles.llama_server.caches import NO_CACHE, RECURRENT, UNUSUAL, cache_bytes, cells, has_output, window
-from roles.llama_server.serving import Serving, context_of, settled
+from roles.llama_server.memory_options import MemoryOptions, context_of, settled, slot_context
 
 MIB = 1 << 20
 
@@ -36,18 +36,18 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Needs:
+class MemoryNeeds:
     """What a model takes on each of its cards and in host memory."""
 
     cards: tuple[Memory, ...]
     host: Memory
     context: int
-    """What a slot gets."""
+    """The most tokens that a slot gets."""
     exact: bool = True
     """Whether the KV cache is; not of an architecture that keeps something of its own kind."""
 
 
-def needs(shape: ModelShape, options: Serving, shares: Sequence[float] = ()) -> Needs:
+def needs(shape: ModelShape, options: MemoryOptions, shares: Sequence[float] = ()) -> MemoryNeeds:
     """What a model takes where it is served with these options on cards that have these shares of it (of one card: `[1]`; of none: `[]`).
 
     Layers go to the cards as llama-model.cpp: load_tensors gives them, and their caches with them.
@@ -68,10 +68,10 @@ def needs(shape: ModelShape, options: Serving, shares: Sequence[float] = ()) -> 
     twice = shape.tied_bytes if placed[-1] is not None and has_output(shape) else 0
     found[placed[-1]] += Memory(weights=shape.output_bytes + twice)
     cards = tuple(found.get(number, Memory()) for number in range(len(shares)))
-    return Needs(cards, found[None], context_of(options), exact=shape.architecture not in UNUSUAL)
+    return MemoryNeeds(cards, found[None], slot_context(shape, options), exact=shape.architecture not in UNUSUAL)
 
 
-def _placed(shape: ModelShape, options: Serving, shares: Sequence[float]) -> list[int | None]:
+def _placed(shape: ModelShape, options: MemoryOptions, shares: Sequence[float]) -> list[int | None]:
     """The card of each layer, and last that of the output; None is host memory."""
     everything = shape.block_count + 1
     on_cards = min(options.gpu_layers, everything) if shares else 0
@@ -83,7 +83,7 @@ def _placed(shape: ModelShape, options: Serving, shares: Sequence[float]) -> lis
     ]
 
 
-def compute_bytes(shape: ModelShape, options: Serving) -> int:
+def compute_bytes(shape: ModelShape, options: MemoryOptions) -> int:
     """About what the buffers of a computation take: the largest of its steps, for one batch. The options are `settled`.
 
     There is no formula: ggml's allocator packs a whole graph. What decides it, with E an embedding of each token of a batch in f32:
@@ -114,12 +114,12 @@ def compute_bytes(shape: ModelShape, options: Serving) -> int:
     return max(steps)
 
 
-def _attended(shape: ModelShape, options: Serving) -> int:
+def _attended(shape: ModelShape, options: MemoryOptions) -> int:
     """Cells that a token may look at."""
     return options.ubatch if shape.architecture in NO_CACHE else context_of(options)
 
 
-def _masks(shape: ModelShape, options: Serving) -> int:
+def _masks(shape: ModelShape, options: MemoryOptions) -> int:
     """Who may look at whom, a number for each token and cell, and for those of the sliding window once more."""
     if shape.architecture in RECURRENT or not shape.block_count:
         return 0

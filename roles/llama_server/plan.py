@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
+from posixpath import dirname
 
-from inventory.context import Context
+from inventory.fleet import Fleet, Host
+from inventory.knowledge import Knowledge
 from inventory.options import Options, as_arguments
-from inventory.schema import Fleet, Host
-from inventory.servers import KEY_FILE, Server
-from roles.llama_server.cards import pin
+from resources import Directory, File, Port, Release, Resource, Service, User
+from roles.llama_server.cards import nodes, pin
 from roles.llama_server.settings import LlamaServerSettings, api_key_name
 from roles.preset import Preset, layered
-from roles.resources import Directory, File, Port, Release, Resource, Service, User
-from roles.role import listed_as, render
+from roles.role import is_privileged, listed_as, render
+from roles.sandbox import HOME, HOMES, Grants, grants, hidden
+from roles.server import KEY_FILE, Server
 
 RELEASE = "/opt/paddock/llama.cpp/current"
-HOME = "/var/lib/llama-server"
 DIRECTORY = "/etc/paddock/llama-server"
 PRESETS = f"{DIRECTORY}/presets.ini"
+WAIT_SCRIPT = f"{DIRECTORY}/wait-for.sh"
+WAIT_UNIT = "paddock-gpu-nodes.service"
 
-HIDDEN = ("/home/", "/root/", "/run/user/")
-"""What the unit's ProtectHome= hides, and a model may lie in all the same."""
+NICE, FIFO = (0, -5, -10, -20), (0, 40, 80, 90)
+"""By llama.cpp's priority the nice value (common/common.cpp: set_process_priority) and that of SCHED_FIFO (ggml-cpu.c:
+ggml_thread_apply_priority) that it takes."""
 
 CACHE_MIB_A_GIB, CACHE_MOST_MIB = 128, 8192
 """llama.cpp keeps up to 8 GiB of prompts in memory, on every host: here it is an eighth of the memory, and never more than that."""
@@ -29,7 +33,7 @@ CACHE_MIB_A_GIB, CACHE_MOST_MIB = 128, 8192
 Value = str | int | float | bool
 
 
-def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, context: Context) -> Iterator[Resource]:
+def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[Resource]:
     if settings.user:
         yield Directory("/var/lib/systemd/linger")
         yield File(f"/var/lib/systemd/linger/{settings.user}", "")  # its services run also while it is not logged in (systemd-logind)
@@ -38,11 +42,13 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, context: Conte
         yield Directory(HOME, owner="llama-server", group="llama-server", mode=0o750)
     yield Directory("/etc/paddock")
     yield Directory(DIRECTORY, exclusive=True)
-    key = _key(host, settings, context)
+    key = _key(host, settings, knowledge)
     yield from key
+    yield from _waiting(fleet.servers(host.name), knowledge)
+    yield from _written_to(fleet.servers(host.name), fleet)
     for server in fleet.servers(host.name):
-        presets = _presets(server, settings, fleet, context)
-        unit = _unit(server, settings, fleet, context)
+        presets = _presets(server, settings, fleet, knowledge)
+        unit = _unit(server, settings, fleet, knowledge)
         yield from presets
         yield unit
         models = (f"model:{path}" for name in server.models for path in fleet.model_paths(host.name, name))
@@ -56,42 +62,59 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, context: Conte
         )
 
 
-def _key(host: Host, settings: LlamaServerSettings, context: Context) -> tuple[File, ...]:
+def refusals(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[str]:
+    """Why its llama-servers could not load its models, or these cannot have the memory that they would take."""
+    from roles.llama_server import demands  # which asks this module for the defaults
+
+    yield from demands.refusals(host.name, fleet, knowledge, knowledge.shapes)
+
+
+def remarks(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[str]:
+    """Of its models' contexts, and of memory that nobody could check."""
+    from roles.llama_server import demands
+
+    yield from demands.remarks(host.name, fleet, knowledge, knowledge.shapes)
+    yield from demands.unchecked(host.name, fleet, knowledge, knowledge.shapes)
+
+
+def _key(host: Host, settings: LlamaServerSettings, knowledge: Knowledge) -> tuple[File, ...]:
     """By a variable, for what stands on a command line is everybody's to read, and a router hands its own flags to no worker."""
     if not settings.api_key:
         return ()
-    key = context.key(api_key_name(host.name))
+    key = knowledge.key(api_key_name(host.name))
     return (File(KEY_FILE, f"LLAMA_API_KEY={key}\n", owner=settings.user or "root", mode=0o400 if settings.user else 0o600, secret=True),)
 
 
-def _presets(server: Server, settings: LlamaServerSettings, fleet: Fleet, context: Context) -> tuple[File, ...]:
+def _presets(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge: Knowledge) -> tuple[File, ...]:
     """A router's models."""
     if server.kind != "router":
         return ()
-    shared = {**defaults(settings, _memory_mib(server, context)), **server.preset}
+    shared = {**defaults(settings, _memory_mib(server, knowledge)), **server.preset}
     models = {
         name: {
             "model": fleet.model_path(server.host, name),
             **({"alias": ",".join(entry.aliases)} if entry.aliases else {}),
             **_options(entry.preset),
         }
-        for name, entry in fleet.served_models(server.host).items()
-        if name in server.models
+        for name, entry in ((name, fleet.models[name]) for name in server.models)
     }
     return (File(PRESETS, render("llama_server/presets.ini.j2", defaults=_options(shared), models=models)),)
 
 
-def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, context: Context) -> File:
-    release, hardware = _release(server, context), context.hardware.get(server.host)
+def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge: Knowledge) -> File:
+    release, hardware = _release(server, knowledge), knowledge.hardware.get(server.host)
     pinned = pin(server, hardware, release.backend) if release else None
     address = ip_address(server.address)
     environment = (*(release.environment if release else ()), *(pinned.environment if pinned else ()))
-    paths = (path for name in server.models for path in fleet.model_paths(server.host, name))
+    asked = _grants(server, fleet)
+    files = tuple(path for name in server.models for path in fleet.model_paths(server.host, name))
+    paths = tuple(dict.fromkeys((*files, *asked.reads)))
+    waits = _nodes(server, knowledge)
     text = render(
         "llama_server/llama-server.service.j2",
         description="llama.cpp server" if server.kind == "router" else f"llama.cpp server of {server.models[0]}",
         program=f"{RELEASE}/bin/llama-server",
-        arguments=[" ".join(_quoted(each) for each in line) for line in _arguments(server, settings, fleet, context)],
+        arguments=tuple(_arguments(server, settings, fleet, knowledge)),
         presets=PRESETS if server.kind == "router" else "",
         user=settings.user,
         memory_max=server.memory_max,
@@ -100,14 +123,55 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, context: 
         at_boot=not (address.is_loopback or address.is_unspecified),
         environment=[f"{name}={value}" for name, value in environment],
         devices=pinned.devices if pinned else (),
-        hidden=[path for path in dict.fromkeys(paths) if path.startswith(HIDDEN)],
+        mounts=tuple(dict.fromkeys((dirname(RELEASE), *map(dirname, files), *asked.reads, *asked.writes))),
+        shown=[path for path in paths if hidden(path)],
+        shows_home=any(hidden(path, HOMES) for path in paths),
+        state=[path.removeprefix(f"{dirname(HOME)}/") for path in asked.writes if path != HOME and hidden(path, (HOME,))],
+        writes=[path for path in asked.writes if not hidden(path, (HOME,))],
+        makes=[path for path in asked.writes if hidden(path)],
+        wait_script=WAIT_SCRIPT,
+        wait_unit=WAIT_UNIT if waits and not settings.user else "",
+        waits=(*waits, f"{RELEASE}/bin/llama-server", *paths),
+        low_port=is_privileged(server.listen),
+        priority=asked.priority,
+        nice=NICE[asked.priority],
+        fifo=FIFO[asked.priority],
+        peers=list(asked.peers),
     )
     return File(f"/etc/systemd/{server.scope}/{server.unit}", text)
 
 
-def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, context: Context) -> Iterator[list[str]]:
+def _grants(server: Server, fleet: Fleet) -> Grants:
+    return grants(fleet.preset(server, name) for name in server.models)
+
+
+def _nodes(server: Server, knowledge: Knowledge) -> tuple[str, ...]:
+    release = _release(server, knowledge)
+    return nodes(server, knowledge.hardware.get(server.host), release.backend) if release else ()
+
+
+def _waiting(servers: Sequence[Server], knowledge: Knowledge) -> Iterator[File]:
+    """What waits at boot: for system services a unit before theirs, for an account's own the script that theirs run."""
+    found = tuple(dict.fromkeys(node for server in servers if server.scope == "system" for node in _nodes(server, knowledge)))
+    if found or any(server.scope == "user" for server in servers):
+        yield File(WAIT_SCRIPT, render("llama_server/wait-for.sh"), mode=0o755)
+    if found:
+        text = render("llama_server/paddock-gpu-nodes.service.j2", script=WAIT_SCRIPT, nodes=found)
+        yield File(f"/etc/systemd/system/{WAIT_UNIT}", text)
+
+
+def _written_to(servers: Sequence[Server], fleet: Fleet) -> Iterator[Directory]:
+    """The directories that options have the servers write to. Root makes none in a home, or where everybody may write: the unit does."""
+    named = ((path, server) for server in servers for path in _grants(server, fleet).writes)
+    wanted = {path: server for path, server in named if not hidden(path) and not hidden(path, (HOME,))}
+    for path, server in wanted.items():
+        group, mode = ("llama-server", 0o750) if server.scope == "system" else ("root", 0o700)
+        yield Directory(path, owner=server.user, group=group, mode=mode)
+
+
+def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[list[str]]:
     """The command line, an element for each of its lines. A router's has what is the router's own: the rest would win over every preset."""
-    release = _release(server, context)
+    release = _release(server, knowledge)
     yield ["--host", str(ip_address(server.address)), "--port", str(server.port)]
     if server.kind == "router":
         yield [
@@ -120,8 +184,8 @@ def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, cont
     else:
         (model,) = server.models
         yield ["--model", fleet.model_path(server.host, model), "--alias", model]
-        shared = defaults(settings, _memory_mib(server, context), len(fleet.servers(server.host)))
-        yield from flags(layered(shared, fleet.preset(server, model)), context.options.get(server.host))
+        shared = defaults(settings, _memory_mib(server, knowledge), len(fleet.servers(server.host)))
+        yield from flags(layered(shared, fleet.preset(server, model)), knowledge.options.get(server.host))
     yield ["--offline", *([] if release and release.ui else ["--no-ui"]), "--cors-origins", "localhost"]
 
 
@@ -135,22 +199,13 @@ def flags(preset: Preset, options: Options | None) -> Iterator[list[str]]:
         yield [f"--{option}" if value else f"--no-{option}"] if isinstance(value, bool) else [f"--{option}", str(value)]
 
 
-def _quoted(argument: str) -> str:
-    """A word of ExecStart= (systemd.service(5))."""
-    text = argument.replace("%", "%%").replace("$", "$$")
-    if text and not any(each in text for each in " \t\"'\\;"):
-        return text
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def _release(server: Server, context: Context) -> Release | None:
-    release = context.releases.get(server.host)
+def _release(server: Server, knowledge: Knowledge) -> Release | None:
+    release = knowledge.releases.get(server.host)
     return release if isinstance(release, Release) else None
 
 
-def _memory_mib(server: Server, context: Context) -> int:
-    hardware = context.hardware.get(server.host)
+def _memory_mib(server: Server, knowledge: Knowledge) -> int:
+    hardware = knowledge.hardware.get(server.host)
     return hardware.memory_mib if hardware else 0
 
 

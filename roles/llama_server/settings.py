@@ -1,57 +1,58 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
 from roles.preset import Preset
-from roles.role import CARD, Account, Endpoint, Matches, Name, RoleSettings, Settings, port_of, whole_address
+from roles.role import Account, Endpoint, Matches, Name, RequiredAccount, RoleSettings, Settings, port_of
 
-MemoryMax = Annotated[str, Matches(r"[1-9][0-9]{0,8}[KMGT]", "is no amount of memory, such as 24G")]
+if TYPE_CHECKING:
+    from roles.rehearsal import Rehearsal
+from roles.references import Finding, Whole
+from roles.role import UNPRIVILEGED_PORT, is_privileged
+from roles.server import Card, Server
+from roles.wording import quoted
 
-Card = (
-    Annotated[int, Field(ge=0, le=63)]
-    | Annotated[
-        str,
-        Matches(CARD, "is no card: give its number, its PCI address such as 0000:01:00.0, or the UUID that nvidia-smi -L shows"),
-        AfterValidator(whole_address),
-    ]
-)
-"""A card by its number in the order of PCI addresses, as nvidia-smi counts too (see `gpu: {count_from: …}`), by PCI address or by UUID."""
+ROUTER = "llama-server"
+"""What the router is called."""
+
+MemoryMax = Annotated[str, Matches(r"[1-9][0-9]{0,8}[KMGT]", "is not a memory size, such as 24G")]
 
 
 class InstanceSettings(Settings):
-    """A llama-server with one fixed model, or several alike."""
+    """A llama-server with one fixed model, or several identical ones."""
 
     model: str
-    """A name out of the fleet's `models`; it is also what clients ask for."""
+    """A name from the fleet's `models`. Clients use it in requests."""
 
     listen: Endpoint
-    """Where it answers; of several alike, the first. The others have the ports after it."""
+    """The listening address; of several servers, that of the first. The others use the following ports."""
 
     ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = ()
-    """The port of each, where they do not follow one another."""
+    """The port of each server, if the ports are not consecutive."""
 
     count: Annotated[int, Field(ge=1, le=64)] | None = None
-    """How many alike; by default as many as `gpus` has entries, else one."""
+    """The number of servers; by default the number of entries in `gpus`, else one."""
 
     gpus: tuple[Card | Annotated[tuple[Card, ...], Field(min_length=1)], ...] = ()
-    """The card of each, `[1, 2, 3]`, or its cards, `[[0, 1], [2, 3]]`. It sees no other. Without, each sees all that there are."""
+    """The card of each server, `[1, 2, 3]`, or its cards, `[[0, 1], [2, 3]]`. A server sees no other card. By default each server sees all
+    cards."""
 
     preset: Preset = {}
-    """Options for this server: they go before what the model and the role say."""
+    """Options for this instance; they override those of the model and the role."""
 
     memory_max: MemoryMax | None = None
-    """The most memory that each may take, as systemd writes it: `2G`."""
+    """The memory limit of each server, in systemd's notation: `2G`."""
 
     @model_validator(mode="after")
     def _as_many(self) -> InstanceSettings:
         said = {name: number for name, number in (("count", self.count), ("gpus", len(self.gpus)), ("ports", len(self.ports))) if number}
         if len(set(said.values())) > 1:
-            raise ValueError(f"is unclear about how many there are: {', '.join(f'{name} has {number}' for name, number in said.items())}")
+            raise ValueError(f"has different numbers of servers: {', '.join(f'{name} has {number}' for name, number in said.items())}")
         if self.ports and self.ports[0] != port_of(self.listen):
-            raise ValueError(f"listens on {self.listen} first, and the first of its ports is {self.ports[0]}: let the two agree")
+            raise ValueError(f"listens on {self.listen}, but the first of its ports is {self.ports[0]}: make the two ports equal")
         if port_of(self.endpoints()[-1]) > 65535:
             raise ValueError(f"there are not as many ports above {self.listen}")
         return self
@@ -61,51 +62,61 @@ class InstanceSettings(Settings):
         return self.count or len(self.gpus) or len(self.ports) or 1
 
     def endpoints(self) -> tuple[str, ...]:
-        """Where each answers."""
+        """The listening address of each server."""
         where, _, first = self.listen.rpartition(":")
         return tuple(f"{where}:{port}" for port in self.ports or range(int(first), int(first) + self.many))
 
     def cards(self) -> tuple[tuple[Card, ...], ...]:
-        """The cards of each; none where it may use all."""
+        """The cards of each server; empty if it may use all."""
         return tuple(each if isinstance(each, tuple) else (each,) for each in self.gpus) or ((),) * self.many
+
+    def rehearsed(self, name: str, here: Rehearsal) -> tuple[InstanceSettings, list[str]]:
+        """As many servers on the same ports, on the processor."""
+        key = f"{here.role}.instances.{name}"
+        moved, told = here.moved(self, key)
+        if not self.gpus:
+            return moved, told
+        told.append(f"{here.host}: {key}: {self.many} as in the inventory, on no card.")
+        return moved.model_copy(update={"gpus": (), "count": self.many}), told
 
 
 def _not_root(account: str) -> str:
     if account == "root":
-        raise ValueError("root is not to serve: name another account, or none, and they are the system's services, as a user of their own")
+        raise ValueError("must not be root: name another account, or leave it out to run system services")
     return account
 
 
 class LlamaServerSettings(RoleSettings):
-    """llama-server as a router, which starts a server for each model when somebody asks for it, or with fixed models, or both."""
+    """llama-server as a router, which starts a worker process for a model at its first request, as instances with fixed models, or both."""
 
     listen: Endpoint = "127.0.0.1:8080"
-    """Where the router answers. Loopback unless a reverse proxy on another host needs to reach it."""
+    """The router's listening address. Use loopback unless a reverse proxy on another host must reach it."""
 
     models: tuple[str, ...] = ()
-    """The router's: names out of the fleet's `models`, in the order in which they are listed. Without, there is no router."""
+    """The router's models: names from the fleet's `models`, listed in this order. If empty, there is no router."""
 
     models_max: Annotated[int, Field(ge=0, le=1000)] = 1
-    """Models in memory at a time; 0 is no limit."""
+    """The most models in memory at a time; 0 means no limit, and then no model can have `load-on-startup`."""
 
     autoload: bool = True
-    """Whether a request loads the model that it names."""
+    """Load a model when a request names it."""
 
     preset: Preset = {}
-    """Options for every model, as llama-server's long options without dashes: `{ctx-size: 8192, cache-type-k: q8_0}`."""
+    """Options for every model: llama-server's long options without dashes: `{ctx-size: 8192, cache-type-k: q8_0}`."""
 
     memory_max: MemoryMax | None = None
-    """The most memory that the router may take with its models, as systemd writes it: `24G`."""
+    """The memory limit of the router with its models, in systemd's notation: `24G`."""
 
     instances: dict[Name, InstanceSettings] = {}
-    """Servers with one fixed model each: `{chat: {model: chat, listen: "127.0.0.1:8081", gpus: [1, 2, 3]}}` is three, each on a card."""
+    """Servers with one fixed model each. `{chat: {model: chat, listen: "127.0.0.1:8081", gpus: [1, 2, 3]}}` means three servers, one card
+    each."""
 
     user: Annotated[Account, AfterValidator(_not_root)] | None = None
-    """An account whose own services they are to be, which run also while it is not logged in; without, they are the system's, and more
-    tightly locked in."""
+    """Run the servers as user services of this account; they also run while it is not logged in. By default they are system services, which
+    have a tighter sandbox."""
 
     api_key: bool = False
-    """Whether who asks has to know a key. Paddock makes it: `paddock secrets show api-key.HOST` shows it."""
+    """Require an API key. Paddock makes it; `paddock secrets show api-key.HOST` shows it."""
 
     def endpoints(self) -> Iterator[str]:
         if self.models:
@@ -113,7 +124,83 @@ class LlamaServerSettings(RoleSettings):
         for each in self.instances.values():
             yield from each.endpoints()
 
+    def secrets(self, host: str) -> Iterator[tuple[str, str]]:
+        if self.api_key:
+            yield api_key_name(host), f"API key of {host}"
+
+    def required_accounts(self) -> Iterator[RequiredAccount]:
+        if self.user:
+            yield RequiredAccount(self.user, "user")
+
+    def rehearsed(self, here: Rehearsal) -> tuple[LlamaServerSettings, list[str]]:
+        moved, told = here.moved(self)
+        instances = {}
+        for name, each in self.instances.items():
+            instances[name], more = each.rehearsed(name, here)
+            told += more
+        return moved.model_copy(update={"instances": instances}), told
+
+    def servers(self, host: str, first_card: int = 0) -> Iterator[Server]:
+        """The router first, where there is one, then the instances in the inventory's order."""
+        alike: dict[str, Any] = {"count_from": first_card, "api_key": self.api_key, "key_name": api_key_name(host), "shared": self.preset}
+        if self.user:
+            alike |= {"scope": "user", "user": self.user}
+        if self.models:
+            own, unit = dict(self.preset), f"{ROUTER}.service"
+            alone: dict[str, Any] = {"models_max": self.models_max, "memory_max": self.memory_max, **alike}
+            yield Server(host, ROUTER, unit, self.listen, self.models, "router", own, **alone)
+        for group, each in self.instances.items():
+            endpoints = each.endpoints()
+            for number, (listen, gpus) in enumerate(zip(endpoints, each.cards(), strict=True), 1):
+                name = f"{group}-{number}" if len(endpoints) > 1 else group
+                own, unit = dict(each.preset), f"{ROUTER}-{name}.service"
+                more: dict[str, Any] = {"group": group, "gpus": gpus, "memory_max": each.memory_max, **alike}
+                yield Server(host, name, unit, listen, (each.model,), "instance", own, **more)
+
+    def details(self) -> Iterable[str]:
+        return dict.fromkeys((*self.models, *(each.model for each in self.instances.values())))
+
+    @classmethod
+    def companions(cls, host: str) -> Mapping[str, str]:
+        return {"llama_cpp": f"llama_server needs llama.cpp on the same host: add the role llama_cpp to {host}"}
+
+    def references(self, host: str, fleet: Whole) -> Iterator[Finding]:
+        """A server names at least one model, each once, which the fleet has and whose file something puts on the host."""
+        at = ("roles", "llama_server")
+        if not self.models and not self.instances:
+            known = ", ".join(list(fleet.models)[:8]) or "the inventory's models, of which there is none yet"
+            yield Finding((*at, "models"), f"llama_server has nothing to serve: name at least one of {known}")
+        listed: set[str] = set()
+        for number, model in enumerate(self.models):
+            yield from fleet.no_model(model, (*at, "models", str(number)))
+            if model in fleet.models and model in listed:
+                yield Finding((*at, "models", str(number)), f"model {quoted(model)} is named twice", of_value=True)
+            listed.add(model)
+        named: dict[str, str] = {}
+        for each in self.servers(host):
+            if (other := named.setdefault(each.name, each.group)) != each.group:
+                words = (
+                    f"a server of {quoted(each.group)} and one of {quoted(other)} would both be called {each.name}: rename one of the two"
+                )
+                yield Finding((*at, "instances", each.group), words)
+        for name, instance in self.instances.items():
+            yield from fleet.no_model(instance.model, (*at, "instances", name, "model"))
+        yield from self._ports_of_root(at)
+        laid = [model for model in self.details() if not fleet.models.get(model, True)]
+        if laid and "models" not in fleet.roles[host]:
+            yield Finding(at, f"no role installs the file of model {quoted(laid[0])} on the host: add the role models to {host}")
+
+    def _ports_of_root(self, at: tuple[str, ...]) -> Iterator[Finding]:
+        """The ports that an account's own services cannot open; a system service is given the right to."""
+        listening: dict[tuple[str, ...], Iterable[str]] = {(*at, "listen"): [self.listen] if self.models else []}
+        for name, each in self.instances.items():
+            listening[*at, "instances", name, "ports" if each.ports else "listen"] = each.endpoints()
+        for keys, endpoints in listening.items() if self.user else ():
+            for low in list(filter(is_privileged, endpoints))[:1]:
+                words = f"a service of the account {self.user} cannot open port {port_of(low)}"
+                yield Finding(keys, f"{words}: use one from {UNPRIVILEGED_PORT} up, or leave out `user`", of_value=True)
+
 
 def api_key_name(host: str) -> str:
-    """The name of the secret that callers of a host's llama-servers have to know."""
+    """The name of the secret with the API key of a host's llama-servers."""
     return f"api-key.{host}"

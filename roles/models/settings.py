@@ -1,32 +1,40 @@
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator
 
-from roles.role import Matches, RoleSettings
+from roles.role import SHARED_DIRECTORY, Matches, RoleSettings
+from roles.server import MODEL_DIRECTORY
 
 # It stands in units and in presets, none of which is asked to quote it.
 PlainDirectory = Annotated[
-    str, Matches(r"(?!.*/\.\.?(/|$))(/[A-Za-z0-9._-]+)+", "is no absolute path of letters, digits, dots, hyphens and underscores")
+    str, Matches(r"(?!.*/\.\.?(/|$))(/[A-Za-z0-9._-]+)+", "is not an absolute path of letters, digits, dots, hyphens and underscores")
 ]
-
-SHARED = re.compile(r"/[^/]+|/(home|var|usr|run|etc)/[^/]+|/var/lib/[^/]+")
-"""Directories that are the system's, or somebody's home: Paddock would make one its own."""
 
 
 def _own(directory: str) -> str:
-    if SHARED.fullmatch(directory):
-        raise ValueError(f"{directory} is not for models alone: name a directory in it, such as {directory}/models")
+    if SHARED_DIRECTORY.fullmatch(directory):
+        raise ValueError(f"{directory} is a shared directory: name a subdirectory for models, such as {directory}/models")
     return directory
 
 
 class ModelsSettings(RoleSettings):
-    """The files of every model that the host's servers name."""
+    """The files of all models that the host's servers use."""
 
-    directory: Annotated[PlainDirectory, AfterValidator(_own)] = "/var/lib/paddock/models"
-    """Where the files lie on the host."""
+    directory: Annotated[PlainDirectory, AfterValidator(_own)] = MODEL_DIRECTORY
+    """The directory of the files on the host."""
 
     peers: bool = False
-    """Whether other hosts of the fleet may take files from here, while `paddock up` runs, instead of from where they come from."""
+    """Offer the files to other hosts of the fleet while `paddock up` runs, so that they need not download them from the source."""
+
+    def gives_models(self) -> bool:
+        return self.peers
+
+    def model_directory(self) -> str:
+        return self.directory
+
+    @classmethod
+    def companions(cls, host: str) -> Mapping[str, str]:
+        return {"llama_cpp": f"models needs llama.cpp on the same host: add the role llama_cpp to {host}"}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from inventory.context import Context
 from inventory.errors import PaddockError
-from inventory.schema import Fleet, Host
-from inventory.servers import Server
+from inventory.fleet import Fleet, Host
+from inventory.knowledge import Knowledge
+from resources import Directory, File, Release, Resource, Service
 from roles.preset import Preset, is_on, purpose
-from roles.resources import Directory, File, Release, Resource, Service
 from roles.role import render
+from roles.server import Server
 from roles.watchdog.settings import WatchdogSettings
 
 DIRECTORY = "/etc/paddock/watchdog"
@@ -28,11 +28,11 @@ OPEN_DRIVERS = ("1002", "8086")
 """Vendors whose drivers tell in /proc/PID/fdinfo how much of a card's memory a process holds: AMD and Intel."""
 
 
-def plan(host: Host, settings: WatchdogSettings, fleet: Fleet, context: Context) -> Iterator[Resource]:
+def plan(host: Host, settings: WatchdogSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[Resource]:
     servers = fleet.servers(host.name)
     if not servers:
-        raise PaddockError(f"hosts.{host.name}.roles.watchdog: there is no llama-server here to look after: leave the role off this host")
-    lines = [line for server in servers for line in watched(server, fleet, context)]
+        raise PaddockError(f"hosts.{host.name}.roles.watchdog: there is no llama-server here to watch: remove the role from this host")
+    lines = [line for server in servers for line in watched(server, fleet, knowledge)]
     script = render("watchdog/watchdog.sh.j2", settings, watched=WATCHED, host=host.name, notify_file=NOTIFY)
     units = [server.unit for server in servers if server.scope == "system"]
     service = render("watchdog/paddock-watchdog.service.j2", script=SCRIPT, units=units, timeout_s=settings.answer_s + AROUND_S)
@@ -49,7 +49,7 @@ def plan(host: Host, settings: WatchdogSettings, fleet: Fleet, context: Context)
     yield Service(TIMER, restarts=(timer,))
 
 
-def watched(server: Server, fleet: Fleet, context: Context) -> Iterator[tuple[str, ...]]:
+def watched(server: Server, fleet: Fleet, knowledge: Knowledge) -> Iterator[tuple[str, ...]]:
     """The lines of a server in the list, a word a column: an instance has one, a router one for itself and one for each model."""
     user = server.user if server.scope == "user" else "-"
     who = (server.name, server.unit, user, f"http://{fleet.endpoint(server, server.host)}")
@@ -61,12 +61,12 @@ def watched(server: Server, fleet: Fleet, context: Context) -> Iterator[tuple[st
         sleeps = int(preset.get("sleep-idle-seconds", -1)) >= 0
         # One that may fall asleep is only looked at where looking does not wake it, which its metrics do not.
         ask = "none" if sleeps and not is_on(preset.get("metrics", True)) else purpose(preset)
-        yield (*who, model if server.kind == "router" else "-", ask, "yes" if sleeps else "no", _memory(server, preset, context), key)
+        yield (*who, model if server.kind == "router" else "-", ask, "yes" if sleeps else "no", _memory(server, preset, knowledge), key)
 
 
-def _memory(server: Server, preset: Preset, context: Context) -> str:
+def _memory(server: Server, preset: Preset, knowledge: Knowledge) -> str:
     """Who tells how much memory of the cards the server holds: `nvidia`, `drm`, or `none` where it needs none or nobody can tell."""
-    release, hardware = context.releases.get(server.host), context.hardware.get(server.host)
+    release, hardware = knowledge.releases.get(server.host), knowledge.hardware.get(server.host)
     layers = next((preset[name] for name in ("n-gpu-layers", "gpu-layers", "ngl") if name in preset), "all")
     if not isinstance(release, Release) or not hardware or str(layers) == "0" or preset.get("device") == "none":
         return "none"

@@ -1,53 +1,68 @@
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field
 
 from roles.role import Account, Matches, RoleSettings
 
-Line = Annotated[str, Matches(r"[^\x00-\x1f\x7f]+", "is no line of a shell")]
-Word = Annotated[str, Matches(r"[^\x00-\x1f\x7f]*", "has a character in it that no command line carries")]
+if TYPE_CHECKING:
+    from roles.rehearsal import Rehearsal
+
+ShellLine = Annotated[str, Matches(r"[^\x00-\x1f\x7f]+", "is not a shell command line")]
+Word = Annotated[str, Matches(r"[^\x00-\x1f\x7f]*", "contains a control character, which a command line cannot contain")]
 
 
 def _program(words: tuple[str, ...]) -> tuple[str, ...]:
     if not words or not words[0]:
-        raise ValueError("names no program: say what to run, such as [/usr/bin/logger, lost], or leave it out")
+        raise ValueError("names no program: give one, such as [/usr/bin/logger, lost], or leave it out")
     return words
 
 
-Notify = Line | Annotated[tuple[Word, ...], AfterValidator(_program)]
-"""What to run: a line for the shell, or a program and its arguments."""
+Notify = ShellLine | Annotated[tuple[Word, ...], AfterValidator(_program)]
+"""A command: a shell command line, or a program with its arguments."""
 
 
 class WatchdogSettings(RoleSettings):
-    """A timer that looks at every llama-server of the host, asks it for a token where nothing else shows that it works, and restarts one
-    that hangs: once. If that does not help, the watchdog's unit fails, `paddock status` shows why, and somebody is told.
+    """A timer that checks every llama-server of the host and restarts one that hangs, once. If that does not help, the watchdog's unit
+    fails, `paddock status` shows the reason, and `notify` runs.
 
-    What moves is left alone, however long it takes: a prompt of many pages, a model that loads. No model is loaded or woken.
+    It asks a server for one token only if nothing else shows that the server works. It waits for a server that makes progress, however long
+    that takes: a long prompt, a model that loads. It never loads or wakes a model.
     """
 
     every_s: Annotated[int, Field(ge=10, le=3600)] = 60
-    """Seconds from the end of one look to the next."""
+    """Seconds from the end of one check to the next."""
 
     idle_every_s: Annotated[int, Field(ge=0, le=86400)] = 600
-    """How often a server that nobody uses is asked for a token. In between its slots and its health are looked at, which costs nothing."""
+    """Seconds between token requests to an idle server. In between, the watchdog reads only its slots and health, which costs nothing."""
 
     answer_s: Annotated[int, Field(ge=1, le=600)] = 30
-    """How long one token may take before the server's slots are looked at for progress."""
+    """Seconds that one token may take before the watchdog checks the server's slots for progress."""
 
     patience_s: Annotated[int, Field(ge=0, le=86400)] = 600
-    """How long a server may compute without showing any progress in its slots: a batch of a prompt on a slow processor."""
+    """Seconds that a server may compute without progress in its slots: a large prompt batch on a slow processor."""
 
     load_s: Annotated[int, Field(ge=1, le=86400)] = 1800
-    """How long a server may take to read its model."""
+    """Seconds that a server may take to load its model."""
 
     once_in_s: Annotated[int, Field(ge=1, le=604800)] = 3600
-    """A server that hangs again so soon after it was restarted is not restarted again."""
+    """Seconds after a restart in which a server that hangs again is not restarted again."""
 
     notify: Notify | None = None
-    """What to run when a restart did not help: a line for the shell, or a program and its arguments. It finds PADDOCK_HOST, PADDOCK_SERVER,
-    PADDOCK_UNIT and PADDOCK_FAULT (in words) in its environment, runs once a fault, and has a minute."""
+    """The command to run if a restart did not help: a shell command line, or a program with its arguments. Its environment has
+    PADDOCK_HOST, PADDOCK_SERVER, PADDOCK_UNIT and PADDOCK_FAULT (a message). It runs once per fault, for at most a minute."""
 
     notify_as: Account = "nobody"
-    """The account that it runs as."""
+    """The account that runs `notify`."""
+
+    def rehearsed(self, here: Rehearsal) -> tuple[WatchdogSettings, list[str]]:
+        moved, told = here.moved(self)
+        if not self.notify:
+            return moved, told
+        return moved.model_copy(update={"notify": here.notify}), [*told, here.told_quietly("notify")]
+
+    @classmethod
+    def companions(cls, host: str) -> Mapping[str, str]:
+        return {"llama_server": f"there is no llama_server on {host} to watch: remove watchdog from this host"}

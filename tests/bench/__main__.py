@@ -20,12 +20,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from cli.showing import table
-from control.context import context_for
-from control.state import FleetState
+from cli.views.table import table
+from control.deployment.knowledge import knowledge_for
+from control.state.fleet import FleetState
 from inventory.load import load
+from resources import File, Port, Resource
 from roles.host_plan import host_plan
-from roles.resources import File, Port, Resource
 from tests.bench.contenders import HOSTS, NAME, Contender, addresses_of, bare, contenders, described, left_out
 from tests.lab_fleet import lab_fleet
 
@@ -46,8 +46,8 @@ def main(rounds: int) -> None:
         assert first.returncode == 0, first.stdout + first.stderr
 
         fleet = load(lab.inventory)
-        context = context_for(fleet, FleetState.of(lab.inventory, NAME), now=datetime.now(UTC))
-        plans = {name: [each for part in host_plan(fleet.hosts[name], fleet, context).values() for each in part] for name in HOSTS}
+        knowledge = knowledge_for(fleet, FleetState.of(lab.inventory, NAME), now=datetime.now(UTC))
+        plans = {name: [each for part in host_plan(fleet.hosts[name], fleet, knowledge).values() for each in part] for name in HOSTS}
         assert not (more := set(left_out(HOSTS[0], plans[HOSTS[0]]))), (
             f"only Paddock looks at {more}: put it into playbook.yml and operations.py"
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from facts.state import probe_script
 from lab.container import LabHost
-from roles.resources import Port, Resource
+from resources import Port, Resource
 from tests.lab_fleet import LabFleet
 
 HERE = Path(__file__).parent
@@ -175,4 +175,4 @@ def _bare_ssh(hosts: Mapping[str, LabHost], known: Path, scripts: Mapping[str, s
         at_work.append(process)
     for process in at_work:
         read, _ = process.communicate()
-        assert process.returncode == 0 and "#service" in read
+        assert process.returncode == 0 and " service\n" in read

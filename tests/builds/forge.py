@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from control.artifacts import Artifacts
-from control.state import FleetState
-from inventory.context import Artifact
+from control.llama_cpp.artifacts import Artifacts
+from control.state.fleet import FleetState
 from inventory.hardware import Hardware
+from inventory.knowledge import Artifact
 from tests.lab_fleet import LabFleet, lab_fleet
 
 MACHINES = """

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from control import node
-from control.page import complaint, digest, web_page
+from control.llama_cpp import node
+from control.llama_cpp.page import complaint, digest, web_page
 from inventory.errors import PaddockError
 from tests.unit.small_page import BUILD, keep_node, small_page
 
@@ -66,7 +66,7 @@ def test_a_changed_page_is_built_anew(counted: tuple[dict[str, bytes], Path]) ->
 
 def test_of_two_that_want_it_at_once_one_builds_and_the_other_waits(counted: tuple[dict[str, bytes], Path]) -> None:
     sources, notes = counted
-    program = "import pickle, sys; from control.page import web_page; print(web_page(pickle.load(sys.stdin.buffer)))"
+    program = "import pickle, sys; from control.llama_cpp.page import web_page; print(web_page(pickle.load(sys.stdin.buffer)))"
     both = [
         subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
         for _ in range(2)
@@ -95,7 +95,7 @@ def test_a_build_that_fails_says_why_in_one_line_and_leaves_no_page(home: Path) 
 
 
 def test_a_build_that_leaves_no_page_has_failed(home: Path) -> None:
-    with pytest.raises(PaddockError, match=r"left no dist/index\.html"):
+    with pytest.raises(PaddockError, match=r"wrote no dist/index\.html"):
         web_page(small_page("process.exit(0)"))
     assert kept(home) == {"lock", "npm.log"}
 
@@ -151,9 +151,8 @@ def test_a_killed_run_leaves_no_page_and_the_next_one_waits_for_what_it_left_run
     sources = {**sources, "build.cjs": b"require('fs').writeFileSync('begun', '');" + slow + sources["build.cjs"]}
     given = home / "sources.json"
     given.write_text(json.dumps({name: text.decode() for name, text in sources.items()}))
-    program = (
-        "import json, sys; from control.page import web_page; web_page({n: t.encode() for n, t in json.load(open(sys.argv[1])).items()})"
-    )
+    program = "import json, sys; from control.llama_cpp.page import web_page"
+    program += "; web_page({n: t.encode() for n, t in json.load(open(sys.argv[1])).items()})"
     run = subprocess.Popen([sys.executable, "-c", program, str(given)], cwd=Path(__file__).parents[2])
     begun = home / ".cache/paddock/pages/building/begun"
     until = time.monotonic() + 60

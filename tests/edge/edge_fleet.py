@@ -14,9 +14,9 @@ from pathlib import Path
 import yaml
 from newer_caddy import newer_caddy
 
-from control.pki import Authority
-from control.secrets import Vault
-from control.state import FleetState
+from control.pki.authority import Authority
+from control.state.fleet import FleetState
+from control.state.secrets import Vault
 from tests.lab_fleet import LabFleet, lab_fleet
 
 HOSTS = ("old", "new")
@@ -55,7 +55,7 @@ INVENTORY = {
 def deployed(directory: Path) -> Iterator[LabFleet]:
     inventory = json.loads(json.dumps(INVENTORY))
     inventory["hosts"]["new"]["roles"]["caddy"]["package"] = newer_caddy()
-    with lab_fleet("edge", directory, yaml.safe_dump(inventory)) as fleet:
+    with lab_fleet("edge", directory, yaml.safe_dump(inventory), ready=True) as fleet:
         fleet.up()
         yield fleet
 

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import pytest
 
-from control.node import node_directory
+from control.llama_cpp.node import node_directory
 from lab.hosts import ssh_command
 from tests.lab_fleet import LabFleet
 

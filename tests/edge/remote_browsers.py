@@ -93,7 +93,7 @@ class Firefox:
 
     def __init__(self, fleet: LabFleet, host: str, account: str) -> None:
         self.fleet, self.host = fleet, host
-        run = f"systemd-run --quiet --collect --unit=firefox --uid={account} -E HOME=/home/{account} firefox-esr --headless --marionette"
+        run = f"systemd-run --quiet --collect --unit=firefox --uid={account} -E HOME=/home/{account} firefox-esr --headless --marionette about:blank"
         fleet.on(
             host, f"{run}; for i in $(seq {PATIENCE_S * 5}); do ss -Hltn 'sport = :{MARIONETTE}' | grep -q . && break; sleep 0.2; done"
         )
@@ -119,11 +119,16 @@ class Firefox:
 
     def open(self, url: str, within_s: float = PATIENCE_S) -> str:
         self.ask("WebDriver:SetTimeouts", pageLoad=int(within_s * 1000))
-        try:
-            self.ask("WebDriver:Navigate", url=url)
-        except RuntimeError as error:
-            return ASKS if str(error) == "timeout" else str(error)
-        return ""
+        for _ in range(3):
+            try:
+                self.ask("WebDriver:Navigate", url=url)
+            except RuntimeError as error:
+                return ASKS if str(error) == "timeout" else str(error)
+            shown = str(self.ask("WebDriver:ExecuteScript", script="return document.documentURI", args=[])["value"])
+            if shown.startswith(url):
+                return ""
+            print(f"Firefox shows {shown} instead of {url}")  # it has taken the end of another load, its first page's, for that of this one
+        return shown
 
     def find(self, expression: str) -> Any:
         return _until(lambda: self.ask("WebDriver:ExecuteScript", script=f"return {expression}", args=[])["value"], expression)

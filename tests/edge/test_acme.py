@@ -12,7 +12,7 @@ import pytest
 import yaml
 from edge_fleet import VERSIONS, Door
 
-from control import certificates
+from control.pki import certificates
 from tests.lab_fleet import LabFleet
 
 SITE = "ai.example.org"
@@ -60,10 +60,10 @@ def test_clients_of_the_fleet_are_let_in_and_nobody_else(door: Door) -> None:
 
 def test_a_challenge_opens_the_door_to_nobody(door: Door) -> None:
     """What an authority asks in the handshake is answered without a client certificate, and nothing else is."""
-    context = door.context(VERSIONS[1], None)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["acme-tls/1"])
-    assert door.is_refused(context)
+    knowledge = door.context(VERSIONS[1], None)
+    knowledge.check_hostname, knowledge.verify_mode = False, ssl.CERT_NONE
+    knowledge.set_alpn_protocols(["acme-tls/1"])
+    assert door.is_refused(knowledge)
 
 
 def test_an_authority_whose_root_is_not_there_is_told_before_anything_is_touched(edge: LabFleet, door: Door) -> None:

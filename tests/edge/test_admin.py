@@ -51,7 +51,7 @@ MOST_EXPOSED = 1.6
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
     lab_hosts.down("desk8")
-    with lab_fleet("desk8", tmp_path_factory.mktemp("desk8"), INVENTORY) as fleet:
+    with lab_fleet("desk8", tmp_path_factory.mktemp("desk8"), INVENTORY, ready=True) as fleet:
         fleet.up()
         yield fleet
 

@@ -6,7 +6,6 @@ the hosts of the lab, and found.
 
 from __future__ import annotations
 
-import argparse
 import configparser
 import json
 import shlex
@@ -21,15 +20,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from inventory.context import TO_BE_ISSUED, Certificate, Context
+from inventory.fleet import Fleet
+from inventory.knowledge import TO_BE_ISSUED, Certificate, Knowledge
 from inventory.load import load
-from inventory.schema import Fleet
 from lab import hosts as lab_hosts
+from resources import File, OnDisk, Port, Resource, Service
 from roles.client.settings import ClientSettings
 from roles.firewall.plan import RULES
 from roles.host_plan import HostPlan, host_plan
-from roles.resources import File, OnDisk, Port, Resource, Service
-from tests.lab_fleet import ROOT, LabFleet
+from tests.lab_fleet import ROOT, LabFleet, with_compilers
 
 INVENTORY = ROOT / "inventory" / "ai-server.yml"
 REHEARSAL_S = 1800
@@ -76,8 +75,8 @@ def a_ca() -> str:
 
 @pytest.fixture(scope="module")
 def plans() -> Plans:
-    fleet, context = load(INVENTORY), Context(ca=a_ca(), clients={"laptop": Certificate(TO_BE_ISSUED)})
-    return Plans(fleet, {host.name: host_plan(host, fleet, context) for host in fleet.hosts.values()}, context.ca)
+    fleet, knowledge = load(INVENTORY), Knowledge(ca=a_ca(), clients={"laptop": Certificate(TO_BE_ISSUED)})
+    return Plans(fleet, {host.name: host_plan(host, fleet, knowledge) for host in fleet.hosts.values()}, knowledge.ca)
 
 
 def test_each_port_of_the_ai_host_is_reached_by_the_gateway_and_nobody_else(plans: Plans) -> None:
@@ -118,11 +117,9 @@ def no_file_goes_from_openssl_to_a_browser_by_hand(plans: Plans) -> None:
     """The account's own unit fills the database, and a machine that Paddock does not manage has a form for old programs to ask for."""
     assert "pk12util" in plans.text("laptop", "/etc/paddock/clients/anna/browsers.sh")
     assert not [each for each in plans.of("laptop") if isinstance(each, OnDisk) and each.path.endswith(".p12")]
-    from cli import certs
+    from cli import parser
 
-    parser = argparse.ArgumentParser()
-    certs.arguments(parser)
-    assert parser.parse_args(["export", "phone", "--legacy"]).legacy
+    assert parser(("certs",)).parse_args(["certs", "export", "phone", "--legacy"]).legacy
 
 
 def the_policy_is_the_one_that_took_its_place(plans: Plans) -> None:
@@ -212,7 +209,7 @@ def test_a_model_that_nobody_described_is_refused_with_its_line(tmp_path: Path) 
     inventory.write_text(INVENTORY.read_text().replace("[qwen-35b, minimax]", "[qwen-35b, minimax, glm]"))
     done = LabFleet("ai-server", tmp_path).paddock("check", "-i", str(inventory))
     assert done.returncode == 2
-    assert 'no model is called "glm": describe it under models' in done.stderr
+    assert 'no model is called "glm": define it under models' in done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -220,9 +217,8 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
     """The fleet on lab hosts, on the processor, after `paddock rehearse`, which has brought it up and verified it."""
     fleet = LabFleet("edge-three", tmp_path_factory.mktemp("three"))
     lab_hosts.down(fleet.name)
-    fleet.write(
-        INVENTORY.read_text().replace("fleet: ai-server", f"fleet: {fleet.name}").replace("accelerator: vulkan", "accelerator: cpu")
-    )
+    text = INVENTORY.read_text().replace("fleet: ai-server", f"fleet: {fleet.name}").replace("accelerator: vulkan", "accelerator: cpu")
+    fleet.write(with_compilers(text))
     try:
         done = fleet.paddock("rehearse", "--keep", timeout_s=REHEARSAL_S)
         print(done.stdout[-6000:], flush=True)

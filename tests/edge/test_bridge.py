@@ -56,7 +56,7 @@ printf 'header = "Authorization: Bearer %s"\\n' "$OPENAI_API_KEY" | curl -sS -K 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
     lab_hosts.down("span")
-    with lab_fleet("span", tmp_path_factory.mktemp("span"), INVENTORY) as fleet:
+    with lab_fleet("span", tmp_path_factory.mktemp("span"), INVENTORY, ready=True) as fleet:
         for host, account in (("desk", "anna"), ("desk", "bob"), ("ai", "cleo")):
             fleet.on(host, f"id -u {account} || useradd --create-home {account}")
         fleet.up()

@@ -83,7 +83,7 @@ NAME = "grep -q ai.home.example /etc/hosts || echo 127.0.0.1 ai.home.example >>/
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
     lab_hosts.down("seat")
-    with lab_fleet("seat", tmp_path_factory.mktemp("seat"), INVENTORY) as fleet:
+    with lab_fleet("seat", tmp_path_factory.mktemp("seat"), INVENTORY, ready=True) as fleet:
         for script in (INSTALL, CARAS_OWN, NAME):
             fleet.on("desk", script)
         yield fleet
@@ -96,7 +96,7 @@ def before(prepared: LabFleet) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def fleet(prepared: LabFleet, before: dict[str, list[str]]) -> LabFleet:
-    done = prepared.paddock("up", "--lab", "--yes", timeout_s=3000)  # the page itself may have to be built
+    done = prepared.paddock("up", "--lab", "--yes")  # the page itself may have to be built
     assert done.returncode == 0, done.stdout + done.stderr
     return prepared
 

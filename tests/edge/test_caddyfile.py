@@ -38,7 +38,7 @@ def test_a_caddyfile_with_options_of_its_own_needs_a_word_and_until_then_the_old
     failed = edge.paddock("up", "--lab", "--yes")
     assert failed.returncode == 1
     assert "new: service:caddy.service: its configuration is refused, so it was left as it is: " in failed.stderr
-    assert "has sites or options of somebody else's: say roles.caddy.shared: true" in failed.stderr
+    assert "has other sites or options: set roles.caddy.shared: true" in failed.stderr
     assert edge.on("new", "systemctl show -P MainPID caddy") == process
     assert door.ask("GET", "/health", door.context(VERSIONS[1], door.identity("laptop")))[0] == 200
 

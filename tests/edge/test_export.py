@@ -54,7 +54,7 @@ printf 'header = "Authorization: Bearer %s"\\n' "$OPENAI_API_KEY" |
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
     lab_hosts.down("span")
-    with lab_fleet("span", tmp_path_factory.mktemp("span"), INVENTORY) as fleet:
+    with lab_fleet("span", tmp_path_factory.mktemp("span"), INVENTORY, ready=True) as fleet:
         fleet.up("--no-verify")
         fleet.on("away", PREPARE)
         yield fleet

@@ -55,7 +55,7 @@ def before() -> dict[str, Snapshot]:
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory, before: dict[str, Snapshot]) -> Iterator[LabFleet]:
     lab_hosts.down("wall")
-    with lab_fleet("wall", tmp_path_factory.mktemp("wall"), INVENTORY) as fleet:
+    with lab_fleet("wall", tmp_path_factory.mktemp("wall"), INVENTORY, ready=True) as fleet:
         before["halo"] = snapshot(fleet.host("halo").container)
         with_ipv6(fleet)
         fleet.up()

@@ -106,7 +106,7 @@ def test_the_listener_that_carries_pis_streaming_answers_nobody_but_pi(tmp_path:
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
     lab_hosts.down("pilot")
-    with lab_fleet("pilot", tmp_path_factory.mktemp("pilot"), INVENTORY) as fleet:
+    with lab_fleet("pilot", tmp_path_factory.mktemp("pilot"), INVENTORY, ready=True) as fleet:
         real_pi.put(fleet, "desk")
         fleet.up()
         yield fleet

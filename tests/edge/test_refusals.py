@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from edge_fleet import HOSTS, VERSIONS, Door
 
-from control import certificates
+from control.pki import certificates
 from tests.lab_fleet import LabFleet
 
 doors = pytest.mark.parametrize("host", HOSTS)
@@ -30,9 +30,9 @@ def test_the_hosts_have_the_two_versions(edge: LabFleet) -> None:
 @versions
 def test_a_client_is_answered_and_so_is_one_that_resumes_its_session(edge: LabFleet, host: str, version: ssl.TLSVersion) -> None:
     door = Door.of(edge, host)
-    context = door.context(version, door.identity("laptop"))
-    first, session = door.get("/health", context)
-    again, _ = door.get("/health", context, session)
+    knowledge = door.context(version, door.identity("laptop"))
+    first, session = door.get("/health", knowledge)
+    again, _ = door.get("/health", knowledge, session)
     assert (first, again) == (200, 200)
     assert session is not None
 
@@ -65,29 +65,29 @@ def test_clear_text_is_refused_at_the_door_and_sent_on_from_port_80(edge: LabFle
 @doors
 def test_tls_older_than_1_2_is_refused(edge: LabFleet, host: str) -> None:
     door = Door.of(edge, host)
-    context = door.context(VERSIONS[0], door.identity("laptop"))
-    context.set_ciphers("ALL:@SECLEVEL=0")
+    knowledge = door.context(VERSIONS[0], door.identity("laptop"))
+    knowledge.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning):
-        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
-    assert door.is_refused(context)
+        knowledge.minimum_version = knowledge.maximum_version = ssl.TLSVersion.TLSv1_1
+    assert door.is_refused(knowledge)
 
 
 @doors
 def test_a_page_of_another_origin_and_another_sites_name_get_nothing(edge: LabFleet, host: str) -> None:
     door = Door.of(edge, host)
-    context = door.context(VERSIONS[1], door.identity("laptop"))
-    assert door.ask("GET", "/health", context, {"Origin": "https://elsewhere.example"})[0] == 403
-    assert door.ask("GET", "/health", context, {"Origin": f"https://{door.site}"})[0] == 200
-    assert door.ask("GET", "/health", context, {"Host": "other.home.example"})[0] == 421
+    knowledge = door.context(VERSIONS[1], door.identity("laptop"))
+    assert door.ask("GET", "/health", knowledge, {"Origin": "https://elsewhere.example"})[0] == 403
+    assert door.ask("GET", "/health", knowledge, {"Origin": f"https://{door.site}"})[0] == 200
+    assert door.ask("GET", "/health", knowledge, {"Host": "other.home.example"})[0] == 421
 
 
 @doors
 def test_a_request_with_an_image_gets_through_and_one_over_the_limit_does_not(edge: LabFleet, host: str) -> None:
     door = Door.of(edge, host)
-    context = door.context(VERSIONS[1], door.identity("laptop"))
+    knowledge = door.context(VERSIONS[1], door.identity("laptop"))
     for size, statuses in ((3 << 20, {200}), (9 << 20, {413, 502})):
         body = json.dumps({"model": "endless", "content": "x", "padding": "y" * size}).encode()
-        status, _ = door.ask("POST", "/tokenize", context, {"Content-Type": "application/json"}, body)
+        status, _ = door.ask("POST", "/tokenize", knowledge, {"Content-Type": "application/json"}, body)
         assert status in statuses
 
 
@@ -107,10 +107,10 @@ def test_only_an_administrator_reaches_the_admin_endpoint_and_under_its_own_name
 @doors
 def test_the_log_says_who_called_and_no_secret(edge: LabFleet, host: str) -> None:
     door = Door.of(edge, host)
-    context = door.context(VERSIONS[1], door.identity("laptop"))
+    knowledge = door.context(VERSIONS[1], door.identity("laptop"))
     hidden = {"Authorization": "Bearer SECRET-1", "Cookie": "session=SECRET-2", "X-Api-Key": "SECRET-3"}
     path = f"/{uuid.uuid4()}"
-    door.ask("GET", f"{path}?api_key=SECRET-4", context, hidden)
+    door.ask("GET", f"{path}?api_key=SECRET-4", knowledge, hidden)
     log = edge.on(host, "journalctl --sync; journalctl -u caddy -o cat")
     (line,) = [json.loads(each) for each in log.splitlines() if path in each and '"handled request"' in each]
     assert line["request"]["tls"]["client_common_name"] == "laptop"

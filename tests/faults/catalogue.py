@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from shlex import quote
 
-from roles.resources import Directory, File, Line, ModelFile, Owned, Package, Port, Release, Resource, Service, User
+from resources import Directory, File, Line, Link, ModelFile, Owned, Package, Port, Release, Resource, Service, User
 
 ASIDE = "/var/tmp/paddock-fault"
 """Where on the host lies what a fault has put away."""
@@ -47,6 +47,8 @@ def faults_of(resource: Resource) -> Iterator[Fault]:
             yield from _of_file(resource)
         case Line():
             yield from _of_line(resource)
+        case Link():
+            yield from _of_link(resource)
         case ModelFile():
             yield from _of_model(resource)
         case Release():
@@ -127,6 +129,13 @@ def _of_line(line: Line) -> Iterator[Fault]:
         yield Fault(line, name, "line", cause, _put_back(path), "there is no such line")
 
 
+def _of_link(link: Link) -> Iterator[Fault]:
+    path = quote(link.path)
+    yield Fault(link, "missing", "type", _away(path), _back(path), "type is none")
+    yield Fault(link, "a file", "type", f"{_away(path)}; touch {path}", _back(path), "type is regular file")
+    yield Fault(link, "leads elsewhere", "target", f"{_away(path)}; ln -s /nonexistent {path}", _back(path), "target is /nonexistent")
+
+
 def _of_model(model: ModelFile) -> Iterator[Fault]:
     path = quote(model.path)
     yield Fault(model, "missing", "type", _away(path), _back(path), "type is none")
@@ -189,8 +198,17 @@ def _of_service(service: Service) -> Iterator[Fault]:
     yield Fault(
         service, "its unit was changed behind systemd's back", "daemon-reload", unread, _not_overridden(unit), "daemon-reload is yes"
     )
+    if service.reads:
+        theirs = f"{unread}; systemctl daemon-reload"
+        yield Fault(service, "a drop-in of somebody else's", "units", theirs, _not_overridden(unit), "units: nothing declares")
     if service.is_timer:  # which runs no program of its own
         return
+    steered = f"systemctl set-environment LLAMA_ARG_N_PREDICT=5; {again}"
+    own = f"systemctl unset-environment LLAMA_ARG_N_PREDICT; {again}"
+    yield Fault(service, "a variable of systemd's manager", "environment", steered, own, "environment: its unit does not set")
+    yield Fault(service, "it died, and was started again", "restarts", _killed(service), again, "restarts: systemd had to start it")
+    if service.in_force:
+        yield Fault(service, "flushed", "in force", "nft flush ruleset", again, "in force: ")
     crashes = _overridden(unit, "Type=exec\nRestart=no\nExecStart=/bin/false")
     yield Fault(service, "does not come up", "active", f"{crashes}; sleep 0.2", f"{_not_overridden(unit)}; {again}", "active is failed")
     upgraded = f"exe=$(readlink /proc/$(systemctl show -P MainPID {unit})/exe); cp -p $exe $exe.new; mv $exe.new $exe"
@@ -244,6 +262,16 @@ def _overridden(unit: str, service: str) -> str:
 
 def _not_overridden(unit: str) -> str:
     return f"rm /etc/systemd/system/{unit}.d/99-fault.conf; systemctl daemon-reload"
+
+
+def _killed(service: Service) -> str:
+    """Its process is killed, and systemd starts another: also where its unit asks for no restart."""
+    unit = service.name
+    restarts = f"mkdir -p {service.dropins}; printf '[Service]\\nRestart=always\\nRestartSec=0.1\\n' >{service.dropins}/99-fault.conf"
+    again = f'for try in $(seq 200); do [ "$(systemctl show -P NRestarts {unit})" = 0 ] || break; sleep 0.05; done'
+    kill = f"systemctl daemon-reload; systemctl reset-failed {unit}; systemctl kill --kill-whom=main -s KILL {unit}; {again}"
+    up = f"for try in $(seq 200); do ! systemctl is-active --quiet {unit} || break; sleep 0.05; done"
+    return "; ".join([restarts, kill, up, *map(_until_listening, service.ports), _not_overridden(unit)])
 
 
 def _restarted(unit: str, *ports: Port) -> str:

@@ -175,7 +175,7 @@ def test_a_preset_with_an_option_that_nobody_knows(fleet: FaultFleet, server: No
     fleet.describe(one={"roles": SERVER}, models=UNKNOWN)
     told = fleet.up()
     assert told.code == 2
-    assert re.search(r'models\.demo\.preset\.no-such-option: "no-such-option" is no option of llama-server', told.err), told.err
+    assert re.search(r'models\.demo\.preset\.no-such-option: "no-such-option" is not an option of llama-server', told.err), told.err
     assert fleet.inside("one", "systemctl is-active llama-server").strip() == "active"
     fleet.describe(one={"roles": SERVER}, models=MODELS)
     fleet.heals()

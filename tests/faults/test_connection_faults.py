@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.fault_fleet import RESET, FaultFleet
+from tests.faults.fault_fleet import RESET, SLOW_START, FaultFleet
 
 SILENCE = "ip route add blackhole $(ip route show default | cut -d' ' -f3)"
 SPEECH = "ip route del blackhole $(ip route show default | cut -d' ' -f3)"
@@ -71,7 +71,7 @@ def test_a_key_that_is_not_there(fleet: FaultFleet, tmp_path: Path) -> None:
 def test_a_key_that_is_none(fleet: FaultFleet, tmp_path: Path) -> None:
     (tmp_path / "note").write_text("not a key\n")
     fleet.describe(one={"ssh_key": str(tmp_path / "note")})
-    fleet.up_fails(rf"{tmp_path}/note is no private key: name the right one with `ssh_key:`")
+    fleet.up_fails(rf"{tmp_path}/note is not a private key: name the right one with `ssh_key:`")
     fleet.describe()
     fleet.heals()
 
@@ -93,7 +93,7 @@ def test_another_host_key_than_the_pinned_one_stops_before_any_command(fleet: Fa
     with fleet.meanwhile("one", aside, back):
         before = sessions(fleet)
         fleet.up_fails(
-            rf"{where(fleet)} does not show the pinned host key, so nothing was sent: somebody may stand in between\. "
+            rf"{where(fleet)} does not present the pinned host key, so nothing was sent: this may be a man-in-the-middle attack\. "
             rf"If you know why it changed, take the line that ends with `one` out of {fleet.state}/known_hosts"
         )
         assert sessions(fleet) == before, "it logged in"
@@ -126,7 +126,7 @@ def test_sudo_that_asks_for_a_password_nobody_gave(fleet: FaultFleet) -> None:
         echo 'deployer ALL=(ALL) ALL' >/etc/sudoers.d/deployer"""
     fleet.describe(one={"user": "deployer"})
     with fleet.meanwhile("one", admit, "userdel -rf deployer 2>/dev/null; rm /etc/sudoers.d/deployer"):
-        fleet.up_fails("sudo asks for a password: `paddock secrets set sudo` keeps it, PADDOCK_SUDO_PASSWORD gives it for once")
+        fleet.up_fails("sudo asks for a password: `paddock secrets set sudo` stores it, PADDOCK_SUDO_PASSWORD passes it for one run")
         fleet.inside("one", "echo 'deployer ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/deployer")
         fleet.heals()
     fleet.describe()
@@ -134,10 +134,7 @@ def test_sudo_that_asks_for_a_password_nobody_gave(fleet: FaultFleet) -> None:
 
 # A run that has begun
 
-SLOW = "/etc/systemd/system/caddy.service.d/99-slow.conf"
-"""Somebody else's drop-in: Caddy takes its time to start."""
-
-SLOW_START = f"""printf '[Service]\\nExecStartPre=/bin/sleep 5\\n' >{SLOW}; systemctl daemon-reload
+STARTS_SLOWLY = f"""printf '[Service]\\nExecStartPre=/bin/sleep 5\\n' >{SLOW_START}; systemctl daemon-reload
     rm -f /run/paddock/caddy.service.started"""  # as if nobody knew what it was started with
 
 LOST = r"service:caddy\.service: the connection was lost; what was at work there may go on: run `paddock up` again, it takes up from there"
@@ -146,7 +143,7 @@ LOST = r"service:caddy\.service: the connection was lost; what was at work there
 @pytest.fixture
 def starting(fleet: FaultFleet) -> Iterator[subprocess.Popen[str]]:
     """An `up` at the moment when it has Caddy started on host one."""
-    with fleet.meanwhile("one", SLOW_START, f"rm {SLOW}; systemctl daemon-reload"), fleet.at_work() as process:
+    with fleet.meanwhile("one", STARTS_SLOWLY, f"rm {SLOW_START}; systemctl daemon-reload"), fleet.at_work() as process:
         fleet.wait_until("one", 'test "$(systemctl is-active caddy)" = activating')
         yield process
 

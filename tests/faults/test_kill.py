@@ -26,9 +26,12 @@ from tests.faults.host_state import HostState, host_state
 from tests.faults.tripwire import HOLD, KILL, Call, tripwire, until
 from tests.lab.snapshot import inside
 from tests.lab_fleet import LabFleet, lab_fleet
+from tests.share import chance, spread
 
 NAME = "kill"
 MOMENTS = 20
+CHOSEN = spread("moments", range(MOMENTS), 6)
+chance("order of moments").shuffle(CHOSEN)  # every other run goes the other way: each moment comes to be tried in both
 
 LAST_OF_ALL = "! grep -q ' model:.*/alpha.gguf' /var/lib/paddock/manifest || ! grep -q ' model:.*/beta.gguf' /var/lib/paddock/manifest"
 """True on the host once the manifest says what is there now, no more what was and what is to be."""
@@ -271,7 +274,7 @@ def _undisturbed(shuttle: Shuttle, roads: Mapping[str, str]) -> None:
     )
 
 
-@pytest.mark.parametrize("moment", range(MOMENTS))
+@pytest.mark.parametrize("moment", CHOSEN)
 def test_a_run_that_is_killed_at_any_moment_is_made_whole_by_the_next(shuttle: Shuttle, moment: int) -> None:
     up, last = shuttle.depart(FAR), shuttle.seconds[shuttle.at] - LAST_WORDS_S
     up.reaches(moment_of(shuttle.steps[shuttle.at], last * (moment + 0.5) / MOMENTS))

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from control.render import read, tree, write
-from inventory.context import TO_BE_ISSUED, Certificate, Context, ModelDigest
+from control.deployment.render import read, tree, write
+from inventory.fleet import Fleet
 from inventory.hardware import Hardware
+from inventory.knowledge import TO_BE_ISSUED, Certificate, Knowledge, ModelDigest
 from inventory.load import load
-from inventory.schema import Fleet
 from roles.caddy.settings import CaddySettings
 from roles.llama_cpp.releases import releases
 
@@ -30,11 +30,11 @@ MINI_PC = Hardware(
 UNISSUED = Certificate(TO_BE_ISSUED, TO_BE_ISSUED)
 
 
-def known(fleet: Fleet) -> Context:
+def known(fleet: Fleet) -> Knowledge:
     """What is known of a fleet whose hosts have been looked at, and for which nothing has been issued yet."""
     sites = [name for host in fleet.hosts if (caddy := fleet.role(host, "caddy", CaddySettings)) for name in caddy.sites]
     hardware = dict.fromkeys(fleet.hosts, MINI_PC)
-    return Context(
+    return Knowledge(
         hardware=hardware,
         releases=releases(fleet, hardware, {}),
         servers=dict.fromkeys(sites, UNISSUED),

@@ -78,7 +78,7 @@ def test_a_host_whose_builder_is_left_out_of_the_run_is_told_so(pea: LabFleet) -
     pea.write(inventory("pea", 5).replace("{builder: null, ui: false}", "{ui: false, options: {GGML_LTO: on}}"))
     failed = pea.paddock("up", "--lab", "--yes", "--limit", "pea2")
     assert failed.returncode == 1
-    words = r"^pea2: release 0\.3\.36-\w+ is to be built by pea1, which failed or is not in this run: name pea1 in `--limit` too, or .*$"
+    words = r"^pea2: release 0\.3\.36-\w+ needs its builder pea1, which failed or is not in this run: name pea1 in `--limit` too, or .*$"
     assert re.search(words, failed.stderr, re.MULTILINE), failed.stderr
     pea.write(inventory("pea", 5))
     assert "0 changed" in pea.up("--limit", "pea2").stdout

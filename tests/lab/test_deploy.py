@@ -157,9 +157,7 @@ def test_up_asks_before_it_changes_anything(story: Story, answer: str) -> None:
         assert "Make it so? [y/N] " in done.stdout
         assert (done.returncode, done.stderr) == (1, "nothing was changed\n")
     else:
-        refused = (
-            "nobody is here to answer, and Paddock does not guess: `paddock plan` shows what would change, `paddock up --yes` does it\n"
-        )
+        refused = "there is no terminal to ask: `paddock plan` shows what would change, `paddock up --yes` does it\n"
         assert (done.returncode, done.stderr) == (2, refused)
     assert {host: story.snapshot(host) for host in ("ai", "door")} == before
 

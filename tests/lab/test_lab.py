@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from inventory.schema import Fleet
+from inventory.fleet import Fleet
 from lab import cache, hosts
 from lab.container import LabHost
 from lab.engine import LabError, engine, reach, start
@@ -64,6 +64,13 @@ def test_hosts_come_up_with_a_running_systemd_and_let_the_labs_key_in_and_go_wit
     assert engine().run("ps", "--all", "--quiet", "--filter", f"label=paddock.fleet={NAME}") == ""
     assert not volumes & set(engine().run("volume", "ls", "--quiet").split())
     assert hosts.list(NAME) == ()
+
+
+def test_a_port_below_1024_is_not_everybodys_as_on_a_machine() -> None:
+    host = hosts.up(fleet("one"))["one"]
+    as_nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups timeout 2 systemd-socket-activate -l"
+    assert "Permission denied" in over_ssh(host, f"{as_nobody} 127.0.0.1:81 true 2>&1").stdout
+    assert "Permission denied" not in over_ssh(host, f"{as_nobody} 127.0.0.1:1081 true 2>&1").stdout
 
 
 def test_a_second_up_keeps_the_very_hosts() -> None:

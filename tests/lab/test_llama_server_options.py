@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from conftest import Story
 
-from control.download import silent
-from control.options import checked, learned, shipped_anew
+from control.fetching.download import silent
+from control.llama_cpp.options import checked, learned, shipped_anew
 from inventory.errors import InventoryError
-from inventory.load import load
+from inventory.load import load, loaded
 from inventory.options import SHIPPED, read
-from roles.llama_cpp.settings import Source
+from roles.source import Source
 
 BEFORE = "llama-cpp-python==0.3.35"
 """It warns of `mlock`, which the next has no more."""
@@ -58,8 +58,8 @@ def test_a_key_that_the_next_version_has_no_more_is_caught_in_the_inventory(tmp_
     path = tmp_path / "home.yml"
     path.write_text(INVENTORY.format(sdist=BEFORE))
     learned(Source(sdist=BEFORE), tmp_path, silent)
-    (going,) = checked(path, load(path)).going
-    assert going.endswith('"mlock" is on its way out of llama-server, as of 0.3.35: use --load-mode')
+    (going,) = checked(loaded(path).positions, load(path)).going
+    assert going.endswith('"mlock" is deprecated in llama-server as of 0.3.35: use --load-mode')
     path.write_text(INVENTORY.format(sdist="llama-cpp-python==0.3.36"))
     with pytest.raises(InventoryError, match="it was removed, write `load-mode: mlock`"):
-        checked(path, load(path))
+        checked(loaded(path).positions, load(path))

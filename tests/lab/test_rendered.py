@@ -9,10 +9,10 @@ from pathlib import Path
 
 from conftest import DEMO, Story
 
-from control.pki import Authority
-from control.render import read
-from control.secrets import Vault
-from control.state import FleetState
+from control.deployment.render import read
+from control.pki.authority import Authority
+from control.state.fleet import FleetState
+from control.state.secrets import Vault
 from inventory.load import load
 from roles.caddy.plan import VALIDATE
 from tests.golden.test_demo_tree import GOLDEN, MINI_PC

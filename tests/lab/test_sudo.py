@@ -48,7 +48,7 @@ def as_root(fleet: LabFleet, script: str) -> str:
 def test_without_a_password_it_says_how_to_give_one(fleet: LabFleet) -> None:
     done = fleet.paddock("up", "--lab", "--yes")
     assert done.returncode == 1
-    assert "ai: sudo asks for a password: `paddock secrets set sudo` keeps it" in done.stderr
+    assert "ai: sudo asks for a password: `paddock secrets set sudo` stores it" in done.stderr
     assert "Traceback" not in done.stderr
 
 

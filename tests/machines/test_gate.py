@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from control.models import tiny_model
+from control.models.local import tiny_model
+from resources import File, Release, Resource, Service
 from roles.llama_cpp.gate import trial
-from roles.resources import File, Release, Resource, Service
 from tests.lab.snapshot import inside
 from tests.lab_fleet import ROOT, LabFleet, lab_fleet
 
@@ -79,7 +79,7 @@ class Gate:
         return int(code), words.rstrip().rpartition("\n")[2]
 
     def send(self, release: Release, resources: tuple[Resource, ...], program: str = "") -> None:
-        self.write("/opt/gate/gate.sh", (ROOT / "deploys/gate.sh").read_bytes())
+        self.write("/opt/gate/gate.sh", (ROOT / "resources/gate.sh").read_bytes())
         self.write("/opt/gate/trial.tar", trial(release, resources, tiny_model().read_bytes()))
         self.write(PROGRAM, f'#!/bin/sh\nreal={CURRENT}/bin/llama-server\n{program}\nexec "$real" "$@"\n'.encode())
         inside(self.container, f"chmod 755 {PROGRAM}")
@@ -91,8 +91,8 @@ class Gate:
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
-    with lab_fleet("gatetest", tmp_path_factory.mktemp("gate"), FLEET) as fleet:
-        print("gate: building for Vulkan", flush=True)
+    with lab_fleet("gatetest", tmp_path_factory.mktemp("gate"), FLEET, ready=True) as fleet:
+        print("gate: building for Vulkan, where no run has", flush=True)
         began = time.monotonic()
         done = fleet.paddock("up", "--lab", "--yes", timeout_s=BUILD_S)
         assert done.returncode == 0, done.stdout + done.stderr

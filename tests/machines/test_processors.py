@@ -5,31 +5,11 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from lab import hosts as lab_hosts
-from tests.lab_fleet import LabFleet, lab_fleet
-
-INVENTORY = """
-fleet: cores
-domain: home.example
-networks: [192.0.2.0/24]
-groups:
-  serving:
-    hosts: [old, pi]
-    roles:
-      base: {{time: elsewhere}}
-      llama_cpp: {{builder: forge, ui: false{options}}}
-      models:
-      llama_server: {{models: [demo]}}
-hosts:
-  forge: {{address: 192.0.2.9, roles: {{base: {{time: elsewhere}}, llama_cpp: {{serve: false}}}}}}
-  old: {{address: 192.0.2.10, lab: {{cpu: no-avx}}}}
-  pi: {{address: 192.0.2.11, lab: {{arch: arm64}}}}
-models: {{demo: {{preset: {{ctx-size: 512}}}}}}
-"""
+from tests.lab_fleet import LabFleet
+from tests.machines.conftest import INVENTORY
 
 ASK = "curl -sS http://127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' -d '{}'".format(
     json.dumps({"model": "demo", "prompt": "Hello", "max_tokens": 8})
@@ -38,14 +18,12 @@ CURRENT = "readlink /opt/paddock/llama.cpp/current"
 
 
 @pytest.fixture(scope="module")
-def cores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
-    lab_hosts.down("cores")
-    with lab_fleet("cores", tmp_path_factory.mktemp("cores"), INVENTORY.format(options="")) as fleet:
-        began = time.monotonic()
-        done = fleet.paddock("up", "--lab", "--yes", timeout_s=3000)
-        print(done.stdout[-2000:], f"cores: {time.monotonic() - began:.0f} s", flush=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        yield fleet
+def cores(machines: LabFleet) -> LabFleet:
+    began = time.monotonic()
+    done = machines.paddock("up", "--lab", "--yes")
+    print(done.stdout[-2000:], f"cores: {time.monotonic() - began:.0f} s", flush=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return machines
 
 
 def test_a_machine_without_avx_answers_from_what_another_compiled(cores: LabFleet) -> None:
@@ -65,7 +43,7 @@ def test_a_cortex_a76_answers_from_a_cross_build_and_uses_dotprod(cores: LabFlee
 def test_the_same_built_with_avx_is_refused_by_the_gate_in_words_and_the_one_before_serves_on(cores: LabFleet) -> None:
     before = cores.on("old", CURRENT)
     cores.write(INVENTORY.format(options=", options: {GGML_AVX: on, GGML_AVX2: on, GGML_FMA: on, GGML_F16C: on, GGML_BMI2: on}"))
-    failed = cores.paddock("up", "--lab", "--yes", "--limit", "forge,old", timeout_s=3000)
+    failed = cores.paddock("up", "--lab", "--yes", "--limit", "forge,old")
     print(failed.stderr, flush=True)
     assert failed.returncode == 1
     assert re.search(

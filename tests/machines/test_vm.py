@@ -6,47 +6,38 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from inventory.schema import Fleet
+from inventory.fleet import Fleet
 from lab import hosts, vm
 from lab.engine import LabError
 from lab.lab_host import LabHost
+from tests.lab_fleet import LabFleet
+from tests.machines.conftest import NAME
 
-NAME = f"vmtest{os.getpid()}"
+FURTHER = f"vmtest{os.getpid()}"
 
 
 def listening_on(port: int) -> dict[str, Any]:
     return {"llama_server": {"listen": f"0.0.0.0:{port}", "models": ["chat"]}}
 
 
-HOSTS: dict[str, dict[str, Any]] = {
-    "old": {"lab": {"cpu": "no-avx"}, "roles": listening_on(8080)},
-    "pi": {"lab": {"arch": "arm64"}, "user": "operator"},
-    "box": {},
-}
-
-
-FURTHER = f"{NAME}b"
-FURTHER_HOSTS: dict[str, dict[str, Any]] = {"old": {"lab": {"cpu": "no-avx"}}}
-
-
-def fleet(entries: Mapping[str, Mapping[str, Any]], name: str = NAME) -> Fleet:
-    described = {host: {"name": host, "address": "192.0.2.1", **entry} for host, entry in entries.items()}
-    return Fleet.model_validate({"name": name, "domain": "home.example", "hosts": described, "models": {"chat": {}}})
+def fleet(port: int = 8180, name: str = NAME) -> Fleet:
+    """The machine without AVX, which listens on the port."""
+    old = {"name": "old", "address": "192.0.2.10", "lab": {"cpu": "no-avx"}, "roles": listening_on(port)}
+    return Fleet.model_validate({"name": name, "domain": "home.example", "hosts": {"old": old}, "models": {"chat": {}}})
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[dict[str, LabHost]]:
+def lab(machines: LabFleet) -> dict[str, LabHost]:
     """Two virtual machines and a container, side by side."""
-    print("lab: starting two virtual machines, which are emulated where nothing runs them directly", flush=True)
-    yield hosts.up(fleet(HOSTS))
-    hosts.down(NAME)
+    hosts.up(fleet())
+    return {host.name: host for host in hosts.list(NAME)}
 
 
 def ssh(host: LabHost, command: str, timeout_s: int = 300) -> subprocess.CompletedProcess[str]:
@@ -59,7 +50,7 @@ def over_ssh(host: LabHost, command: str) -> str:
     return done.stdout
 
 
-def machine(host: str) -> vm.Machine:
+def machine(host: str) -> vm.VirtualMachine:
     return next(each for each in vm.machines(NAME) if each.host == host)
 
 
@@ -91,7 +82,7 @@ def test_an_arm64_host_is_a_cortex_a76_with_its_dot_products(lab: dict[str, LabH
     assert "0xd0b" in over_ssh(lab["pi"], "grep -m1 'CPU part' /proc/cpuinfo")
 
 
-@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("host", ["forge", "old", "pi"])
 def test_every_host_is_up_under_its_own_name_with_a_running_systemd(lab: dict[str, LabHost], host: str) -> None:
     assert over_ssh(lab[host], "hostname; id -un; systemctl is-system-running; cat /proc/1/comm").split() == [
         *(host, lab[host].user, "running", "systemd")
@@ -115,30 +106,29 @@ def test_the_pinned_key_is_the_one_inside_and_another_is_refused(lab: dict[str, 
 
 
 def test_what_a_role_listens_on_is_reached_from_outside(lab: dict[str, LabHost]) -> None:
-    over_ssh(lab["old"], "systemd-run --quiet --unit=answers systemd-socket-activate -l 8080 --inetd -a echo it answers; sleep 3")
-    with socket.create_connection((lab["old"].address, 8080), timeout=60) as connection:
+    over_ssh(lab["old"], "systemd-run --quiet --unit=answers systemd-socket-activate -l 8180 --inetd -a echo it answers; sleep 3")
+    with socket.create_connection((lab["old"].address, 8180), timeout=60) as connection:
         assert connection.makefile().read() == "it answers\n"
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((lab["pi"].address, 8080), timeout=60)
+        socket.create_connection((lab["pi"].address, 8180), timeout=60)
 
 
 def test_a_second_up_keeps_the_very_machines_and_forwards_what_the_inventory_now_says(lab: dict[str, LabHost]) -> None:
     over_ssh(lab["old"], "touch /root/kept")
     boot, pid = over_ssh(lab["old"], "cat /proc/sys/kernel/random/boot_id"), (machine("old").place / "pid").read_text()
-    changed = {"old": {**HOSTS["old"], "roles": listening_on(8081)}}
-    second = hosts.up(fleet({**HOSTS, **changed}), frozenset(["old"]))
+    second = hosts.up(fleet(8181))
     assert second == {"old": lab["old"]}
     assert over_ssh(second["old"], "ls /root/kept; cat /proc/sys/kernel/random/boot_id") == f"/root/kept\n{boot}"
     assert (machine("old").place / "pid").read_text() == pid
-    socket.create_connection((lab["old"].address, 8081), timeout=60).close()
+    socket.create_connection((lab["old"].address, 8181), timeout=60).close()
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((lab["old"].address, 8080), timeout=60)
+        socket.create_connection((lab["old"].address, 8180), timeout=60)
 
 
 def test_a_port_that_something_else_holds_is_told(lab: dict[str, LabHost], capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server((lab["old"].address, 8082)):
-        hosts.up(fleet({**HOSTS, "old": {**HOSTS["old"], "roles": listening_on(8082)}}), frozenset(["old"]))
-    assert "old: port 8082 is out of reach from outside (address already in use)" in capsys.readouterr().err
+    with socket.create_server((lab["old"].address, 8182)):
+        hosts.up(fleet(8182))
+    assert "old: port 8182 is out of reach from outside (address already in use)" in capsys.readouterr().err
 
 
 def test_a_host_that_was_switched_off_comes_back_with_its_files_and_its_key(lab: dict[str, LabHost]) -> None:
@@ -147,7 +137,7 @@ def test_a_host_that_was_switched_off_comes_back_with_its_files_and_its_key(lab:
     with pytest.raises(LabError, match="old is exited: bring it up first"):
         hosts.ssh(NAME, "old", ["true"])
     print("lab: starting it again", flush=True)
-    back = hosts.up(fleet(HOSTS), frozenset(["old"]))["old"]
+    back = hosts.up(fleet())["old"]
     assert (back.host_key, back.address) == (lab["old"].host_key, lab["old"].address)
     assert over_ssh(back, "systemctl is-system-running; cat /root/on-disk; [ -e /run/gone ] || echo gone") == "running\nkept\ngone\n"
 
@@ -157,7 +147,7 @@ def further() -> Iterator[LabHost]:
     """A host of another fleet, which came up while something else answered at its port 22."""
     print("lab: a host of another fleet", flush=True)
     with socket.create_server((vm.free_address(f"{FURTHER}/old", set()), 22)):
-        yield hosts.up(fleet(FURTHER_HOSTS, FURTHER))["old"]
+        yield hosts.up(fleet(name=FURTHER))["old"]
     hosts.down(FURTHER)
 
 
@@ -171,15 +161,15 @@ def test_a_host_that_does_not_come_up_is_named_with_the_end_of_its_console(furth
     assert until(lambda: not next(vm.machines(FURTHER)).runs)
     print("lab: a host without a first process, which tries it some times", flush=True)
     with pytest.raises(LabError, match=r"(?s)lab host old: did not come up \(its kernel panicked: Attempted to kill init!.*console's last"):
-        hosts.up(fleet(FURTHER_HOSTS, FURTHER))
+        hosts.up(fleet(name=FURTHER))
 
 
 def test_a_machine_goes_without_a_trace(lab: dict[str, LabHost]) -> None:
     """The last one here: it takes the hosts of all the others."""
     places = [machine(host).place for host in ("old", "pi")]
     pids = [int((place / "pid").read_text()) for place in places]
-    assert [host.name for host in hosts.list(NAME)] == ["box", "old", "pi"]
-    assert hosts.down(NAME) == ("box", "old", "pi")
+    assert [host.name for host in hosts.list(NAME)] == ["forge", "old", "pi"]
+    assert hosts.down(NAME) == ("forge", "old", "pi")
     assert not [pid for pid in pids if is_at_work(pid)]
     assert not [place for place in (*places, vm.place_of(NAME)) if place.exists()]
     assert hosts.list(NAME) == ()

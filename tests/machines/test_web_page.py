@@ -23,7 +23,7 @@ models: {demo: {preset: {ctx-size: 512}}}
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
     with lab_fleet("page", tmp_path_factory.mktemp("page"), FLEET) as fleet:
-        done = fleet.paddock("up", "--lab", "--yes", timeout_s=3000)
+        done = fleet.paddock("up", "--lab", "--yes")
         assert done.returncode == 0, done.stdout + done.stderr
         yield fleet
 

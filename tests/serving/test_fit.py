@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from control.gguf import local_shape
+from control.models.gguf import local_shape
 from inventory.model_shape import ModelShape
+from inventory.options import SHIPPED, read
 from roles.llama_server.memory import MIB, Memory, needs
-from roles.llama_server.serving import Value, serving
+from roles.llama_server.memory_options import Value, memory_options
+from roles.llama_server.overrides import overridden
 from tests.lab_fleet import lab_fleet
+from tests.share import each_kind
 from tests.unit.sparse_model import MODELS, SparseModel, header, shortened, write
 
 FLEET = """
@@ -56,7 +59,7 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with lab_fleet("fit", tmp_path_factory.mktemp("fit"), FLEET) as fleet:
+    with lab_fleet("fit", tmp_path_factory.mktemp("fit"), FLEET, ready=True) as fleet:
         fleet.up("--no-verify")
         run = lambda script: fleet.on("fit1", script)  # noqa: E731
         yield Bench(run, "/opt/paddock/llama.cpp/current/bin", "/var/tmp/fit", tmp_path_factory.mktemp("models"))
@@ -83,7 +86,8 @@ EMBEDDING: list[dict[str, Value]] = [
     {"ctx-size": 2048, "batch-size": 2048, "ubatch-size": 2048, "flash-attn": "off"},
     {"ctx-size": 8192},
 ]
-CASES = [(name, options) for name in GENERATING for options in OPTIONS] + [("nomic_embed_text", options) for options in EMBEDDING]
+EVERY = [(name, options) for name in GENERATING for options in OPTIONS] + [("nomic_embed_text", options) for options in EMBEDDING]
+CASES = each_kind("fits", EVERY, lambda case: [case[0]], lambda case: [flags(case[1])])
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=[f"{name}-{flags(options)}" for name, options in CASES])
@@ -93,7 +97,7 @@ def test_llama_fit_params_finds_the_same_cache_and_a_total_within_a_tenth(bench:
     printed = bench.on(f"{bench.programs}/llama-fit-params -m {path} {flags(asked)} --no-repack --fit-print on 2>/dev/null")
     weights, kv, compute = map(int, re.findall(r"^Host (\d+) (\d+) (\d+) ?$", printed, re.M)[0])
     # llama-fit-params prepares an output for every token of a batch, llama-server for one a slot.
-    found = needs(shape, replace(serving(asked), outputs=1 << 16)).host
+    found = needs(shape, replace(memory_options(asked), outputs=1 << 16)).host
     told = f"{name} {flags(options)}: {weights} + {kv} + {compute} MiB, Paddock: {_mib(found)}"
     print(told, flush=True)
     assert found.kv // MIB == kv, told
@@ -120,30 +124,57 @@ def test_llama_server_allocates_the_same_cache_and_a_total_within_a_tenth(
 ) -> None:
     path, shape = bench.place(f"{name}-{layers}", shortened(MODELS[name](), layers))
     log = bench.on(_served(f"{bench.programs}/llama-server -m {path} {flags(options)}", f"{bench.directory}/server.log"))
-    found, real = needs(shape, serving(options)).host, _allocated(log)
+    found, real = needs(shape, memory_options(options)).host, _allocated(log)
     told = f"{name}, {layers} layers, {flags(options)}: llama-server {_mib(real)}, Paddock {_mib(found)}"
     print(told, flush=True)
     assert abs(found.kv - real.kv) <= MIB // 50, told  # the log has two decimals of each buffer
     assert abs(found.total / real.total - 1) < 0.1, told
 
 
-def _served(command: str, log: str) -> str:
+TRAINED: dict[str, Value] = {"override-kv": "llama.context_length=int:4096"}
+SIZED: list[dict[str, Value]] = [
+    {"kv-unified-per-slot": 2048},
+    {"kv-unified-per-slot": 2000, "parallel": 3},
+    {"kv-unified-per-slot": 1024, "ctx-size": 8192},
+    {**TRAINED, "kv-unified-per-slot": 1024, "ctx-size": 0},
+    {**TRAINED, "kv-unified-per-slot": 8192, "parallel": 2},
+    {**TRAINED, "ctx-size": 16384},
+    {**TRAINED, "parallel": 3},
+    {**TRAINED, "ctx-size": 16384, "rope-scaling": "yarn", "rope-scale": 2},
+    {**TRAINED, "ctx-size": 16384, "rope-scaling": "linear", "rope-scale": 2},
+]
+
+
+@pytest.mark.parametrize("options", SIZED, ids=flags)
+def test_llama_server_sizes_contexts_and_slots_the_same(bench: Bench, options: dict[str, Value]) -> None:
+    path, shape = bench.place("llama_8b-2", shortened(MODELS["llama_8b"](), 2))
+    log = bench.on(_served(f"{bench.programs}/llama-server -m {path} {flags(options)}", f"{bench.directory}/server.log", fit="on"))
+    found = needs(overridden(shape, options), memory_options(options, read(SHIPPED.read_text()).sizing))
+    real = log.rpartition("constructing llama_context")[2]  # `fit` makes a context before it, to try
+    slot = re.search(r"n_ctx_slot = (\d+)", real)
+    assert slot, log
+    assert (found.context, abs(found.host.kv - _allocated(log, real).kv) <= MIB // 50) == (int(slot[1]), True), log
+
+
+def _served(command: str, log: str, fit: str = "off") -> str:
     """Starts a server, waits until it answers, ends it, and prints its log."""
     return f"""
-{command} --no-repack --no-warmup --fit off --no-webui --offline --host 127.0.0.1 --port {PORT} -lv 6 >{log} 2>&1 & server=$!
+{command} --no-repack --no-warmup --fit {fit} --no-webui --offline --host 127.0.0.1 --port {PORT} -lv 6 >{log} 2>&1 & server=$!
 for tick in $(seq 300); do
     curl -fs -o /dev/null http://127.0.0.1:{PORT}/health && break
     kill -0 $server 2>/dev/null || break
     sleep 0.2
 done
 kill $server 2>/dev/null; wait $server
-grep 'buffer size *=' {log} || tail -5 {log}
+grep -E 'buffer size *=|constructing llama_context|n_ctx_slot' {log} || tail -5 {log}
 """
 
 
-def _allocated(log: str) -> Memory:
-    sizes = {kind: sum(map(float, re.findall(rf"{kind} buffer size = +([\d.]+) MiB", log))) for kind in ("model", "KV", "RS", "compute")}
-    assert sizes["model"], log
+def _allocated(log: str, part: str = "") -> Memory:
+    """What a server's log, or this part of it, says of buffers."""
+    text = part or log
+    sizes = {kind: sum(map(float, re.findall(rf"{kind} buffer size = +([\d.]+) MiB", text))) for kind in ("model", "KV", "RS", "compute")}
+    assert part or sizes["model"], log
     return Memory(int(sizes["model"] * MIB), int((sizes["KV"] + sizes["RS"]) * MIB), int(sizes["compute"] * MIB))
 
 

@@ -103,7 +103,10 @@ class Moles:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moles]:
     directory = tmp_path_factory.mktemp(NAME)
     bare = {name: {"address": f"192.0.2.{number}", "roles": {"base": {}}} for number, name in enumerate(HOSTS, 1)}
-    with model_server() as server, lab_fleet(NAME, directory, json.dumps({"fleet": NAME, "domain": "home.example", "hosts": bare})) as lab:
+    with (
+        model_server() as server,
+        lab_fleet(NAME, directory, json.dumps({"fleet": NAME, "domain": "home.example", "hosts": bare}), ready=True) as lab,
+    ):
         hosts = {name: lab.host(name) for name in HOSTS}
         moles = Moles(lab, hosts, server, str(next(ip_network(hosts["one"].network).hosts())))
         lab.environment["HF_ENDPOINT"] = f"http://{moles.here}:{server.port}"
@@ -231,7 +234,7 @@ def private(moles: Moles, parts: list[bytes]) -> None:
 def test_a_private_model_in_parts_is_one_model_and_its_token_goes_to_nobody_else(moles: Moles, tmp_path: Path) -> None:
     parts = gguf(tmp_path, "private", parts=3)
     private(moles, parts)
-    assert "`paddock secrets set hf-token` keeps the token of who was let in" in moles.pull("--lock", fails=True)
+    assert "store a token with access: `paddock secrets set hf-token`" in moles.pull("--lock", fails=True)
     moles.keep("hf-token", TOKEN)
     said = moles.pull("--lock") + moles.up()
     names = {f"private/private-{at:05d}-of-00003.gguf" for at in (1, 2, 3)}

@@ -41,7 +41,7 @@ KEYED = ROUTER.replace("        preset:", f"{FIXED}        preset:")
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
     lab_hosts.down("routes")
-    with lab_fleet("routes", tmp_path_factory.mktemp("routes"), ROUTER) as fleet:
+    with lab_fleet("routes", tmp_path_factory.mktemp("routes"), ROUTER, ready=True) as fleet:
         fleet.up()
         yield fleet
 
@@ -129,3 +129,18 @@ def test_two_that_change_places_do_so_in_one_run(fleet: LabFleet) -> None:
         fleet.up()
         sizes = [ask(fleet, "/props", port=port)["default_generation_settings"]["n_ctx"] for port in (one, other)]
         assert sizes == [512, 1024]
+
+
+def test_a_preset_that_the_release_refuses_leaves_what_serves_as_it_was(fleet: LabFleet) -> None:
+    """`check` does not know how a range of processors is written: the release that serves is asked."""
+    fleet.write(ROUTER)
+    fleet.up()
+    seen = "systemctl show -P InvocationID llama-server; sha256sum /etc/paddock/llama-server/presets.ini; curl -fsS 127.0.0.1:8080/health"
+    before = fleet.on("ai", seen)
+    fleet.write(ROUTER.replace("temp: 0.5", "temp: 0.5, cpu-range: sometimes"))
+    failed = fleet.paddock("up", "--lab", "--yes")
+    assert failed.returncode == 1, failed.stdout
+    assert "does not take what is declared, so it serves on as it was: flags: llama-server.service, section [large]" in failed.stderr
+    assert fleet.on("ai", seen) == before
+    fleet.write(ROUTER)
+    assert "0 changed" in fleet.up().stdout

@@ -25,6 +25,7 @@ INVENTORY = """\
 fleet: talk
 domain: home.example
 networks: [192.0.2.0/24]
+settle: 0
 
 defaults:
   roles:
@@ -75,7 +76,7 @@ ANSWER = "Hello from a tiny model: this host answers."
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
-    with lab_fleet("talk", tmp_path_factory.mktemp("talk"), INVENTORY) as fleet:
+    with lab_fleet("talk", tmp_path_factory.mktemp("talk"), INVENTORY, ready=True) as fleet:
         fleet.up("--no-verify")
         yield fleet
 
@@ -170,13 +171,21 @@ def test_the_context_of_an_instance_that_says_it_itself_is_changed_there_and_eac
     assert served(fleet)["pi/long endless"]["context"] == 16384
 
 
-def test_what_the_model_was_not_made_for_is_refused_before_anything_is_written_loaded_or_not(fleet: LabFleet) -> None:
+def test_a_context_beyond_the_training_is_told_and_each_slot_gets_what_the_model_was_trained_for(fleet: LabFleet) -> None:
     for verb in ("load", "unload"):
         says(fleet, "models", verb, "demo")
-        said = says(fleet, "models", "ctx", "demo", "32769", "--yes", code=2)
-        assert said == "models.demo.preset: ctx-size gives demo 33024 tokens, and it was trained for 32768: give it at most those\n"
-    said = says(fleet, "models", "ctx", "endless", "66048", "--yes", code=2)
-    assert said.startswith("hosts.pi.roles.llama_server.instances.long.preset: ctx-size gives endless 33024 tokens")
+        said = says(fleet, "models", "ctx", "demo", "33000", "--yes")
+        told = "ctx-size gives demo 33024 tokens, which its 4 slots share: each slot gets the 32768 that it was trained for\n"
+        assert f"models.demo.preset: {told}" in said
+        assert "ai/llama-server: demo is loaded, with a context of 32768 tokens" in said
+    said = says(fleet, "models", "ctx", "endless", "66048", "--yes")
+    assert "hosts.pi.roles.llama_server.instances.long.preset: ctx-size gives endless 33024 tokens a slot" in said
+    assert "pi/long: endless is loaded, with a context of 32768 tokens" in said
+
+
+def test_what_llama_server_would_not_start_is_refused_before_anything_is_written(fleet: LabFleet) -> None:
+    said = says(fleet, "models", "preset", "demo", "parallel=0", "--yes", code=2)
+    assert 'models.demo.preset.parallel: "parallel" cannot be 0 or more than 256, this is 0' in said
     assert fleet.inventory.read_text() == INVENTORY
 
 
@@ -230,7 +239,7 @@ def test_a_start_that_fails_is_told_with_what_the_server_said(fleet: LabFleet) -
         assert said.count("\n") == 1 and "`paddock logs pi/long`" in said
     finally:
         fleet.on("pi", f"cp -a /root/kept {file}; systemctl reset-failed llama-server-long")
-    says(fleet, "start", "pi/long")
+    says(fleet, "restart", "pi/long")  # systemd may have started it again meanwhile
 
 
 def test_logs_of_several_hosts_are_merged_in_the_order_of_time(fleet: LabFleet) -> None:
@@ -263,9 +272,9 @@ HANG_UP = """
 import sys
 from argparse import Namespace
 from pathlib import Path
-from control.reach import Reach
+from control.ssh.reach import Reach
 import gevent
-from cli.opening import opened
+from cli.arguments import opened
 
 this = opened(Namespace(inventory=Path(sys.argv[1]), lab=True, limit=["pi"]))
 reach = Reach(this.fleet, this.state, this.hosts)

@@ -15,7 +15,7 @@ import pytest
 
 from inventory.load import load
 from lab import hosts as lab_hosts
-from tests.lab_fleet import ROOT
+from tests.lab_fleet import ROOT, with_compilers
 
 REHEARSAL_S = 1800
 
@@ -28,7 +28,7 @@ def test_each_comes_up_in_the_lab_with_all_its_servers_and_is_verified(name: str
     """llama-server itself reads every preset and flag: the gate tries them, and each server is asked for an answer by its checks."""
     inventory = tmp_path / f"{name}.yml"
     text = (ROOT / "inventory" / inventory.name).read_text()
-    inventory.write_text(text.replace("accelerator: vulkan", "accelerator: cpu").replace("arch: arm64", "image: null"))
+    inventory.write_text(with_compilers(text.replace("accelerator: vulkan", "accelerator: cpu").replace("arch: arm64", "image: null")))
     fleet = load(inventory)
     servers = [server for host in fleet.hosts for server in fleet.servers(host)]
     assert len(servers) == SYSTEMS[name]

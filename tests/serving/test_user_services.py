@@ -37,7 +37,7 @@ ASK = f"curl -sS http://127.0.0.1:8080/v1/completions -H 'Content-Type: applicat
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
     lab_hosts.down("owned")
-    with lab_fleet("owned", tmp_path_factory.mktemp("owned"), INVENTORY) as fleet:
+    with lab_fleet("owned", tmp_path_factory.mktemp("owned"), INVENTORY, ready=True) as fleet:
         fleet.up()
         yield fleet
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from inventory.context import Context
+from inventory.fleet import Fleet
 from inventory.hardware import Hardware, PciDevice
-from inventory.schema import Fleet
+from inventory.knowledge import Knowledge
 from lab import hosts as lab_hosts
+from resources import File
 from roles.host_plan import host_plan
-from roles.resources import File
 from tests.lab.snapshot import inside as in_container
 from tests.lab_fleet import LabFleet, lab_fleet
 
@@ -65,7 +65,7 @@ for try in $(seq 100); do curl -s http://127.0.0.1:8101/slots | grep -q '"is_pro
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
     lab_hosts.down("dogs")
-    with lab_fleet("dogs", tmp_path_factory.mktemp("dogs"), FLEET) as fleet:
+    with lab_fleet("dogs", tmp_path_factory.mktemp("dogs"), FLEET, ready=True) as fleet:
         print(fleet.up().stdout[-600:], flush=True)
         yield fleet
 
@@ -153,7 +153,7 @@ def test_a_second_fault_fails_the_unit_is_shown_and_told_once(fleet: LabFleet, p
     assert inside(pea, TOLD) == f"pea dog-2 llama-server-dog-2.service, as nobody: {fault}"
     status = fleet.paddock("status", "--lab")
     assert (status.returncode, fault in status.stdout) == (3, True)
-    assert json.loads(fleet.paddock("status", "--lab", "--json").stdout)["pea"]["machine"]["faults"] == [fault]
+    assert fault in json.loads(fleet.paddock("status", "--lab", "--json").stdout)["pea"]["machine"]["faults"]
     inside(pea, "kill -CONT $(systemctl show -P MainPID llama-server-dog-2)")
     assert inside(pea, ROUND) == "0"
     assert fault not in fleet.paddock("status", "--lab").stdout
@@ -219,7 +219,7 @@ def test_the_units_of_the_cards_are_as_systemd_wants_them(fleet: LabFleet) -> No
     gpus = (PciDevice("0000:01:00.0", "10de", "1b87", "P104"), PciDevice("0000:06:00.0", "1002", "1586", "Strix Halo"))
     hardware = Hardware("x86_64", "", frozenset(), 2, 16384, "debian 13", gpus=gpus, nvidia_driver="580.95.05")
     rig = Fleet.model_validate({"name": "home", "domain": "home.example", "hosts": {"rig": host}})
-    planned = host_plan(rig.hosts["rig"], rig, Context(hardware={"rig": hardware}))["gpu"]
+    planned = host_plan(rig.hosts["rig"], rig, Knowledge(hardware={"rig": hardware}))["gpu"]
     units = [each for each in planned if isinstance(each, File) and each.path.endswith(".service")]
     assert len(units) == 3
     container = fleet.host("pea").container

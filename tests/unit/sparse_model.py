@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,6 +56,17 @@ def write(path: Path, model: SparseModel, shard: tuple[int, int] = (0, 1)) -> Pa
     writer.write_padding(writer.fout[0], writer.fout[0].tell())
     writer.fout[0].truncate(writer.fout[0].tell() + end)
     writer.close()
+    return path
+
+
+def retyped(path: Path, tensor: str, kind: int) -> Path:
+    """The file, with another number as the type of one of its tensors."""
+    with path.open("r+b") as file:
+        front = file.read(1 << 20)
+        start = front.index(struct.pack("<Q", len(tensor)) + tensor.encode()) + 8 + len(tensor)
+        (dimensions,) = struct.unpack_from("<I", front, start)
+        file.seek(start + 4 + 8 * dimensions)
+        file.write(struct.pack("<I", kind))
     return path
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import testinfra
 
-from control.state import FleetState
-from inventory.schema import Fleet, Host
-from roles.resources import ModelFile
-from tests.verify.asserting import assert_as_declared
-from tests.verify.subject import Subject
+from inventory.fleet import Fleet, Host
+from resources import ModelFile
+from verification.asserting import assert_as_declared
+from verification.outside import Outside
+from verification.subject import VerifiedHost
 
 DECLARED, NOBODY = "a" * 64, 65534
 
@@ -25,8 +25,7 @@ def test_a_digest_that_root_has_not_noted_is_not_believed(tmp_path: Path) -> Non
     note.write_text(f"{DECLARED} {now.st_size} {int(now.st_mtime)} {now.st_ino}\n")
     this = Host(name="pea", address="192.0.2.7")
     fleet = Fleet(name="home", domain="home.example", hosts={"pea": this})
-    state = FleetState.of(tmp_path / "home.yml", "home")
-    subject = Subject(this, fleet, state, {}, testinfra.get_host("local://"), deep=False)
+    subject = VerifiedHost(this, fleet, {}, testinfra.get_host("local://"), Outside(), deep=False)
     resource = ModelFile(str(model), DECLARED, now.st_size, origin="host")
     if os.geteuid() == 0:
         assert_as_declared(subject, resource)

@@ -17,10 +17,10 @@ import pytest
 from pydantic import ValidationError
 from small_page import keep_node, small_page
 
-from control.download import indexes, without_password
-from control.sources import source_archive, tree_digest
+from control.fetching.download import indexes, without_password
+from control.llama_cpp.sources import source_archive, tree_digest
 from inventory.errors import PaddockError
-from roles.llama_cpp.settings import Source
+from roles.source import Source
 
 TREE = {
     "CMakeLists.txt": "project(llama.cpp)",
@@ -187,7 +187,7 @@ def test_an_executable_stays_executable(tree: Path) -> None:
 
 
 def test_a_directory_that_is_no_llama_cpp_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PaddockError, match=r"is no llama\.cpp source tree"):
+    with pytest.raises(PaddockError, match=r"is not a llama\.cpp source tree"):
         source_archive(Source(path="."), tmp_path)
 
 
@@ -224,7 +224,7 @@ def test_a_server_that_does_not_answer_is_said_to_be_so() -> None:
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [(packed("x/", {"a.c": ""}), "no llama.cpp lies in it"), (b"<html>", "no tar archive")],
+    [(packed("x/", {"a.c": ""}), "it contains no llama.cpp"), (b"<html>", "is not a readable tar archive")],
     ids=["of something else", "of no archive"],
 )
 def test_an_archive_without_a_llama_cpp_is_refused(served: tuple[Path, str], data: bytes, words: str) -> None:
@@ -302,7 +302,7 @@ def test_a_failure_leaves_no_archive(tmp_path: Path, home: Path) -> None:
 
 
 def test_an_archive_needs_a_digest_and_a_repository_a_commit() -> None:
-    with pytest.raises(ValidationError, match="needs its sha256"):
+    with pytest.raises(ValidationError, match="an archive needs sha256"):
         Source(archive="https://home.example/x.tar.gz")
     with pytest.raises(ValidationError, match="needs the full commit"):
         Source(git="https://home.example/x.git")

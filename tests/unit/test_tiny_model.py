@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from gguf import GGUFReader
 
-from control.models import digest_of, local_model, tiny_digest, tiny_model
-from control.tiny_model import ANSWER, CONTEXT, write
+from control.models.local import digest_of, local_model, tiny_digest, tiny_model
+from control.models.tiny_model import ANSWER, CONTEXT, write
 from inventory.errors import PaddockError
-from inventory.schema import ModelEntry, ModelSource
+from inventory.model_sources import ModelSource
+from inventory.schema import ModelEntry
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +57,7 @@ def test_the_tiny_model_is_written_once_and_its_digest_is_its_own() -> None:
 
 def test_a_tiny_model_that_is_there_needs_no_numpy() -> None:
     tiny_model()
-    code = "import sys; from control.models import tiny_digest; tiny_digest(); print({'numpy', 'gguf'} & set(sys.modules))"
+    code = "import sys; from control.models.local import tiny_digest; tiny_digest(); print({'numpy', 'gguf'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"
 
 

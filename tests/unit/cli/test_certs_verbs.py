@@ -17,7 +17,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from cli import main
-from cli.certs_changing import _holders, clients
+from cli.certs.admission import clients
+from cli.certs.renew import holders
 
 ROOT = Path(__file__).parents[3]
 
@@ -115,7 +116,7 @@ def test_issue_puts_a_new_client_into_the_inventory_and_keeps_its_comments(issue
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "home.yml").read_text() == before + "  tablet: {days: 60, admin: true}\n"
     assert rows(issued)["tablet"] == "in use"
-    assert "client tablet: is let in already" in issued("issue", "tablet", "--no-push").stdout
+    assert "client tablet: is already admitted" in issued("issue", "tablet", "--no-push").stdout
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_a_revoked_client_stays_out_until_it_is_issued_one_again(issued: Certs) 
     issued("renew", "--all", "--no-push")
     assert rows(issued)["phone"].startswith("revoked on")
     assert "is revoked: `paddock certs issue phone`" in told(issued("renew", "phone", "--no-push"))
-    assert "`paddock certs issue phone` lets it in again" in told(issued("export", "phone"))
+    assert "`paddock certs issue phone` admits it again" in told(issued("export", "phone"))
     assert issued("issue", "phone", "--no-push").returncode == 0
     assert rows(issued)["phone"] == "in use"
 
@@ -150,21 +151,24 @@ def test_a_renewal_leaves_the_one_before_good_until_that_is_thrown_out(issued: C
     ("arguments", "words"),
     [
         (("revoke", "fone"), 'client fone: has no certificate that could be revoked (did you mean "phone"?)'),
-        (("renew", "fone"), 'fone: no client and no site that the fleet signs for is called so in home.yml (did you mean "phone"?)'),
+        (("renew", "fone"), 'fone: no client and no site of home.yml that the fleet signs for has that name (did you mean "phone"?)'),
         (("revoke", "../client/phone"), '"../client/phone" cannot be the name of a client'),
         (("issue", ""), '"" cannot be the name of a client'),
         (("export", "fone"), 'no client of home.yml is called fone (did you mean "phone"?)'),
         (("renew", "--all", "phone"), "--all is every client and every site: leave the names out"),
-        (("export", "phone", "--archive", "x.tar.gz", "--p12"), "--archive holds everything, PKCS#12 files too"),
-        (("export", "phone", "--site", "ai.home.example"), "--site is for --archive"),
-        (("export", "phone", "--archive", "x.tar.gz", "--site", "no.home.example"), "no.home.example does not let phone in"),
+        (("export", "phone", "--archive", "x.tar.gz", "--p12"), "--archive contains all formats: leave --to, --p12 and --legacy out"),
+        (("export", "phone", "--site", "ai.home.example"), "--site works only with --archive"),
+        (
+            ("export", "phone", "--archive", "x.tar.gz", "--site", "no.home.example"),
+            "no.home.example does not admit phone: ai.home.example does",
+        ),
         (("export", "phone", "--qr"), "--qr shows the password of a PKCS#12 file: give --p12 too"),
         (("import", "--ca", "nowhere.pem"), "nowhere.pem: there is no such file"),
-        (("import", "--ca", "home.yml"), "home.yml: is no CA's certificate in PEM"),
-        (("import", "--ca", "home.yml", "--client", "laptop"), "--client laptop: is no NAME=FILE, such as laptop=client.crt"),
-        (("import", "--ca", "home.yml", "--ca-key", "home.yml"), "home.yml: is no private key in PEM"),
-        (("roll-over", "begin", "--force"), "--force is for `finish` alone"),
-        (("roll-over", "switch"), "there is no next CA that could sign"),
+        (("import", "--ca", "home.yml"), "home.yml: is not a CA certificate in PEM"),
+        (("import", "--ca", "home.yml", "--client", "laptop"), "--client laptop: is not NAME=FILE, such as laptop=client.crt"),
+        (("import", "--ca", "home.yml", "--ca-key", "home.yml"), "home.yml: is not an RSA or elliptic-curve private key in PEM"),
+        (("roll-over", "begin", "--force"), "--force works only with `finish`"),
+        (("roll-over", "switch"), "there is no next CA: `paddock certs roll-over begin` makes one"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(issued: Certs, arguments: tuple[str, ...], words: str) -> None:
@@ -185,7 +189,7 @@ def test_a_roll_over_says_what_comes_next(issued: Certs) -> None:
         done = issued("roll-over", step)
         assert done.returncode == 0 and words in done.stdout
         assert f"`{words}`" in issued("list").stdout
-    assert "`paddock up` issues them anew" in told(issued("roll-over", "finish"))
+    assert "`paddock up` issues new ones" in told(issued("roll-over", "finish"))
     issued("renew", "--no-push")
     refused = issued("roll-over", "finish")
     assert refused.returncode == 2 and "client phone: " in refused.stdout and "`--yes` shuts them out" in refused.stderr
@@ -249,7 +253,7 @@ def test_an_existing_ca_is_imported_with_its_client_and_a_warning(issued: Certs,
     assert [status for status, _ in found] == ["in use", "earlier, still let in"] and found[1][1] == "Root"
     encrypted = ["pkey", "-in", "root-ca.key", "-aes256", "-passout", "pass:secret", "-out", "sealed.key"]
     openssl(*encrypted)
-    words = "sealed.key: has a password, and nobody is here to give it"
+    words = "sealed.key: has a password, and there is no terminal to ask for it"
     assert words in told(issued("import", "--ca", "root-ca.pem", "--ca-key", "sealed.key"))
     assert "signs from now on" in issued("import", "--ca", "root-ca.pem", "--ca-key", "root-ca.key", "--no-push").stdout
     assert rows(issued)["Root"] == "signs, without name constraints"
@@ -260,4 +264,4 @@ def test_names_are_completed(issued: Certs, tmp_path: Path, monkeypatch: pytest.
     options = argparse.Namespace(inventory=Path("home.yml"))
     assert clients("", options) == ["laptop", "phone"]
     assert clients("p", options) == ["phone"]
-    assert _holders("", options) == ["ai.home.example", "laptop", "phone"]
+    assert holders("", options) == ["ai.home.example", "laptop", "phone"]

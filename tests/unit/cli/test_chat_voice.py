@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from cli import main
-from cli.chat import _pace, _talking, _Voice
-from cli.opening import opened
+from cli.arguments import opened
+from cli.chat import _talking
+from cli.views.voice import Voice, pace
 
 INVENTORY = """\
 fleet: mine
@@ -41,7 +42,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
 
 
 def test_on_a_terminal_thoughts_are_dimmed_and_apart_from_the_answer(screen: Screen) -> None:
-    voice = _Voice(screen)
+    voice = Voice(screen)
     voice.think("Let me see.")
     voice.say("It is ")
     voice.say("blue.")
@@ -51,13 +52,13 @@ def test_on_a_terminal_thoughts_are_dimmed_and_apart_from_the_answer(screen: Scr
 
 
 def test_on_a_terminal_what_is_said_cannot_steer_it(screen: Screen) -> None:
-    voice = _Voice(screen)
+    voice = Voice(screen)
     voice.say("\033]0;title\007 a\tb\n\x9b2Jc\x7f")
     assert screen.getvalue() == "]0;title a\tb\n2Jc"
 
 
 def test_in_a_pipe_there_is_the_answer_alone_as_it_was_given() -> None:
-    voice = _Voice(pipe := io.StringIO())
+    voice = Voice(pipe := io.StringIO())
     voice.think("Let me see.")
     voice.say("\033[1mblue\n")
     voice.end()
@@ -66,8 +67,8 @@ def test_in_a_pipe_there_is_the_answer_alone_as_it_was_given() -> None:
 
 def test_the_pace_is_told_with_what_was_read_and_what_was_remembered() -> None:
     timings = {"predicted_n": 12, "predicted_per_second": 34.56, "prompt_n": 7, "cache_n": 100}
-    assert _pace(timings, stopped=False) == "(12 tokens, 34.6 tokens/s; 7 read, 100 remembered)"
-    assert _pace({}, stopped=True) == "(stopped)"
+    assert pace(timings, stopped=False) == "(12 tokens, 34.6 tokens/s; 7 read, 100 remembered)"
+    assert pace({}, stopped=True) == "(stopped)"
 
 
 def test_models_that_embed_or_rank_are_not_among_those_that_talk(tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_models_that_embed_or_rank_are_not_among_those_that_talk(tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["hello"], "no model that talks is served there"),
+        (["hello"], "no chat model is served there"),
         (["--model", "chat", "hello"], "chat: no such model is served; there are embed"),
         (["--model", "embed", " "], "there is no question"),
         (["--host", "ia", "hello"], "--limit ia: no host, group or role"),

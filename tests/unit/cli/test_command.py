@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import VERBS, main, parser
+from cli import VERBS, main, module_name, parser
 
 ROOT = Path(__file__).parents[3]
 
@@ -77,8 +77,17 @@ def test_the_help_names_every_verb_and_every_exit_code(capsys: pytest.CaptureFix
 
 
 def test_no_verb_was_forgotten() -> None:
-    modules = {path.stem for path in (ROOT / "cli").glob("*.py") if "\ndef run(options" in path.read_text()}
-    assert modules == set(VERBS)
+    assert _with("\ndef run(options", "*.py") | _with("\nACTIONS = ", "*/__init__.py") == {module_name(verb) for verb in VERBS}
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if actions_of(verb)])
+def test_no_action_was_forgotten(verb: str) -> None:
+    assert _with("\ndef run(options", f"{verb}/*.py") == {module_name(action) for action in actions_of(verb)}
+
+
+def _with(text: str, pattern: str) -> set[str]:
+    found = (path for path in (ROOT / "cli").glob(pattern) if text in path.read_text())
+    return {path.parent.name if path.stem == "__init__" else path.stem for path in found}
 
 
 def test_help_loads_nothing_that_only_work_needs() -> None:
@@ -86,6 +95,13 @@ def test_help_loads_nothing_that_only_work_needs() -> None:
     code = "import sys\nfrom cli import main\ntry:\n    main(['--help'])\nfinally:\n    print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not set(heavy) & set(done.stdout.splitlines()[-1].split())
+
+
+def test_an_action_is_loaded_alone() -> None:
+    code = "import sys\nfrom cli import main\ntry:\n    main(['certs', 'list', '--help'])\nfinally:\n    print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "cli.certs.list" in loaded and not {"cli.certs.renew", "cli.models", "control.deployment.deployment"} & loaded
 
 
 @pytest.mark.parametrize("arguments", [(), ("destroy",), ("check", "--fast"), ("plan", "--lim", "ai"), ("secrets",)])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from cli.fit_table import as_data, lines
+from cli.views.fit import as_data, lines, together
 from inventory.model_shape import ModelShape
-from roles.llama_server.fit import Demand, Load, Machine, Place, fit
+from roles.llama_server.fit import Demand, Load, MemoryPool, ServingMemory, fit
 
 GIB = 1 << 30
 
@@ -16,9 +16,9 @@ def shape(gib: int) -> ModelShape:
     return ModelShape("bert", gib * GIB, output_bytes=gib * GIB, block_count=1, context_length=512, embedding_length=64, head_count=1)
 
 
-def places(*sizes: int, room_mib: int = 16 * 1024, at_once: int = 0) -> tuple[Place, ...]:
+def places(*sizes: int, room_mib: int = 16 * 1024, at_once: int = 0) -> tuple[MemoryPool, ...]:
     loads = tuple(Load(f"m{number}", shape(gib), {"cache-ram": 0}, "") for number, gib in enumerate(sizes))
-    return fit(Machine(64 * 1024, {"card 0": room_mib}), (Demand("llama-server", loads, ("card 0",), at_once),))
+    return fit(ServingMemory(64 * 1024, {"card 0": room_mib}), (Demand("llama-server", loads, ("card 0",), at_once),))
 
 
 def test_bars_stand_behind_one_another_as_their_sizes_do() -> None:
@@ -54,8 +54,14 @@ def test_what_is_too_much_is_said_and_drawn_within_the_width() -> None:
 
 def test_a_place_of_unknown_room_has_no_rest() -> None:
     drawn = list(lines(places(4, room_mib=0), 100))
-    assert drawn[0] == "card 0: nobody says how much it has"
-    assert drawn[3].endswith("MiB taken")
+    assert drawn[0] == "card 0: memory unknown: not checked"
+    assert drawn[3].endswith("MiB taken of nobody knows how many")
+
+
+def test_as_data_a_place_of_unknown_room_does_not_seem_to_fit() -> None:
+    card, host = as_data(places(4, room_mib=0))
+    assert (card["room_mib"], card["left_mib"], card["fits"]) == (None, None, None)
+    assert host["fits"] is True
 
 
 def test_of_models_that_take_turns_the_largest_count() -> None:
@@ -68,3 +74,14 @@ def test_as_data_it_is_json_with_the_same_numbers() -> None:
     assert card["used_mib"] + card["left_mib"] == 16384
     assert [model["weights_mib"] for model in card["models"]] == [4096, 8192]
     assert host["place"] == "host memory"
+
+
+def test_what_is_the_same_of_many_hosts_is_said_once() -> None:
+    many = [f"hosts.h{number}: memory unknown: not checked" for number in range(5)]
+    place = "hosts.h1.roles.llama_server.instances.chat.preset: ctx-size gives"
+    assert together([*many, "hosts.ai: host memory has 1 MiB", place, place, "a CA nears its end: soon"]) == [
+        "hosts.h0, h1, h2 and 2 more: memory unknown: not checked",
+        "hosts.ai: host memory has 1 MiB",
+        place,
+        "a CA nears its end: soon",
+    ]

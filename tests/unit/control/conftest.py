@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from control.pki import Authority
-from control.secrets import Vault
-from control.state import FleetState
-from inventory.schema import Fleet
+from control.pki.authority import Authority
+from control.state.fleet import FleetState
+from control.state.secrets import Vault
+from inventory.fleet import Fleet
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

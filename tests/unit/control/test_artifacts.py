@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from control.artifacts import Artifacts, needs_of
-from control.state import FleetState
+from control.llama_cpp.artifacts import Artifacts, needs_of
+from control.state.fleet import FleetState
 from inventory.errors import PaddockError
-from roles.resources import Release
+from resources import Release
 
 FINGERPRINT = "1f0c8a2b3c4d" + "0" * 52
 NAME = f"0.3.36-{FINGERPRINT[:12]}"
@@ -89,9 +89,9 @@ def test_an_exported_artifact_is_the_same_in_another_fleet(artifacts: Artifacts,
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        (lambda files: files.pop("MANIFEST"), "its archive has not the files that its manifest names"),
-        (lambda files: files.update({"bin/extra": b""}), "its archive has not the files that its manifest names"),
-        (lambda files: files.update({"bin/llama-server": PROGRAM[:-1]}), "bin/llama-server is not what its manifest says: it was damaged"),
+        (lambda files: files.pop("MANIFEST"), "its archive lacks files that its manifest names"),
+        (lambda files: files.update({"bin/extra": b""}), "its archive lacks files that its manifest names"),
+        (lambda files: files.update({"bin/llama-server": PROGRAM[:-1]}), "bin/llama-server differs from its manifest: it was damaged"),
         (lambda files: files.update({".paddock-release": b"ff\n"}), "its archive holds another release"),
         (lambda files: files.update({"../../etc/passwd": b""}), "its archive holds 0.3.36-1f0c8a2b3c4d/../../etc/passwd"),
     ],
@@ -117,12 +117,12 @@ def test_a_carried_file_that_is_damaged_or_lies_is_refused(artifacts: Artifacts,
         assert others.all() == ()
 
     at = whole.index(b"\x1f\x8b") + 2000
-    refused(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :], "was damaged on its way")
-    refused(whole[: len(whole) // 2], "is no artifact|was damaged")
-    refused(b"hello", "is no artifact that `paddock artifacts export` wrote")
-    refused(b"", "is no artifact that `paddock artifacts export` wrote")
-    refused(_saying(added.libc, "1.0", whole), "its programs do not need what it says of itself")
-    refused(_saying(NAME, "../../../x-" + FINGERPRINT[:12], whole), "is no name of a release")
+    refused(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :], "was damaged in transit")
+    refused(whole[: len(whole) // 2], "was not written by|was damaged")
+    refused(b"hello", "was not written by `paddock artifacts export`")
+    refused(b"", "was not written by `paddock artifacts export`")
+    refused(_saying(added.libc, "1.0", whole), "its description does not match its programs")
+    refused(_saying(NAME, "../../../x-" + FINGERPRINT[:12], whole), "is not the name of a release")
 
 
 def _saying(before: str, after: str, whole: bytes) -> bytes:
@@ -141,7 +141,7 @@ def _saying(before: str, after: str, whole: bytes) -> bytes:
 
 
 def test_one_that_nobody_knows_is_told_with_those_that_there_are(artifacts: Artifacts, tmp_path: Path) -> None:
-    with pytest.raises(PaddockError, match=r"0.3.35: is no artifact of fleet home \(it has none\)"):
+    with pytest.raises(PaddockError, match=r"0.3.35: is not an artifact of fleet home \(it has none\)"):
         artifacts.named("0.3.35")
     artifacts.add(packed(tmp_path / "built.tar.gz"), RELEASE, "debian 13")
     with pytest.raises(PaddockError, match=rf"it has {NAME}"):
@@ -151,7 +151,7 @@ def test_one_that_nobody_knows_is_told_with_those_that_there_are(artifacts: Arti
 def test_an_artifact_that_was_changed_where_it_is_kept_is_not_exported(artifacts: Artifacts, tmp_path: Path) -> None:
     added = artifacts.add(packed(tmp_path / "built.tar.gz"), RELEASE, "debian 13")
     artifacts.archive(NAME).write_bytes(b"something else")
-    with pytest.raises(PaddockError, match="is not what was put there"):
+    with pytest.raises(PaddockError, match="was changed since it was stored"):
         artifacts.export(added, tmp_path / "carried")
     assert not (tmp_path / "carried").exists()
 

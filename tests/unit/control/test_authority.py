@@ -14,12 +14,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from control import certificates, roll_over
-from control.pki import Authority
-from control.secrets import Vault
-from control.state import FleetState
+from control.pki import certificates, roll_over
+from control.pki.authority import Authority
+from control.state.fleet import FleetState
+from control.state.secrets import Vault
 from inventory.errors import PaddockError
-from inventory.schema import Fleet
+from inventory.fleet import Fleet
 
 FleetOf = Callable[..., Fleet]
 ROOT = Path(__file__).parents[3]
@@ -240,11 +240,11 @@ def test_looking_at_what_is_there_loads_no_cryptography(
 import sys
 from datetime import datetime
 from pathlib import Path
-from control.context import context_for
-from control.state import FleetState
-from inventory.schema import Fleet
+from control.deployment.knowledge import knowledge_for
+from control.state.fleet import FleetState
+from inventory.fleet import Fleet
 fleet = Fleet.model_validate_json(Path({str(tmp_path / "fleet.json")!r}).read_text())
-context = context_for(fleet, FleetState.of(Path({str(state.inventory)!r}), "home"), now=datetime.fromisoformat({now.isoformat()!r}))
+context = knowledge_for(fleet, FleetState.of(Path({str(state.inventory)!r}), "home"), now=datetime.fromisoformat({now.isoformat()!r}))
 print(*context.servers, *context.clients, "-", *context.earlier, context.ca.count("BEGIN"), "cryptography" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
@@ -423,7 +423,7 @@ def test_a_revoked_client_stays_thrown_out_until_it_is_admitted_again(
     authority.issue(fleet_of(clients={"laptop": {}}), now)  # out of the inventory, and in again
     assert authority.due(fleet, now) == []
     assert not authority.revoke("phone", now)
-    with pytest.raises(PaddockError, match="client phone: revoked on 2026-03-01: `paddock certs issue phone` lets it in again"):
+    with pytest.raises(PaddockError, match="client phone: revoked on 2026-03-01: `paddock certs issue phone` admits it again"):
         authority.export("phone")
     assert authority.admit(fleet, "phone", now) == "client phone: revoked on 2026-03-01"
     assert authority.current(fleet, now)[2]["phone"] != old
@@ -508,6 +508,6 @@ def test_a_strangers_identity_stops_it_and_issues_nothing_over_it(
     monkeypatch.setenv("PADDOCK_AGE_IDENTITY", str(pyrage.x25519.Identity.generate()))
     stranger = Authority(state, Vault(state))
     for verb in (stranger.current, stranger.due, stranger.issue):
-        with pytest.raises(PaddockError, match="sealed to others than you"):
+        with pytest.raises(PaddockError, match="encrypted for other recipients than you"):
             verb(fleet, now)
     assert {path: path.read_bytes() for path in state.path.rglob("*") if path.is_file()} == before

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from control.bearers import bearing, certificates_alone
-from control.work import Work
-from facts.drift import drift
-from facts.state import Actual
-from inventory.schema import Fleet
-from roles.resources import File, Resource
+from control.deployment.bearers import bearing, certificates_alone
+from control.deployment.work import Work
+from inventory.fleet import Fleet
+from resources import File, Resource
+from resources.drift import drift
+from resources.probe import Actual
 
 PRESETS = File("/etc/paddock/llama-server/presets.ini", "[big]")
 LIST = File("/etc/caddy/paddock/sites.caddy", "two")

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from control import certificates, roll_over
-from control.context import context_for
-from control.imported import ca_of, import_client, leaf_of, trust
-from control.pki import Authority
-from control.state import FleetState
+from control.deployment.knowledge import knowledge_for
+from control.pki import certificates, roll_over
+from control.pki.authority import Authority
+from control.pki.imported import ca_of, import_client, leaf_of, trust
+from control.state.fleet import FleetState
 from inventory.errors import PaddockError
-from inventory.schema import Fleet
+from inventory.fleet import Fleet
 
 CA, KEY, CLIENT = "root-ca.pem", "root-ca.key", "client.crt"
 
@@ -66,13 +66,13 @@ def test_its_clients_are_let_in_while_the_fleets_own_ca_signs(
         authority.issue(fleet, today)
     imported(authority, fleet, files, today)
     authority.issue(fleet, today)
-    context = context_for(fleet, state, now=today)
-    assert context.ca.count("BEGIN CERTIFICATE") == 2
-    assert context.earlier == {"laptop": ((files / CLIENT).read_text(),)}
+    knowledge = knowledge_for(fleet, state, now=today)
+    assert knowledge.ca.count("BEGIN CERTIFICATE") == 2
+    assert knowledge.earlier == {"laptop": ((files / CLIENT).read_text(),)}
     own = authority.cas.signing()
     assert own and own.domain == "home.example"
     assert {record.current.ca for _, record in authority.records() if record.current} == {own.digest}
-    assert certificates.is_issued_by(context.clients["laptop"].chain, own.pem)
+    assert certificates.is_issued_by(knowledge.clients["laptop"].chain, own.pem)
     assert authority.due(fleet, today) == []
 
 
@@ -113,18 +113,18 @@ def test_its_trust_ends_with_finish(authority: Authority, state: FleetState, fle
     authority.issue(fleet, today)
     gone = roll_over.finish(authority, today)
     assert [leaf.name for leaf in gone.earlier] == ["laptop"]
-    context = context_for(fleet, state, now=today)
-    assert context.ca.count("BEGIN CERTIFICATE") == 1
-    assert context.earlier == {}
+    knowledge = knowledge_for(fleet, state, now=today)
+    assert knowledge.ca.count("BEGIN CERTIFICATE") == 1
+    assert knowledge.earlier == {}
 
 
 def test_what_is_not_what_it_is_said_to_be_is_refused(fleet: Fleet, files: Path, today: datetime) -> None:
     text: Callable[[str], str] = lambda name: (files / name).read_text()  # noqa: E731
     for pem, key, words in (
-        (text(CLIENT), None, "is no CA's certificate: it"),
-        ("garbled", None, "is no CA's certificate in PEM: there is no line -----BEGIN CERTIFICATE-----$"),
-        (text(CA).replace("MI", "X"), None, "is no CA's certificate in PEM: what stands there cannot be read$"),
-        (text(KEY), None, "is no CA's certificate in PEM: there is no line"),
+        (text(CLIENT), None, "is not a CA certificate: it"),
+        ("garbled", None, "is not a CA certificate in PEM: there is no line -----BEGIN CERTIFICATE-----$"),
+        (text(CA).replace("MI", "X"), None, "is not a CA certificate in PEM: its content cannot be read$"),
+        (text(KEY), None, "is not a CA certificate in PEM: there is no line"),
         (text(CA) + text(CLIENT), None, "holds 2 certificates: give that of the CA alone"),
         (text(CA), text("other.key"), "the key is not this CA's"),
     ):
@@ -143,7 +143,7 @@ def test_a_client_certificate_is_looked_at_before_it_is_let_in(fleet: Fleet, fil
     for path, then, words in (
         (server, today, "is not for clients"),
         (foreign, today, "was not issued by the CA Home Root CA"),
-        (files / KEY, today, "is no certificate"),
+        (files / KEY, today, "is not a certificate in PEM"),
         (files / CLIENT, today + timedelta(days=900), "expired on"),
     ):
         with pytest.raises(PaddockError, match=words) as told:
@@ -182,14 +182,14 @@ def test_a_certificate_is_one_clients_also_after_it_was_thrown_out(
 ) -> None:
     imported(authority, fleet, files, today)
     issuer = ca_of(fleet, (files / CA).read_text(), None, today, files / CA)
-    with pytest.raises(PaddockError, match="is what client laptop holds"):
+    with pytest.raises(PaddockError, match="is the certificate of client laptop"):
         import_client(authority, issuer, "phone", (files / CLIENT).read_text(), today, files / CLIENT)
     authority.revoke("laptop", today)
-    with pytest.raises(PaddockError, match="was thrown out with client laptop"):
+    with pytest.raises(PaddockError, match="was revoked with client laptop"):
         import_client(authority, issuer, "phone", (files / CLIENT).read_text(), today, files / CLIENT)
 
 
 def test_a_ca_is_no_client(fleet: Fleet, files: Path, today: datetime) -> None:
     issuer = ca_of(fleet, (files / CA).read_text(), None, today, files / CA)
-    with pytest.raises(PaddockError, match="is a CA's certificate, no client's"):
+    with pytest.raises(PaddockError, match="is a CA certificate, not a client's"):
         leaf_of(issuer, "laptop", (files / CA).read_text(), today, files / CA)

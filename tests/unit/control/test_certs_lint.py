@@ -15,9 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from control import certificates, roll_over
-from control.pki import Authority
-from inventory.schema import Fleet
+from control.pki import certificates, roll_over
+from control.pki.authority import Authority
+from inventory.fleet import Fleet
 
 CERTIFICATES = ("CA", "server", "client", "next CA", "server of the next CA", "client of the next CA")
 

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from control.context import context_for
-from control.pki import Authority
-from control.state import FleetState
-from inventory.context import TO_BE_ISSUED
+from control.deployment.knowledge import knowledge_for
+from control.pki.authority import Authority
+from control.state.fleet import FleetState
 from inventory.errors import PaddockError
-from inventory.schema import Fleet
+from inventory.fleet import Fleet
+from inventory.knowledge import TO_BE_ISSUED
 
 FleetOf = Callable[..., Fleet]
 
@@ -42,9 +42,9 @@ def test_a_plan_before_the_renewal_counts_the_one_that_is_due_as_earlier(
 ) -> None:
     authority.issue(fleet, now)
     first = in_use(authority, fleet, now)
-    context = context_for(fleet, state, now=now + timedelta(days=21))
-    assert context.clients["phone"].chain == TO_BE_ISSUED
-    assert context.earlier == {"phone": (first,)}
+    knowledge = knowledge_for(fleet, state, now=now + timedelta(days=21))
+    assert knowledge.clients["phone"].chain == TO_BE_ISSUED
+    assert knowledge.earlier == {"phone": (first,)}
 
 
 def test_every_renewal_adds_to_it_and_what_has_expired_falls_out(
@@ -75,8 +75,8 @@ def test_who_is_revoked_is_out_with_all_certificates(authority: Authority, state
     authority.renew(fleet, ["phone"], now)
     serials = {leaf.serial for leaf in authority.leaves.record("client", "phone").leaves}
     authority.revoke("phone", now)
-    context = context_for(fleet, state, now=now)
-    assert (sorted(context.clients), context.earlier) == (["laptop"], {})
+    knowledge = knowledge_for(fleet, state, now=now)
+    assert (sorted(knowledge.clients), knowledge.earlier) == (["laptop"], {})
     revoked = authority.leaves.record("client", "phone").revoked
     assert revoked and set(revoked.serials) == serials and len(serials) == 2
     assert {path.stem for path in (state.path / "certs" / "revoked" / "client").iterdir()} == {f"phone-{each}" for each in serials}
@@ -107,9 +107,9 @@ def test_a_certificate_whose_key_was_lost_here_is_still_let_in_beside_the_new_on
 def test_a_revoked_client_is_not_renewed(authority: Authority, fleet: Fleet, now: datetime) -> None:
     authority.issue(fleet, now)
     authority.revoke("phone", now)
-    with pytest.raises(PaddockError, match="client phone: is revoked: `paddock certs issue phone` lets it in again"):
+    with pytest.raises(PaddockError, match="client phone: is revoked: `paddock certs issue phone` admits it again"):
         authority.renew(fleet, ["phone"], now)
-    with pytest.raises(PaddockError, match="tablet: is no client and no site of fleet home"):
+    with pytest.raises(PaddockError, match="tablet: is neither a client nor a site of fleet home"):
         authority.renew(fleet, ["tablet"], now)
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-from control import certificates
-from control.pkcs12 import ALPHABET, GROUP, GROUPS, new_password, pkcs12_of
-from control.pki import Authority
-from inventory.context import Certificate
-from inventory.schema import Fleet
+from control.pki import certificates
+from control.pki.authority import Authority
+from control.pki.pkcs12 import ALPHABET, GROUP, GROUPS, new_password, pkcs12_of
+from inventory.fleet import Fleet
+from inventory.knowledge import Certificate
 
 BOTH = pytest.mark.parametrize("legacy", [False, True], ids=["aes", "legacy"])
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from control import roll_over
-from control.context import context_for
-from control.pki import Authority
-from control.secrets import Vault
-from control.state import FleetState
+from control.deployment.knowledge import knowledge_for
+from control.pki import roll_over
+from control.pki.authority import Authority
+from control.state.fleet import FleetState
+from control.state.secrets import Vault
 from inventory.errors import PaddockError
-from inventory.schema import Fleet
+from inventory.fleet import Fleet
 
 FleetOf = Callable[..., Fleet]
 
@@ -57,11 +57,11 @@ def test_after_switch_everything_is_issued_anew_and_what_clients_hold_is_let_in(
         "client phone: made by another CA",
     ]
     authority.issue(fleet, now)
-    context = context_for(fleet, state, now=now)
-    assert context.earlier == {name: (leaf.chain,) for name, leaf in old.items()}
-    for leaf in (*context.clients.values(), *old.values()):
-        assert verifies(tmp_path, context.ca, leaf.chain, "sslclient", now)
-    assert verifies(tmp_path, context.ca, context.servers["ai.home.example"].chain, "sslserver", now)
+    knowledge = knowledge_for(fleet, state, now=now)
+    assert knowledge.earlier == {name: (leaf.chain,) for name, leaf in old.items()}
+    for leaf in (*knowledge.clients.values(), *old.values()):
+        assert verifies(tmp_path, knowledge.ca, leaf.chain, "sslclient", now)
+    assert verifies(tmp_path, knowledge.ca, knowledge.servers["ai.home.example"].chain, "sslserver", now)
 
 
 def test_after_finish_only_the_new_one_vouches(
@@ -75,11 +75,11 @@ def test_after_finish_only_the_new_one_vouches(
     gone = roll_over.finish(authority, now)
     assert [issuer.pem for issuer in gone.cas] == [old[0]]
     assert sorted(leaf.name for leaf in gone.earlier) == ["laptop", "phone"]
-    context = context_for(fleet, state, now=now)
-    assert len(subjects(context.ca)) == 1 and subjects(context.ca) != subjects(old[0])
-    assert context.earlier == {}
-    assert verifies(tmp_path, context.ca, context.clients["laptop"].chain, "sslclient", now)
-    assert not verifies(tmp_path, context.ca, old[2]["laptop"].chain, "sslclient", now)
+    knowledge = knowledge_for(fleet, state, now=now)
+    assert len(subjects(knowledge.ca)) == 1 and subjects(knowledge.ca) != subjects(old[0])
+    assert knowledge.earlier == {}
+    assert verifies(tmp_path, knowledge.ca, knowledge.clients["laptop"].chain, "sslclient", now)
+    assert not verifies(tmp_path, knowledge.ca, old[2]["laptop"].chain, "sslclient", now)
     assert authority.due(fleet, now) == []
 
 
@@ -87,7 +87,7 @@ def test_finish_waits_for_what_the_old_ca_still_holds_up(authority: Authority, f
     authority.issue(fleet, now)
     roll_over.begin(authority, fleet, now)
     roll_over.switch(authority)
-    with pytest.raises(PaddockError, match=r"client laptop, client phone, server ai\.home\.example: `paddock up` issues them anew"):
+    with pytest.raises(PaddockError, match=r"client laptop, client phone, server ai\.home\.example: `paddock up` issues new ones"):
         roll_over.finish(authority, now)
     assert len(authority.cas.trusted()) == 2
     roll_over.finish(authority, now, force=True)
@@ -153,7 +153,7 @@ def test_a_ca_near_its_end_is_told_of_and_the_steps_of_a_change_too(authority: A
     roll_over.finish(authority, late)
     assert authority.advice(late) == ""
     authority.revoke("phone", late)
-    assert authority.notices(fleet, late) == ["client phone: revoked on 2035-03-14, `paddock certs issue phone` would let it in again"]
+    assert authority.notices(fleet, late) == ["client phone: revoked on 2035-03-14, `paddock certs issue phone` admits it again"]
 
 
 DAMAGES = ["", "{", "[]", "3", "{}", '{"signing": "x", "trusted": ["x"], "next": null}', '{"signing": null, "trusted": 3, "next": null}']

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from control import certificates, roll_over
-from control.pki import Authority
-from control.secrets import Vault
-from control.state import FleetState
-from inventory.schema import Fleet
+from control.pki import certificates, roll_over
+from control.pki.authority import Authority
+from control.state.fleet import FleetState
+from control.state.secrets import Vault
+from inventory.fleet import Fleet
 from tests.older_state import older_state
 
 FIRST = ("ca.pem", "ca.json", "ca.key.age")

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from control.editing import Edit, candidate, edited, read_text, value_at
+from control.editing.candidate import candidate, read_text
+from control.editing.text import Edit, edited, value_at
 from inventory.errors import InventoryError, PaddockError
 from inventory.load import load
 from inventory.model_lock import ModelLock, Pin
-from inventory.schema import ModelPart, ModelSource
+from inventory.model_sources import ModelPart, ModelSource
 
 TEXT = """\
 # A fleet of somebody's own.
@@ -154,7 +155,7 @@ models:
 
 @pytest.mark.parametrize("model", ["chat", "story"])
 def test_what_is_shared_by_an_anchor_is_left_to_a_person(model: str) -> None:
-    with pytest.raises(PaddockError, match=rf"models\.{model}\.preset\.ctx-size: .*: change it by hand"):
+    with pytest.raises(PaddockError, match=rf"models\.{model}\.preset\.ctx-size: .*: edit it by hand"):
         edited(SHARED, [Edit(("models", model, "preset", "ctx-size"), "4096")])
 
 
@@ -168,12 +169,12 @@ def test_what_was_merged_in_is_written_where_it_is_to_hold() -> None:
 
 
 def test_a_merged_preset_is_not_cut_down_to_its_new_option() -> None:
-    with pytest.raises(PaddockError, match="change it by hand"):
+    with pytest.raises(PaddockError, match="edit it by hand"):
         edited(SHARED, [Edit(("models", "embed", "preset", "temp"), "0.5")])
 
 
 def test_what_stands_where_a_mapping_is_wanted_is_told() -> None:
-    with pytest.raises(PaddockError, match=r"fleet\.x: line 1 has no mapping: change it by hand"):
+    with pytest.raises(PaddockError, match=r"fleet\.x: line 1 has no mapping: edit it by hand"):
         edited("fleet: mine\n", [Edit(("fleet", "x"), "1")])
 
 

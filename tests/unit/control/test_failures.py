@@ -9,9 +9,9 @@ import pytest
 from paramiko import SSHException
 from paramiko.ssh_exception import NoValidConnectionsError
 
-from control.apt_words import complaint
-from control.failures import last_words, no_way_to
-from inventory.schema import Host
+from control.ssh.apt_words import complaint
+from control.ssh.failures import last_words, no_way_to
+from inventory.fleet import Host
 
 HOST = Host.model_validate({"name": "ai", "address": "192.0.2.10", "user": "operator", "port": 2222})
 

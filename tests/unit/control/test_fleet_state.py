@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from control.state import REPORTS_KEPT, FleetState, write_atomically
+from control.state.fleet import REPORTS_KEPT, FleetState, write_atomically
 from inventory.errors import PaddockError
 from inventory.hardware import Hardware
 
@@ -102,7 +102,7 @@ def test_a_pin_replaces_the_hosts_own_and_no_other(state: FleetState) -> None:
 
 @pytest.mark.parametrize("key", ["", "AAAA", "ssh-ed25519", "ssh-ed25519\nAAAA x"])
 def test_what_is_no_host_key_is_not_pinned(state: FleetState, key: str) -> None:
-    with pytest.raises(PaddockError, match=r"pea: .* is no SSH host key"):
+    with pytest.raises(PaddockError, match=r"pea: .* is not an SSH host key"):
         state.pin("pea", "192.0.2.7", 22, key)
 
 
@@ -149,8 +149,8 @@ def test_an_exclusive_write_never_replaces(tmp_path: Path) -> None:
 
 
 def test_the_state_is_read_without_loading_what_only_issuing_needs() -> None:
-    script = "import control.state, control.lock, control.context, sys; print(*sys.modules)"
+    script = "import control.state.fleet, control.state.lock, control.deployment.knowledge, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
     loaded = set(done.stdout.split())
-    assert "control.context" in loaded
+    assert "control.deployment.knowledge" in loaded
     assert not loaded & {"cryptography", "pyrage", "pyinfra", "requests"}

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import re
 import struct
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import cast
 
 import pytest
 from gguf import GGUFReader, GGUFWriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control.gguf import local_shape, remote_shape
-from control.tiny_model import write as write_tiny
+from control.models.gguf import local_shape, remote_shape
+from control.models.tiny_model import write as write_tiny
+from control.servers.file_on_host import shape_on_host
+from control.ssh.reach import Reach
 from inventory.errors import PaddockError
 from inventory.model_shape import as_data, from_data
-from tests.unit.sparse_model import MODELS, SparseModel, llama_8b, write
+from tests.unit.sparse_model import MODELS, SparseModel, llama_8b, retyped, write
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 4661\n"
 
@@ -134,16 +138,52 @@ def test_a_shape_outlives_its_json_and_is_short(tmp_path: Path) -> None:
 
     shape = local_shape(write(tmp_path / "model.gguf", MODELS["qwen3_30b_a3b"]()))
     text = json.dumps(as_data(shape))
-    assert from_data(json.loads(text), "home.models.lock") == shape
+    again = from_data(json.loads(text), "home.models.lock")
+    assert again == shape
+    assert again.tensor_types == shape.tensor_types != ()
     assert len(text) < 1000
 
 
 @pytest.mark.parametrize(
-    "data", [{}, {"architecture": "llama", "tensor_bytes": "many"}, {"architecture": "llama", "tensor_bytes": 1, "colour": 3}]
+    "data",
+    [
+        {},
+        {"architecture": "llama", "tensor_bytes": "many"},
+        {"architecture": "llama", "tensor_bytes": 1, "colour": 3},
+        {"architecture": "llama", "tensor_bytes": 1, "tensor_types": [[31, "t"]]},
+        {"architecture": "llama", "tensor_bytes": 1, "tensor_types": 31},
+    ],
 )
 def test_a_shape_that_somebody_else_wrote_is_refused_in_a_line(data: dict[str, object]) -> None:
     with pytest.raises(PaddockError, match=r"^home.models.lock: it says nothing sensible of \w+(, \w+)*: `paddock models pull --lock`"):
         from_data(data, "home.models.lock")
+
+
+def test_each_type_of_tensor_is_told_with_the_first_that_is_of_it_and_its_file(tmp_path: Path) -> None:
+    shape = local_shape(write(tmp_path / "model.gguf", llama_8b()))
+    assert [(number, name, file) for number, name, _, file in shape.tensor_types] == [
+        (0, "F32", "model.gguf"),
+        (13, "Q5_K", "model.gguf"),
+        (14, "Q6_K", "model.gguf"),
+    ]
+    assert shape.tensor_types[1][2] == "token_embd.weight"
+
+
+def test_of_shards_the_file_is_named_in_which_a_type_is(tmp_path: Path) -> None:
+    last = shards(tmp_path)[2]
+    tensor = f"{llama_8b().tensors[2][0]}.weight"
+    retyped(last, tensor, 139)
+    found = {number: (name, file) for number, _, name, file in local_shape(tmp_path / "model-00001-of-00003.gguf").tensor_types}
+    assert found[139] == (tensor, last.name)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(31, ""), (36, ""), (38, ""), (139, ""), (39, "MXFP4"), (999, "")])
+def test_a_type_that_is_not_known_here_is_noted_and_as_large_as_its_place_in_the_file(tmp_path: Path, kind: int, name: str) -> None:
+    """A fork of llama.cpp may load it: who refuses is who knows the host's table."""
+    path = retyped(write_tiny(tmp_path / "model.gguf"), "blk.0.ffn_up.weight", kind)
+    shape, before = local_shape(path), local_shape(write_tiny(tmp_path / "before.gguf"))
+    assert (kind, name, "blk.0.ffn_up.weight", "model.gguf") in shape.tensor_types
+    assert abs(shape.tensor_bytes - before.tensor_bytes) <= (32 if not name else before.tensor_bytes)
 
 
 def shards(directory: Path) -> list[Path]:
@@ -282,7 +322,11 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "an unknown kind": (key(struct.pack("<I", 99)), "x is of a kind that no GGUF has (99)"),
     "a tensor of 99 dimensions": (tensor(struct.pack("<I", 99)), "its tensor t has 99 dimensions"),
     "a large tensor": (tensor(struct.pack("<IQIQ", 1, EXABYTE, 0, 0)), "its tensor t is larger than any model"),
-    "an unknown type": (tensor(struct.pack("<IQIQ", 1, 32, 999, 0)), "its tensor t is of a type that this Paddock does not know (999)"),
+    "an unknown type without weights": (
+        tensor(struct.pack("<IQIQ", 1, 32, 999, 0)),
+        "it is cut off: it has 57 bytes, and its tensors go on",
+    ),
+    "an unknown type, far away": (tensor(struct.pack("<IQIQ", 1, 32, 999, 1 << 40)), "it is cut off: it has 57 bytes"),
     "no architecture": (header(), "its header does not say which architecture it is"),
 }
 
@@ -340,3 +384,22 @@ def test_whatever_is_damaged_ends_in_a_shape_or_in_one_line(
         assert local_shape(damaged(edits, length)).block_count <= 512
     except PaddockError as error:
         assert "\n" not in str(error)
+
+
+class LocalHost:
+    """A host's shell, without the connection."""
+
+    def shell(self, host: str, script: str, doing: str) -> list[str]:
+        return subprocess.run(["sh", "-c", script], stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+
+
+def test_a_file_on_a_host_is_read_as_one_here_and_one_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "it's a model.gguf"
+    write_tiny(path)
+    reach = cast("Reach", LocalHost())
+    assert shape_on_host(reach, "ai", str(path)) == local_shape(path)
+    retyped(path, "blk.0.ffn_down.weight", 139)  # the last one
+    with pytest.raises(PaddockError, match=r"its tensor blk\.0\.ffn_down\.weight is of type 139, and nobody says where the file ends"):
+        shape_on_host(reach, "ai", str(path))
+    with pytest.raises(PaddockError, match="it is empty"):
+        shape_on_host(reach, "ai", str(tmp_path / "none.gguf"))

@@ -9,9 +9,9 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from control.host_keys import pin_all
-from control.state import FleetState
-from inventory.schema import Host
+from control.ssh.host_keys import pin_all
+from control.state.fleet import FleetState
+from inventory.fleet import Host
 
 PATIENCE_S = 10
 """Less than a scan takes of its own accord to give a silent host up."""

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from cli import main
-from control.gguf import local_shape
-from control.hugging_face import chosen
-from control.model_pins import write_lock
-from control.models import tiny_model
+from control.models.gguf import local_shape
+from control.models.hugging_face import chosen
+from control.models.local import tiny_model
+from control.models.lock import write_lock
 from inventory.errors import InventoryError, PaddockError
-from inventory.load import load, require_lock
+from inventory.load import load, loaded, require_lock
 from inventory.model_lock import lock_path, read_lock
 from inventory.model_shape import from_data
-from inventory.schema import ModelSource
+from inventory.model_sources import ModelSource
 from tests.model_server import COMMIT, ModelServer, model_server
 
 TINY = b"GGUF is how it begins"
@@ -50,7 +50,7 @@ def write(path: Path, source: object) -> None:
 def lock(path: Path, *anew: str, token: str = "") -> ModelSource:
     """Writes the lock, and gives the model's source as a fleet then has it."""
     write_lock(path, load(path), {"hf-token": token} if token else {}, anew)
-    require_lock(path, load(path))
+    require_lock(loaded(path))
     source = load(path).models["small"].source
     assert isinstance(source, ModelSource)
     return source
@@ -98,7 +98,7 @@ def test_json_that_is_no_list_of_files_is_said_so(server: ModelServer, path: Pat
 def test_a_local_file_that_is_no_model_is_not_pinned(path: Path) -> None:
     (path.parent / "small.gguf").write_bytes(b"PK and so on")
     write(path, {"local": "small.gguf"})
-    with pytest.raises(PaddockError, match=r"^models\.small\.source\.local: small\.gguf is no GGUF: name the model's file$"):
+    with pytest.raises(PaddockError, match=r"^models\.small\.source\.local: small\.gguf is not a GGUF: name the model's file$"):
         lock(path)
     assert not lock_path(path).exists()
 
@@ -120,7 +120,7 @@ def test_every_part_of_a_local_model_is_pinned(path: Path) -> None:
 
 def test_a_model_that_says_its_digest_needs_no_lock(path: Path) -> None:
     write(path, {"url": "https://models.home.example/small.gguf", "sha256": "0" * 64})
-    require_lock(path, load(path))
+    require_lock(loaded(path))
     write_lock(path, load(path), {})
     assert not lock_path(path).exists()
 
@@ -140,7 +140,7 @@ def test_a_lock_of_another_source_is_refused(server: ModelServer, path: Path) ->
     lock(path)
     write(path, {"hf": REPOSITORY, "include": "*Q8*"})
     with pytest.raises(InventoryError, match=r"the lock is of another source than this: run `paddock models pull --lock small`"):
-        require_lock(path, load(path))
+        require_lock(loaded(path))
     assert lock(path).digests[0].sha256 == sha256(OTHER)
 
 
@@ -164,7 +164,7 @@ def test_a_damaged_lock_is_told_with_what_to_do(path: Path) -> None:
     write(path, "tiny")
     lock_path(path).write_text('{"version": 1, "models": {"small": {}}}')
     with pytest.raises(
-        InventoryError, match=r"home\.models\.lock: is no lock of models \(models\.small\.source: .*\): put it back from git"
+        InventoryError, match=r"home\.models\.lock: is not a lock of models \(models\.small\.source: .*\): put it back from git"
     ):
         load(path)
 
@@ -176,7 +176,7 @@ def test_a_private_repository_takes_the_secret_token_and_says_so_without(server:
         PaddockError, match=r"models\.small\.source\.hf: .* answers 401 for org/Small-GGUF at main: .*paddock secrets set hf-token"
     ):
         lock(path)
-    with pytest.raises(PaddockError, match=r"answers 401 .* was who the secret hf-token belongs to let in\?"):
+    with pytest.raises(PaddockError, match=r"answers 401 .* does the token in the secret hf-token have access to it\?"):
         lock(path, token="another")
     assert lock(path, token=TOKEN).revision == COMMIT
     assert TOKEN not in lock_path(path).read_text()
@@ -201,7 +201,7 @@ def test_no_login_of_somebodys_netrc_goes_before_the_token(server: ModelServer, 
 
 def test_a_token_with_a_line_break_is_refused(server: ModelServer, path: Path) -> None:
     write(path, {"hf": REPOSITORY, "include": "*Q4*"})
-    with pytest.raises(PaddockError, match="the secret hf-token is no token"):
+    with pytest.raises(PaddockError, match="the secret hf-token is not a token"):
         lock(path, token="one\r\nHost: another")
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from control.model_files import left, pruned, pulled
-from control.peers import gifts
-from control.work import Work
-from facts.drift import drift
-from facts.state import Actual
-from inventory.schema import Fleet
-from roles.resources import Directory, File, ModelFile, Resource
+from control.deployment.model_files import left, pruned, pulled
+from control.deployment.peers import gifts
+from control.deployment.work import Work
+from inventory.fleet import Fleet
+from resources import Directory, File, ModelFile, Resource
+from resources.drift import drift
+from resources.probe import Actual
 
 MODELS = "/srv/models"
 SHA, OTHER = "a" * 64, "b" * 64

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from control.lock import operator_lock
-from control.state import FleetState
+from control.state.fleet import FleetState
+from control.state.lock import operator_lock
 from inventory.errors import PaddockError
 
 HOLD = """
 import sys
 from pathlib import Path
-from control.lock import operator_lock
-from control.state import FleetState
+from control.state.lock import operator_lock
+from control.state.fleet import FleetState
 with operator_lock(FleetState.of(Path(sys.argv[1]), "home"), "up"):
     print("held", flush=True)
     sys.stdin.read()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from control.reach import as_they_come  # isort: skip - first of all, for gevent
+from control.ssh.reach import as_they_come  # isort: skip - first of all, for gevent
 import gevent
 
 from inventory.errors import PaddockError

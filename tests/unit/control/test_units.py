@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pytest
 
-from control import serving
-from control.units import LOOK
+from control.servers import served as serving
 from inventory.errors import PaddockError
-from inventory.schema import Fleet
+from inventory.fleet import Fleet
+from roles.role import render
 
 # /proc/PID/fdinfo in the form of amdgpu (Linux 6.12), which says the same amount twice, and of i915 and xe, which count in MiB.
 AMDGPU = """pos:\t0
@@ -42,7 +42,7 @@ def held_kib(proc: Path, *descriptors: str) -> int:
     (proc / "7" / "fdinfo").mkdir(parents=True)
     for number, content in enumerate(descriptors):
         (proc / "7" / "fdinfo" / str(number)).write_text(content)
-    script = f"{LOOK.replace('/proc/', f'{proc}/')}\ndrm 7\n"
+    script = f"{render('shared/drm.sh').replace('/proc/', f'{proc}/')}\ndrm_kib 7\n"
     return int(subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True).stdout)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from control.secrets import Secrets, Vault
-from control.state import FleetState
+from control.state.fleet import FleetState
+from control.state.secrets import Secrets, Vault
 from inventory.errors import PaddockError
 
 SECRET = "a-token-that-must-not-be-seen"
@@ -85,13 +85,15 @@ def test_somebody_else_learns_whom_to_ask(vault: Vault, monkeypatch: pytest.Monk
     mine = other(monkeypatch)
     with pytest.raises(PaddockError) as refused:
         Vault(vault._state).get("token")
-    assert f"{vault.path('secrets/token')}: sealed to others than you ({mine}). It was sealed to: {theirs}." in str(refused.value)
+    assert f"{vault.path('secrets/token')}: encrypted for other recipients than you ({mine}). It was encrypted for: {theirs}." in str(
+        refused.value
+    )
 
 
 def test_a_newcomer_to_a_shared_state_gets_an_identity_to_be_let_in_with(vault: Vault, home: Path, said: list[str]) -> None:
     vault.set("token", SECRET)
     (home / ".config" / "paddock" / "identity.txt").unlink()
-    with pytest.raises(PaddockError, match=r"sealed to others than you \(age1"):
+    with pytest.raises(PaddockError, match=r"encrypted for other recipients than you \(age1"):
         Vault(vault._state).get("token")
     assert len(said) == 2
 
@@ -170,9 +172,16 @@ def test_a_changed_byte_is_noticed(vault: Vault) -> None:
 
 @pytest.mark.parametrize("name", ["", "..", "../up", "a/b", "/etc/passwd", "Token", "-x", ".hidden", "a b", "a\n"])
 def test_a_name_leads_nowhere_else(vault: Vault, state: FleetState, name: str) -> None:
-    with pytest.raises(PaddockError, match="no name for a secret"):
+    with pytest.raises(PaddockError, match="is not a name for a secret"):
         vault.set(name, SECRET)
     assert not state.path.exists()
+
+
+def test_a_secret_is_found_without_a_list_of_all(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault.set("token", SECRET)
+    monkeypatch.delattr(Vault, "names")
+    assert Secrets(vault)["token"] == SECRET
+    assert not [name for name in ("tokens", "../secrets/token", "x" * 300) if name in Secrets(vault)]
 
 
 def test_a_missing_secret_says_how_to_set_it(vault: Vault) -> None:
@@ -183,8 +192,8 @@ def test_a_missing_secret_says_how_to_set_it(vault: Vault) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "names nobody"),
-        ("# nobody\n", "names nobody"),
+        ("", "has no recipients"),
+        ("# nobody\n", "has no recipients"),
         ("age1nonsense\n", "'age1nonsense' is neither"),
         ("ssh-ed25519 AAAA\n", "is neither"),
     ],
@@ -209,7 +218,7 @@ def test_an_identity_that_others_can_read_is_refused(vault: Vault, home: Path) -
     vault.set("token", SECRET)
     identity = home / ".config" / "paddock" / "identity.txt"
     identity.chmod(0o644)
-    with pytest.raises(PaddockError, match=f"others can read it .*chmod 600 {identity}"):
+    with pytest.raises(PaddockError, match=f"other accounts can read it .*chmod 600 {identity}"):
         Vault(vault._state).get("token")
 
 

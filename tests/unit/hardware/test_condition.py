@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from control.condition import reboots
+from control.deployment.condition import reboots
 from facts.condition import CONDITION_SH, Condition, condition
 
 # In the form of Raspberry Pi OS on a Raspberry Pi 5; the bits are those of its documentation.
@@ -87,3 +87,35 @@ def test_the_command_works_where_there_is_nothing_of_all_this() -> None:
 def test_a_reboot_is_told_of_the_host_that_it_is_due_on() -> None:
     machines = {"halo": condition(HALO.splitlines()), "pi": condition(PI.format(bits="0x0").splitlines())}
     assert list(reboots(machines)) == ["a reboot is due on halo: until then the graphics may take 63950 MiB, not 122880"]
+
+
+OF_PACKAGES = "from which it gets its packages"
+
+
+@pytest.mark.parametrize(
+    ("output", "faults"),
+    [
+        ("#health\n0 llama-server\n28 chat\n7 embed", ["chat hangs: no answer to /health in 10 s", "embed does not answer (curl: 7)"]),
+        ("#acted\n125 chat.small.restarted", ["the watchdog restarted chat.small 2 min ago: see journalctl -u paddock-watchdog"]),
+        ("#acted\n3601 chat.restarted\nx y.restarted", []),
+        (
+            "#disk\n/dev/vda 1000000 940000 60000 94% /\n/dev/vdb 9000000 8640000 360000 96% /var",
+            ["the disk of /var is 96% full: 351 MiB are free"],
+        ),
+        ("#disk\noverlay - - - - /", []),
+        ("#memory\nMemTotal: 8000000 kB\nMemAvailable: 160000 kB", ["memory: 156 MiB of 7812 are available"]),
+        ("#memory\nMemTotal: 8000000 kB\nMemAvailable: 800000 kB", []),
+        (
+            "#pressure\nsome avg10=40.00 avg60=50.00 avg300=1.00 total=1\nfull avg10=9.00 avg60=12.34 avg300=1.00 total=1",
+            ["memory: all programs waited for it during 12 % of the last minute"],
+        ),
+        ("#pressure\nsome avg10=40.00 avg60=50.00 avg300=1.00 total=1\nfull avg10=9.00 avg60=2.34 avg300=1.00 total=1", []),
+        (
+            "#names\ndeb.debian.org\nsecurity.debian.org",
+            ["DNS: no name resolves, not even deb.debian.org, " + OF_PACKAGES],
+        ),
+        ("#names\ngone.example\ndeb.debian.org\n192.0.2.1 STREAM deb.debian.org", []),
+    ],
+)
+def test_what_is_wrong_with_a_machine_is_a_fault(output: str, faults: list[str]) -> None:
+    assert list(condition(output.splitlines()).faults) == faults

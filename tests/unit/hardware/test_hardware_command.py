@@ -151,6 +151,17 @@ def test_a_machine_is_read_from_its_files_and_its_tools(fake: FakeMachine) -> No
     assert found.disk_free_mib > 0
 
 
+def test_what_amds_driver_says_of_a_cards_memory_is_known_and_makes_another_identity(fake: FakeMachine) -> None:
+    before = fake.identity()
+    fake.plug_in("0000:03:00.0", "0x030000 0x1002 0x744c")
+    plugged = fake.identity()
+    fake.write("sys/bus/pci/devices/0000:03:00.0/mem_info_vram_total", f"{24560 << 20}\n")
+    assert {each.address: each.memory_mib for each in fake.hardware().gpus} == {"0000:01:00.0": 0, "0000:03:00.0": 24560}
+    assert len({before, plugged, fake.identity()}) == 3
+    fake.write("sys/bus/pci/devices/0000:03:00.0/mem_info_vram_total", "unknown\n")
+    assert [each.memory_mib for each in fake.hardware().gpus] == [0, 0]
+
+
 def test_a_driver_that_does_not_know_compute_capabilities_is_asked_without(fake: FakeMachine) -> None:
     assert fake.hardware().nvidia_cards == (NvidiaCard("GPU-1", "0000:01:00.0", "P104-100", "6.1", 8119),)
 

@@ -14,10 +14,10 @@ import yaml
 
 from inventory import compose
 from inventory.errors import InventoryError
+from inventory.fleet import Fleet
 from inventory.json_schema import document_schema
 from inventory.load import load
 from inventory.ranges import RangeError, expanded
-from inventory.schema import Fleet
 from inventory.summary import summary
 from roles.base.settings import BaseSettings
 from roles.llama_cpp.settings import LlamaCppSettings
@@ -121,7 +121,7 @@ def test_nine_hosts_of_a_range_have_nine_addresses(loaded: Loaded) -> None:
     assert {host.user for host in fleet.hosts.values()} == {"pi"}
 
 
-def test_a_host_goes_before_its_groups_a_later_group_before_an_earlier_and_all_before_the_defaults(loaded: Loaded) -> None:
+def test_a_host_goes_before_its_groups_a_later_group_before_an_earlier_and_all_before_the_defaults(loaded: Loaded, tmp_path: Path) -> None:
     fleet = loaded("""
 defaults: {user: defaults, port: 1, sudo: true, ssh_key: defaults}
 groups:
@@ -132,7 +132,7 @@ hosts:
   other: {address: 192.0.2.2}
 """)
     ai = fleet.hosts["ai"]
-    assert (ai.user, ai.port, ai.sudo, ai.ssh_key) == ("host", 3, False, "defaults")
+    assert (ai.user, ai.port, ai.sudo, ai.ssh_key) == ("host", 3, False, str(tmp_path / "defaults")), "a key lies beside the inventory"
     assert ai.groups == ("first", "second")
     assert (fleet.hosts["other"].user, fleet.hosts["other"].groups) == ("defaults", ())
 

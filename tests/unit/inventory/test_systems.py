@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli import main
-from control.state import FleetState
+from control.state.fleet import FleetState
 from facts.hardware import HardwareFact
 from inventory.hardware import Hardware
 from inventory.load import load

@@ -4,7 +4,7 @@ import pytest
 
 from lab.mirror import (
     DEBIAN,
-    Source,
+    AptSource,
     apt_options,
     deb822_sources,
     debian_sources,
@@ -41,9 +41,9 @@ Signed-By: /usr/share/keyrings/ubuntu-archive-keyring.gpg
 
 def test_a_bookworm_machines_mirrors_give_trixie_with_its_updates_and_security_but_no_backports() -> None:
     assert debian_sources(deb822_sources(BOOKWORM)) == (
-        Source("http://mirror.home.example/debian", "trixie", ("main",)),
-        Source("http://mirror.home.example/debian", "trixie-updates", ("main",)),
-        Source("http://mirror.home.example/debian-security", "trixie-security", ("main",)),
+        AptSource("http://mirror.home.example/debian", "trixie", ("main",)),
+        AptSource("http://mirror.home.example/debian", "trixie-updates", ("main",)),
+        AptSource("http://mirror.home.example/debian-security", "trixie-security", ("main",)),
     )
 
 
@@ -54,7 +54,7 @@ def test_one_line_sources_are_read_with_their_options_and_comments() -> None:
     deb-src https://mirror.home.example/debian trixie main
     """
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    assert list(one_line_sources(text)) == [Source("https://mirror.home.example/debian", "trixie", ("main", "contrib"), keyring)]
+    assert list(one_line_sources(text)) == [AptSource("https://mirror.home.example/debian", "trixie", ("main", "contrib"), keyring)]
 
 
 @pytest.mark.parametrize("switched_off", ["Enabled: no", "Types: deb-src"])

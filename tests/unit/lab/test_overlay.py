@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inventory.schema import Fleet
+from inventory.fleet import Fleet
 from lab.engine import LabError
 from lab.lab_host import LabHost
 from lab.overlay import overlay
@@ -75,7 +75,7 @@ def test_a_virtual_machine_listens_on_all_its_addresses_for_it_does_not_have_the
     assert (ai.address, ai.port, ai.roles.llama_server.listen) == ("127.77.3.9", 2222, "0.0.0.0:8080")
     assert lab.networks == ("127.77.0.0/16", "172.17.0.0/16")
     assert told[:2] == (
-        "ai: the virtual machine (x86-64 without AVX, emulated) paddock-home-ai at 127.77.3.9 port 2222 stands in for 192.0.2.10.",
+        "ai: the virtual machine (x86-64 without AVX, emulated) paddock-home-ai at 127.77.3.9 port 2222 replaces 192.0.2.10.",
         "ai: 127.77.3.9 is reached from this machine only, not from other lab hosts.",
     )
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from inventory.fleet import Fleet
 from inventory.load import load
-from inventory.schema import Fleet
 from lab.lab_host import LabHost
 from lab.overlay import overlay
 

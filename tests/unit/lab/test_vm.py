@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from inventory.schema import Host, LabSettings
+from inventory.fleet import Host
+from inventory.schema import LabSettings
 from lab import vm
 from lab.engine import LabError
-from lab.vm import Machine, free_address, seed
+from lab.vm import VirtualMachine, free_address, seed
 from lab.vm_boot import outside_ports
 from lab.vm_hardware import HARDWARE, accelerators, hardware_of, qemu_command
 from lab.vm_monitor import forwarded, monitor
@@ -37,8 +38,8 @@ def cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def machine() -> Machine:
-    made = Machine("home", "ai", "root", "no-avx", "/image", "127.77.3.9", KEY)
+def machine() -> VirtualMachine:
+    made = VirtualMachine("home", "ai", "root", "no-avx", "/image", "127.77.3.9", KEY)
     made.place.mkdir(parents=True)
     made.save()
     return made
@@ -127,7 +128,7 @@ def test_the_monitor_tells_what_is_forwarded_and_not_what_is_connected() -> None
     assert forwarded(USERNET) == {2222: 22, 443: 443}
 
 
-def test_a_machine_that_does_not_run_has_no_address_and_no_key(machine: Machine) -> None:
+def test_a_machine_that_does_not_run_has_no_address_and_no_key(machine: VirtualMachine) -> None:
     host = vm.lab_host(machine)
     assert (host.state, host.address, host.host_key) == ("exited", "", "")
     assert list(vm.machines()) == [machine]
@@ -135,7 +136,7 @@ def test_a_machine_that_does_not_run_has_no_address_and_no_key(machine: Machine)
         pass
 
 
-def test_a_process_that_has_got_the_pid_of_one_that_ended_is_left_alone(machine: Machine, stranger: subprocess.Popen[bytes]) -> None:
+def test_a_process_that_has_got_the_pid_of_one_that_ended_is_left_alone(machine: VirtualMachine, stranger: subprocess.Popen[bytes]) -> None:
     (machine.place / "pid").write_text(f"{stranger.pid}\n")
     assert not machine.runs
     vm.remove(machine)
@@ -145,7 +146,7 @@ def test_a_process_that_has_got_the_pid_of_one_that_ended_is_left_alone(machine:
 
 
 @pytest.mark.parametrize("signals", ["", "trap '' TERM; "], ids=["obeys", "does not listen"])
-def test_its_own_process_is_ended(machine: Machine, monkeypatch: pytest.MonkeyPatch, signals: str) -> None:
+def test_its_own_process_is_ended(machine: VirtualMachine, monkeypatch: pytest.MonkeyPatch, signals: str) -> None:
     """A shell stands in for QEMU: what makes it ours is how it was called."""
     monkeypatch.setattr(vm, "END_TIMEOUT_S", 1)
     script = f"{signals}echo ready; while :; do sleep 0.1; done"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from resources import Release
 from roles.llama_cpp.recipe import script, unit
 from roles.llama_cpp.toolchain import DISK_MIB
-from roles.resources import Release
 
 needs_a_compiler = pytest.mark.skipif(
     not all(map(shutil.which, ("cmake", "ninja", "c++", "strip"))), reason="cmake, ninja and a C++ compiler are not here"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from control.tiny_model import ANSWER as SAID
+from control.models.tiny_model import ANSWER as SAID
+from resources import File, Release, Resource, Service
 from roles.llama_cpp.gate import ANSWER, HOME, OF_THE_UNIT, SOCKET, Instance, instances, trial
-from roles.resources import File, Release, Resource, Service
 from tests.unit.roles.small_fleet import Small
 
 CURRENT = "/opt/paddock/llama.cpp/current"
@@ -18,10 +18,10 @@ UNIT = "llama-server.service"
 PRESETS = "/etc/paddock/llama-server/presets.ini"
 
 ELSEWHERE = {
-    *("Type", "ExecStart", "ExecStartPost", "ExecReload", "WorkingDirectory", "StateDirectory", "StateDirectoryMode"),
-    *("BindReadOnlyPaths", "MemoryMax", "KillMode", "TimeoutStopSec", "Restart", "RestartSec", "OOMPolicy", "RemoveIPC"),
+    *("Type", "ExecStart", "ExecStartPre", "ExecStartPost", "ExecReload", "WorkingDirectory", "StateDirectory", "StateDirectoryMode"),
+    *("ReadWritePaths", "MemoryMax", "KillMode", "TimeoutStopSec", "Restart", "RestartSec", "OOMPolicy", "RemoveIPC"),
 }
-"""What a unit says of its life, of its directories and of its models: the gate has its own."""
+"""What a unit says of its life and of what it writes to: the gate has its own."""
 
 RELEASE = Release(
     "/opt/paddock/llama.cpp/releases/1.0-0123456789ab",
@@ -95,6 +95,17 @@ def test_nothing_is_loaded_when_the_router_starts_and_every_key_is_tried(small: 
     assert tried.decode() == rendered.replace("load-on-startup = true", "load-on-startup = false")
 
 
+def test_a_trial_writes_no_log_of_the_service_and_needs_no_directory_that_lands_with_it(small: Small) -> None:
+    small.models["demo"]["preset"] = {"log-file": "/srv/logs/demo", "slot-save-path": "/srv/slots"}
+    (tried,) = instance(small).files.values()
+    assert b"log-file = /dev/null\nslot-save-path = /tmp\n" in tried and b"/srv/logs" not in tried
+
+
+def test_a_trial_reads_what_the_service_may_read_of_a_home(small: Small) -> None:
+    small.models["demo"]["preset"] = {"grammar-file": "/home/me/json.gbnf"}
+    assert 'BindReadOnlyPaths="-/home/me/json.gbnf"' in instance(small).properties
+
+
 def test_a_model_with_a_longer_key_of_that_name_keeps_it(small: Small) -> None:
     small.models["demo"]["preset"] = {"load-on-startup-not": True}
     assert b"load-on-startup-not = true" in instance(small).files["files/0"]
@@ -162,9 +173,9 @@ def test_the_answer_is_what_the_tiny_model_says() -> None:
 
 
 def test_the_script_is_one_that_dash_reads() -> None:
-    subprocess.run(["dash", "-n", Path(__file__).parents[3] / "deploys/gate.sh"], check=True)
+    subprocess.run(["dash", "-n", Path(__file__).parents[3] / "resources/gate.sh"], check=True)
 
 
 def test_script_and_trial_agree_on_the_directories() -> None:
-    script = (Path(__file__).parents[3] / "deploys/gate.sh").read_text()
+    script = (Path(__file__).parents[3] / "resources/gate.sh").read_text()
     assert f"gate={HOME.rpartition('/')[2]} " in script and f"server={SOCKET.split('/')[2]}\n" in script

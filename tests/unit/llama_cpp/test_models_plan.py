@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 
-from inventory.context import Context, ModelDigest
-from inventory.schema import Fleet, Host, ModelEntry, ModelSource
+from inventory.fleet import Fleet, Host
+from inventory.knowledge import Knowledge, ModelDigest
+from inventory.model_sources import ModelSource
+from inventory.schema import ModelEntry
+from resources import Directory, ModelFile
 from roles.models.plan import plan
 from roles.models.settings import ModelsSettings
-from roles.resources import Directory, ModelFile
 
 SHA = "a" * 64
 MODELS = {
@@ -16,14 +18,14 @@ MODELS = {
     "big": ModelEntry(source=ModelSource(path="/srv/big.gguf", sha256=SHA)),
     "unserved": ModelEntry(),
 }
-KNOWN = Context(models={"tiny": ModelDigest("b" * 64, 62656), "gemma": ModelDigest(SHA, 2000)})
+KNOWN = Knowledge(models={"tiny": ModelDigest("b" * 64, 62656), "gemma": ModelDigest(SHA, 2000)})
 
 
-def files(context: Context = KNOWN) -> Mapping[str, ModelFile]:
+def files(knowledge: Knowledge = KNOWN) -> Mapping[str, ModelFile]:
     roles = {"models": {"directory": "/srv/models"}, "llama_server": {"models": ["tiny", "qwen", "gemma", "big"]}}
     host = Host.model_validate({"name": "pea", "address": "192.0.2.7", "roles": roles})
     fleet = Fleet(name="home", domain="home.example", hosts={"pea": host}, models=MODELS)
-    planned = list(plan(host, ModelsSettings(directory="/srv/models"), fleet, context))
+    planned = list(plan(host, ModelsSettings(directory="/srv/models"), fleet, knowledge))
     assert planned[0] == Directory("/srv/models")
     return {each.path: each for each in planned if isinstance(each, ModelFile)}
 
@@ -49,4 +51,4 @@ def test_a_file_that_is_the_users_may_belong_to_whom_it_does() -> None:
 
 
 def test_a_plan_needs_no_model_to_have_been_written() -> None:
-    assert files(Context())["/srv/models/tiny.gguf"].sha256 == "0" * 64
+    assert files(Knowledge())["/srv/models/tiny.gguf"].sha256 == "0" * 64

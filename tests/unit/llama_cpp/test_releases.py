@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from inventory.context import Artifact, Context
 from inventory.errors import PaddockError
+from inventory.fleet import Fleet
 from inventory.hardware import Hardware
-from inventory.schema import Fleet
+from inventory.knowledge import Artifact, Knowledge
+from resources import Package, Release
 from roles.llama_cpp.plan import plan
 from roles.llama_cpp.releases import releases
 from roles.llama_cpp.settings import LlamaCppSettings
-from roles.resources import Package, Release
 
 HERE = Hardware(
     "x86_64", "Celeron", frozenset({"sse4_2"}), cores=2, memory_mib=3839, distribution="debian 13", libc="2.41", disk_free_mib=50000
@@ -48,8 +48,8 @@ def packages_of(host: str, hardware: dict[str, Hardware], **hosts: dict[str, Any
     fleet = fleet_of(**hosts)
     settings = fleet.role(host, "llama_cpp", LlamaCppSettings)
     assert settings
-    context = Context(hardware=hardware, releases=releases(fleet, hardware, {}))
-    return {each.name for each in plan(fleet.hosts[host], settings, fleet, context) if isinstance(each, Package)}
+    knowledge = Knowledge(hardware=hardware, releases=releases(fleet, hardware, {}))
+    return {each.name for each in plan(fleet.hosts[host], settings, fleet, knowledge) if isinstance(each, Package)}
 
 
 def artifact_of(found: Release, libc: str = "2.36", fingerprint: str = "") -> Artifact:
@@ -100,8 +100,8 @@ def test_what_is_not_known_yet_is_said_to_be_so(settings: dict[str, Any], hardwa
     fleet = fleet_of(pea=settings, forge={"serve": False})
     known = fleet.role("pea", "llama_cpp", LlamaCppSettings)
     assert known
-    context = Context(hardware=hardware, releases=releases(fleet, hardware, {}))
-    (found,) = (each for each in plan(fleet.hosts["pea"], known, fleet, context) if isinstance(each, Release))
+    knowledge = Knowledge(hardware=hardware, releases=releases(fleet, hardware, {}))
+    (found,) = (each for each in plan(fleet.hosts["pea"], known, fleet, knowledge) if isinstance(each, Release))
     assert found.fingerprint == "to-be-detected"
     assert found.path.endswith("-to-be-detected")
 

@@ -8,10 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control.gguf import local_shape
+from control.models.gguf import local_shape
 from inventory.model_shape import ModelShape
-from roles.llama_server.fit import HOST, Change, Demand, Load, Machine, applied, fit, for_servers, nearest, refusal
-from roles.llama_server.serving import Value
+from roles.llama_server.fit import (
+    HOST,
+    Demand,
+    InventoryChange,
+    Load,
+    ServingMemory,
+    applied,
+    fit,
+    for_servers,
+    nearest,
+    refusal,
+)
+from roles.llama_server.memory_options import Value
+from tests.share import WHOLE
 from tests.unit.sparse_model import MODELS, write
 
 CHAT: dict[str, Value] = {
@@ -35,8 +47,8 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelShape]:
     return {name: local_shape(write(directory / f"{name}.gguf", model())) for name, model in MODELS.items()}
 
 
-def rig() -> Machine:
-    return Machine(for_servers(31900), {f"card {number} (P104-100)": P104_MIB for number in range(1, 8)}, "cuda")
+def rig() -> ServingMemory:
+    return ServingMemory(for_servers(31900), {f"card {number} (P104-100)": P104_MIB for number in range(1, 8)}, "cuda")
 
 
 def layout(shapes: dict[str, ModelShape], **other: Value) -> tuple[Demand, ...]:
@@ -54,7 +66,7 @@ def layout(shapes: dict[str, ModelShape], **other: Value) -> tuple[Demand, ...]:
     )
 
 
-def all_fit(machine: Machine, demands: tuple[Demand, ...]) -> bool:
+def all_fit(machine: ServingMemory, demands: tuple[Demand, ...]) -> bool:
     return all(place.fits for place in fit(machine, demands))
 
 
@@ -79,7 +91,7 @@ def test_a_context_that_is_too_long_is_refused_and_the_advice_applied_is_accepte
     demands = layout(shapes, **asked)
     assert not all_fit(rig(), demands)
     changes = nearest(rig(), demands)
-    assert changes == (Change(f"{INSTANCES}.chat.preset", advised),)
+    assert changes == (InventoryChange(f"{INSTANCES}.chat.preset", advised),)
     assert all_fit(rig(), applied(demands, changes))
 
 
@@ -99,21 +111,21 @@ def router(shapes: dict[str, ModelShape], at_once: int, **models: dict[str, Valu
 
 def test_a_router_takes_as_much_as_the_largest_that_it_loads_at_a_time(shapes: dict[str, ModelShape]) -> None:
     asked: dict[str, dict[str, Value]] = {"llama_8b": {"c": 8192}, "gemma3_4b": {"c": 8192}, "gpt_oss_20b": {"c": 8192}}
-    machine = Machine(for_servers(64000))
+    machine = ServingMemory(for_servers(64000))
     sizes = sorted(row.memory.total for row in fit(machine, router(shapes, 0, **asked))[0].rows)
     assert [fit(machine, router(shapes, count, **asked))[0].used for count in (1, 2, 0)] == [sizes[2], sizes[1] + sizes[2], sum(sizes)]
 
 
 def test_fewer_models_at_a_time_are_advised_where_that_is_the_least(shapes: dict[str, ModelShape]) -> None:
     demands = router(shapes, 2, llama_8b={"c": 8192, "ctk": "q8_0", "ctv": "q8_0"}, gpt_oss_20b={"c": 8192, "ctk": "q8_0", "ctv": "q8_0"})
-    machine = Machine(for_servers(18000))
+    machine = ServingMemory(for_servers(18000))
     changes = nearest(machine, demands)
-    assert changes == (Change("hosts.a.roles.llama_server", {"models_max": 1}),)
+    assert changes == (InventoryChange("hosts.a.roles.llama_server", {"models_max": 1}),)
     assert all_fit(machine, applied(demands, changes))
 
 
 def test_a_model_that_no_card_holds_is_split_with_the_host(shapes: dict[str, ModelShape]) -> None:
-    machine = Machine(for_servers(64000), {"card 0": 12000}, "vulkan")
+    machine = ServingMemory(for_servers(64000), {"card 0": 12000}, "vulkan")
     demands = (Demand("big", (Load("big", shapes["qwen3_30b_a3b"], {"c": 32768}, "models.big.preset"),), ("card 0",)),)
     changes = nearest(machine, demands)
     assert changes
@@ -122,13 +134,13 @@ def test_a_model_that_no_card_holds_is_split_with_the_host(shapes: dict[str, Mod
 
 
 def test_a_model_that_fits_nowhere_gets_no_advice_but_plain_words(shapes: dict[str, ModelShape]) -> None:
-    machine, demands = Machine(for_servers(8000)), router(shapes, 1, qwen3_30b_a3b={"c": 4096})
+    machine, demands = ServingMemory(for_servers(8000)), router(shapes, 1, qwen3_30b_a3b={"c": 4096})
     assert nearest(machine, demands) is None
     assert "take a smaller model or quantization" in refusal(fit(machine, demands)[-1], None)
 
 
 def test_a_card_that_nobody_knows_the_room_of_refuses_nothing(shapes: dict[str, ModelShape]) -> None:
-    machine = Machine(for_servers(64000), {"card 0": 0}, "vulkan")
+    machine = ServingMemory(for_servers(64000), {"card 0": 0}, "vulkan")
     demands = (Demand("big", (Load("big", shapes["qwen3_30b_a3b"], {}, "models.big.preset"),), ("card 0",)),)
     assert all_fit(machine, demands)
     assert fit(machine, demands)[0].used > 18 << 30
@@ -136,11 +148,11 @@ def test_a_card_that_nobody_knows_the_room_of_refuses_nothing(shapes: dict[str, 
 
 def test_an_option_is_replaced_whatever_its_spelling(shapes: dict[str, ModelShape]) -> None:
     demands = router(shapes, 1, llama_8b={"c": 131072, "ctk": "f16"})
-    changed = applied(demands, (Change("models.llama_8b.preset", {"ctx-size": 8192, "cache-type-k": "q8_0"}),))
+    changed = applied(demands, (InventoryChange("models.llama_8b.preset", {"ctx-size": 8192, "cache-type-k": "q8_0"}),))
     assert changed[0].loads[0].preset == {"cache-ram": 256, "ctx-size": 8192, "cache-type-k": "q8_0"}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40 if WHOLE else 12, deadline=None)
 @given(
     memory=st.integers(2000, 80000),
     card=st.one_of(st.none(), st.integers(1000, 30000)),
@@ -151,7 +163,7 @@ def test_an_option_is_replaced_whatever_its_spelling(shapes: dict[str, ModelShap
 def test_whatever_is_advised_fits(
     shapes: dict[str, ModelShape], memory: int, card: int | None, models: dict[str, int], at_once: int, flash: str
 ) -> None:
-    machine = Machine(for_servers(memory), {} if card is None else {"card 0": card}, "cuda" if card else "cpu")
+    machine = ServingMemory(for_servers(memory), {} if card is None else {"card 0": card}, "cuda" if card else "cpu")
     loads = tuple(
         Load(name, shapes[name], {"ctx-size": size, "flash-attn": flash, "cache-ram": 512}, f"models.{name}.preset")
         for name, size in models.items()

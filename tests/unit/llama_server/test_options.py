@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from cli import main
-from control.options import FILES, checked, options_by_host, options_of
+from control.llama_cpp.definitions import HEADER
+from control.llama_cpp.options import FILES, checked, options_by_host, options_of
+from control.llama_cpp.sizing import CONTEXT as SIZES
+from control.llama_cpp.sizing import FIT as FITS
 from inventory.errors import InventoryError, PaddockError
-from inventory.load import load
-from inventory.options import FIXED, SHIPPED, Option, Options, Value, as_arguments, bare, faults, named_twice, read
+from inventory.load import load, loaded
+from inventory.options import FIXED, SHIPPED, Option, Options, Sizing, TensorType, Value, as_arguments, bare, faults, named_twice, read
 from roles.llama_cpp.settings import LlamaCppSettings
-from roles.preset import REFUSED
+from roles.preset import OFF, ON, REFUSED
 
 ROOT = Path(__file__).parents[3]
 NEWEST = read(SHIPPED.read_text())
@@ -92,18 +95,36 @@ void common_params_add_preset_options(std::vector<common_arg> & args) {
     }).set_env(PRESET_LOAD_ON_STARTUP).set_preset_only());
 }
 """
-SMALL = dict(
-    zip(
-        FILES,
-        (
-            ARGUMENTS,
-            "cparams.n_seq_max = params.n_parallel;",
-            "listen(params.port); int n = params.n_parallel;",
-            'void unset_reserved_args(preset & p, bool all) {\n p.unset_option("LLAMA_API_KEY");\n if (all) { p.unset_option("X"); }\n}',
-        ),
-        strict=True,
-    )
-)
+FIT = "const uint32_t n_ctx_max       = (uint32_t) std::min<uint64_t>(uint64_t(hp_nct)    * n_streams, UINT32_MAX);"
+CONTEXT = "model->hparams.n_ctx_train = cparams.n_ctx_orig_yarn / cparams.rope_freq_scale;"
+TENSORS = """
+    // enum ggml_type lies below
+    enum ggml_type {
+        GGML_TYPE_F32     = 0,
+        GGML_TYPE_F16     = 1,
+        // GGML_TYPE_Q4_2 = 4, support has been removed
+        GGML_TYPE_I8,
+        GGML_TYPE_BF16    = 30,
+        // GGML_TYPE_Q4_0_4_4 = 31, support has been removed from gguf files
+        // GGML_TYPE_IQ4_NL_8_8 = 38,
+        GGML_TYPE_MXFP4   = 39, // MXFP4 (1 block)
+        GGML_TYPE_IQ4_K = 139
+        // a remark
+        GGML_TYPE_COUNT,
+    };
+    enum ggml_prec { GGML_PREC_DEFAULT = 0 };
+"""
+SMALL = {
+    "common/arg.cpp": ARGUMENTS,
+    "common/common.cpp": "cparams.n_seq_max = params.n_parallel;",
+    "tools/server/server-http.cpp": "listen(params.port); int n = params.n_parallel;",
+    "tools/server/server-models.cpp": (
+        'void unset_reserved_args(preset & p, bool all) {\n p.unset_option("LLAMA_API_KEY");\n if (all) { p.unset_option("X"); }\n}'
+    ),
+    "common/fit.cpp": FIT,
+    "src/llama-context.cpp": CONTEXT,
+    "ggml/include/ggml.h": TENSORS,
+}
 
 
 def small() -> Options:
@@ -118,8 +139,8 @@ def small() -> Options:
         Option(("--jinja",), "on-off", negated=("-nj", "--no-jinja"), env="LLAMA_ARG_JINJA"),
         Option(("--metrics",), "nothing"),
         Option(("--temp",), "decimal", hint="T"),
-        Option(("--layers",), "text", hint="N"),
-        Option(("--strict",), "whole", hint="<0|1>"),
+        Option(("--layers",), "whole", hint="N", values=("all",)),
+        Option(("--strict",), "long", hint="<0|1>"),
         Option(("--attention",), "text or on-off", hint="[on|off|auto]"),
         Option(("--types",), "text"),
         Option(("--range",), "two", hint="START"),
@@ -130,7 +151,7 @@ def small() -> Options:
         Option(("--lock",), "nothing", gone="deprecated", instead="use --load-mode"),
         Option(("--draft",), "whole", hint="N", gone="removed", instead="use --spec-n or --spec-m"),
         Option(("--parallel",), "whole", hint="N"),
-        Option(("load-on-startup",), "text or on-off", part="preset", hint="NAME"),
+        Option(("load-on-startup",), "text or on-off", part="preset", hint="NAME", values=(*sorted(ON), *sorted(OFF))),
     ],
     ids=lambda option: option.name,
 )
@@ -141,6 +162,34 @@ def test_an_option_is_read_with_all_that_its_source_says(expected: Option) -> No
 def test_options_of_other_programs_and_in_comments_are_not_llama_servers() -> None:
     assert not {"image", "prompt", "sequences", "color", "commented-out"} & small().by_spelling.keys()
     assert len(small().all) == 18
+
+
+def test_the_types_of_tensors_are_those_of_ggmls_own_table_gaps_and_removals_included() -> None:
+    assert small().tensor_types == (
+        TensorType(0, "F32"),
+        TensorType(1, "F16"),
+        TensorType(4, "Q4_2", removed=True),
+        TensorType(2, "I8"),
+        TensorType(30, "BF16"),
+        TensorType(31, "Q4_0_4_4", removed=True),
+        TensorType(38, "IQ4_NL_8_8", removed=True),
+        TensorType(39, "MXFP4"),
+        TensorType(139, "IQ4_K"),
+    )
+
+
+def test_the_table_that_ships_has_what_llama_cpp_loads_and_what_it_removed() -> None:
+    removed = {4, 5, 31, 32, 33, 36, 37, 38}
+    assert set(NEWEST.tensor_type) == set(range(43))
+    assert {number for number, each in NEWEST.tensor_type.items() if each.removed} == removed
+    assert (NEWEST.tensor_type[14].name, NEWEST.tensor_type[39].name) == ("Q6_K", "MXFP4")
+
+
+def test_a_source_without_ggml_has_no_table_and_one_that_sizes_contexts_in_the_old_way_is_told_from_a_newer_one() -> None:
+    other = {HEADER: "", SIZES: "n_ctx_train = 0; n_ctx_orig_yarn = 0;", FITS: "n_ctx_max = hp_nct; n = 2 * n_streams;"}
+    bare = options_of({**SMALL, **other}, "path small", "small")
+    assert (bare.tensor_types, bare.sizing) == ((), Sizing())
+    assert small().sizing == NEWEST.sizing == Sizing(yarn_raises_limit=True, fit_counts_slots=True)
 
 
 def test_a_list_that_was_written_reads_the_same() -> None:
@@ -171,23 +220,23 @@ def test_no_two_options_of_the_list_that_ships_have_one_spelling() -> None:
 @pytest.mark.parametrize(
     ("preset", "words"),
     [
-        ({"flash-atn": True}, '"flash-atn" is no option of llama-server 0.3.36 (did you mean "flash-attn"?)'),
-        ({"ctx_size": 1}, '"ctx_size" is no option of llama-server 0.3.36: write "ctx-size"'),
-        ({"CTX-SIZE": 1}, '"CTX-SIZE" is no option of llama-server 0.3.36: write "ctx-size"'),
-        ({"zzz": 1}, '"zzz" is no option of llama-server 0.3.36'),
-        ({"mlock": True}, '"mlock" is no option of llama-server 0.3.36: it was removed, write `load-mode: mlock`'),
-        ({"models-max": 2}, '"models-max" has no effect in a preset: the router alone reads it, from its own command line'),
+        ({"flash-atn": True}, '"flash-atn" is not an option of llama-server 0.3.36 (did you mean "flash-attn"?)'),
+        ({"ctx_size": 1}, '"ctx_size" is not an option of llama-server 0.3.36: write "ctx-size"'),
+        ({"CTX-SIZE": 1}, '"CTX-SIZE" is not an option of llama-server 0.3.36: write "ctx-size"'),
+        ({"zzz": 1}, '"zzz" is not an option of llama-server 0.3.36'),
+        ({"mlock": True}, '"mlock" is not an option of llama-server 0.3.36: it was removed, write `load-mode: mlock`'),
+        ({"models-max": 2}, '"models-max" has no effect in a preset: only the router reads it, from its command line'),
         (
             {"n-gpu-layers": 9, "ngl": 8},
-            '"n-gpu-layers" and "ngl" are one option, and only one of them would count: keep "n-gpu-layers"',
+            '"n-gpu-layers" and "ngl" are the same option, and only one would take effect: keep "n-gpu-layers"',
         ),
         ({"ctx-size": "8k"}, '"ctx-size" takes a whole number, this is "8k"'),
         ({"ctx-size": True}, '"ctx-size" takes a whole number, this is true'),
         ({"ctx-size": ""}, '"ctx-size" takes a whole number, this is ""'),
         ({"temp": "warm"}, '"temp" takes a number, this is "warm"'),
-        ({"cache-type-k": False}, '"cache-type-k" takes a value, which its help calls TYPE, this is false'),
-        ({"metrics": 3}, '"metrics" is turned on or off, this is 3'),
-        ({"no-jinja": "auto"}, '"no-jinja" is turned on or off, this is "auto"'),
+        ({"lora": False}, '"lora" takes a value, which its help calls FNAME, this is false'),
+        ({"metrics": 3}, '"metrics" must be on or off, this is 3'),
+        ({"no-jinja": "auto"}, '"no-jinja" must be on or off, this is "auto"'),
     ],
 )
 def test_what_llama_server_would_not_take_is_told_in_words(preset: dict[str, Value], words: str) -> None:
@@ -195,7 +244,7 @@ def test_what_llama_server_would_not_take_is_told_in_words(preset: dict[str, Val
 
 
 def test_what_llama_server_takes_is_well() -> None:
-    preset: dict[str, Value] = {"c": -1, "temp": 1, "top-p": "0.95", "flash-attn": True, "jinja": "on", "no-cont-batching": 0}
+    preset: dict[str, Value] = {"c": 0, "temp": 1, "top-p": "0.95", "flash-attn": True, "jinja": "on", "no-cont-batching": 0}
     preset |= {"metrics": False, "n-gpu-layers": 99, "load-mode": "none", "tensor-split": "3,1", "load-on-startup": True, "seed": "-1"}
     assert list(faults(preset, NEWEST)) == []
 
@@ -282,22 +331,22 @@ def test_a_key_that_a_newer_version_removed_is_caught_in_its_source_before_anyth
     tree(home / "older", ROUTED)
     tree(home / "newer", LATER)
     path = inventory(home, "{path: older}", "{lock: on}")
-    assert checked(path, load(path)).going == (
-        f'{path}:12:19: models.demo.preset.lock: "lock" is on its way out of llama-server, as of older: use --load-mode',
+    assert checked(loaded(path).positions, load(path)).going == (
+        f'{path}:12:19: models.demo.preset.lock: "lock" is deprecated in llama-server as of older: use --load-mode',
     )
     path = inventory(home, "{path: newer}", "{lock: on}")
     with pytest.raises(InventoryError) as caught:
-        checked(path, load(path))
-    assert caught.value.problems == [f'{path}:12:19: models.demo.preset.lock: "lock" is no option of llama-server newer']
+        checked(loaded(path).positions, load(path))
+    assert caught.value.problems == [f'{path}:12:19: models.demo.preset.lock: "lock" is not an option of llama-server newer']
 
 
 def test_a_version_from_before_the_router_is_said_to_have_none(home: Path) -> None:
     tree(home / "old", ARGUMENTS)
     path = inventory(home, "{path: old}", "{metrics: on}")
     with pytest.raises(InventoryError) as caught:
-        checked(path, load(path))
+        checked(loaded(path).positions, load(path))
     (problem,) = caught.value.problems
-    assert problem.endswith("llama_server.models: llama.cpp old is from before there was a router: write `instances`, or take a newer one")
+    assert problem.endswith("llama_server.models: llama.cpp old has no router: use `instances`, or a newer llama.cpp")
 
 
 def test_a_source_is_not_known_until_it_was_fetched_and_known_from_then_on(home: Path) -> None:
@@ -307,20 +356,20 @@ def test_a_source_is_not_known_until_it_was_fetched_and_known_from_then_on(home:
         subprocess.run([*git, *command], check=True)
     commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     path = inventory(home, f"{{git: 'file://{root}', commit: {commit}}}", "{metric: on}")
-    assert [source.identity for source in checked(path, load(path)).unknown] == [f"git {commit}"]
-    with pytest.raises(InventoryError, match=f'no option of llama-server {commit[:7]} \\(did you mean "metrics"'):
-        checked(path, load(path), progress=lambda *told: None)
+    assert [source.identity for source in checked(loaded(path).positions, load(path)).unknown] == [f"git {commit}"]
+    with pytest.raises(InventoryError, match=f'is not an option of llama-server {commit[:7]} \\(did you mean "metrics"'):
+        checked(loaded(path).positions, load(path), progress=lambda *told: None)
     (root / FILES[0]).unlink()
     (root / ".git").rename(home / "gone")
     with pytest.raises(InventoryError, match="did you mean"):
-        checked(path, load(path))
+        checked(loaded(path).positions, load(path))
 
 
 def test_a_source_that_cannot_be_had_or_read_stops_nothing(home: Path) -> None:
     tree(home / "strange", "int main() {}")
     for source in (f"{{git: 'file://{home}/none', commit: {'c' * 40}}}", "{path: strange}"):
         path = inventory(home, source, "{metric: on}")
-        assert len(checked(path, load(path), progress=lambda *told: None).unknown) == 1
+        assert len(checked(loaded(path).positions, load(path), progress=lambda *told: None).unknown) == 1
 
 
 def test_a_plan_may_know_the_options_of_each_host_whose_source_was_seen(home: Path) -> None:
@@ -334,7 +383,7 @@ def test_check_tells_what_is_on_its_way_out_and_what_it_could_not_look_at(home: 
     tree(home / "older", ROUTED)
     path = inventory(home, "{path: older}", "{lock: on}")
     assert main(["-i", str(path), "check"]) == 0
-    assert f'{path}:12:19: models.demo.preset.lock: "lock" is on its way out' in capsys.readouterr().out
+    assert f'{path}:12:19: models.demo.preset.lock: "lock" is deprecated in llama-server' in capsys.readouterr().out
     path = inventory(home, f"{{git: 'file://{home}/none', commit: {'c' * 40}}}", "{metric: on}")
     assert main(["-i", str(path), "check"]) == 0
     assert f"not checked: presets for git {'c' * 40}" in capsys.readouterr().out

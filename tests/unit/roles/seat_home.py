@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from inventory.context import Certificate
+from inventory.knowledge import Certificate
 from roles.client.home import script_of
 from roles.client.part import Person
 from roles.client.settings import Seat

@@ -3,12 +3,12 @@
 import base64
 from typing import Any
 
-from inventory.context import Certificate, Context, ModelDigest
+from inventory.fleet import Fleet
 from inventory.hardware import Hardware
-from inventory.schema import Fleet
+from inventory.knowledge import Certificate, Knowledge, ModelDigest
+from resources import File, Resource
 from roles.host_plan import host_plan
 from roles.llama_cpp.releases import releases
-from roles.resources import File, Resource
 
 SERVING: dict[str, Any] = {"base": {"time": "elsewhere"}, "llama_cpp": {}, "models": {}}
 
@@ -50,9 +50,9 @@ class Small:
         return Fleet.model_validate({"name": "home", "domain": "home.example", "hosts": hosts, "models": self.models, "clients": clients})
 
     @property
-    def context(self) -> Context:
+    def context(self) -> Knowledge:
         hardware = dict.fromkeys(self.roles, self.hardware)
-        return Context(
+        return Knowledge(
             hardware=hardware,
             releases=releases(self.fleet, hardware, {}),
             ca=pem("the CA"),

@@ -1,7 +1,7 @@
 """What every host needs."""
 
-from inventory.context import Context
-from inventory.schema import Fleet, Host
+from inventory.fleet import Fleet, Host
+from inventory.knowledge import Knowledge
 from roles.base.plan import plan
 from roles.base.settings import BaseSettings
 
@@ -10,7 +10,7 @@ FLEET = Fleet(name="home", domain="home.example", hosts={"pea": HOST})
 
 
 def planned(**settings: object) -> list[str]:
-    return [each.id for each in plan(HOST, BaseSettings.model_validate(settings), FLEET, Context())]
+    return [each.id for each in plan(HOST, BaseSettings.model_validate(settings), FLEET, Knowledge())]
 
 
 def test_a_clock_that_is_set_elsewhere_is_left_alone() -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from small_fleet import Small
 
-from inventory.context import Certificate, Context
 from inventory.errors import PaddockError
+from inventory.knowledge import Certificate, Knowledge
+from resources import File, Package, Port, Resource, Service
 from roles.client.settings import bridge_key_name
 from roles.host_plan import host_plan
 from roles.llama_server.settings import api_key_name
-from roles.resources import File, Package, Port, Resource, Service
 
 ANNAS = "/etc/paddock/clients/anna"
 KEY, UPSTREAM_KEY = "sk-annas", "sk-the-servers"
@@ -41,7 +41,7 @@ class Desk:
         return {each.id: each for part in parts.values() for each in part}
 
     @property
-    def context(self) -> Context:
+    def context(self) -> Knowledge:
         return replace(self.small.context, identities={"laptop": self.identity}, secrets=self.secrets, roots=self.roots)
 
     def file(self, path: str) -> File:
@@ -204,9 +204,3 @@ def test_where_one_site_lets_the_client_in_nobody_has_to_say_which(desk: Desk) -
     del desk.seat["site"]
     desk.small.roles["door"]["caddy"]["sites"]["ai.home.example"]["clients"] = ["phone"]
     assert "tls_server_name one.home.example\n" in desk.text("bridge.caddy")
-
-
-def test_a_port_that_only_root_can_open_is_refused(desk: Desk) -> None:
-    desk.seat["bridge"] = "127.0.0.1:80"
-    with pytest.raises(PaddockError, match=r"hosts\.desk\.roles\.client\.accounts\.anna\.bridge: port 80 is root's to open"):
-        _ = desk.plan

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from small_fleet import Small
 
-from control.deployment import chat_line
-from control.leaves import subjects_of
+from cli.views.chat_line import chat_line
+from control.pki.leaves import subjects_of
 from facts.hardware import CADDY_SH, IDENTITY_SH, HardwareFact
-from inventory.schema import Fleet
+from inventory.fleet import Fleet
 from lab.lab_host import LabHost
 from lab.overlay import overlay
-from roles.caddy.settings import Acme, CaddySettings
+from roles.caddy.settings import Acme, CaddySettings, Site
+from roles.server import Entrance
 
 ACME = {"email": "me@home.example"}
 
@@ -120,6 +121,8 @@ def test_the_fleet_issues_no_certificate_for_a_site_over_acme(small: Small) -> N
 @pytest.mark.parametrize(("acme", "trusted"), [(None, "--cacert /c/ca.pem "), ({}, ""), ({"root": "acme.pem"}, "--cacert acme.pem ")])
 def test_the_line_to_chat_with_trusts_who_signs_for_the_site(small: Small, acme: dict[str, str] | None, trusted: str) -> None:
     given = Acme.model_validate({**ACME, **acme}) if acme is not None else None
-    line = chat_line("ai.home.example", 443, "192.0.2.11", Path("/c"), small.fleet.servers("ai")[0], small.fleet, given)
+    site = Site(upstream="ai", acme=given)
+    entrance = Entrance("ai.home.example", "door", "192.0.2.11", 443, site, ("laptop",))
+    line = chat_line(entrance, small.fleet.servers("ai")[0], Path("/c"), small.fleet)
     assert f" {trusted}--cert /c/cert.pem" in line
     assert line.count("--cacert") == bool(trusted)

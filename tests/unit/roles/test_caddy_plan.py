@@ -10,13 +10,13 @@ from cryptography.hazmat.primitives import hashes
 from pydantic import ValidationError
 from small_fleet import Small, pem
 
-from control import certificates
+from control.pki import certificates
 from inventory.errors import InventoryError, PaddockError
+from resources import File, Port, Service
 from roles.caddy.pem import certificates_in, fingerprint
 from roles.caddy.plan import needs
 from roles.caddy.settings import CaddySettings
 from roles.host_plan import host_plan
-from roles.resources import File, Port, Service
 
 SITES = "/etc/caddy/paddock/sites.caddy"
 NEWER = {"url": "https://packages.home.example/caddy.deb", "sha256": "0" * 64, "version": "2.11.4-1"}
@@ -109,7 +109,7 @@ def test_an_upstream_on_another_host_is_reached_at_its_address_and_must_be_ready
 
 def test_an_upstream_on_another_hosts_loopback_is_refused(small: Small) -> None:
     small.roles["ai"]["llama_server"]["listen"] = "127.0.0.1:8080"
-    with pytest.raises(InventoryError, match=r"hosts\.ai\.roles\.llama_server\.listen: 127\.0\.0\.1:8080 is out of reach for door"):
+    with pytest.raises(InventoryError, match=r"hosts\.ai\.roles\.llama_server\.listen: 127\.0\.0\.1:8080 cannot be reached from door"):
         small.plan("door")
 
 
@@ -164,7 +164,7 @@ def test_another_version_of_caddy_asks_for_a_restart(small: Small) -> None:
 
 @pytest.mark.parametrize(
     ("version", "why"),
-    [("2.11.3-1", r"Caddy 2\.11\.3 refuses every client"), ("2.4.6-1", r"Caddy 2\.4\.6 is older than 2\.6\.2")],
+    [("2.11.3-1", r"Caddy 2\.11\.3 rejects every client"), ("2.4.6-1", r"Caddy 2\.4\.6 is older than 2\.6\.2")],
 )
 def test_a_version_that_is_known_to_be_bad_is_refused_wherever_it_comes_from(small: Small, version: str, why: str) -> None:
     with pytest.raises(ValidationError, match=why):
@@ -181,7 +181,7 @@ def test_a_bad_version_is_taken_for_a_reason_that_somebody_gives(small: Small) -
     small.hardware = replace(small.hardware, caddy="2.11.3")
     small.roles["door"]["caddy"]["accept"] = reason
     assert "trust_pool" in sites(small)
-    with pytest.raises(ValidationError, match="is no reason"):
+    with pytest.raises(ValidationError, match="is not a reason"):
         CaddySettings.model_validate({"accept": {"2.11.3": "  "}})
 
 
@@ -241,12 +241,12 @@ def test_a_certificate_that_ends_too_early_is_refused(small: Small) -> None:
 
 def test_an_earlier_certificate_or_a_ca_that_cannot_be_read_is_refused(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     small.earlier = {"phone": ("garbled",)}
-    with pytest.raises(PaddockError, match="an earlier certificate of client phone is no certificate in PEM"):
+    with pytest.raises(PaddockError, match="an earlier certificate of client phone is not a certificate in PEM"):
         small.plan("door")
     small.earlier = {}
     context = small.context
     for text in ("", "garbled", pem("one") + "-----BEGIN CERTIFICATE-----"):
-        with pytest.raises(PaddockError, match=r"^hosts\.door\.roles\.caddy: the fleet's CA is no certificate in PEM: put it back"):
+        with pytest.raises(PaddockError, match=r"^hosts\.door\.roles\.caddy: the fleet's CA is not a certificate in PEM: put it back"):
             host_plan(small.fleet.hosts["door"], small.fleet, replace(context, ca=text))
     both = replace(context, ca=pem("old") + pem("new"))
     assert host_plan(small.fleet.hosts["door"], small.fleet, both)
@@ -334,7 +334,7 @@ def test_a_site_over_acme_has_its_certificate_from_there_and_its_clients_from_th
     assert "trusted_ca_cert_file /etc/caddy/paddock/ca.pem" in sites(small)
     assert small.text("door", "/etc/caddy/paddock/ai.home.example.acme.pem") == pem("authority")
     assert "file:/etc/caddy/paddock/ai.home.example.key" not in small.plan("door")
-    for text, words in (("", "is not there, or is empty: get"), ("<html>", "is no certificate in PEM: it is to be")):
+    for text, words in (("", "is not there, or is empty: get"), ("<html>", "is not a certificate in PEM: expected")):
         small.roots = {"acme.pem": text}
         with pytest.raises(PaddockError, match=rf"^hosts\.door\.roles\.caddy\.sites\.ai\.home\.example\.acme\.root: acme\.pem {words}"):
             sites(small)

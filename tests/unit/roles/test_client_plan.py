@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from small_fleet import Small, pem
 
-from inventory.context import TO_BE_ISSUED, Certificate
+from inventory.knowledge import TO_BE_ISSUED, Certificate
 from lab.lab_host import LabHost, accounts
 from lab.overlay import overlay
+from resources import Directory, File, OnDisk, Resource, Service
 from roles.host_plan import host_plan
-from roles.resources import Directory, File, OnDisk, Resource, Service
 
 POLICY = "/etc/chromium/policies/managed/paddock.json"
 ANN = "/etc/paddock/clients/ann"

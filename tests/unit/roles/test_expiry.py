@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
 from facts.condition import CONDITION_SH
+from resources import File, Resource, Service, expand
 from roles.expiry import DIRECTORY, ExpirySettings, Pem, expiry_watch
-from roles.resources import File, Resource, Service, expand
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 

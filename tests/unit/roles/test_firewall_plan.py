@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from inventory.context import Context
 from inventory.errors import PaddockError
-from inventory.schema import Fleet
-from roles.firewall.plan import RULES, UNIT, plan
+from inventory.fleet import Fleet
+from inventory.knowledge import Knowledge
+from resources import File, Service
+from roles import plan_of
+from roles.firewall.plan import RULES, UNIT, plan_beside
 from roles.firewall.settings import FirewallSettings
 from roles.host_plan import host_plan
-from roles.resources import File, Service
 
 
 def fleet(
@@ -44,11 +45,18 @@ def fleet(
 
 def rules(of: Fleet, host: str = "halo") -> list[str]:
     """What the table says of ports."""
+    file = table(of, host)
+    return [line.strip() for line in file.data.decode().splitlines() if "dport" in line]
+
+
+def table(of: Fleet, host: str) -> File:
+    """The file of rules."""
     this = of.hosts[host]
     settings = this.carried.get("firewall") or FirewallSettings()
     assert isinstance(settings, FirewallSettings)
-    (file,) = (each for each in plan(this, settings, of, Context()) if isinstance(each, File) and each.path == RULES)
-    return [line.strip() for line in file.data.decode().splitlines() if "dport" in line]
+    others = [each for role, its in this.carried.items() if role != "firewall" for each in plan_of(role).plan(this, its, of, Knowledge())]
+    (file,) = (each for each in plan_beside(this, settings, of, others) if isinstance(each, File) and each.path == RULES)
+    return file
 
 
 def refusal(of: Fleet, host: str = "halo") -> str:
@@ -76,7 +84,7 @@ def test_a_reverse_proxy_is_open_to_everybody() -> None:
 
 def test_this_host_itself_and_connections_that_stand_are_never_cut_off() -> None:
     of = fleet()
-    (file,) = (each for each in plan(of.hosts["halo"], FirewallSettings(), of, Context()) if isinstance(each, File) and each.path == RULES)
+    file = table(of, "halo")
     text = file.data.decode()
     first_refusal = text.index("reject")
     assert "policy accept;" in text
@@ -86,7 +94,7 @@ def test_this_host_itself_and_connections_that_stand_are_never_cut_off() -> None
 
 def test_a_table_replaces_the_one_before_it_in_one_transaction_and_no_other() -> None:
     of = fleet()
-    (file,) = (each for each in plan(of.hosts["halo"], FirewallSettings(), of, Context()) if isinstance(each, File) and each.path == RULES)
+    file = table(of, "halo")
     lines = [line for line in file.data.decode().splitlines() if line and not line.startswith(("#", "\t", "}"))]
     assert lines == ["table inet paddock", "delete table inet paddock", "table inet paddock {"]
     assert "flush ruleset" not in file.data.decode()
@@ -111,9 +119,9 @@ def test_exceptions_are_let_through_too(allowed: list[str], matches: list[str]) 
 @pytest.mark.parametrize(
     ("port", "ssh", "words"),
     [
-        ("22", 22, "22 is SSH's port, which is never guarded: leave it out"),
-        ("22", 2222, "22 is SSH's port, which is never guarded: leave it out"),
-        ("2222", 2222, "2222 is SSH's port, which is never guarded: leave it out"),
+        ("22", 22, "22 is SSH's port, which the firewall never restricts: leave it out"),
+        ("22", 2222, "22 is SSH's port, which the firewall never restricts: leave it out"),
+        ("2222", 2222, "2222 is SSH's port, which the firewall never restricts: leave it out"),
         ("9100", 22, "nothing in the inventory listens on port 9100 of halo: leave it out"),
     ],
 )
@@ -129,22 +137,22 @@ def test_an_exception_of_what_is_open_or_out_of_reach_anyway_is_refused() -> Non
     of = of.model_copy(update={"hosts": {**of.hosts, "door": door}})
     assert refusal(of, "door") == "hosts.door.roles.firewall.allow: port 443, caddy.service, is open to everybody: leave it out"
     alone = fleet("127.0.0.1:8080", sites={}, allow={"8080": ["192.0.2.7"]})
-    words = "llama-server.service listens on port 8080 of loopback alone: let it listen on 0.0.0.0, say"
+    words = "llama-server.service listens on port 8080 of loopback only: set for example 0.0.0.0"
     assert refusal(alone) == f"hosts.halo.roles.firewall.allow: {words}"
 
 
 @pytest.mark.parametrize(("listen", "ssh"), [("0.0.0.0:22", 2222), ("0.0.0.0:2222", 2222)])
 def test_a_rule_for_ssh_is_never_made(listen: str, ssh: int) -> None:
     number = listen.rpartition(":")[2]
-    words = f"llama-server.service is to listen on SSH's port, {number}, which is never guarded: give it another"
+    words = f"llama-server.service listens on SSH's port, {number}, which the firewall never restricts: give it another"
     assert refusal(fleet(listen, port=ssh)) == f"hosts.halo.roles.firewall: {words}"
 
 
 def test_a_caller_whose_address_is_a_name_has_to_say_its_addresses() -> None:
     words = refusal(fleet(door="door.home.example"))
     assert words == (
-        "hosts.halo.roles.firewall: door calls port 8080 over IPv4, and its address, door.home.example, is a name: say where it calls from,"
-        " such as `addresses: {door: [192.0.2.2]}`"
+        "hosts.halo.roles.firewall: door calls port 8080 over IPv4, and its address, door.home.example, is a name:"
+        " add the address that it calls from, such as `addresses: {door: [192.0.2.2]}`"
     )
     said = fleet(door="door.home.example", addresses={"door": ["192.0.2.2"]})
     assert rules(said)[0] == "ip saddr { 192.0.2.2 } tcp dport 8080 accept"
@@ -179,7 +187,7 @@ def test_what_is_no_port_and_no_network_is_refused(settings: dict[str, Any]) -> 
 
 def test_it_stands_before_anything_listens_and_a_change_of_rules_is_a_reload() -> None:
     of = fleet()
-    parts = host_plan(of.hosts["halo"], of, Context())
+    parts = host_plan(of.hosts["halo"], of, Knowledge())
     assert list(parts).index("firewall") < list(parts).index("llama_server")
     (service,) = (each for each in parts["firewall"] if isinstance(each, Service))
     assert (service.name, [each.id for each in service.reloads]) == (UNIT, [f"file:{RULES}"])

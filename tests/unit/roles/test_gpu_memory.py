@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from inventory.context import Context
 from inventory.errors import PaddockError
+from inventory.fleet import Fleet, Host
 from inventory.hardware import Hardware, PciDevice
-from inventory.schema import Fleet, Host
+from inventory.knowledge import Knowledge
+from resources import File, Resource, Service
 from roles.gpu.plan import MEMORY_SCRIPT, MEMORY_UNIT, MODULE_OPTIONS, plan
 from roles.gpu.settings import GpuSettings
-from roles.resources import File, Resource, Service
 
 HALO = PciDevice("0000:c5:00.0", "1002", "1586", "Strix Halo")
 P104 = PciDevice("0000:01:00.0", "10de", "1b87", "GP104 [P104-100]")
@@ -25,7 +25,7 @@ def planned(hardware: Hardware | None = MACHINE, gtt_mib: int = 122880) -> dict[
     host = Host(name="halo", address="192.0.2.3")
     fleet = Fleet(name="home", domain="home.example", hosts={"halo": host})
     settings = GpuSettings.model_validate({"amd": {"gtt_mib": gtt_mib}})
-    return {each.id: each for each in plan(host, settings, fleet, Context(hardware={"halo": hardware} if hardware else {}))}
+    return {each.id: each for each in plan(host, settings, fleet, Knowledge(hardware={"halo": hardware} if hardware else {}))}
 
 
 def test_mebibytes_become_pages_of_4_kib_in_an_option_of_the_module() -> None:

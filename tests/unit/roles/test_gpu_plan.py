@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from inventory.context import Context
 from inventory.errors import PaddockError
+from inventory.fleet import Fleet, Host
 from inventory.hardware import Hardware, NvidiaCard, PciDevice
-from inventory.schema import Fleet, Host
+from inventory.knowledge import Knowledge
+from resources import File, Package, Resource, Service, expand
 from roles.gpu.nvidia import DRIVERS, KERNELS
 from roles.gpu.plan import SCRIPT, UNIT, plan
 from roles.gpu.settings import GpuSettings
-from roles.resources import File, Package, Resource, Service, expand
 
 HOST = Host(name="pea", address="192.0.2.7")
 FLEET = Fleet(name="home", domain="home.example", hosts={"pea": HOST})
@@ -56,7 +56,7 @@ def machine(
 
 def planned(hardware: Hardware | None, driver: str = "distribution", fleet: Fleet = FLEET) -> list[Resource]:
     settings = GpuSettings.model_validate({"nvidia": {"driver": driver}})
-    return list(plan(HOST, settings, fleet, Context(hardware={"pea": hardware} if hardware else {})))
+    return list(plan(HOST, settings, fleet, Knowledge(hardware={"pea": hardware} if hardware else {})))
 
 
 def packages(hardware: Hardware, driver: str = "distribution") -> set[str]:

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from inventory.context import Context
-from inventory.schema import Fleet, Host
+from inventory.fleet import Fleet, Host
+from inventory.knowledge import Knowledge
+from resources import File, Resource, Service
 from roles.gpu.plan import ACCOUNTS, LIMITS, POWER_SCRIPT, POWER_UNIT, UNIT, plan
 from roles.gpu.settings import GpuSettings
-from roles.resources import File, Resource, Service
 
 UUIDS = [f"GPU-{number}b0c8f1e-0000-1111-2222-333333333333" for number in (1, 2)]
 
@@ -38,7 +38,7 @@ def planned(nvidia: dict[str, object], servers: dict[str, object] | None = None)
     host = {"name": "pea", "address": "192.0.2.7", "roles": {"gpu": {"nvidia": nvidia}, **roles}}
     fleet = Fleet.model_validate({"name": "home", "domain": "home.example", "hosts": {"pea": host}, "models": {"chat": {}}})
     settings = GpuSettings.model_validate({"nvidia": nvidia})
-    return {each.id: each for each in plan(Host.model_validate(host), settings, fleet, Context())}
+    return {each.id: each for each in plan(Host.model_validate(host), settings, fleet, Knowledge())}
 
 
 class Machine:
@@ -162,8 +162,8 @@ def test_without_a_limit_nothing_is_said_of_power() -> None:
 @pytest.mark.parametrize(
     ("nvidia", "words"),
     [
-        ({"power_limit_w": 90, "persistence": False}, "forgets a power limit"),
-        ({"power_limit_w": {"3": 90}}, "is no card"),
+        ({"power_limit_w": 90, "persistence": False}, "would forget its power limit"),
+        ({"power_limit_w": {"3": 90}}, "is not a card"),
         ({"power_limit_w": 5}, "greater than or equal to 10"),
         ({"power_limit_w": {}}, "names no card"),
     ],

@@ -9,11 +9,12 @@ import pytest
 from small_fleet import Small
 
 from inventory.errors import PaddockError
+from inventory.fleet import Fleet
 from inventory.hardware import Hardware, NvidiaCard, PciDevice
-from inventory.schema import Fleet
-from inventory.servers import Server
+from resources import Service
 from roles.llama_server.cards import pin
-from roles.resources import Service
+from roles.server import Server
+from tests.share import spread
 
 ADDRESSES = [f"0000:{bus:02x}:00.0" for bus in range(1, 9)]
 CARDS = [
@@ -66,7 +67,7 @@ def test_each_has_a_unit_a_port_and_a_card(rig: Small) -> None:
 
 def test_however_the_driver_lists_them_each_keeps_its_card(rig: Small) -> None:
     before = {each.name: unit(rig, each.name) for each in rig.fleet.servers("ai")}
-    for seed in range(20):
+    for seed in spread("orders of cards", range(20), 6):
         order = random.Random(seed)
         rig.hardware = replace(RIG, nvidia_cards=tuple(order.sample(CARDS, 8)), gpus=tuple(order.sample(RIG.gpus, 8)))
         assert {each.name: unit(rig, each.name) for each in rig.fleet.servers("ai")} == before
@@ -126,7 +127,7 @@ def test_a_proxy_spreads_requests_over_instances_that_are_alike(rig: Small) -> N
 def test_how_many_there_are_is_said_once_or_alike() -> None:
     instances = {"chat": {"model": "demo", "listen": "127.0.0.1:8080", "count": 2, "gpus": [1, 2, 3]}}
     hosts = {"ai": {"name": "ai", "address": "192.0.2.10", "roles": {"llama_server": {"instances": instances}}}}
-    with pytest.raises(ValueError, match="is unclear about how many there are: count has 2, gpus has 3"):
+    with pytest.raises(ValueError, match="has different numbers of servers: count has 2, gpus has 3"):
         Fleet.model_validate({"name": "home", "domain": "home.example", "hosts": hosts})
 
 

@@ -2,8 +2,8 @@
 
 from small_fleet import Small
 
+from resources import Service
 from roles.llama_server.plan import PRESETS
-from roles.resources import Service
 
 UNIT = "/etc/systemd/system/llama-server.service"
 
@@ -68,7 +68,7 @@ def test_a_model_in_a_home_directory_is_shown_to_the_server_and_nothing_else_the
     small.models["demo"] = {"source": {"path": "/home/me/my models/50%q4.gguf", "sha256": "0" * 64}}
     text = small.text("ai", UNIT)
     assert "ProtectHome=tmpfs\n" in text
-    assert 'BindReadOnlyPaths="/home/me/my models/50%%q4.gguf"\n' in text
+    assert 'BindReadOnlyPaths="-/home/me/my models/50%%q4.gguf"\n' in text
 
 
 def test_another_preset_another_release_and_another_model_file_each_ask_for_a_restart(small: Small) -> None:

@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from control.work import asked_of
-from deploys.models import curl_configuration
-from inventory.context import Context
+from control.models.curl import curl_configuration
+from control.models.origins import asked_of
 from inventory.errors import PaddockError
-from inventory.schema import Fleet, ModelEntry, ModelSource, parts_of
+from inventory.fleet import Fleet
+from inventory.knowledge import Knowledge
+from inventory.model_sources import ModelSource, parts_of
+from inventory.schema import ModelEntry
 from inventory.urls import without_query
+from resources import Directory, ModelFile, Resource
 from roles.models.plan import plan
 from roles.models.settings import ModelsSettings
-from roles.resources import Directory, ModelFile, Resource
 
 SHA, OTHER = "a" * 64, "b" * 64
 TWO = [{"name": "Q8/x-00001-of-00002.gguf", "sha256": SHA, "size": 7}, {"name": "Q8/x-00002-of-00002.gguf", "sha256": OTHER, "size": 8}]
@@ -26,7 +28,7 @@ def planned(source: Mapping[str, Any]) -> list[Resource]:
     roles = {"models": {}, "llama_server": {"models": ["big"]}}
     host = {"name": "pea", "address": "192.0.2.7", "roles": roles}
     fleet = Fleet.model_validate({"name": "home", "domain": "home.example", "hosts": {"pea": host}, "models": {"big": {"source": source}}})
-    return list(plan(fleet.hosts["pea"], ModelsSettings(), fleet, Context()))
+    return list(plan(fleet.hosts["pea"], ModelsSettings(), fleet, Knowledge()))
 
 
 def test_a_model_in_parts_lies_in_a_directory_of_its_own_as_llama_server_looks_for_it() -> None:
@@ -69,15 +71,15 @@ def test_a_model_that_nothing_says_the_digests_of_has_no_plan() -> None:
     [
         ({}, "needs exactly one of hf, url, local and path, this has none"),
         ({"hf": "org/repo", "url": "https://models.home.example/x"}, "this has hf and url"),
-        ({"url": "https://models.home.example/x", "revision": "main"}, "revision is of a repository, hf, and this is a url"),
+        ({"url": "https://models.home.example/x", "revision": "main"}, "revision is only for hf, and this source has url"),
         ({"hf": "org/repo", "file": "x.gguf", "include": "*"}, "needs one of file and include, this has both"),
-        ({"hf": "repo"}, "is no repository of Hugging Face"),
-        ({"hf": "org/repo", "file": "../x.gguf"}, "is no name of a file"),
-        ({"hf": "org/repo", "revision": "a/../b"}, "is no revision"),
-        ({"hf": "org/repo", "sha256": SHA}, "sha256 is of one file: name it with file"),
-        ({"hf": "org/repo", "file": "x-00001-of-00003.gguf", "sha256": SHA}, "let `files` or the lock say a digest for each part"),
+        ({"hf": "repo"}, "is not a Hugging Face repository"),
+        ({"hf": "org/repo", "file": "../x.gguf"}, "is not a file name"),
+        ({"hf": "org/repo", "revision": "a/../b"}, "is not a revision"),
+        ({"hf": "org/repo", "sha256": SHA}, "sha256 is for a single file: name it with file"),
+        ({"hf": "org/repo", "file": "x-00001-of-00003.gguf", "sha256": SHA}, "give each digest in `files` or in the lock"),
         ({"hf": "org/repo", "file": "x-00001-of-00003.gguf", "files": TWO}, r"files has 2, and x-00001-of-00003\.gguf is of 3"),
-        ({"path": "/srv/x.gguf"}, "path needs sha256: only the host could say"),
+        ({"path": "/srv/x.gguf"}, "path needs sha256: without it"),
     ],
 )
 def test_a_source_that_is_none_is_refused(source: dict[str, Any], words: str) -> None:
@@ -87,7 +89,7 @@ def test_a_source_that_is_none_is_refused(source: dict[str, Any], words: str) ->
 
 def test_a_model_may_be_called_as_people_know_it() -> None:
     assert ModelEntry.model_validate({"aliases": ["qwen2.5:3b"]}).aliases == ("qwen2.5:3b",)
-    with pytest.raises(ValidationError, match="is no name that a client asks for"):
+    with pytest.raises(ValidationError, match="is not a model alias"):
         ModelEntry.model_validate({"aliases": ["a, b"]})
 
 

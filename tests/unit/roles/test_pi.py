@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from small_fleet import SERVING, Small
 
-from inventory.context import TO_BE_ISSUED, Certificate
+from inventory.knowledge import TO_BE_ISSUED, Certificate
 from inventory.model_shape import ModelShape
+from resources import Directory, File, Resource
 from roles.client.pi import EXTENSION, MODELS, SOURCES
 from roles.client.settings import bridge_key_name
 from roles.host_plan import host_plan
-from roles.resources import Directory, File, Resource
 from roles.role import TEMPLATES
 
 ANNAS = "/etc/paddock/clients/anna/pi"
@@ -112,6 +112,12 @@ def test_a_context_is_never_more_than_the_model_was_made_for_and_that_where_noth
 ) -> None:
     desk.shapes = {"demo": ModelShape("llama", 1, context_length=40960)}
     desk.serve(demo={"ctx-size": size} if size else {})
+    assert desk.windows == {"demo": tokens}
+
+
+@pytest.mark.parametrize(("size", "tokens"), [({}, 2048), ({"ctx-size": 65536}, 2048), ({"ctx-size": 1024}, 1024)])
+def test_a_slot_that_is_capped_has_no_longer_conversation(desk: Desk, size: dict[str, int], tokens: int) -> None:
+    desk.serve(demo={**size, "kv-unified-per-slot": 2048})
     assert desk.windows == {"demo": tokens}
 
 

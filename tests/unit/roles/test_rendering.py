@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from small_fleet import Small
 
-from control.render import read, tree, write
+from control.deployment.render import read, tree, write
 from inventory.errors import PaddockError
 
 

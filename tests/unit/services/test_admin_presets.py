@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from control.models import tiny_model
-from services.admin import CHANGED, MOST, Refusal, option, replace, trained, unfinished, with_context
+from control.models.local import tiny_model
+from services.admin.actions import MOST
+from services.admin.answers import Refusal
+from services.admin.presets import CHANGED, option, replace, trained, unfinished, with_context
 
 ROOT = Path(__file__).parents[3]
 NOTE = f"{CHANGED} laptop, 2026-11-21 17:30 UTC"
@@ -126,7 +128,7 @@ def test_a_link_that_lies_where_the_unfinished_file_goes_is_not_followed(tmp_pat
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from services import admin
+from services.admin import presets
 left = int(sys.argv[2])
 def step(frame, event, argument):
     global left
@@ -134,8 +136,8 @@ def step(frame, event, argument):
     if left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return step
-sys.settrace(lambda frame, event, argument: step(frame, event, argument) if frame.f_code is admin.replace.__code__ else None)
-admin.replace(Path(sys.argv[1]), "after\\n" * 20000)
+sys.settrace(lambda frame, event, argument: step(frame, event, argument) if frame.f_code is presets.replace.__code__ else None)
+presets.replace(Path(sys.argv[1]), "after\\n" * 20000)
 """
 
 

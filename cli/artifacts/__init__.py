@@ -1,0 +1,14 @@
+"""List, build, export, import and prune built releases of llama.cpp.
+
+examples:
+  paddock artifacts list
+  paddock artifacts build --limit pi                               builds on pi's builder; does not connect to pi
+  paddock artifacts export 0.3.36-1f0c8a2b3c4d -o /media/stick/    for a site without compilers or internet access
+  paddock artifacts import /media/stick/0.3.36-1f0c8a2b3c4d.paddock.tar
+  paddock artifacts prune                                          removes those that no host of the inventory serves
+  paddock artifacts prune 0.3.35-77aa01c2d3e4
+
+Artifacts are stored in `.paddock/<fleet>/artifacts/`. A host with `llama_cpp: {builder: false}` installs only artifacts that exist already.
+"""
+
+ACTIONS = ("list", "build", "export", "import", "prune")

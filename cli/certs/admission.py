@@ -1,0 +1,82 @@
+"""Shared by `issue`, `renew`, `revoke` and `import`: change a client's access in the inventory, in the state and on the hosts."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+
+from cli.arguments import Opened, opened
+from cli.asking import agreed, ask_at_terminal
+from cli.views.progress import Progress
+from control.pki.authority import Authority
+from control.state.secrets import Vault
+from inventory.errors import PaddockError, UsageError
+from roles.role import LABEL
+
+LATER = "the hosts are not updated yet: run `paddock up`"
+
+
+def lab_argument(action: argparse.ArgumentParser) -> None:
+    action.add_argument("--lab", action="store_true", help="use the inventory's lab: its state and its hosts")
+
+
+def push_argument(action: argparse.ArgumentParser) -> None:
+    action.add_argument("--no-push", action="store_true", help="do not update the hosts; the next `paddock up` does")
+
+
+def require_names(names: Iterable[str]) -> None:
+    """Raises UsageError for what no client can be called."""
+    for name in names:
+        if not re.fullmatch(LABEL, name):
+            raise UsageError(f'"{name}" cannot be the name of a client: lower-case letters, digits and inner hyphens, 63 at most')
+
+
+def clients(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    """The names of clients, for completion: those of the inventory, and those that hold a certificate."""
+    this = opened(parsed_args, only_read=True)
+    held = {name for kind, name in Authority(this.state, Vault(this.state)).leaves.names() if kind == "client"}
+    return sorted(name for name in held | set(this.fleet.clients) if name.startswith(prefix))
+
+
+def in_inventory(this: Opened, entries: Mapping[str, Mapping[str, str]], options: argparse.Namespace) -> Opened | None:
+    """What the inventory is once it says this of these clients. Shows the change and asks; None where the answer is no."""
+    from control.editing.clients import with_clients
+
+    candidate = with_clients(this.path, entries)
+    if candidate is None:
+        return this
+    if not agreed(candidate, "Write it?", options.yes, "`--yes` writes it into the inventory"):
+        return None
+    candidate.keep()
+    return opened(options)
+
+
+def changed(this: Opened, act: Callable[[Authority, datetime], Iterable[str]], *, push: bool) -> int:
+    """Changes the state, says what was done, and has the hosts know of it, for the exit code."""
+    progress, now = Progress(), datetime.now(UTC)
+    for line in act(Authority(this.state, Vault(this.state)), now):
+        progress.line(line)
+    if not push:
+        progress.line(LATER)
+        return 0
+    try:
+        return _pushed(this, progress, now)
+    except PaddockError as error:
+        progress.error(f"{error}\n{LATER}")
+        return 1
+
+
+def _pushed(this: Opened, progress: Progress, now: datetime) -> int:
+    from control.deployment.admission import push
+
+    pushed = push(this.fleet, this.state, now, tell=progress.line, tell_host=progress.of, ask=ask_at_terminal)
+    if not pushed.hosts:
+        progress.line("no host of the fleet carries certificates")
+    progress.failures(pushed.failures)
+    if pushed.reached:
+        progress.line(f"in force on {', '.join(pushed.reached)}")
+    if pushed.failures:
+        progress.error(f"not on {', '.join(pushed.failures)}: the next `paddock up` does it there")
+    return 1 if pushed.failures else 0

@@ -1,0 +1,58 @@
+"""Issue new certificates before the old ones expire; a client's previous certificate stays valid until it expires.
+
+examples:
+  paddock certs renew
+  paddock certs renew laptop ai.home.example
+  paddock certs renew --all
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from datetime import datetime
+
+from cli.arguments import inventory_path, opened
+from cli.certs.admission import changed, lab_argument, push_argument
+from control.pki.authority import Authority
+from control.pki.leaves import subjects_of
+from control.state.secrets import Vault
+from inventory.errors import UsageError
+from inventory.load import load
+from roles.wording import did_you_mean
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "name", nargs="*", help="clients and sites; by default those with less than a third of their life left"
+    ).completer = holders  # type: ignore[attr-defined]
+    command.add_argument("--all", action="store_true", help="every client and every site")
+    command.add_argument("--yes", "-y", action="store_true", help=argparse.SUPPRESS)  # asks nothing: for scripts that always pass it
+    push_argument(command)
+    lab_argument(command)
+
+
+def holders(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    return sorted(each.name for each in subjects_of(load(inventory_path(parsed_args))) if each.name.startswith(prefix))
+
+
+def run(options: argparse.Namespace) -> int:
+    from control.state.lock import operator_lock
+
+    this = opened(options)
+    if options.all and options.name:
+        raise UsageError("--all is every client and every site: leave the names out")
+    authority = Authority(this.state, Vault(this.state))
+    known = [each.name for each in subjects_of(this.fleet)]
+    for name in options.name:
+        if name not in known:
+            words = f"no client and no site of {this.path} that the fleet signs for has that name"
+            raise UsageError(f"{name}: {words}{did_you_mean(name, known)}")
+    names = [each for each in known if each not in authority.revoked(this.fleet)] if options.all else options.name
+
+    def act(authority: Authority, now: datetime) -> Iterable[str]:
+        lines = authority.renew(this.fleet, names, now) if names else authority.issue(this.fleet, now)
+        return lines or ["nothing is due: `paddock certs renew --all` renews everything all the same"]
+
+    with operator_lock(this.state, "certs renew"):
+        return changed(this, act, push=not options.no_push)

@@ -1,0 +1,13 @@
+"""List, show, set and re-encrypt the fleet's secrets.
+
+examples:
+  paddock secrets list
+  paddock secrets set hf-token            asks for the value, or reads it from standard input
+  paddock secrets show hf-token
+  paddock secrets rotate                  encrypts all again, after a change in recipients.txt
+
+Secrets are encrypted with age for all recipients in `.paddock/<fleet>/recipients.txt`. PADDOCK_AGE_IDENTITY or
+~/.config/paddock/identity.txt decrypts them.
+"""
+
+ACTIONS = ("list", "show", "set", "rotate")

@@ -1,0 +1,32 @@
+"""Set a secret, from the terminal or standard input.
+
+examples:
+  paddock secrets set hf-token
+  paddock secrets set sudo < password
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+
+from cli.arguments import opened
+from cli.secrets.names import lab_argument, name_argument
+from control.state.secrets import Vault
+from inventory.errors import UsageError
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    name_argument(command)
+    lab_argument(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    vault = Vault(opened(options).state)
+    value = getpass.getpass(f"{options.name}: ") if sys.stdin.isatty() else sys.stdin.read().rstrip("\n")
+    if not value:
+        raise UsageError(f"{options.name}: the value is empty: nothing was stored")
+    vault.set(options.name, value)
+    print(f"{options.name} is stored, encrypted", file=sys.stderr)
+    return 0

@@ -1,0 +1,24 @@
+"""Show a secret in plain text.
+
+examples:
+  paddock secrets show api-key.ai
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from cli.arguments import opened
+from cli.secrets.names import lab_argument, name_argument
+from control.state.secrets import Vault
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    name_argument(command)
+    lab_argument(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    vault = Vault(opened(options).state)
+    print(vault.get(options.name))
+    return 0

@@ -1,0 +1,117 @@
+"""How changes look on a terminal."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cli.views.colour import coloured
+from cli.views.table import table
+from resources import File, Release, Resource, Service
+
+if TYPE_CHECKING:
+    from control.deployment.work import Work
+    from resources.drift import Change
+
+DOING = {"put": "starts", "restart": "restarts", "reload": "reloads"}
+
+
+def shown(work: Work) -> list[Change]:
+    """The changes that are a person's business: a stamp changes with its service, and only with it."""
+    stamps = {name for each in work.resources if isinstance(each, Service) for name in (each.stamp.id, f"directory:{each.dropins}")}
+    stamps |= {f"file:{name}" for name in _left_stamps(work)}
+    return [change for change in work.drift.changes if change.action != "keep" and change.id not in stamps]
+
+
+def _left_stamps(work: Work) -> Iterator[str]:
+    for change in work.drift.changes:
+        if change.action == "remove" and change.id.endswith(".service.d/50-paddock.conf"):
+            yield change.id.partition(":")[2]
+
+
+def lines(work: Work, told: set[str] | None = None) -> Iterator[str]:
+    """A line a resource, and for a file that may be shown a unified diff below it. Why a release is so is not said where it was `told`."""
+    told = set() if told is None else told
+    for change in shown(work):
+        yield coloured(f"  {change.sign} {change.id}{_detail(change, work)}", change.sign)
+        yield from (f"      {line}" for line in _diff(change))
+        if change.resource and (advice := change.resource.advice(change.attributes)):
+            yield f"      {advice}"
+        if isinstance(change.resource, Release):
+            yield from (f"      {line}" for line in reasons(change.resource, told))
+    for name in work.drift.left:
+        verb = "models prune" if name.startswith("model:") else "teardown --data"
+        yield f"    {name} stays although nothing names it (`paddock {verb}` takes it away)"
+    for name in work.drift.unknown:
+        yield f"    {name} stays: another version of Paddock put it there, and this one does not know its kind"
+    if work.drift and not shown(work):
+        yield coloured("  ~ what a run that died has left" if work.actual.rest else "  ~ the list of what Paddock put there", "~")
+
+
+def reasons(release: Release, told: set[str]) -> Iterator[str]:
+    """What a release is built for, and why each of its options was chosen; of one that was `told`, that it was."""
+    if not release.options:
+        yield "nothing is known of the machine yet"
+        return
+    where = f"built by {release.builder}" if release.builder else "out of the fleet's artifacts"
+    yield f"{release.name}: {release.profile}, {where}" + (", as above" if release.name in told else "")
+    if release.name in told:
+        return
+    told.add(release.name)
+    options = dict(release.options)
+    yield from table([(name, options.get(name, ""), why) for name, why in release.reasons]).splitlines()
+
+
+def _detail(change: Change, work: Work) -> str:
+    if isinstance(change.resource, Service):
+        return f"  ({_doing(change)})"
+    if change.action == "remove":
+        return "  (what was there before comes back)" if work.actual.manifest.get(change.id) == "kept" else ""
+    if change.sign == "+":
+        return "  (secret)" if isinstance(change.resource, File) and change.resource.secret else ""
+    parts = []
+    for name, (actual, desired) in change.attributes.items():
+        parts.append(name if name in ("sha256", "size") else f"{name} {actual or 'none'} → {desired or 'none'}")
+    return "  " + ", ".join("content" if part == "sha256" else part for part in parts)
+
+
+def _doing(change: Change) -> str:
+    """What happens to a service."""
+    if words := DOING.get(change.action):
+        return words
+    return ", ".join(f"{name} {actual or 'none'} → {desired}" for name, (actual, desired) in change.attributes.items())
+
+
+def _diff(change: Change) -> Iterator[str]:
+    if change.after is None:
+        return
+    before = (change.before or "").splitlines()
+    for line in list(difflib.unified_diff(before, change.after.splitlines(), lineterm="", n=1))[2:]:
+        yield coloured(line, "@" if line.startswith("@@") else line[:1])
+
+
+def as_data(work: Work) -> list[Mapping[str, Any]]:
+    """For `--json`. Contents are left out; `plan` without `--json` shows them."""
+    return [
+        {
+            "sign": change.sign,
+            "action": change.action,
+            "resource": change.id,
+            "role": change.role,
+            "attributes": _told(change.resource, change.attributes),
+        }
+        for change in work.drift.changes
+        if change.action != "keep"
+    ]
+
+
+def state_as_data(work: Work) -> Mapping[str, Any]:
+    """What each resource is, for `--json`."""
+    return {each.id: _told(each, work.actual.resources[each.id]) for each in work.resources if each.id in work.actual.resources}
+
+
+def _told(resource: Resource | None, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The digest of a secret would tell it from others."""
+    hidden = resource.hidden if resource else frozenset[str]()
+    return {name: value for name, value in attributes.items() if name not in hidden}

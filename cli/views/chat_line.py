@@ -1,0 +1,25 @@
+"""A question to the first model behind a site, as a `curl` line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from shlex import quote
+
+from inventory.fleet import Fleet
+from roles.server import Entrance, Server, question
+
+
+def chat_line(entrance: Entrance, server: Server, certificates: Path, fleet: Fleet) -> str:
+    """For a shell, with name resolution and the client's certificates, which lie in the directory `certificates`."""
+    model, acme = server.models[0], entrance.site.acme
+    path, body = question(model, fleet.preset(server, model), max_tokens=32)
+    trusted = f"--cacert {quote(str(acme.root if acme else certificates / 'ca.pem'))} " if not acme or acme.root else ""
+    lines = [
+        f"curl -sS --resolve {quote(f'{entrance.name}:{entrance.port}:{entrance.address}')}",
+        f"{trusted}--cert {quote(str(certificates / 'cert.pem'))} --key {quote(str(certificates / 'key.pem'))}",
+        *([f'-H "Authorization: Bearer $(paddock secrets show {server.key_name})"'] if server.api_key else []),
+        f"{quote(entrance.url + path)} -H 'Content-Type: application/json'",
+        f"-d {quote(json.dumps(body))}",
+    ]
+    return "\nchat:\n  " + " \\\n    ".join(lines)

@@ -1,0 +1,36 @@
+"""What there is to do on a host when pyinfra was started by itself, with control/deployment/pyinfra_hosts.py.
+
+It converges what can be converged from what is known: the lock, issuing, builds, the question and the verification are `paddock up`'s.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pyinfra.api import Host
+from pyinfra.api.exceptions import PyinfraError
+
+from control.deployment.knowledge import knowledge_for
+from control.deployment.work import Work
+from control.state.fleet import FleetState
+from facts.state import State, probe_script
+from inventory.knowledge import TO_BE_ISSUED
+from inventory.load import load
+from resources import File
+from resources.drift import drift
+from roles.host_plan import host_plan, needs_of
+
+
+def work_for(target: Host) -> Work:
+    path = Path(target.data.paddock_inventory)
+    fleet = load(path)
+    this, knowledge = fleet.hosts[target.name], knowledge_for(fleet, FleetState.of(path, fleet.name), now=datetime.now(UTC))
+    if target.name not in knowledge.hardware:
+        raise PyinfraError(f"{target.name}: its hardware is not known yet: run `paddock plan`")
+    plan = host_plan(this, fleet, knowledge)
+    if due := [each.path for part in plan.values() for each in part if isinstance(each, File) and each.content == TO_BE_ISSUED]:
+        raise PyinfraError(f"{target.name}: {', '.join(due)}: to be issued, which `paddock up` does")
+    asked = tuple(each for part in plan.values() for each in part)
+    actual = target.get_fact(State, resources=asked, _stdin=probe_script(asked))
+    return Work(plan, actual, drift(plan, actual), needs_of(this, fleet))

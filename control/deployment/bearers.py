@@ -1,0 +1,38 @@
+"""What there is to do on a host, as far as certificates go: a client is admitted or thrown out without waiting for anything else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from control.deployment.work import Work
+from inventory.fleet import Fleet, Host
+from resources.drift import Drift
+
+BEARERS = ("caddy", "client")
+"""The roles that lay certificates on hosts."""
+
+LISTED = "file:/etc/caddy/paddock/"
+"""Where the certificates lie that a reverse proxy lets in."""
+
+
+def bearing(fleet: Fleet) -> tuple[Host, ...]:
+    """The hosts that carry certificates."""
+    return tuple(host for host in fleet.hosts.values() if any(role in host.carried for role in BEARERS))
+
+
+def certificates_alone(work: Work) -> Work:
+    """The work of the roles that lay certificates, where they have been laid before, and none besides."""
+    there = {role for role in BEARERS if any(each.id in work.actual.manifest for each in work.plan.get(role, ()))}
+    changes = tuple(
+        change
+        for change in work.drift.changes
+        if change.role in there or (change.action == "remove" and "caddy" in there and change.id.startswith(LISTED))
+    )
+    gone = {change.id for change in changes if change.action == "remove"}
+    manifest = {
+        **{name: origin for name, origin in work.actual.manifest.items() if name not in gone},
+        **{change.id: work.drift.manifest[change.id] for change in changes if change.id in work.drift.manifest},
+    }
+    claims = {**work.actual.manifest, **manifest}
+    drift = Drift(changes, work.drift.left, manifest, claims, recorded=manifest == work.actual.manifest)
+    return replace(work, drift=drift, needs={})

@@ -1,0 +1,85 @@
+"""What plans may know beyond the inventory, out of what the control machine keeps. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+
+from control.llama_cpp.artifacts import Artifacts
+from control.llama_cpp.options import options_by_host
+from control.llama_cpp.releases import releases_of
+from control.models.shapes import known
+from control.pki.authority import Authority
+from control.state.fleet import FleetState, read
+from control.state.secrets import Secrets, Vault
+from inventory.fleet import Fleet
+from inventory.knowledge import TO_BE_ISSUED, Certificate, Knowledge, ModelDigest
+from inventory.model_sources import ModelSource
+from inventory.schema import ModelEntry
+
+TO_COME = Certificate(TO_BE_ISSUED)
+"""What a plan knows of a certificate that `up` issues before it lands anything."""
+
+
+def knowledge_for(fleet: Fleet, state: FleetState, *, now: datetime) -> Knowledge:
+    """All that is known at `now` without asking a host. Raises PaddockError where what is kept cannot be read or does not fit."""
+    vault = Vault(state)
+    authority = Authority(state, vault)
+    ca, servers, clients = authority.current(fleet, now)
+    revoked = authority.revoked(fleet)
+    hardware = {host: found for host in fleet.hosts if (found := state.hardware(host))}
+    return Knowledge(
+        hardware=hardware,
+        ca=ca or TO_BE_ISSUED,
+        servers=servers,
+        clients={name: clients.get(name, TO_COME) for name in fleet.clients if name not in revoked},
+        earlier=authority.earlier(fleet, now),
+        identities=authority.identities(fleet, now),
+        secrets=Secrets(vault),
+        roots=dict(_roots(fleet, state.inventory.parent)),
+        models={name: _digest_of(entry) for name, entry in fleet.models.items()},
+        releases=releases_of(fleet, hardware, state.inventory.parent, Artifacts(state).all()),
+        shapes=known(fleet, state.inventory),
+        options=options_by_host(fleet, state.inventory.parent),
+        services=services(*(role for host in fleet.hosts.values() for role in host.carried)),
+    )
+
+
+def knowledge_of_memory(fleet: Fleet, state: FleetState) -> Knowledge:
+    """What decides whether models can be loaded, and fit; no secret is among it. Raises PaddockError where what is kept cannot be read."""
+    hardware = {host: found for host in fleet.hosts if (found := state.hardware(host))}
+    return Knowledge(
+        hardware=hardware,
+        releases=releases_of(fleet, hardware, state.inventory.parent, Artifacts(state).all()),
+        shapes=known(fleet, state.inventory),
+        options=options_by_host(fleet, state.inventory.parent),
+    )
+
+
+def services(*roles: str) -> dict[str, dict[str, str]]:
+    """The programs of those roles that have one: a service of services/ has the name of its role."""
+    return {role: _program(role) for role in dict.fromkeys(roles) if files("services").joinpath(role).is_dir()}
+
+
+def _program(service: str) -> dict[str, str]:
+    found = sorted(files("services").joinpath(service).iterdir(), key=lambda each: each.name)
+    return {each.name: each.read_text(encoding="utf-8") for each in found if each.name.endswith((".py", ".json"))}
+
+
+def _digest_of(entry: ModelEntry) -> ModelDigest:
+    if isinstance(entry.source, ModelSource):
+        first = next(iter(entry.source.digests), None)
+        return ModelDigest(first.sha256, first.size or 0) if first else ModelDigest("", 0)
+    from control.models.local import tiny_digest
+
+    return tiny_digest()
+
+
+def _roots(fleet: Fleet, beside: Path) -> Iterator[tuple[str, str]]:
+    """The root of each private ACME authority, by its path as the inventory has it; one that is not there is empty, which no plan takes."""
+    for entrance in fleet.entrances():
+        if entrance.site.acme and (path := entrance.site.acme.root):
+            text = read(beside / Path(path).expanduser()) or b""
+            yield path, text.decode(errors="replace")

@@ -1,0 +1,66 @@
+"""The files that travel to a host besides text: sources, models that lie here, package files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from control.deployment.work import Work
+from control.fetching.progress import Download
+from control.llama_cpp.artifacts import Artifacts
+from control.llama_cpp.releases import trial_of
+from control.models.origins import Request, asked_of, origin_of_file
+from control.state.fleet import FleetState
+from inventory.fleet import Fleet
+from resources import File, ModelFile, Package, Release, Service
+
+
+def payload_for(work: Work, host: str, fleet: Fleet, state: FleetState) -> dict[str, Path]:
+    """Resource id → its file on this machine, of what the host lacks. Fetches what is not here yet. Raises PaddockError."""
+    return dict(_payload(work, host, fleet, state))
+
+
+def _payload(work: Work, host: str, fleet: Fleet, state: FleetState) -> Iterator[tuple[str, Path]]:
+    from control.fetching.packages import package_file
+
+    beside = state.inventory.parent
+    for release in work.missing:
+        yield release.id, Artifacts(state).archive(release.name)
+    named = {
+        name: (file, f"{role}.{key}")
+        for role, settings in fleet.hosts[host].carried.items()
+        for name, key, file in settings.package_files()
+    }
+    for package in work.wrong(Package):
+        if package.deb:
+            yield package.id, package_file(*named[package.name], beside, Download())
+    for model in work.wrong(ModelFile):
+        paths = {name: fleet.model_paths(host, name) for name in fleet.served_models(host)}
+        name = next(name for name, those in paths.items() if model.path in those)
+        if file := origin_of_file(model).file_here(name, fleet.models[name], beside, paths[name].index(model.path)):
+            yield model.id, file
+
+
+def trials_for(work: Work) -> dict[str, bytes]:
+    """Release id → the archive that it is tried with: of what does not serve yet, and of what serves and is to read other files."""
+    from control.models.local import tiny_model
+
+    new, tiny = work.wrong(Release), tiny_model().read_bytes()
+    started = [change.resource for change in work.drift.changes if change.starts and isinstance(change.resource, Service)]
+    wrong = {each.id for each in work.wrong(File)}
+    again = {
+        each.id: each
+        for service in started
+        if wrong & {one.id for one in service.restarts}
+        for each in service.restarts
+        if isinstance(each, Release) and each not in new
+    }
+    return {
+        **{each.id: trial_of(each, work.resources, tiny) for each in new},
+        **{name: trial_of(each, work.resources, tiny, flags_only=True) for name, each in again.items()},
+    }
+
+
+def asks_for(work: Work, secrets: Mapping[str, str]) -> dict[str, tuple[Request, ...]]:
+    """Resource id → how the host asks for it, of the models that it lacks and fetches itself. Raises PaddockError."""
+    return {each.id: asks for each in work.wrong(ModelFile) if (asks := asked_of(each, origin_of_file(each).token(secrets)))}

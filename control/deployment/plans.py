@@ -1,0 +1,45 @@
+"""The plans of a run: each is made once for a state of knowledge, and handed on to whoever shows, does or checks it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from control.deployment.knowledge import knowledge_for
+from control.state.fleet import FleetState
+from inventory.errors import PaddockError
+from inventory.fleet import Fleet, Host
+from inventory.knowledge import Knowledge
+from roles.host_plan import HostPlan, host_plan
+
+
+class Plans:
+    """What is known beyond the inventory, and what hosts are to be with that."""
+
+    def __init__(self, fleet: Fleet, state: FleetState) -> None:
+        self._fleet, self._state = fleet, state
+        self._knowledge: Knowledge | None = None
+        self._made: dict[str, HostPlan | PaddockError] = {}
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """Raises PaddockError where what is kept cannot be read or does not fit."""
+        if self._knowledge is None:
+            self._knowledge = knowledge_for(self._fleet, self._state, now=datetime.now(UTC))
+        return self._knowledge
+
+    def of(self, host: Host) -> HostPlan:
+        """Raises PaddockError where there can be none."""
+        if host.name not in self._made:
+            try:
+                self._made[host.name] = host_plan(host, self._fleet, self.knowledge)
+            except PaddockError as error:
+                self._made[host.name] = error
+        made = self._made[host.name]
+        if isinstance(made, PaddockError):
+            raise made
+        return made
+
+    def outdated(self) -> None:
+        """Something was learned, issued or taken in: what is known, and the plans, are made anew."""
+        self._knowledge = None
+        self._made.clear()

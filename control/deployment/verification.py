@@ -1,0 +1,155 @@
+"""Hands each host's plan to the verification, which is a process of its own a host, side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from control.pki.authority import Authority
+from control.ssh.privilege import ANSWER, password_for
+from control.state.fleet import FleetState, read
+from control.state.secrets import Secrets, Vault
+from inventory.errors import PaddockError
+from inventory.fleet import Fleet, Host
+from resources.codec import seals, written
+from roles.host_plan import HostPlan
+
+ROOT = Path(__file__).parents[2]
+
+
+AT_A_TIME = 4
+
+OF_TESTS = re.compile("PYTEST_|PYTHONOPTIMIZE$")
+"""Variables that would leave checks out: pytest's options, and Python's way to drop assertions."""
+
+
+Tell = Callable[[str], None]
+
+
+def verify(
+    fleet: Fleet, state: FleetState, plans: Mapping[str, HostPlan], tell: Tell, complain: Tell, *, deep: bool = False
+) -> dict[str, int]:
+    """Host → how many of its checks failed, of the hosts that have a plan here. `tell` hears a line a host, `complain` of each that failed
+    what it was and why.
+
+    Where `deep`, models are read whole.
+    """
+    failed, waiting = {}, list(plans)
+    described, outside = fleet.model_dump(mode="json", exclude_none=True), _outside(fleet, state)
+    with tempfile.TemporaryDirectory() as scratch:
+        at_work: dict[str, subprocess.Popen[bytes]] = {}
+        try:
+            while waiting or at_work:
+                while waiting and len(at_work) < AT_A_TIME:
+                    host = waiting.pop(0)
+                    handed = {"fleet": described, "outside": outside, **_handed(fleet.hosts[host], plans[host], state, deep)}
+                    with _uninterrupted():
+                        at_work[host] = _start(host, handed, Path(scratch))
+                host, process = next(iter(at_work.items()))
+                code = process.wait()
+                del at_work[host]
+                failed[host], summary, why = _result(host, code, Path(scratch))
+                tell(f"  {summary}")
+                for line in why:
+                    complain(f"  {line}")
+        finally:
+            for process in at_work.values():
+                process.kill()
+    return failed
+
+
+def handed(host: Host, plan: HostPlan, fleet: Fleet, state: FleetState, *, deep: bool = False) -> dict[str, Any]:
+    """What the verification of a host is handed: see `verification.subject.of`."""
+    described = fleet.model_dump(mode="json", exclude_none=True)
+    return {"fleet": described, "outside": _outside(fleet, state), **_handed(host, plan, state, deep)}
+
+
+def _handed(host: Host, plan: HostPlan, state: FleetState, deep: bool) -> dict[str, Any]:
+    connection = {"known_hosts": str(state.known_hosts)}
+    if host.becomes_root and (password := password_for(host.name, Secrets(Vault(state)))):
+        connection |= {"password": password, "answer": ANSWER}
+    return {"host": host.name, "plan": written(plan), "seals": seals(plan), "deep": deep, "connection": connection}
+
+
+def _outside(fleet: Fleet, state: FleetState) -> dict[str, Any]:
+    """Who calls from outside: the clients that are let in, and whom they trust. A client whose key cannot be read has no identity here."""
+    authority = Authority(state, Vault(state))
+    _, _, clients = authority.current(fleet, datetime.now(UTC))
+    identities = {}
+    for client in clients:
+        with suppress(PaddockError):
+            certificate, _ = authority.exportable(client)
+            identities[client] = (certificate.chain, certificate.key)
+    roots = {each.name: _root(each.site.acme.root, state) for each in fleet.entrances() if each.site.acme}
+    return {"clients": sorted(clients), "identities": identities, "ca": authority.bundle() or "", "roots": roots}
+
+
+def _root(path: str | None, state: FleetState) -> str:
+    """The root certificate of a private ACME authority; empty of a public one."""
+    return (read(state.inventory.parent / Path(path).expanduser()) or b"").decode(errors="replace") if path else ""
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Where gevent has replaced `subprocess`, a fork runs Python code, out of which an interrupt would be lost: here it comes after."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start(host: str, handed: Mapping[str, Any], scratch: Path) -> subprocess.Popen[bytes]:
+    """What it is handed goes through standard input: there are keys in it."""
+    # Files, not pipes, which nobody would read while another host is waited for.
+    with (scratch / f"{host}.out").open("wb") as out, (scratch / f"{host}.err").open("wb") as err:
+        command = [sys.executable, "-m", "verification"]
+        environment = {name: value for name, value in os.environ.items() if not OF_TESTS.match(name)}
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=out, stderr=err)
+    assert process.stdin
+    with suppress(BrokenPipeError), process.stdin:
+        process.stdin.write(json.dumps(handed).encode())
+    return process
+
+
+def _result(host: str, code: int, scratch: Path) -> tuple[int, str, list[str]]:
+    output, errors = ((scratch / f"{host}.{name}").read_text(errors="replace") for name in ("out", "err"))
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|error)", output.splitlines()[-1] if output else "")}
+    bad = counts.get("failed", 0) + counts.get("error", 0)
+    if code not in (0, 1) or not counts:
+        said = [line for line in (output + errors).splitlines() if line.strip() and not line.startswith("no tests ran")]
+        return 1, f"{host}: the checks could not run", [f"{host}: {line.removeprefix('!!! ')}" for line in said[-5:]]
+    return bad, f"{host}: {counts.get('passed', 0)} checks passed" + (f", {bad} FAILED" if bad else ""), _failures(output)
+
+
+def _failures(output: str) -> list[str]:
+    """Of pytest's report each heading, and of the lines with the reasons the first: the others say how it was found."""
+    lines: list[str] = []
+    reason = True
+    for line in output.splitlines():
+        if heading := re.match(r"_+ .*\[(.*)\] _+$", line):
+            lines.append(heading[1])
+            reason = False
+        elif line.startswith("E  ") and not reason:
+            lines.append(f"    {_reason(line[1:].strip())}")
+            reason = True
+    return lines
+
+
+def _reason(line: str) -> str:
+    """`AssertionError: …` in words; of a command that failed on the host what it said."""
+    line = line.removeprefix("AssertionError: ")
+    if command := re.search(r"exit_status=(\d+), command=b(.*), _stdout=b(['\"])(.*)\3, _stderr=b(['\"])(.*)\5\)", line):
+        said = (command[6] or command[4]).encode().decode("unicode_escape", errors="replace").strip()
+        return f"{command[2].strip(chr(39) + chr(34))}: exit code {command[1]}{': ' if said else ''}{' '.join(said.split())}"
+    return line

@@ -1,0 +1,81 @@
+"""What there is to do on one host: its plan, what it is now, and the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from control.llama_cpp.artifacts import Artifacts
+from control.llama_cpp.releases import Recipe
+from control.models.curl import curl_configuration
+from control.models.origins import Request, asked_of
+from resources import ModelFile, Release, Resource, Service
+from resources.base import Origin, R
+from resources.drift import Drift
+from resources.probe import Actual
+from roles import ROLES
+from roles.host_plan import HostPlan
+
+STAGES = ROLES
+"""Every host goes through the stages of all roles, whether it carries a role or not: pyinfra keeps hosts apart otherwise."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A release that nobody has: how it is built, its source here, and where it is to lie here once it is built."""
+
+    release: Release
+    recipe: Recipe
+    source: Path
+    artifacts: Artifacts
+    distribution: str
+    """That it is built for."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """`needs` is role → the hosts that must be ready before; `payload` has the local file of each resource that is no text, by its id.
+
+    `builds` is what the host is to compile, for itself or for others. `asks` has, by the id of a model's file, where it may come from;
+    `trials`, by the id of a release, the archive that it is tried with before it serves.
+    """
+
+    plan: HostPlan
+    actual: Actual
+    drift: Drift
+    needs: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    payload: Mapping[str, Path] = field(default_factory=dict)
+    builds: tuple[Wanted, ...] = ()
+    asks: Mapping[str, tuple[Request, ...]] = field(default_factory=dict)
+
+    trials: Mapping[str, bytes] = field(default_factory=dict)
+    """Release id → the archive that its gate tries it with."""
+
+    @cached_property
+    def resources(self) -> tuple[Resource, ...]:
+        return tuple(each for part in self.plan.values() for each in part)
+
+    def wrong(self, kind: type[R]) -> list[R]:
+        """The resources of a kind that are not as declared."""
+        found = (change.resource for part in self.plan for change in self.drift.of(part) if change.attributes)
+        return [each for each in found if isinstance(each, kind)]
+
+    def stamps(self, role: str) -> frozenset[str]:
+        """The ids of the files that note what a role's services were started with."""
+        return frozenset(each.stamp.id for each in self.plan.get(role, ()) if isinstance(each, Service))
+
+    @property
+    def missing(self) -> tuple[Release, ...]:
+        """The releases that do not lie on the host yet."""
+        return tuple(each for each in self.wrong(Release) if not each.lies_on(self.actual.resources.get(each.id, {})))
+
+    # What resources ask while their steps are made: see resources.base.Landing
+
+    def origin(self, resource: Resource) -> Origin:
+        return self.drift.manifest.get(resource.id, "put")
+
+    def curl(self, resource: Resource) -> tuple[str, ...]:
+        asked = self.asks.get(resource.id) or (asked_of(resource) if isinstance(resource, ModelFile) else ())
+        return tuple(map(curl_configuration, asked))

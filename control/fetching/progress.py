@@ -1,0 +1,21 @@
+"""How far a download has come, in words."""
+
+from __future__ import annotations
+
+import logging
+
+PROGRESS = logging.getLogger("paddock.progress")
+MIB = 1 << 20
+
+
+class Download:
+    """Tells how far a download has come, a word every tenth of it, or every 16 MiB where nobody knows how much it is."""
+
+    def __init__(self) -> None:
+        self.told = -1
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        step = done * 10 // total if total else done // (16 * MIB)
+        if step != self.told:
+            self.told = step
+            PROGRESS.info("%s: %d MiB%s", name, done // MIB, f" of {total // MIB}" if total else "")

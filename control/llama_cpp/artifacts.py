@@ -1,0 +1,259 @@
+"""Releases of llama.cpp, packed to travel: kept in the fleet's state, carried out of it and into another's.
+
+    artifacts/NAME.tar.gz       NAME/bin/…, NAME/MANIFEST, NAME/.paddock-release
+    artifacts/NAME.json         what it is and what it needs: `inventory.knowledge.Artifact`
+
+An exported artifact is a tar archive of these two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import lzma
+import os
+import re
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
+
+from control.state.fleet import FleetState, read, write_atomically
+from inventory.errors import PaddockError
+from inventory.knowledge import Artifact
+from resources import Release
+
+if TYPE_CHECKING:
+    from elftools.elf.gnuversions import GNUVerNeedSection
+
+ARCHITECTURES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
+
+LARGEST_MIB = 4096
+"""Of an artifact that is imported, unpacked."""
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What programs need of a host. `libc` is the newest version of the GNU C library that a symbol asks for."""
+
+    architecture: str
+    libc: str
+    libraries: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """The artifacts of one fleet."""
+
+    state: FleetState
+
+    @property
+    def directory(self) -> Path:
+        return self.state.path / "artifacts"
+
+    def all(self) -> tuple[Artifact, ...]:
+        """In the order of their names. One whose archive is missing is none."""
+        found = (self._described(path) for path in sorted(self.directory.glob("*.json")))
+        return tuple(each for each in found if each and self.archive(each.name).is_file())
+
+    def archive(self, name: str) -> Path:
+        """Where the archive of this name lies, or is to lie."""
+        return self.directory / f"{name}.tar.gz"
+
+    def has(self, release: Release) -> bool:
+        return any(each.fingerprint == release.fingerprint for each in self.all())
+
+    def add(self, archive: Path, release: Release, distribution: str) -> Artifact:
+        """Takes in the archive that a builder made of a release: the file moves. Raises PaddockError where it is not that, whole."""
+        needs = _checked(archive, release.name, release.fingerprint)
+        artifact = Artifact(
+            name=release.name,
+            version=release.version,
+            fingerprint=release.fingerprint,
+            key=release.key,
+            profile=release.profile,
+            architecture=needs.architecture,
+            distribution=distribution,
+            libc=needs.libc,
+            libraries=needs.libraries,
+            sha256=_sha256(archive),
+            size=archive.stat().st_size,
+        )
+        self._keep(archive, artifact)
+        return artifact
+
+    def named(self, name: str) -> Artifact:
+        """The one of this name, or whose fingerprint begins so. Raises PaddockError."""
+        known = self.all()
+        found = [each for each in known if name in (each.name, each.fingerprint) or (len(name) >= 4 and each.fingerprint.startswith(name))]
+        if len(found) != 1:
+            have = ", ".join(each.name for each in known) or "none"
+            what = "is more than one artifact" if found else "is not an artifact"
+            raise PaddockError(f"{name}: {what} of fleet {self.state.fleet} (it has {have})")
+        return found[0]
+
+    def export(self, artifact: Artifact, target: Path) -> None:
+        """Writes one file that `take_in` reads, anywhere. Raises PaddockError."""
+        archive = self.archive(artifact.name)
+        if _sha256(archive) != artifact.sha256:
+            raise PaddockError(
+                f"{archive}: was changed since it was stored: `paddock artifacts prune {artifact.name}`, then build it again"
+            )
+        description = json.dumps(asdict(artifact), indent=1).encode()
+        try:
+            with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".paddock-", delete=False) as file:
+                with tarfile.open(fileobj=file, mode="w") as tar:
+                    tar.addfile(_member("artifact.json", len(description)), io.BytesIO(description))
+                    with archive.open("rb") as packed:
+                        tar.addfile(_member("release.tar.gz", artifact.size), packed)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(file.name).chmod(0o644)
+            Path(file.name).replace(target)
+        except OSError as error:
+            raise PaddockError(f"{target}: cannot be written: {error.strerror}") from None
+
+    def take_in(self, source: Path) -> Artifact:
+        """Keeps an exported artifact. Raises PaddockError where it is none, is damaged, or is not what it says of itself."""
+        no_artifact = f"{source}: was not written by `paddock artifacts export`"
+        with tempfile.TemporaryDirectory(dir=self.state.directory("artifacts"), prefix=".import-") as scratch:
+            archive = Path(scratch) / "release.tar.gz"
+            try:
+                with tarfile.open(source) as tar:
+                    if tar.getnames() != ["artifact.json", "release.tar.gz"]:
+                        raise PaddockError(f"{no_artifact}: it holds other files")
+                    description, packed = (tar.extractfile(member) for member in tar.getmembers())
+                    if not description or not packed:
+                        raise PaddockError(f"{no_artifact}: it holds other files")
+                    said = TypeAdapter(Artifact).validate_json(description.read(1 << 20))
+                    with archive.open("wb") as file:
+                        while block := packed.read(1 << 20):
+                            file.write(block)
+            except (tarfile.TarError, EOFError, KeyError, RecursionError, lzma.LZMAError, zlib.error) as error:
+                raise PaddockError(f"{no_artifact}: {error}") from None
+            except ValueError as error:
+                raise PaddockError(f"{no_artifact}: its description cannot be read ({str(error).splitlines()[0]})") from None
+            except OSError as error:
+                raise PaddockError(f"{source}: cannot be read: {error.strerror or error}") from None
+            if not re.fullmatch(r"[0-9a-f]{64}", said.fingerprint) or not re.fullmatch(rf"[\w.+-]+-{said.fingerprint[:12]}", said.name):
+                raise PaddockError(f"{no_artifact}: {said.name!r} is not the name of a release")
+            if _sha256(archive) != said.sha256:
+                raise PaddockError(f"{source}: was damaged in transit: its sha256 differs from that of the export")
+            needs = _checked(archive, said.name, said.fingerprint)
+            if (needs.architecture, needs.libc, needs.libraries) != (said.architecture, said.libc, said.libraries):
+                raise PaddockError(f"{source}: its description does not match its programs")
+            self._keep(archive, said)
+        return said
+
+    def remove(self, artifact: Artifact) -> None:
+        self.archive(artifact.name).unlink(missing_ok=True)
+        (self.directory / f"{artifact.name}.json").unlink(missing_ok=True)
+
+    def _keep(self, archive: Path, artifact: Artifact) -> None:
+        """The archive first: what is described is there."""
+        self.state.directory("artifacts")
+        with archive.open("rb") as file:
+            os.fsync(file.fileno())
+        archive.chmod(0o600)
+        archive.replace(self.archive(artifact.name))
+        write_atomically(self.directory / f"{artifact.name}.json", json.dumps(asdict(artifact), indent=1) + "\n")
+
+    def _described(self, path: Path) -> Artifact | None:
+        try:
+            found = TypeAdapter(Artifact).validate_json(read(path) or b"")
+        except ValueError:
+            return None  # written by another version, or by hand
+        return found if found.name == path.name.removesuffix(".json") else None
+
+
+def _member(name: str, size: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = size, 0o644
+    return member
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checked(archive: Path, name: str, fingerprint: str) -> Requirements:
+    """What the programs in an archive need. Raises PaddockError where it is not that release, whole."""
+    try:
+        with tarfile.open(archive) as tar:
+            files = dict(_files(tar, name))
+    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+        raise PaddockError(f"release {name}: its archive cannot be read: {error}") from None
+    if files.get(".paddock-release", b"").decode(errors="replace").strip() != fingerprint:
+        raise PaddockError(f"release {name}: its archive holds another release")
+    listed = [line.partition("  ") for line in files.get("MANIFEST", b"").decode(errors="replace").splitlines()]
+    programs = {path: content for path, content in files.items() if path.startswith("bin/")}
+    if sorted(path for _, _, path in listed) != sorted(programs):
+        raise PaddockError(f"release {name}: its archive lacks files that its manifest names")
+    for sha256, _, path in listed:
+        if hashlib.sha256(programs[path]).hexdigest() != sha256:
+            raise PaddockError(f"release {name}: {path} differs from its manifest: it was damaged")
+    return needs_of(programs)
+
+
+def _files(tar: tarfile.TarFile, name: str) -> Iterator[tuple[str, bytes]]:
+    """The regular files below the one directory that the archive may hold. Links lie beside what they lead to, or it is refused."""
+    size = 0
+    for member in tar:
+        path = PurePosixPath(member.name)
+        if path.parts[:1] != (name,) or ".." in path.parts:
+            raise PaddockError(f"release {name}: its archive holds {member.name}")
+        if member.issym() and "/" not in member.linkname:
+            continue
+        size += member.size
+        if size > LARGEST_MIB << 20 or not (member.isdir() or member.isfile()):
+            raise PaddockError(f"release {name}: its archive contains an unexpected file: {member.name}")
+        if member.isfile():
+            file = tar.extractfile(member)
+            assert file
+            yield str(path.relative_to(name)), file.read()
+
+
+def needs_of(programs: dict[str, bytes]) -> Requirements:
+    """What ELF files, by name, need that is not among them. Raises PaddockError where they are not all for one architecture."""
+    from elftools.common.exceptions import ELFError, ELFParseError
+    from elftools.construct import ConstructError
+    from elftools.elf.dynamic import DynamicSection
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.gnuversions import GNUVerNeedSection
+
+    architectures, versions, libraries = set(), {"0"}, set()
+    for name, content in programs.items():
+        if not content.startswith(b"\x7fELF"):
+            continue  # a web page, a kernel of a backend
+        try:
+            elf = ELFFile(io.BytesIO(content))
+            architectures.add(ARCHITECTURES.get(elf["e_machine"], str(elf["e_machine"])))
+            for section in elf.iter_sections():
+                if isinstance(section, DynamicSection):
+                    libraries |= {str(tag.needed) for tag in section.iter_tags("DT_NEEDED")}  # type: ignore[attr-defined]  # set by its tag
+                if isinstance(section, GNUVerNeedSection):
+                    versions |= set(_libc(section))
+        except (ELFError, ELFParseError, ConstructError, ValueError, KeyError, AttributeError) as error:
+            raise PaddockError(f"{name} is a damaged program: {error}") from None
+    if len(architectures) != 1:
+        raise PaddockError(f"its programs are for {' and '.join(sorted(architectures)) or 'no architecture'}")
+    own = {PurePosixPath(path).name for path in programs}
+    return Requirements(
+        architecture=architectures.pop(),
+        libc=max(versions, key=lambda version: [int(part) for part in version.split(".")]),
+        libraries=tuple(sorted(each for each in libraries if each not in own and not any(name.startswith(each) for name in own))),
+    )
+
+
+def _libc(section: GNUVerNeedSection) -> Iterable[str]:
+    for _, symbols in section.iter_versions():
+        for symbol in symbols:
+            if version := re.fullmatch(r"GLIBC_([0-9]+(?:\.[0-9]+)*)", symbol.name):
+                yield version[1]

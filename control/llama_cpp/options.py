@@ -1,0 +1,132 @@
+"""Which options a version of llama-server takes, and which types of tensors it loads, read out of its own source: what `paddock check`
+knows before anything is built.
+
+    ~/.cache/paddock/sources/<digest>.options.json        beside the sources, of each that was fetched
+
+Those of the version that Paddock builds by default ship with it, and those of a source tree on this machine are read where it lies.
+`python -m control.llama_cpp.options` writes the shipped list anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from contextlib import suppress
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from control.llama_cpp.option_table import FILES, options_of
+from inventory.errors import InventoryError, PaddockError
+from inventory.fleet import Fleet
+from inventory.load import Positions
+from inventory.options import SHIPPED, Options, read
+from inventory.presets import Judged, Known, judged, source_of
+from roles.source import DEFAULT, Source
+
+if TYPE_CHECKING:
+    from control.fetching.download import Progress  # what fetches is loaded where something is fetched
+
+READING = 3
+"""Counted up when the same source is to give another list."""
+
+
+def known(beside: Path) -> Known:
+    """What is known without a connection; a source's relative path starts at `beside`, the inventory's directory."""
+    return lru_cache(maxsize=None)(lambda source: _known(source, beside))
+
+
+def options_by_host(fleet: Fleet, beside: Path) -> dict[str, Options]:
+    """The options of each host's llama-server, as far as they are known without a connection."""
+    of = known(beside)
+    return {host: found for host in fleet.hosts if (source := source_of(fleet, host)) and (found := of(source))}
+
+
+def learned(source: Source, beside: Path, progress: Progress) -> Options:
+    """The options of a source, which is fetched where that was not done yet. Raises PaddockError where it cannot be, or cannot be read."""
+    from control.llama_cpp.sources import source_archive
+
+    return _known(source, beside) or _noted(source, source_archive(source, beside, progress))
+
+
+def checked(positions: Positions, fleet: Fleet, progress: Progress | None = None) -> Judged:
+    """The fleet's presets beside what its versions of llama-server take. Raises InventoryError with all that they would not, at its place.
+
+    With `progress`, a source that nobody has seen yet is fetched first. One that cannot be is among the `unknown`, for a release that was
+    imported needs no source; so is one that is written in a way which nobody could foresee.
+    """
+    beside = positions.path.parent
+    found = judged(positions, fleet, known(beside))
+    if progress and found.unknown:
+        for source in found.unknown:
+            with suppress(PaddockError):
+                learned(source, beside, progress)
+        found = judged(positions, fleet, known(beside))
+    if found.problems:
+        raise InventoryError(list(found.problems))
+    return found
+
+
+def _known(source: Source, beside: Path) -> Options | None:
+    if source.path:
+        root = beside / Path(source.path).expanduser()
+        stamps = tuple((name, (root / name).stat().st_mtime_ns) for name in FILES if (root / name).is_file())
+        return _in_tree(root, stamps, source.identity, source.label)
+    if (shipped := _shipped()) and shipped.source == source.identity:
+        return shipped
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return read(_note(source).read_text())
+    return None
+
+
+@cache
+def _in_tree(root: Path, stamps: tuple[tuple[str, int], ...], identity: str, label: str) -> Options | None:
+    """Read once in a run, as long as no file in it changes: it takes half a second."""
+    with suppress(PaddockError):
+        return options_of({name: (root / name).read_text(errors="replace") for name, _ in stamps}, identity, label)
+    return None
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> Options | None:
+    return read(SHIPPED.read_text()) if SHIPPED.is_file() else None
+
+
+def _note(source: Source) -> Path:
+    from control.llama_cpp.sources import CACHE
+
+    key = hashlib.sha256(f"{READING} {source.identity}".encode()).hexdigest()[:32]
+    return CACHE.expanduser() / f"{key}.options.json"
+
+
+def _noted(source: Source, archive: Path) -> Options:
+    """The options in a source's archive, which are then known without it."""
+    found = _in_archive(source, archive)
+    scratch = _note(source).with_suffix(".new")
+    scratch.write_text(found.written())
+    scratch.replace(_note(source))
+    return found
+
+
+def _in_archive(source: Source, archive: Path) -> Options:
+    with tarfile.open(archive) as tar:
+        wanted = {f"llama.cpp/{name}": name for name in FILES}
+        texts = {wanted[member.name]: _text(tar, member) for member in tar if member.name in wanted}
+    return options_of(texts, source.identity, source.label)
+
+
+def _text(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    content = tar.extractfile(member)
+    return content.read().decode(errors="replace") if content else ""
+
+
+def shipped_anew() -> Options:
+    """The options of what Paddock builds by default, out of its source, which is fetched where that was not done yet."""
+    from control.llama_cpp.sources import source_archive
+
+    return _in_archive(DEFAULT, source_archive(DEFAULT, Path()))
+
+
+if __name__ == "__main__":
+    SHIPPED.write_text(shipped_anew().written())
+    print(f"{SHIPPED}: written anew")

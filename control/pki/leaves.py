@@ -1,0 +1,308 @@
+"""The certificates that a fleet has, and who is to have one.
+
+What there is of a subject says its record, `certs/<kind>/<name>.json`: the pair in use, for a client also the earlier certificates that
+are still let in, or that it is thrown out. Keys and certificates lie beside it under their serials and never change, and the record is
+replaced whole, last: a run that dies leaves the old pair in use or the new one. It holds digests of both, so that looking at what is
+there needs no X.509: cryptography, whose import costs more than all the rest, is loaded only to issue.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from functools import cache, reduce
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+from pydantic import AwareDatetime, TypeAdapter
+
+from control.state.fleet import FleetState, read, sync_directory, write_atomically
+from control.state.secrets import Vault
+from inventory.errors import PaddockError
+from inventory.fleet import Fleet
+from inventory.knowledge import Certificate
+
+SERVER_DAYS = 90
+KINDS = ("server", "client")
+SUFFIXES = (".json", ".pem", ".key.age")
+"""What the files of a subject are called after its name."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who is to have a certificate. `names` and `addresses` are what it stands for besides the name in its subject."""
+
+    kind: str
+    name: str
+    names: tuple[str, ...]
+    addresses: tuple[str, ...]
+    days: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A certificate that was issued. `ca`, `certificate` and `key` are sha256 digests of the PEM texts."""
+
+    kind: str
+    name: str
+    serial: str
+    names: tuple[str, ...]
+    addresses: tuple[str, ...]
+    not_before: AwareDatetime
+    not_after: AwareDatetime
+    ca: str
+    certificate: str
+    key: str
+    """Empty where only who brought the certificate along has its key."""
+    files: str = ""
+    """Where its files lie, seen from `certs/<kind>/` and without suffix: `laptop/4f1c…`."""
+
+    def why_not(self, now: datetime) -> str:
+        """Why its time has come, in words; empty while more than a third of its life is left."""
+        left = self.not_after - now
+        if left <= timedelta(0):
+            return f"expired on {self.not_after:%Y-%m-%d}"
+        if now < self.not_before:
+            return f"not valid before {self.not_before:%Y-%m-%d %H:%M} UTC"
+        if left < (self.not_after - self.not_before) / 3:
+            return f"expires in {left.days} days" if left.days > 1 else f"expires in {left // timedelta(hours=1)} hours"
+        return ""
+
+
+@dataclass(frozen=True)
+class Revoked:
+    """That a client was thrown out, and with which certificates."""
+
+    on: AwareDatetime
+    serials: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that there is of a subject. `earlier` are the certificates before `current`, which stay good until they expire."""
+
+    current: Leaf | None = None
+    earlier: tuple[Leaf, ...] = ()
+    revoked: Revoked | None = None
+
+    @property
+    def leaves(self) -> tuple[Leaf, ...]:
+        return (*([self.current] if self.current else []), *self.earlier)
+
+
+KEYS = frozenset(each.name for each in fields(Record))
+
+
+class Leaves:
+    """The pairs of key and certificate in `certs/`."""
+
+    def __init__(self, state: FleetState, vault: Vault) -> None:
+        self._state = state
+        self._vault = vault
+
+    def record(self, kind: str, name: str) -> Record:
+        """What there is of a subject; an empty one where nothing is. Raises PaddockError where its record is damaged."""
+        path = self._file(kind, name, "json")
+        text = read(path)
+        if text is None:
+            return Record()
+        try:
+            values = json.loads(text)
+            if "serial" in values:  # of one certificate alone, as it once was
+                values = {"current": {**values, "files": name}}
+            record = (
+                _record_type().validate_python(values, strict=False)
+                if isinstance(values, dict) and values and values.keys() <= KEYS
+                else None
+            )
+        except (ValueError, TypeError, RecursionError):
+            record = None
+        if record is None or any((leaf.kind, leaf.name) != (kind, name) for leaf in record.leaves):
+            raise PaddockError(
+                f"{path}: is damaged: put it back from a backup or from git, or delete it: "
+                f"then {kind} {name} gets a new certificate, also if it was revoked"
+            )
+        return record
+
+    def pair(self, kind: str, name: str) -> tuple[Leaf | None, Certificate | None, str]:
+        """The pair in use, with its key, or why there is none."""
+        record = self.record(kind, name)
+        leaf = record.current
+        if record.revoked:
+            return None, None, f"revoked on {record.revoked.on:%Y-%m-%d}"
+        if leaf is None:
+            return None, None, "was never finished" if self._has_any(kind, name) and not record.earlier else "new"
+        chain = self.chain(leaf)
+        if chain is None:
+            return leaf, None, "its certificate is missing or another one"
+        if not self._vault.has(_key_name(leaf)):
+            return leaf, None, "its key is missing"
+        key = self._vault.unseal(_key_name(leaf))
+        if hashlib.sha256(key).hexdigest() != leaf.key:
+            return leaf, None, "its key is another one"
+        return leaf, Certificate(chain, key.decode()), ""
+
+    def chain(self, leaf: Leaf) -> str | None:
+        """Its PEM text, None where that is missing or another one."""
+        chain = read(self._file(leaf.kind, leaf.files, "pem"))
+        return chain.decode() if chain is not None and hashlib.sha256(chain).hexdigest() == leaf.certificate else None
+
+    def names(self) -> list[tuple[str, str]]:
+        """The kind and name of all that has a certificate, or any part of one."""
+        found = set()
+        for kind in KINDS:
+            for path in (self._state.path / "certs" / kind).glob("[!.]*"):
+                found.add((kind, reduce(str.removesuffix, SUFFIXES, path.name)))
+        return sorted(found)
+
+    def _has_any(self, kind: str, name: str) -> bool:
+        """Whether it is among the `names`."""
+        with suppress(OSError):  # a name may be too long for a file
+            return any((self._state.path / "certs" / kind / f"{name}{suffix}").exists() for suffix in ("", *SUFFIXES))
+        return False
+
+    def left_over(self, subjects: Iterable[Subject]) -> list[tuple[str, str]]:
+        """What nobody is to have any more. That a client was revoked stays noted, also where it has left the inventory."""
+        wanted = {(subject.kind, subject.name) for subject in subjects}
+        return [each for each in self.names() if each not in wanted and not self.record(*each).revoked]
+
+    def keep(self, leaf: Leaf, chain: str, key: str, now: datetime) -> None:
+        """Take a pair into use: the key, the certificate, then the record that names both. A client's last one stays good beside it."""
+        record = self.record(leaf.kind, leaf.name)
+        leaf = replace(leaf, files=f"{leaf.name}/{leaf.serial}")
+        self._state.directory("certs", leaf.kind, leaf.name)
+        self._vault.seal(_key_name(leaf), key.encode())
+        write_atomically(self._file(leaf.kind, leaf.files, "pem"), chain, 0o644)
+        earlier = tuple(each for each in record.leaves if each.not_after > now and self.chain(each)) if leaf.kind == "client" else ()
+        self._write(leaf.kind, leaf.name, Record(leaf, earlier))
+        self.sweep(leaf.kind, leaf.name)
+
+    def keep_earlier(self, leaf: Leaf, chain: str) -> None:
+        """Let in a certificate that was made elsewhere."""
+        record = self.record(leaf.kind, leaf.name)
+        leaf = replace(leaf, files=f"{leaf.name}/{leaf.serial}")
+        self._state.directory("certs", leaf.kind, leaf.name)
+        write_atomically(self._file(leaf.kind, leaf.files, "pem"), chain, 0o644)
+        others = tuple(each for each in record.earlier if each.serial != leaf.serial)
+        self._write(leaf.kind, leaf.name, replace(record, earlier=(*others, leaf)))
+
+    def drop_earlier(self, kind: str, name: str) -> None:
+        self._write(kind, name, replace(self.record(kind, name), earlier=()))
+        self.sweep(kind, name)
+
+    def revoke(self, kind: str, name: str, now: datetime) -> None:
+        """Throw a subject out, with every certificate that it has."""
+        serials = tuple(leaf.serial for leaf in self.record(kind, name).leaves)
+        self._write(kind, name, Record(revoked=Revoked(now, serials)))
+        self.sweep(kind, name)
+
+    def retire(self, kind: str, name: str) -> None:
+        """Take a subject out of the books, the record first. Its certificates are kept to tell what was once in use, its keys are not."""
+        record = self.record(kind, name)
+        serial = next((leaf.serial for leaf in record.leaves), "none")
+        with suppress(FileNotFoundError):
+            self._file(kind, name, "json").replace(self._retired(kind) / f"{name}-{serial}.json")
+        _sync(self._retired(kind))
+        self.sweep(kind, name)
+
+    def sweep(self, kind: str, name: str) -> None:
+        """Take away what the record does not name: keys for good; a client's certificates, and those of who has left, to `revoked/`."""
+        record = self.record(kind, name)
+        named = {self._file(kind, leaf.files, "pem") for leaf in record.leaves}
+        named |= {self._file(kind, record.current.files, "key.age")} if record.current else set()
+        directory = self._state.path / "certs" / kind / name
+        parts = [self._file(kind, name, "key.age"), self._file(kind, name, "pem"), *sorted(directory.glob("*"))]
+        for path in parts:
+            if path in named or not path.is_file():
+                continue
+            if path.suffix == ".pem" and (kind == "client" or not record.current):
+                path.replace(self._retired(kind) / f"{name}-{self._serial(path)}.pem")
+            else:
+                path.unlink()
+        if not record.leaves:
+            shutil.rmtree(directory, ignore_errors=True)
+        if kind == "client" and not record.current:
+            shutil.rmtree(self._state.path / "export" / name, ignore_errors=True)
+        _sync(*([directory] if directory.is_dir() else []), self._state.directory("certs", kind))
+
+    def _serial(self, path: Path) -> str:
+        """Of a certificate that lies under its serial; an older one lies under its name, and has a digest in its place."""
+        return path.stem if path.parent.parent.name in KINDS else hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+
+    def _retired(self, kind: str) -> Path:
+        return self._state.directory("certs", "revoked", kind)
+
+    def _write(self, kind: str, name: str, record: Record) -> None:
+        self._state.directory("certs", kind)
+        write_atomically(self._file(kind, name, "json"), _record_type().dump_json(record, indent=1) + b"\n", 0o644)
+
+    def _file(self, kind: str, name: str, suffix: str) -> Path:
+        return self._state.path / "certs" / kind / f"{name}.{suffix}"
+
+
+def earlier_of(record: Record, now: datetime, cas: Collection[str], *, with_current: bool = False) -> tuple[Leaf, ...]:
+    """The certificates beside the one in use that are still let in at `now`, of those that one of these CAs has made (by digest)."""
+    leaves = record.leaves if with_current else record.earlier
+    return tuple(leaf for leaf in leaves if leaf.not_before <= now < leaf.not_after and leaf.ca in cas)
+
+
+def subjects_of(fleet: Fleet) -> list[Subject]:
+    """Every name that needs a certificate of the fleet's CA on a server, and every client.
+
+    A server's addresses are those of its hosts that lie in the fleet's networks. Raises PaddockError for a site outside the domain.
+    """
+    return [*_servers(fleet), *(Subject("client", name, (), (), client.days) for name, client in sorted(fleet.clients.items()))]
+
+
+def _servers(fleet: Fleet) -> Iterator[Subject]:
+    addresses: dict[str, set[str]] = {}
+    wanted = (
+        (host, f"roles.{role}.{key}", name)
+        for host in fleet.hosts.values()
+        for role, settings in host.carried.items()
+        for name, key in settings.server_names()
+    )
+    for host, key, name in wanted:
+        if name != fleet.domain and not name.endswith(f".{fleet.domain}"):
+            words = f"{name} is outside the fleet's domain, {fleet.domain}, its CA cannot sign for it"
+            raise PaddockError(f"hosts.{host.name}.{key}: {words}")
+        addresses.setdefault(name, set()).update({host.address} if _within(host.address, fleet.networks) else ())
+    for name, found in sorted(addresses.items()):
+        yield Subject("server", name, (name,), tuple(sorted(found)), SERVER_DAYS)
+
+
+def _within(address: str, networks: tuple[str, ...]) -> bool:
+    try:
+        return any(ip_address(address) in ip_network(network) for network in networks)
+    except ValueError:
+        return False  # a name, which stands in no IP SAN
+
+
+def digest(pem: str) -> str:
+    """The sha256 of a PEM text, in hex."""
+    return hashlib.sha256(pem.encode()).hexdigest()
+
+
+def _sync(*directories: Path) -> None:
+    for directory in directories:
+        try:
+            sync_directory(directory)
+        except OSError as error:
+            raise PaddockError(f"{directory}: cannot be written: {error.strerror}") from None
+
+
+def _key_name(leaf: Leaf) -> str:
+    return f"certs/{leaf.kind}/{leaf.files}.key"
+
+
+@cache
+def _record_type() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)

@@ -1,0 +1,258 @@
+"""What the control machine keeps of a fleet, in `.paddock/<fleet>/` beside its inventory. `PADDOCK_STATE` moves `.paddock`.
+
+    .gitignore          admits what may be committed: everything listed here from recipients.txt to hardware/
+    recipients.txt      who can open what is sealed: an age or SSH public key a line
+    certs/              authorities.json: the fleet's CAs, and which of them signs; server/NAME.json and client/NAME.json: which certificate
+                        is in use, which are still let in, and what is revoked
+    secrets/NAME.age    the named secrets
+    known_hosts         the hosts' pinned keys, as OpenSSH writes them
+    hardware/HOST.json  what each host's machine is
+    reports/            the last runs
+    artifacts/          releases, packed to travel
+    export/CLIENT/      a client's certificate and its key, unsealed
+    lock                who is changing the fleet
+
+Everything here is readable to its owner only, and each file is replaced whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from inventory.errors import PaddockError, UsageError
+from inventory.hardware import Hardware
+
+PACKAGES = Path(__file__).resolve().parents[2]
+"""Where Paddock's own packages lie: a clone, or site-packages."""
+
+IN_A_CLONE = (PACKAGES / "scripts" / "setup").is_file()
+
+REPORTS_KEPT = 50
+HOST_KEY = re.compile(r"(ssh-ed25519|ecdsa-sha2-\S+|ssh-rsa) \S+")
+
+# What is not named here stays out of git, so that nothing new gets in by being forgotten.
+GITIGNORE = """\
+*
+!/.gitignore
+!/recipients.txt
+!/ca.pem
+!/ca.json
+!/certs/
+!/certs/**/
+!/certs/**/*.pem
+!/certs/**/*.json
+!/secrets/
+!/hardware/
+!/hardware/*.json
+!/known_hosts
+!*.age
+"""
+
+
+def tell(text: str) -> None:
+    """A word to the person at the terminal, where it does not mix with what a verb prints."""
+    print(text, file=sys.stderr)
+
+
+def read(path: Path) -> bytes | None:
+    """The file's content, None where there is no such file. Raises PaddockError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise PaddockError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def at_home(path: str, what: str) -> Path:
+    """A path with its `~` replaced. Raises PaddockError, which names `what`, where that is the home of nobody."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise PaddockError(f"{what}: no account has the home of {path}: write an absolute path") from None
+
+
+def write_atomically(path: Path, data: bytes | str, mode: int = 0o600, *, exclusive: bool = False) -> None:
+    """Put a file in place whole, with its mode from the first moment, and on the disk before this returns.
+
+    Where `exclusive`, raises FileExistsError instead of replacing a file. Raises PaddockError where it cannot be written, UsageError for
+    a file among the installed packages.
+    """
+    _require_outside_packages(path)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                os.fchmod(file.fileno(), mode)
+                file.write(data.encode() if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())
+            if exclusive:
+                path.hardlink_to(temporary)
+                temporary.unlink()
+            else:
+                temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        sync_directory(path.parent)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise PaddockError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _require_outside_packages(path: Path) -> None:
+    """An upgrade of the package replaces what lies there, and others may not write there. Raises UsageError."""
+    if not IN_A_CLONE and path.resolve().is_relative_to(PACKAGES):
+        raise UsageError(
+            f"{path}: Paddock is installed there and writes nothing there: copy the inventory to a directory of your own, "
+            "and see that PADDOCK_STATE, if set, names such a directory"
+        )
+
+
+def sync_directory(directory: Path) -> None:
+    """Have what was created, renamed or removed in the directory survive a power cut."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_private(directory: Path) -> Path:
+    """The directory, made 0700 where it is missing, whatever the umask. One that is there keeps its mode."""
+    try:
+        directory.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        return directory
+    except OSError as error:
+        raise PaddockError(f"{directory}: cannot be made: {error.strerror}") from None
+    directory.chmod(0o700)
+    return directory
+
+
+@dataclass(frozen=True)
+class FleetState:
+    """The state of one fleet. Nothing is made on disk before something is kept."""
+
+    inventory: Path
+    fleet: str
+    path: Path
+    say: Callable[[str], None] = tell
+
+    @classmethod
+    def of(cls, inventory: Path, fleet_name: str, say: Callable[[str], None] = tell) -> FleetState:
+        """The state beside an inventory file.
+
+        A directory that others can read is closed to them, with a word. Raises PaddockError where it is somebody else's, UsageError where
+        it would lie among the installed packages.
+        """
+        moved = os.environ.get("PADDOCK_STATE")
+        root = at_home(moved, "PADDOCK_STATE") if moved else inventory.parent / ".paddock"
+        state = cls(inventory.absolute(), fleet_name, root.absolute() / fleet_name, say)
+        _require_outside_packages(state.path)
+        state._guard()
+        return state
+
+    def _guard(self) -> None:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise PaddockError(f"{self.path}: cannot be read: {error.strerror}") from None
+        if found.st_uid != os.geteuid():
+            raise PaddockError(
+                f"{self.path}: belongs to user {found.st_uid}, you are {os.geteuid()}: "
+                f"run as its owner, or give it to you with `chown -R {os.geteuid()} {self.path}`"
+            )
+        if found.st_mode & 0o077:
+            self.path.chmod(0o700)
+            self.say(f"{self.path}: others could read it (mode {found.st_mode & 0o777:04o}), it is 0700 now")
+
+    def directory(self, *parts: str) -> Path:
+        """The state directory or one in it, made where it is missing."""
+        if not self.path.is_dir():
+            make_private(self.path.parent)
+            make_private(self.path)
+        if not (self.path / ".gitignore").exists():
+            write_atomically(self.path / ".gitignore", GITIGNORE)
+        directory = self.path
+        for part in parts:
+            directory = make_private(directory / part)
+        return directory
+
+    # Host keys
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.path / "known_hosts"
+
+    def pin(self, host: str, address: str, port: int, key: str) -> None:
+        """Take `key` (`ssh-ed25519 AAAA…`) for the host's, in place of what was pinned for it."""
+        found = HOST_KEY.match(key.strip())
+        if not found:
+            raise PaddockError(f"{host}: {key.strip()[:40]!r} is not an SSH host key, such as `ssh-ed25519 AAAA…`")
+        where = address if port == 22 else f"[{address}]:{port}"
+        kept = [line for line in self._known_hosts() if _host_of(line) != host]
+        self.directory()
+        write_atomically(self.known_hosts, "\n".join([*kept, f"{where} {found[0]} {host}", ""]))
+
+    def pinned(self, host: str) -> str | None:
+        """The host's pinned key, `ssh-ed25519 AAAA…`."""
+        return next((" ".join(line.split()[1:3]) for line in self._known_hosts() if _host_of(line) == host), None)
+
+    def _known_hosts(self) -> list[str]:
+        return (read(self.known_hosts) or b"").decode(errors="replace").splitlines()
+
+    # Hardware
+
+    def hardware(self, host: str) -> Hardware | None:
+        """What the host's machine was when it was last looked at, None where that is not known."""
+        text = read(self.path / "hardware" / f"{host}.json")
+        try:
+            return _hardware_type().validate_json(text) if text else None
+        except ValueError:
+            return None  # written by another version, or by hand: the host will be asked again
+
+    def save_hardware(self, host: str, hardware: Hardware) -> None:
+        write_atomically(self.directory("hardware") / f"{host}.json", _hardware_type().dump_json(hardware, indent=1) + b"\n")
+
+    # Reports
+
+    def write_report(self, report: Mapping[str, Any]) -> Path:
+        """Keep what a run did, and of older runs the last ones."""
+        directory = self.directory("reports")
+        path = directory / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"
+        write_atomically(path, json.dumps(report, indent=1) + "\n")
+        for old in sorted(directory.glob("*.json"))[:-REPORTS_KEPT]:
+            old.unlink(missing_ok=True)
+        return path
+
+
+@cache
+def _hardware_type() -> TypeAdapter[Hardware]:
+    """Made once: it takes as long as to read the hardware of fifty hosts."""
+    return TypeAdapter(Hardware)
+
+
+def _host_of(line: str) -> str | None:
+    """The name of the host in the inventory, which stands in the comment: `192.0.2.7 ssh-ed25519 AAAA… pea` → `pea`."""
+    fields = line.split()
+    return fields[3] if len(fields) == 4 and not line.startswith(("#", "@")) else None

@@ -1,0 +1,59 @@
+"""Models of this machine that are too large for an archive: sent piece by piece."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from shlex import quote
+
+from pyinfra import host
+from pyinfra.api import FactBase, StringCommand, operation
+
+from control.deployment.work import Work
+from deploys.applying import command
+from resources import ModelFile
+from resources.model import PIECE, is_large
+from resources.steps import Steps
+
+PROGRESS = logging.getLogger("paddock.progress")
+
+
+def uploads(role: str, work: Work) -> Iterator[tuple[ModelFile, Path]]:
+    """The models that are too large for an archive, each with its file on this machine."""
+    for change in work.drift.of(role):
+        each = change.resource
+        if isinstance(each, ModelFile) and (local := work.payload.get(each.id)) and is_large(local):
+            yield each, local
+
+
+@operation()
+def uploaded(model: ModelFile, local: Path) -> Generator[StringCommand, None, None]:
+    """Sends what does not lie on the host yet of a file on this machine, piece by piece; the last is put into place with all before."""
+    total, steps = local.stat().st_size, Steps()
+    with local.open("rb") as file:
+        done = min(host.get_fact(BytesThere, path=f"{model.path}.part"), total)
+        file.seek(done)
+        while piece := file.read(PIECE):
+            steps = Steps()
+            steps.add("model_append", model.path, done, steps.pack(piece))
+            yield command(steps)
+            done += len(piece)
+            PROGRESS.info("%s: %s: %d of %d MiB", host.name, Path(model.path).name, done >> 20, total >> 20)
+    steps = Steps()
+    steps.add("put_model", model.path, model.sha256, model.size, "appended")
+    yield command(steps)
+
+
+class BytesThere(FactBase[int]):
+    """The bytes of a file that lie on the host already; 0 where there is none."""
+
+    @staticmethod
+    def default() -> int:
+        return 0
+
+    def command(self, path: str) -> str:
+        return f"stat -c %s -- {quote(path)} 2>/dev/null || echo 0"
+
+    def process(self, output: list[str]) -> int:
+        return int(output[0])

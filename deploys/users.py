@@ -1,0 +1,31 @@
+"""Users, by pyinfra's own operation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyinfra.operations import server
+
+from control.deployment.work import Work
+from deploys.applying import apply
+from resources import Resource, User, of_kind
+from resources.steps import Steps
+from resources.user import SHELL
+
+
+def made(wrong: Sequence[Resource], work: Work) -> None:
+    """The users that are missing or not as declared."""
+    for user in of_kind(wrong, User):
+        server.user(
+            name=f"user {user.name}",
+            user=user.name,
+            home=user.home,
+            shell=SHELL,
+            groups=list(user.groups),
+            system=True,
+            ensure_home=False,
+        )
+        steps = Steps()
+        user.land(steps, work)
+        if steps:
+            apply(name=f"user {user.name}: groups", steps=steps)

@@ -1,0 +1,200 @@
+"""The fleet: its hosts, each with what its groups and the defaults add, and what is asked about all of them together.
+
+What roles have a part in they say themselves (`roles.role.RoleSettings`): nothing here knows one by name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any, Self, TypeVar
+
+from inventory.errors import InventoryError
+from inventory.model_sources import ModelSource
+from inventory.schema import SETTLE_S, Client, HostEntry, ModelEntry, ModelName, Network
+from roles import ROLES
+from roles.preset import Preset, layered
+from roles.role import Domain, Name, RoleSettings, Settings, address_of, port_of
+from roles.server import MODEL_DIRECTORY, Administration, Entrance, Server, Site, answering, named_upstream
+
+S = TypeVar("S", bound=RoleSettings)
+
+
+class Memoized(Settings):
+    """Settings that keep what was computed from them. A copy computes it again, for its values may differ."""
+
+    def __copy__(self) -> Self:
+        return self._without_computed(super().__copy__())
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self._without_computed(super().__deepcopy__(memo))
+
+    @classmethod
+    def _without_computed(cls, copied: Self) -> Self:
+        for name in copied.__dict__.keys() - cls.model_fields.keys():
+            del copied.__dict__[name]
+        return copied
+
+
+class Host(HostEntry, Memoized):
+    """One machine, with what its groups and the defaults add."""
+
+    name: Name
+    groups: tuple[str, ...] = ()
+
+    @cached_property
+    def carried(self) -> Mapping[str, RoleSettings]:
+        """The host's roles in deployment order, each with its settings."""
+        found = ((role, getattr(self.roles, role)) for role in ROLES)
+        return {role: settings for role, settings in found if settings is not None}
+
+    @property
+    def becomes_root(self) -> bool:
+        return self.sudo if self.sudo is not None else self.user != "root"
+
+
+class Fleet(Memoized):
+    """All that one inventory describes, with ranges expanded, groups applied and references resolved."""
+
+    name: Name
+    domain: Domain
+    networks: tuple[Network, ...] = ()
+    settle: int = SETTLE_S
+    """Seconds."""
+    hosts: dict[Name, Host]
+    models: dict[ModelName, ModelEntry] = {}
+    clients: dict[Name, Client] = {}
+
+    def hosts_with(self, role: str) -> tuple[Host, ...]:
+        return self._hosts_by_role.get(role, ())
+
+    @cached_property
+    def _hosts_by_role(self) -> Mapping[str, tuple[Host, ...]]:
+        return {role: tuple(host for host in self.hosts.values() if role in host.carried) for role in ROLES}
+
+    def role(self, host: str, role: str, kind: type[S]) -> S | None:
+        """The settings of a role on a host, or None where the host does not carry it."""
+        settings = self.hosts[host].carried.get(role)
+        return settings if isinstance(settings, kind) else None
+
+    def limited(self, only: frozenset[str]) -> Iterator[Host]:
+        """The hosts that a `--limit` of host, role and group names leaves; all of them where it is empty."""
+        for host in self.hosts.values():
+            if not only or host.name in only or only & set(host.groups) or only & set(host.carried):
+                yield host
+
+    def servers(self, host: str) -> tuple[Server, ...]:
+        """The host's llama-servers: its router, and its instances of fixed models."""
+        if host not in self._servers:
+            carried = self.hosts[host].carried.values()
+            first_card = next((first for each in carried if (first := each.first_card()) is not None), 0)
+            self._servers[host] = tuple(server for each in carried for server in each.servers(host, first_card))
+        return self._servers[host]
+
+    @cached_property
+    def _servers(self) -> dict[str, tuple[Server, ...]]:
+        return {}
+
+    def served_models(self, host: str) -> dict[str, ModelEntry]:
+        """The models that the host's llama-servers name, by name and in their order; empty where it serves none."""
+        return {name: self.models[name] for server in self.servers(host) for name in server.models}
+
+    def presets(self, host: str) -> tuple[Preset, ...]:
+        """What the host's llama-servers serve each of their models with, as far as the inventory says it."""
+        return tuple(self.preset(server, name) for server in self.servers(host) for name in server.models)
+
+    def preset(self, server: Server, model: str) -> Preset:
+        """What the inventory says of a model on a server. A router's goes behind the model's own, an instance's before it."""
+        own = self.models[model].preset
+        return layered(server.preset, own) if server.kind == "router" else layered(server.shared, own, server.preset)
+
+    def model_path(self, host: str, model: str) -> str:
+        """Where the model's file lies on the host: of several the first, which llama-server is given."""
+        return self.model_paths(host, model)[0]
+
+    def model_paths(self, host: str, model: str) -> tuple[str, ...]:
+        """Where all files of the model lie on the host."""
+        entry = self.models[model]
+        if isinstance(entry.source, ModelSource) and entry.source.on_host:
+            return entry.source.named
+        said = (each.model_directory() for each in self.hosts[host].carried.values())
+        directory = next((each for each in said if each), MODEL_DIRECTORY)
+        return tuple(f"{directory}/{name}" for name in entry.laid_as(model))
+
+    def upstreams(self, upstream: str, seen_from: str) -> tuple[str, ...]:
+        """`ADDRESS:PORT` of each llama-server that answers for `HOST` or `HOST/INSTANCES`, for a caller on `seen_from`.
+
+        Raises InventoryError where there is none, or where that host cannot reach it.
+        """
+        if not (found := self.behind(upstream)):
+            raise InventoryError([f"hosts.{seen_from}: it proxies to {upstream}, which has no llama-server"])
+        return tuple(self.endpoint(server, seen_from) for server in found)
+
+    def behind(self, upstream: str) -> tuple[Server, ...]:
+        """The llama-servers that answer for `HOST` or `HOST/INSTANCES`."""
+        host, group = named_upstream(upstream)
+        return answering(self.servers(host), group)
+
+    def endpoint(self, server: Server, seen_from: str) -> str:
+        """`ADDRESS:PORT` of a llama-server for a caller on `seen_from`. Raises InventoryError where that cannot reach it."""
+        return self.reach(server.listen, f"hosts.{server.host}.{'.'.join(server.keys)}.listen", server.host, seen_from)
+
+    def administration(self, host: str, seen_from: str) -> Administration | None:
+        """The admin endpoint of a host, for a caller on `seen_from`; None where it has none. Raises InventoryError where that cannot
+        reach it."""
+        for role, settings in self.hosts[host].carried.items():
+            if found := settings.administration(host):
+                endpoint = self.reach(found.endpoint, f"hosts.{host}.roles.{role}.listen", host, seen_from)
+                return Administration(endpoint, found.key_name)
+        return None
+
+    def reach(self, listen: str, where: str, host: str, seen_from: str) -> str:
+        """`ADDRESS:PORT` of what listens so on a host, as the key `where` of the inventory says, for a caller on another.
+
+        Raises InventoryError where that cannot reach it.
+        """
+        address, port = ipaddress.ip_address(address_of(listen)), port_of(listen)
+        if address.is_loopback and host != seen_from:
+            words = f"{where}: {listen} cannot be reached from {seen_from}"
+            raise InventoryError([f"{words}: use an address of its network, such as 0.0.0.0:{port}"])
+        reach = str(address)
+        if address.is_unspecified:
+            loopback = "127.0.0.1" if address.version == 4 else "::1"
+            reach = self.hosts[host].address if host != seen_from else loopback
+        return f"[{reach}]:{port}" if ":" in reach else f"{reach}:{port}"
+
+    def entrances(self, client: str | None = None) -> tuple[Entrance, ...]:
+        """Every site of the fleet's reverse proxies; with a `client` those that let it in."""
+        return self._entrances if client is None else self._entrances_by_client.get(client, ())
+
+    @cached_property
+    def _entrances(self) -> tuple[Entrance, ...]:
+        clients = tuple(self.clients)
+        carried = ((host, each) for host in self.hosts.values() for each in host.carried.values())
+        return tuple(entrance for host, each in carried for entrance in each.entrances(host.name, host.address, clients))
+
+    @cached_property
+    def _entrances_by_client(self) -> Mapping[str, tuple[Entrance, ...]]:
+        found: dict[str, list[Entrance]] = {}
+        for entrance in self._entrances:
+            for client in dict.fromkeys(entrance.admits):
+                found.setdefault(client, []).append(entrance)
+        return {client: tuple(entrances) for client, entrances in found.items()}
+
+    def admits(self, site: Site) -> tuple[str, ...]:
+        """The clients that a site lets in: those that it names, or all of the fleet's."""
+        return tuple(self.clients) if site.clients is None else site.clients
+
+    def callers(self, host: str) -> tuple[str, ...]:
+        """The other hosts that pass requests on to this one."""
+        return self._callers.get(host, ())
+
+    @cached_property
+    def _callers(self) -> Mapping[str, tuple[str, ...]]:
+        found: dict[str, dict[str, None]] = {}
+        for entrance in self._entrances:
+            behind, _ = named_upstream(entrance.site.upstream)
+            if behind != entrance.host:
+                found.setdefault(behind, {})[entrance.host] = None
+        return {behind: tuple(callers) for behind, callers in found.items()}

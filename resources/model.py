@@ -1,0 +1,92 @@
+"""Model files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from resources.base import Attributes, Landing, OnDisk, Origin, Resource, of_kind
+from resources.disk import stat_of
+from resources.probe import ProbeAnswer
+from resources.steps import Steps
+
+if TYPE_CHECKING:
+    from resources.probe import Actual
+
+PIECE = 32 << 20
+"""Bytes of a model in one archive. What is no larger travels with the files, the rest in pieces (deploys/uploads.py)."""
+
+
+@dataclass(frozen=True)
+class ModelFile(OnDisk):
+    """A GGUF. `origin` says where it comes from: `tiny`, `local PATH`, `url URL`, or `host`, where it lies already and stays the user's.
+
+    A `size` of 0 is one that nobody knows. A file with `keep` outlives its place in the inventory.
+    """
+
+    kind: ClassVar[str] = "model"
+    listed: ClassVar[bool] = True
+
+    sha256: str
+    size: int
+    origin: str
+    keep: bool = True
+
+    @property
+    def id(self) -> str:
+        return f"model:{self.path}"
+
+    @property
+    def is_the_users(self) -> bool:
+        return self.origin == "host"
+
+    @property
+    def desired(self) -> Attributes:
+        whose = {} if self.is_the_users else {"owner": "root", "group": "root", "mode": "644"}
+        return {"type": "file", **whose, **({"size": str(self.size)} if self.size else {}), "sha256": self.sha256}
+
+    @classmethod
+    def asks(cls, resources: Sequence[Resource]) -> Mapping[str, Iterable[str]]:
+        return {"models": [each.path for each in of_kind(resources, cls)]}
+
+    def found(self, answer: ProbeAnswer) -> Attributes:
+        return stat_of(self.path, answer)
+
+    @property
+    def noted(self) -> bool:
+        return not self.is_the_users
+
+    def noted_as(self, actual: Actual) -> Origin:
+        return "data" if self.keep else super().noted_as(actual)
+
+    def land(self, steps: Steps, landing: Landing) -> None:
+        """All that a host does to have the file, but for what travels in pieces."""
+        local = landing.payload.get(self.id)
+        if local and is_large(local):
+            return
+        if local:
+            how, staged = "staged", [steps.pack(local.read_bytes(), mode=0o644)]
+        else:
+            asked = landing.curl(self)
+            how, staged = "asked" if asked else "host", [steps.pack(each.encode()) for each in asked]
+        steps.add("put_model", self.path, self.sha256, self.size, how, *staged)
+
+    @classmethod
+    def leave(cls, steps: Steps, name: str, origin: Origin) -> None:
+        steps.add("gone_model", name)
+
+
+def is_large(local: Path) -> bool:
+    """Whether a file of this machine travels in pieces."""
+    return local.stat().st_size > PIECE
+
+
+def room(models: Iterable[ModelFile]) -> Steps:
+    """Checks that there is room for all models that are to come, without the tiny one."""
+    steps = Steps()
+    to_come = [each for each in models if each.size and each.origin not in ("host", "tiny")]
+    if to_come:
+        steps.add("model_room", *(word for each in to_come for word in (each.path, each.size)))
+    return steps

@@ -1,0 +1,52 @@
+"""Packages of the distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from resources.base import Attributes, Landing, Origin, Phase, Resource, of_kind
+from resources.probe import ProbeAnswer
+from resources.steps import Steps
+
+
+@dataclass(frozen=True)
+class Package(Resource):
+    """A package of the distribution, or one file of a newer release of it: `deb` is its sha256, `version` its exact version."""
+
+    kind: ClassVar[str] = "package"
+    phase: ClassVar[Phase] = "prepare"
+
+    name: str
+    version: str = ""
+    deb: str = ""
+
+    @property
+    def id(self) -> str:
+        return f"package:{self.name}"
+
+    @property
+    def desired(self) -> Attributes:
+        return {"state": "installed", **({"version": self.version} if self.version else {})}
+
+    @classmethod
+    def asks(cls, resources: Sequence[Resource]) -> Mapping[str, Iterable[str]]:
+        return {"packages": [each.name for each in of_kind(resources, cls)]}
+
+    def found(self, answer: ProbeAnswer) -> Attributes:
+        _, status, version = ["", *answer.table("package").get(self.name, "\t").split("\t")]
+        return {"state": "installed", "version": version} if status.strip() == "ii" else {}
+
+    def land(self, steps: Steps, landing: Landing) -> None:
+        """The file of a newer release. What the distribution has, pyinfra's own operation installs (deploys/packages.py)."""
+        steps.add("put_package", self.name, steps.pack(landing.payload[self.id].read_bytes()))
+
+    @classmethod
+    def leave(cls, steps: Steps, name: str, origin: Origin) -> None:
+        """They go together, since they need each other: see `after_leaving`."""
+
+    @classmethod
+    def after_leaving(cls, steps: Steps, gone: Mapping[str, Origin]) -> None:
+        if names := [name.removeprefix("package:") for name in gone if name.startswith("package:")]:
+            steps.add("gone_package", *names)

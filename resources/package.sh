@@ -1,0 +1,93 @@
+# Packages of the distribution, and package files that are newer.
+#
+# shellcheck disable=SC2154 # $stage and $tab are set where this is sourced: see base.sh
+
+# What dpkg says of the packages. A file in its journal says that one died, or is still at work for a run that died.
+probe_package() {
+  # shellcheck disable=SC2046 # a line a value: IFS is a line break
+  set -- $(packages)
+  [ $# != 0 ] || return 0
+  section rest
+  set +f
+  for file in /var/lib/dpkg/updates/[0-9]*; do
+    [ ! -f "$file" ] || echo "$file"
+  done
+  set -f
+  section package
+  dpkg-query -W -f '${Package}\t${db:Status-Abbrev}\t${Version}\n' "$@" 2>/dev/null
+}
+
+# CONFIGURATION: once nobody else is at work with apt, makes whole what a run that died left half installed
+package_ready() {
+  said=
+  export DEBIAN_FRONTEND=noninteractive
+  printf '%s\n' 'APT::Update::Error-Mode "any";' 'DPkg::Lock::Timeout "300";' 'Dpkg::Use-Pty "false";' >"$1"
+  chmod 644 "$1"
+  for _ in $(seq 600); do
+    pgrep -x 'apt-get|dpkg' >/dev/null || break
+    sleep 0.5
+  done
+  ! apt-get -qq -o DPkg::Lock::Timeout=300 check >/dev/null 2>&1 9>&- || return 0
+  # What needs a package that was still to come fails here, and is next.
+  dpkg --force-confold --configure -a >/dev/null 2>&1 </dev/null 9>&- || true
+  said=$(apt-get -y -q -f --no-install-recommends -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=300 \
+    install 2>&1 </dev/null 9>&-) || {
+    printf '%s\n' "$said" | grep -E '^([EW]|dpkg): |^ [a-z]' | tail -n 15 >&2
+    exit 1
+  }
+}
+
+# NAME STAGED: a newer package than the distribution's; what it needs may be in lists that apt has not fetched yet
+put_package() {
+  at "package:$1"
+  mv -T "$stage/$2" "$stage/$1.deb"
+  said=$(package_file "$stage/$1.deb") || {
+    said=$(apt-get update -q 2>&1 </dev/null 9>&- && package_file "$stage/$1.deb")
+  } || {
+    printf '%s\n' "$said" | tail -n 8 >&2
+    fail "could not be installed"
+  }
+}
+
+# FILE
+package_file() {
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends --allow-downgrades \
+    -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=300 "$1" 2>&1 </dev/null 9>&-
+}
+
+# NAME…: with what came along for them. What something else needs stays, and so does what nothing needed before
+# Paddock came
+gone_package() {
+  at "package:$1"
+  noted=/var/lib/paddock/orphans
+  package_ready /run/paddock/apt.conf
+  if [ ! -e "$noted" ]; then
+    package_orphans >"$noted.new"
+    mv "$noted.new" "$noted"
+  fi
+  for name; do
+    case $(dpkg-query -W -f '${db:Status-Abbrev}' "$name" 2>/dev/null) in
+      ?i*) apt-mark -qq auto "$name" >/dev/null ;;
+      ?c*) dpkg --purge "$name" >/dev/null 2>&1 9>&- ;;
+    esac
+  done
+  # What is to go is noted first: apt forgets why a package is there before the package has gone.
+  {
+    package_orphans | grep -vxF -f "$noted" || true
+    [ ! -e "$noted.going" ] || cat "$noted.going"
+  } | sort -u >"$noted.new"
+  mv "$noted.new" "$noted.going"
+  # shellcheck disable=SC2046,SC2016 # a word a package; dpkg-query fills the format in
+  set -- $(xargs -r dpkg-query -W -f '${db:Status-Abbrev}\t${Package}\n' <"$noted.going" 2>/dev/null |
+    sed -n 's/^.[^n].*\t//p')
+  if [ $# != 0 ]; then
+    DEBIAN_FRONTEND=noninteractive apt-get purge -y -q -o DPkg::Lock::Timeout=120 "$@" >/dev/null 9>&-
+  fi
+  rm "$noted" "$noted.going"
+}
+
+# The packages that nothing needs and nobody asked for; a recommendation or a suggestion is no need
+package_orphans() {
+  apt-get -s -o APT::AutoRemove::RecommendsImportant=false -o APT::AutoRemove::SuggestsImportant=false autoremove |
+    sed -nE 's/^(Remv|Purg) ([^ ]*).*/\2/p'
+}

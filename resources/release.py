@@ -1,0 +1,102 @@
+"""Builds of llama.cpp."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from resources.base import Attributes, Landing, OnDisk, Origin, Resource, of_kind
+from resources.disk import stat_of
+from resources.probe import ProbeAnswer
+from resources.steps import Steps
+
+GATE = Path(__file__).with_name("gate.sh")
+
+
+@dataclass(frozen=True)
+class Release(OnDisk):
+    """One built llama.cpp in its own directory, `path`, and the link `current` beside `releases/` that says which one serves.
+
+    `source` names what it is built from, `options` are CMake's, all stated, `fingerprint` is the hash of everything that went into it,
+    `key` of all but the machine it is built on, `profile` says in words what it is for. `builder` is the host that compiles it, none
+    where it has to be in the fleet's artifacts; `triplet` is the cross compiler's, if it takes one; with a
+    `suite` it is compiled in a tree of that release of Debian, which has the packages `inside`. `jobs` are compilers at a time, which
+    change nothing in the result; 0 is as many as the builder's cores and memory carry. `packages` are what it is compiled with. With `ui`,
+    llama-server has its web page in it.
+
+    Where it serves, `environment` holds, `devices` are what its `--list-devices` must then list, and `cpu_features` the flags of
+    /proc/cpuinfo that its code uses.
+    """
+
+    kind: ClassVar[str] = "release"
+    listed: ClassVar[bool] = True
+
+    current: str
+    version: str
+    fingerprint: str
+    source: str
+    options: tuple[tuple[str, str], ...]
+    targets: tuple[str, ...]
+    packages: tuple[str, ...]
+    reasons: tuple[tuple[str, str], ...] = ()
+    jobs: int = 0
+    key: str = ""
+    profile: str = ""
+    backend: str = "cpu"
+    runtime_packages: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    devices: tuple[str, ...] = ()
+    cpu_features: tuple[str, ...] = ()
+    builder: str = ""
+    triplet: str = ""
+    suite: str = ""
+    inside: tuple[str, ...] = ()
+    ui: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"release:{self.current}"
+
+    @property
+    def name(self) -> str:
+        """`0.3.36-1f0c8a2b3c4d`"""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def desired(self) -> Attributes:
+        return {"fingerprint": self.fingerprint, "current": self.path}
+
+    @classmethod
+    def asks(cls, resources: Sequence[Resource]) -> Mapping[str, Iterable[str]]:
+        releases = of_kind(resources, cls)
+        return {"releases": [each.path for each in releases], "paths": [each.current for each in releases]}
+
+    def found(self, answer: ProbeAnswer) -> Attributes:
+        fingerprint, current = answer.table("release").get(self.path), stat_of(self.current, answer).get("target")
+        return {**({"fingerprint": fingerprint} if fingerprint else {}), **({"current": current} if current else {})}
+
+    def lies_on(self, actual: Attributes) -> bool:
+        """Whether it lies on a host already, by its attributes there: only `current` has to move."""
+        return actual.get("fingerprint") == self.fingerprint
+
+    def land(self, steps: Steps, landing: Landing) -> None:
+        there = self.lies_on(landing.actual.resources.get(self.id, {}))
+        packed = "" if there else steps.pack_file(landing.payload[self.id])
+        trial = landing.trials.get(self.id)
+        gate, tried = (steps.pack(GATE.read_bytes()), steps.pack(trial)) if trial is not None else ("", "")
+        steps.add("put_release", self.current, self.path, self.fingerprint, packed, gate, tried)
+
+    def try_flags(self, steps: Steps, landing: Landing) -> None:
+        """It serves already: whether it takes what its services are to read."""
+        call = ("try_flags", self.current, self.path)
+        if not any(each.startswith(f"{call[0]} ") for each in steps.calls):
+            steps.add(*call, steps.pack(GATE.read_bytes()), steps.pack(landing.trials[self.id]))
+
+    @classmethod
+    def leave(cls, steps: Steps, name: str, origin: Origin) -> None:
+        steps.add("gone_release", name)
+
+    def state(self, found: Attributes) -> str:
+        return found.get("current", "").rpartition("/")[2] or super().state(found)

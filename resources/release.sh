@@ -1,0 +1,107 @@
+# Builds of llama.cpp.
+#
+# shellcheck disable=SC2154 # $stage and $tab are set where this is sourced: see base.sh
+
+# What each directory was built as, or which of its files is missing.
+probe_release() {
+  section release
+  for path in $(releases); do
+    [ -f "$path/.paddock-release" ] && [ -f "$path/MANIFEST" ] || continue
+    read -r print <"$path/.paddock-release"
+    # shellcheck disable=SC2013 # by line: IFS is a line break
+    for file in $(cut -c 67- "$path/MANIFEST"); do
+      [ -f "$path/$file" ] || print="$file is missing"
+    done
+    # All of it came within a minute: what has another time than its stamp was changed since.
+    changed=$(find "$path" -type f -printf '%C@ %f %P\n' | awk '
+      $2 == ".paddock-release" { at = $1 }
+      { time[$3] = $1 }
+      END { for (each in time) if (time[each] > at + 60) print each }')
+    [ -z "$changed" ] || print="${changed%%"$IFS"*} was changed"
+    if deep && ! (cd "$path" && sha256sum --check --status --strict MANIFEST) 2>/dev/null; then
+      print="a file is not as it was built"
+    fi
+    echo "$path$tab$print"
+  done
+}
+
+# CURRENT PATH FINGERPRINT PACKED GATE TRIAL: packed only where it does not lie here yet; `current` moves once it has
+# passed its gate
+put_release() {
+  at "release:$1"
+  if [ -n "$4" ]; then
+    release_unpack "$2" "$3" "$4"
+  fi
+  [ -n "$6" ] || fail "has not passed its gate: \`paddock up\` sees to that"
+  said=$(sh "$stage/$5" "$2" "$stage/$6" 2>&1 </dev/null 9>&-) || {
+    printf '%s\n' "$said" | sed '$d' >&2
+    fail "does not pass its gate, so the one before serves on: $(printf '%s\n' "$said" | tail -n 1 |
+      sed 's/^the gate refuses it: //')"
+  }
+  ln -sfnT "$2" "$1.paddock"
+  mv -fT "$1.paddock" "$1"
+}
+
+# CURRENT PATH GATE TRIAL: what serves is asked whether it takes what its services are to read
+try_flags() {
+  at "release:$1"
+  said=$(sh "$stage/$3" "$2" "$stage/$4" 2>&1 </dev/null 9>&-) || {
+    printf '%s\n' "$said" | sed '$d' >&2
+    fail "does not take what is declared, so it serves on as it was: $(printf '%s\n' "$said" | tail -n 1 |
+      sed 's/^the gate refuses it: //')"
+  }
+}
+
+# PATH FINGERPRINT PACKED
+release_unpack() {
+  new=$1.paddock
+  rm -rf "$new"
+  mkdir "$new"
+  said=$(tar -xzf "$stage/$3" -C "$new" --strip-components=1 --no-same-owner --no-same-permissions 2>&1) ||
+    fail "$(printf '%s\n' "$said" | head -n 1)"
+  said=$(cd "$new" && sha256sum --check --quiet MANIFEST 2>&1) ||
+    fail "came damaged: $(printf '%s\n' "$said" | head -n 1)"
+  built=$(cat "$new/.paddock-release")
+  [ "$built" = "$2" ] || fail "what came was built as $built, not as $2"
+  rm "$stage/$3"
+  chmod -R u=rwX,go=rX "$new"
+  sync -f "$new"
+  rm -rf "$1"
+  mv -T "$new" "$1"
+}
+
+# PATH SUITE PACKAGE…: a tree of another release of Debian, to compile in
+release_root() {
+  at "root:$1"
+  root=$1
+  suite=$2
+  shift 2
+  made=$(printf '%s\n' "$suite" "$@" | sha256sum | cut -c 1-16)
+  [ "$(cat "$root/.paddock-root" 2>/dev/null)" != "$made" ] || return 0
+  # shellcheck disable=SC2016 # apt fills it in
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 -E '/debian/?$') ||
+    fail "this host's sources name no mirror of Debian"
+  include=$(printf '%s,' "$@")
+  set --
+  apt-config dump |
+    grep -E '^Acquire::(https?::Proxy|Check-Valid-Until|Check-Date|ForceIPv[46]|Retries)' >"$stage/apt" || true
+  while read -r option; do
+    set -- "$@" "--aptopt=$option"
+  done <"$stage/apt"
+  rm -rf "$root" "$root.paddock"
+  mkdir -p "$root.paddock"
+  said=$(mmdebstrap --quiet --mode=root --variant=minbase --components=main,contrib,non-free "$@" \
+    --include="${include%,}" "$suite" "$root.paddock" "$mirror" 2>&1 </dev/null 9>&-) || {
+    printf '%s\n' "$said" | tail -n 8 >&2
+    fail "could not be made from $mirror"
+  }
+  echo "$made" >"$root.paddock/.paddock-root"
+  mv -T "$root.paddock" "$root"
+}
+
+# CURRENT: with every release beside it, and what builds have left
+gone_release() {
+  at "release:$1"
+  systemctl stop --quiet 'paddock-build-*' 2>/dev/null || true
+  rm -rf -- "$1" "${1%/*}/releases" /var/lib/paddock/build
+}

@@ -1,0 +1,212 @@
+# Services that run what is declared.
+
+# SERVICE ARGUMENT…: systemctl of the manager that a service belongs to: the system's, or that of the account before a
+# slash (`ai/llama-server.service`)
+service_manager() {
+  case $1 in
+    */*)
+      owner=${1%%/*}
+      unit=${1#*/}
+      ;;
+    *)
+      owner=-
+      unit=$1
+      ;;
+  esac
+  shift
+  manager "$owner" "$@" "$unit"
+}
+
+# The units as systemd has them, the programs that they run, and what was noted at their starts and reloads. An
+# account's own units come after the system's, and are named with it: ai/llama-server.service. What has a line break in
+# it is nothing of Paddock's: it is left out, or it would read as a line more.
+probe_service() {
+  # shellcheck disable=SC2046 # a line a value: IFS is a line break
+  set -- $(services)
+  [ $# != 0 ] || return 0
+  properties='--timestamp=us+utc
+--property=Id,ActiveState,UnitFileState,NeedDaemonReload,InvocationID,MainPID,ActiveEnterTimestamp,StateChangeTimestamp
+--property=FragmentPath,DropInPaths,NRestarts,Environment'
+  system=
+  owned=
+  for each; do
+    case $each in
+      */*) owned="$owned$each$IFS" ;;
+      *) system="$system$each$IFS" ;;
+    esac
+  done
+  # shellcheck disable=SC2086 # words, by line
+  shown=$(
+    [ -z "$system" ] || systemctl show $properties -- $system
+    for each in $owned; do
+      echo
+      service_manager "$each" show $properties -- 2>/dev/null || echo "ActiveState=unknown"
+    done
+  )
+  section service
+  printf '%s\n' "$shown"
+  section program
+  set --
+  for line in $shown; do
+    case $line in
+      MainPID=[1-9]*) set -- "$@" "/proc/${line#MainPID=}/exe" ;;
+    esac
+  done
+  if [ $# != 0 ]; then
+    find "$@" -maxdepth 0 ! -lname "*$IFS*" -printf '%p\t%l\n' 2>/dev/null
+    section environ
+    # shellcheck disable=SC2046 # words, by line
+    grep -zoaHE '^(LLAMA_ARG|GGML|CUDA|LD)_[A-Za-z0-9_]*=' $(printf '%s\n' "$@" | sed 's/exe$/environ/') 2>/dev/null |
+      tr '\0' '\n' | sed -n 's/^\([^:]*\):\(.*\)=$/\1\t\2/p'
+  fi
+  section in_force
+  for line in $(in_force); do
+    ! sh -c "${line#*"$tab"}" >/dev/null 2>&1 </dev/null || printf '%s\tyes\n' "${line%%"$tab"*}"
+  done
+  section stamp
+  find /run/paddock -type l ! -lname "*$IFS*" -printf '%f\t%l\n' 2>/dev/null
+  # shellcheck disable=SC2086 # words, by line
+  [ -z "$owned" ] || for account in $(printf '%s\n' $owned | cut -d/ -f1 | sort -u); do
+    find "/run/user/$(id -u "$account")/paddock" -type l -name "$account--*" ! -name "*$IFS*" ! -lname "*$IFS*" \
+      -printf '%f\t%l\n' 2>/dev/null
+  done
+}
+
+# SERVICE VERB TIMEOUT PORT…: `reset-failed` because systemd refuses a sixth start within ten seconds, also one that
+# we ask for
+put_service() {
+  service=$1
+  name=${1#*/}
+  verb=$2
+  timeout=$3
+  at "service:$service"
+  shift 3
+  for port; do
+    other=$(port_holders "$port" | grep -v "^$name " | cut -d' ' -f2- | head -n1)
+    if [ -n "$other" ]; then
+      at "port:$port"
+      fail "port $port, which $name is to listen on, is taken by $other"
+    fi
+  done
+  said=$(service_manager "$service" enable --quiet 2>&1) ||
+    fail "cannot be enabled: $(printf '%s\n' "$said" | tail -n 1)"
+  since=$(date +%s)
+  if [ "$verb" != none ]; then
+    service_manager "$service" reset-failed 2>/dev/null || true # which forgets how often it was restarted, too
+    service_manager "$service" "$verb" >/dev/null 2>&1 || service_unwell "$service" "$since" "did not come up"
+  fi
+  until service_listens "$@"; do
+    case $(service_manager "$service" show -P SubState) in
+      running | reload* | start*) ;;
+      *) service_unwell "$service" "$since" "did not come up" ;;
+    esac
+    [ $(($(date +%s) - since)) -lt "$timeout" ] ||
+      service_unwell "$service" "$since" "does not listen on port $missing after $timeout s"
+    sleep 0.1
+  done
+}
+
+# PORT…: whether $name listens on all of them; $missing is the first that it does not listen on
+service_listens() {
+  for missing; do
+    port_holders "$missing" | grep -q "^$name " || return 1
+  done
+  missing=
+}
+
+# SERVICE SINCE WORDS: fails with the line of the service's own that tells most, and what stands around it
+service_unwell() {
+  journalctl -q --sync 2>/dev/null || true
+  case $1 in
+    */*)
+      of=_SYSTEMD_USER_UNIT
+      where="--user -M ${1%%/*}@ "
+      ;;
+    *)
+      of=_SYSTEMD_UNIT
+      where=
+      ;;
+  esac
+  said=$(journalctl -q -o cat --no-pager --since "@$2" -n 100 "$of=${1#*/}") || true
+  told=$(printf '%s\n' "$said" | grep -iE ' E |error|fail|fatal|invalid|unable|cannot|denied|no such' | tail -n 1)
+  if [ -n "$where" ]; then
+    printf '%s\n' "$said" | tail -n 12 >&2
+  else
+    journalctl -q -u "$1" --since "@$2" -n 12 -o cat --no-pager >&2 || true
+  fi
+  echo "the whole log is on the host: journalctl $where-u ${1#*/}" >&2
+  [ -n "$told" ] || told=$(printf '%s\n' "$said" | tail -n 1)
+  fail "$3${told:+: $told}"
+}
+
+# ACCOUNT: its manager runs, and reads its units anew
+service_awake() {
+  id -u "$1" >/dev/null 2>&1 ||
+    fail "there is no account $1 on this host: make it, or leave roles.llama_server.user out"
+  systemctl start "user@$(id -u "$1").service" || fail "the manager of $1's own services does not come up"
+  manager "$1" daemon-reload
+}
+
+# SERVICE: it is started again in this run, on another port
+service_vacate() {
+  at "service:$1"
+  service_manager "$1" stop
+}
+
+# SERVICE: what a package brings must not start before its files have landed; a mask in /run ends with the next boot
+# at the latest
+service_hold() {
+  systemctl is-active --quiet "$1" || {
+    mkdir -p /run/systemd/system
+    ln -sfnT /dev/null "/run/systemd/system/$1"
+  }
+}
+
+# SERVICE
+service_unhold() {
+  [ "$(readlink "/run/systemd/system/$1" || true)" != /dev/null ] || rm -f "/run/systemd/system/$1"
+}
+
+# SERVICE COMMAND
+service_valid() {
+  at "service:$1"
+  said=$(sh -c "$2" 2>&1 </dev/null 9>&-) ||
+    fail "its configuration is refused, so it was left as it is: $(printf '%s\n' "$said" | grep . | tail -n 1)"
+}
+
+# SERVICE WHAT…: its note says no more what it was `started` with, or has `loaded`
+service_unvouched() {
+  case $1 in
+    */*)
+      account=${1%%/*}
+      id -u "$account" >/dev/null 2>&1 || return 0
+      note=/run/user/$(id -u "$account")/paddock/$account--${1#*/}
+      shift
+      for what; do
+        runuser -u "$account" -- rm -f "$note.$what"
+      done
+      ;;
+    *)
+      note=/run/paddock/$1
+      shift
+      for what; do
+        rm -f "$note.$what"
+      done
+      ;;
+  esac
+}
+
+# SERVICE: it was there before Paddock, and runs with its old files again
+service_again() {
+  at "service:$1"
+  [ -z "$(service_manager "$1" show -P FragmentPath)" ] || service_manager "$1" try-restart
+}
+
+# SERVICE
+gone_service() {
+  at "service:$1"
+  service_unhold "${1#*/}"
+  service_manager "$1" disable --quiet --now 2>/dev/null || true
+  service_manager "$1" reset-failed 2>/dev/null || true
+  service_unvouched "$1" started loaded
+}

@@ -1,0 +1,60 @@
+"""Users that services run as."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from resources.base import Attributes, Landing, Origin, Phase, Resource, of_kind
+from resources.probe import ProbeAnswer
+from resources.steps import Steps
+
+SHELL = "/usr/sbin/nologin"
+
+
+@dataclass(frozen=True)
+class User(Resource):
+    """A system user without a login shell, with a group of its own name."""
+
+    kind: ClassVar[str] = "user"
+    phase: ClassVar[Phase] = "prepare"
+
+    name: str
+    home: str
+    groups: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return f"user:{self.name}"
+
+    @property
+    def desired(self) -> Attributes:
+        return {"home": self.home, "shell": SHELL, "groups": " ".join(sorted({self.name, *self.groups}))}
+
+    @classmethod
+    def asks(cls, resources: Sequence[Resource]) -> Mapping[str, Iterable[str]]:
+        return {"users": [each.name for each in of_kind(resources, cls)]}
+
+    def found(self, answer: ProbeAnswer) -> Attributes:
+        line = next((line for line in answer.lines("passwd") if line.split(":")[0] == self.name), "")
+        if not line:
+            return {}
+        *_, home, shell = line.split(":")
+        groups = answer.table("groups").get(self.name, "")
+        return {"home": home, "shell": shell, "groups": " ".join(sorted(set(groups.split())))}
+
+    def land(self, steps: Steps, landing: Landing) -> None:
+        """What pyinfra's own operation leaves alone where it is given no groups (deploys/users.py): those that the user is in already."""
+        if not self.groups and self.id in landing.actual.resources:
+            steps.add("put_user", self.name)
+
+    @classmethod
+    def leave(cls, steps: Steps, name: str, origin: Origin) -> None:
+        """They go after all that ran as them: see `after_leaving`."""
+
+    @classmethod
+    def after_leaving(cls, steps: Steps, gone: Mapping[str, Origin]) -> None:
+        for name in gone:
+            if name.startswith("user:"):
+                steps.add("gone_user", name.removeprefix("user:"))

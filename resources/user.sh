@@ -1,0 +1,33 @@
+# Users that services run as.
+#
+# shellcheck disable=SC2154 # $stage and $tab are set where this is sourced: see base.sh
+
+# The users as passwd has them, and the groups of each.
+probe_user() {
+  # shellcheck disable=SC2046 # a line a value: IFS is a line break
+  set -- $(users)
+  [ $# != 0 ] || return 0
+  section passwd
+  getent passwd "$@"
+  section groups
+  for user; do
+    groups=$(id -Gn "$user" 2>/dev/null) && echo "$user$tab$groups"
+  done
+}
+
+# NAME: takes the user out of all groups but its own
+put_user() {
+  at "user:$1"
+  usermod -G "" "$1"
+}
+
+# NAME: but not that of a package that stays
+gone_user() {
+  at "user:$1"
+  case $(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null) in
+    ?i*) return 0 ;;
+  esac
+  if getent passwd "$1" >/dev/null; then
+    said=$(userdel "$1" 2>&1) || fail "$said"
+  fi
+}

@@ -1,0 +1,98 @@
+"""What a role's settings are seen beside: the rest of the fleet, and what may be wrong with the two together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from roles.role import RoleSettings
+from roles.server import Entrance, Server
+from roles.wording import did_you_mean, quoted
+
+GUARDED = "and add the role firewall, which blocks other callers"
+
+
+class Finding(NamedTuple):
+    """What is wrong, and what to do. `keys` lead to it from its host; it stands at the last of them that is written, or, `of_value`, behind
+    that."""
+
+    keys: tuple[str, ...]
+    words: str
+    of_value: bool = False
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All of a fleet, as far as it is well-formed. Of each host `roles` has the settings, None of a role whose are malformed, which is told
+    elsewhere; `models` says of each whether its file lies on its host already. Where the domain is malformed it is empty.
+    """
+
+    roles: Mapping[str, Mapping[str, RoleSettings | None]]
+    models: Mapping[str, bool]
+    clients: tuple[str, ...]
+    domain: str
+
+    def servers(self, host: str) -> tuple[Server, ...]:
+        if host not in self._servers:
+            self._servers[host] = tuple(server for each in self.roles[host].values() if each for server in each.servers(host))
+        return self._servers[host]
+
+    @cached_property
+    def _servers(self) -> dict[str, tuple[Server, ...]]:
+        return {}
+
+    def has_client(self, name: str) -> bool:
+        return name in self._clients
+
+    @cached_property
+    def _clients(self) -> frozenset[str]:
+        return frozenset(self.clients)
+
+    @cached_property
+    def entrances(self) -> Mapping[str, tuple[Entrance, ...]]:
+        """Every site by its name; of two hosts that both have it the first in the file comes first."""
+        found: dict[str, list[Entrance]] = {}
+        for host, roles in self.roles.items():
+            for entrance in (entrance for each in roles.values() if each for entrance in each.entrances(host, "", self.clients)):
+                found.setdefault(entrance.name, []).append(entrance)
+        return {name: tuple(each) for name, each in found.items()}
+
+    @cached_property
+    def admitting(self) -> Mapping[str, tuple[str, ...]]:
+        """By client the sites that let it in."""
+        found: dict[str, list[str]] = {}
+        for name, entrances in self.entrances.items():
+            for client in dict.fromkeys(entrances[-1].admits):
+                found.setdefault(client, []).append(name)
+        return {client: tuple(names) for client, names in found.items()}
+
+    @cached_property
+    def malformed(self) -> frozenset[str]:
+        """The roles whose settings are malformed on some host."""
+        return frozenset(role for roles in self.roles.values() for role, settings in roles.items() if settings is None)
+
+    def no_host(self, name: str) -> str:
+        """What to say where the fleet has no such host."""
+        return self._unknown("host", name, self.roles)
+
+    def no_model(self, name: str, keys: tuple[str, ...]) -> Iterator[Finding]:
+        """Where the fleet has no such model."""
+        if name not in self.models:
+            yield Finding(keys, f"{self._unknown('model', name, self.models)}: define it under models", of_value=True)
+
+    def no_client(self, name: str, keys: tuple[str, ...]) -> Iterator[Finding]:
+        """Where the fleet has no such client."""
+        if not self.has_client(name):
+            yield Finding(keys, f"{self._unknown('client', name, self.clients)}: add it under clients", of_value=True)
+
+    def _unknown(self, noun: str, name: str, known: Iterable[str]) -> str:
+        if (noun, name) not in self._told:
+            self._told[noun, name] = f"no {noun} is called {quoted(name)}{did_you_mean(name, known)}"
+        return self._told[noun, name]
+
+    @cached_property
+    def _told(self) -> dict[tuple[str, str], str]:
+        """A name that is misspelt in a group is misspelt on each of its hosts."""
+        return {}

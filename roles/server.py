@@ -1,0 +1,150 @@
+"""What roles say of themselves to the rest of the fleet: the llama-servers of a host, the sites that lead to them, its admin endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, Protocol
+
+from pydantic import AfterValidator, Field
+
+from roles.preset import Preset, PresetValue, purpose
+from roles.role import CARD, Matches, address_of, port_of, whole_address
+
+KEY_FILE = "/etc/paddock/llama-server/api-key.env"
+
+MODEL_DIRECTORY = "/var/lib/paddock/models"
+"""Where the models' files lie on a host that does not say it."""
+
+Card = (
+    Annotated[int, Field(ge=0, le=63)]
+    | Annotated[
+        str,
+        Matches(CARD, "is not a card: give its number, its PCI address such as 0000:01:00.0, or the UUID that nvidia-smi -L shows"),
+        AfterValidator(whole_address),
+    ]
+)
+"""A card: its number in the order of PCI addresses, as in nvidia-smi (see `gpu: {count_from: …}`), its PCI address or its UUID."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """One process that answers, and what it is called: `name` on its host, `unit` to systemd there.
+
+    `models` are the fleet's names of what it serves, one of an instance; `preset` is what the inventory says of this server
+    in particular, `shared` what it says of all the host's servers.
+    `models_max` is how many of them a router has in memory at a time, 0 any number.
+    `group` is what the inventory calls the instances that are alike, none of a router. `gpus` are the cards that it is pinned to, and
+    `count_from` is the number of the host's first card. With an `api_key`, whoever asks has to know it: `key_name` is that secret's name.
+    """
+
+    host: str
+    name: str
+    unit: str
+    listen: str
+    models: tuple[str, ...]
+    kind: Literal["router", "instance"]
+    preset: dict[str, PresetValue]
+    group: str = ""
+    gpus: tuple[Card, ...] = ()
+    count_from: int = 0
+    memory_max: str | None = None
+    models_max: int = 0
+    api_key: bool = False
+    scope: Literal["system", "user"] = "system"
+    user: str = "llama-server"
+    key_name: str = ""
+    shared: Mapping[str, PresetValue] = field(default_factory=dict)
+
+    @property
+    def key_file(self) -> str:
+        """Where its host has the key that callers have to know, as LLAMA_API_KEY; empty where they need none."""
+        return KEY_FILE if self.api_key else ""
+
+    @property
+    def address(self) -> str:
+        return address_of(self.listen)
+
+    @property
+    def port(self) -> int:
+        return port_of(self.listen)
+
+    @property
+    def shared_keys(self) -> tuple[str, ...]:
+        """The keys that lead from its host to what the inventory says of all the host's servers."""
+        return ("roles", "llama_server")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that lead from its host to what the inventory says of it."""
+        return (*self.shared_keys, "instances", self.group) if self.group else self.shared_keys
+
+
+class Acme(Protocol):
+    """The certificate authority of a site; `root` is its own certificate, a file beside the inventory, where it is a private one."""
+
+    @property
+    def root(self) -> str | None: ...
+
+
+class Site(Protocol):
+    """What a reverse proxy does under one name: the host (or `HOST/INSTANCES`) that answers, and the clients that are let in."""
+
+    @property
+    def upstream(self) -> str: ...
+
+    @property
+    def clients(self) -> tuple[str, ...] | None: ...
+
+    @property
+    def acme(self) -> Acme | None: ...
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """One site of a reverse proxy, as who calls it sees it. `admits` are the clients that it lets in."""
+
+    name: str
+    host: str
+    address: str
+    port: int
+    site: Site
+    admits: tuple[str, ...]
+
+    @property
+    def url(self) -> str:
+        """`https://ai.home.example`"""
+        return f"https://{self.name}" + ("" if self.port == 443 else f":{self.port}")
+
+
+@dataclass(frozen=True)
+class Administration:
+    """The admin endpoint of a host: where it answers, `ADDRESS:PORT`, and the name of the secret that it asks for."""
+
+    endpoint: str
+    key_name: str
+
+
+def named_upstream(upstream: str) -> tuple[str, str]:
+    """`rig` → the host and no group; `rig/chat` → the host and which of its instances."""
+    host, _, group = upstream.partition("/")
+    return host, group
+
+
+def answering(of_host: tuple[Server, ...], group: str) -> tuple[Server, ...]:
+    """Who answers for a host: the instances of a group, or, where none is named, its router, or else the only group that it has."""
+    if group:
+        return tuple(each for each in of_host if each.group == group)
+    routers = tuple(each for each in of_host if each.kind == "router")
+    return routers or (of_host if len({each.group for each in of_host}) == 1 else ())
+
+
+def question(model: str, preset: Preset, max_tokens: int = 4) -> tuple[str, Mapping[str, object]]:
+    """What shows that a model works: the path to post to and the body, of a few tokens or, where the model is for that, an embedding."""
+    match purpose(preset):
+        case "embedding":
+            return "/v1/embeddings", {"model": model, "input": "Hello!"}
+        case "rerank":
+            return "/v1/rerank", {"model": model, "query": "Hello!", "documents": ["Hello!"]}
+        case "chat":
+            return "/v1/chat/completions", {"model": model, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": max_tokens}

@@ -1,0 +1,37 @@
+"""How text of a person is repeated to them, and what they may have meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= 64 else f"{text[:60]}…"
+
+
+def quoted(text: str) -> str:
+    """The text between quotes, shortened where it is long: `"cuda-pascl"`."""
+    return f'"{shortened(text)}"'
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` (did you mean "accelerator"?)`, or nothing where no known word is close."""
+    close = _closest(word[:128], known)
+    return f' (did you mean "{close}"?)' if close else ""
+
+
+def _closest(word: str, known: Iterable[str]) -> str:
+    """As `difflib.get_close_matches(word, known, n=1, cutoff=0.55)`, which compares also what the best so far rules out."""
+    matcher, best = difflib.SequenceMatcher(b=word), (0.55, "")
+    for each in known:
+        matcher.set_seq1(each)
+        if matcher.real_quick_ratio() >= best[0] and matcher.quick_ratio() >= best[0]:
+            best = max(best, (matcher.ratio(), each))
+    return best[1]
+
+
+def one_of(words: Collection[str]) -> str:
+    """`text, a whole number or true/false`"""
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last

@@ -1,0 +1,69 @@
+"""Asks the llama-servers of this host."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from http.client import HTTPConnection, HTTPException
+from itertools import pairwise
+from urllib.parse import urlsplit
+
+from .answers import Refusal
+from .configuration import Server
+from .units import systemctl
+
+ANSWER_S = 120
+"""For the router to end a model's process."""
+HEALTHY_S = 900
+"""For servers that were restarted to answer: of a fixed model they read it first."""
+
+
+def reads_presets(router: Server, api_key: str, model: str, size: int) -> bool:
+    """Has the router read its presets again, which ends the model's process.
+
+    False where the model does not have this context then: a llama.cpp that has to be restarted. A router that does not run starts with it.
+    """
+    try:
+        listed = json.loads(ask(router, api_key, "/models?reload=1"))["data"]
+    except OSError:
+        return True
+    arguments: list[str] = next((each["status"].get("args", []) for each in listed if each["id"] == model), [])
+    return ("--ctx-size", str(size)) in pairwise(arguments)
+
+
+def until_healthy(*servers: Server, api_key: str) -> None:
+    """Waits until all answer, HEALTHY_S at most. Raises Refusal for one that does not come up."""
+    end = time.monotonic() + HEALTHY_S
+    for server in servers:
+        _until_healthy(server, api_key, end)
+
+
+def _until_healthy(server: Server, api_key: str, end: float) -> None:
+    while time.monotonic() < end:
+        try:
+            ask(server, api_key, "/health")
+            return
+        except (OSError, Refusal):  # it starts, or reads its model
+            shown = systemctl(server.account, "show", "--property=ActiveState", "--property=NRestarts", server.unit).stdout
+            if "ActiveState=failed" in shown or re.search(r"NRestarts=([3-9]|\d\d)", shown):
+                raise Refusal(500, f"{server.unit} does not come up: `journalctl -u {server.unit}` on the host says why") from None
+        time.sleep(1)
+    raise Refusal(500, f"{server.unit} still does not answer after {HEALTHY_S // 60} minutes")
+
+
+def ask(server: Server, api_key: str, path: str) -> bytes:
+    """Raises OSError where it does not answer, and Refusal where that is no 200."""
+    where = urlsplit(server.url)
+    connection = HTTPConnection(where.hostname or "", where.port, timeout=ANSWER_S)
+    try:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {api_key}"} if api_key else {})
+        answer = connection.getresponse()
+        text = answer.read()
+    except HTTPException as error:
+        raise OSError(f"{server.unit}: {type(error).__name__}") from None
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise Refusal(500, f"{server.unit} answers {answer.status} to {path}: {text[:200].decode(errors='replace')}")
+    return text

@@ -1,0 +1,44 @@
+"""The share of long tests that `make test` runs: it takes another one each day, and `make soak` runs them whole.
+
+PADDOCK_SEED chooses the share. Without it the day's date does, so that over time everything is run. PADDOCK_SOAK=1 is the whole.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import TypeVar
+
+T = TypeVar("T")
+
+WHOLE = os.environ.get("PADDOCK_SOAK") == "1"
+
+
+def chance(what: str) -> random.Random:
+    """What chooses `what`: the same in every run with the same seed."""
+    return random.Random(f"{os.environ.get('PADDOCK_SEED') or datetime.now(UTC).date()} {what}")
+
+
+def spread(what: str, items: Sequence[T], most: int) -> list[T]:
+    """So many of the items, in their order, one out of each stretch of equal length; in a soak all of them."""
+    if WHOLE or len(items) <= most:
+        return list(items)
+    chosen, ends = chance(what), [len(items) * at // most for at in range(most + 1)]
+    return [items[chosen.randrange(begin, end)] for begin, end in pairwise(ends)]
+
+
+def each_kind(what: str, items: Sequence[T], *kinds_of: Callable[[T], Iterable[Hashable]]) -> list[T]:
+    """Items in their order, so that each kind that any has is there at least once, by every one of `kinds_of`; in a soak all of them."""
+    if WHOLE:
+        return list(items)
+    missing = {(by, kind) for item in items for by, of in enumerate(kinds_of) for kind in of(item)}
+    chosen: set[int] = set()
+    for at in chance(what).sample(range(len(items)), len(items)):
+        found = {(by, kind) for by, of in enumerate(kinds_of) for kind in of(items[at])} & missing
+        if found:
+            chosen.add(at)
+            missing -= found
+    return [items[at] for at in sorted(chosen)]

@@ -1,0 +1,124 @@
+"""Runs layers of tests, some at a time, and prints where the time went: `python -m tests.streams BEGAN LAYER…`.
+
+A layer is a directory, or a file out of one: the directory then runs without it. They begin in the order given. What a
+layer prints is in build/test/ while it runs, and is shown when it ends; one layer alone is shown as it runs. PADDOCK_STREAMS is how many
+run at a time. BEGAN is when the whole run began, in seconds since 1970.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+
+LOGS = Path("build/test")
+
+
+@dataclass(frozen=True)
+class Times:
+    """A line of the table: how a layer's tests ended, and how long they took."""
+
+    layer: str
+    passed: int
+    failed: int
+    skipped: int
+    seconds: float
+
+    @property
+    def ended(self) -> str:
+        said = {"failed": self.failed, "passed": self.passed, "skipped": self.skipped}
+        return ", ".join(f"{number} {what}" for what, number in said.items() if number) or "no tests ran"
+
+
+def times(file: Path) -> list[Times]:
+    """What `tests.layers` noted, in the order in which the layers ended."""
+    rows = [line.split("\t") for line in file.read_text().splitlines()] if file.exists() else []
+    return [Times(layer, int(passed), int(failed), int(skipped), float(seconds)) for layer, passed, failed, skipped, seconds in rows]
+
+
+def table(rows: Sequence[Times], whole_s: float) -> str:
+    """The layers, the longest first, and a last line that reads as pytest's own."""
+    width = max((len(row.layer) for row in rows), default=0)
+    lines = [f"{row.layer:{width}}  {minutes(row.seconds):>6}  {row.ended}" for row in sorted(rows, key=lambda row: -row.seconds)]
+    total = Times("", sum(row.passed for row in rows), sum(row.failed for row in rows), sum(row.skipped for row in rows), whole_s)
+    one_by_one = minutes(sum(row.seconds for row in rows))
+    return "\n".join(
+        [
+            "where the time went:",
+            *lines,
+            f"one after another {one_by_one}",
+            f"==== {total.ended} in {whole_s:.2f}s ({minutes(whole_s)}) ====",
+        ]
+    )
+
+
+def minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+@dataclass
+class Streams:
+    """Layers at work. `failed` are those that did not end well."""
+
+    layers: Sequence[str]
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    _shown: Lock = field(default_factory=Lock)
+    _stopped: bool = False
+
+    def run(self, streams: int) -> None:
+        LOGS.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(streams) as pool:
+            tuple(pool.map(self._run, self.layers))
+
+    def stop(self, number: int, _: object) -> None:
+        """Ends what runs; each pytest takes its lab hosts away first."""
+        self._stopped = True
+        for process in self.running:
+            process.send_signal(signal.SIGINT)
+        raise SystemExit(128 + number)
+
+    def _run(self, layer: str) -> None:
+        if self._stopped:
+            return
+        log = None if len(self.layers) == 1 else LOGS / f"{layer.removeprefix('tests/').removesuffix('.py').replace('/', '-')}.log"
+        command = [sys.executable, "-m", "pytest", "-p", "tests.layers", "-v", "-s", "--durations=10", layer]
+        command += [f"--ignore={each}" for each in self.layers if each.startswith(f"{layer}/")]
+        began = time.monotonic()
+        print(f"test: {layer} begins{f': {log}' if log else ''}", flush=True)
+        with log.open("wb") if log else nullcontext() as output:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT if log else None)
+        self.running.append(process)
+        code = process.wait()
+        self.running.remove(process)
+        with self._shown:
+            if code:
+                self.failed.append(layer)
+            print(log.read_text(errors="replace") if log else "", end="")
+            print(f"test: {layer} ended after {minutes(time.monotonic() - began)}", flush=True)
+
+
+def main(began: float, layers: Sequence[str]) -> int:
+    work = Streams(layers)
+    signal.signal(signal.SIGTERM, work.stop)
+    try:
+        work.run(int(os.environ.get("PADDOCK_STREAMS") or 2))
+    except KeyboardInterrupt:  # which all of them have heard
+        return 130
+    rows = times(Path(os.environ["PADDOCK_TIMES"])) if "PADDOCK_TIMES" in os.environ else []
+    if work.failed:
+        print(f"test: FAILED: {' '.join(work.failed)}")
+    print(table(rows, time.time() - began), flush=True)
+    return 1 if work.failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(float(sys.argv[1]), sys.argv[2:]))

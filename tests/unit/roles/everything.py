@@ -1,0 +1,214 @@
+"""A fleet that uses every role and every template, with a name for each text of a person in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from inventory.fleet import Fleet
+from inventory.hardware import Hardware
+from inventory.knowledge import Certificate, Knowledge, ModelDigest
+from resources import File
+from roles.client.settings import bridge_key_name
+from roles.host_plan import host_plan
+from roles.llama_cpp.releases import releases
+from roles.llama_server.settings import api_key_name
+from tests.unit.roles.small_fleet import HARDWARE, pem
+
+ROOT = "acme-root.pem"
+MEMORY = 7838
+
+HARMLESS: Mapping[str, str] = {
+    "Document.fleet": "home",
+    "Document.domain": "home.example",
+    "Document.networks[]": "192.0.2.0/24",
+    "Document.hosts{key}": "box",
+    "Document.models{key}": "chat",
+    "Document.clients{key}": "laptop",
+    "HostEntry.address": "192.0.2.10",
+    "FirewallSettings.allow{}[]": "2001:db8:0:1::/64",
+    "FirewallSettings.addresses{}[]": "2001:db8::2",
+    "Nvidia.driver": "installed",
+    "Nvidia.power_limit_w{key}": "0000:01:00.0",
+    "LlamaCppSettings.options{key}": "LLAMA_OWN",
+    "LlamaCppSettings.options{}": "off",
+    "LlamaCppSettings.programs[]": "llama-quantize",
+    "ModelsSettings.directory": "/srv/models",
+    "LlamaServerSettings.listen": "0.0.0.0:8080",
+    "LlamaServerSettings.preset{key}": "ctx-size",
+    "LlamaServerSettings.preset{}": "4096",
+    "LlamaServerSettings.memory_max": "24G",
+    "LlamaServerSettings.user": "server",
+    "LlamaServerSettings.instances{key}": "far",
+    "InstanceSettings.listen": "0.0.0.0:8090",
+    "InstanceSettings.gpus[]": "GPU-00000000-0000-0000-0000-000000000000",
+    "InstanceSettings.preset{key}": "chat-template-file",
+    "InstanceSettings.preset{}": "/root/chat.jinja",
+    "InstanceSettings.memory_max": "8G",
+    "ModelEntry.preset{key}": "override-kv",
+    "ModelEntry.preset{}": "tokenizer.ggml.add_bos_token=bool:false",
+    "ModelEntry.aliases[]": "qwen2.5:3b",
+    "ModelSource.path": "/home/ann/models/far.gguf",
+    "AdminSettings.listen": "0.0.0.0:8079",
+    "WatchdogSettings.notify": "logger lost",
+    "WatchdogSettings.notify[]": "/usr/bin/logger",
+    "WatchdogSettings.notify_as": "nobody",
+    "ExpirySettings.notify": "logger over",
+    "ExpirySettings.notify[]": "/usr/bin/logger",
+    "ExpirySettings.notify_as": "nobody",
+    "CaddySettings.listen[]": "192.0.2.12:443",
+    "CaddySettings.sites{key}": "ai.home.example",
+    "CaddySettings.accept{key}": "2.11.3",
+    "CaddySettings.accept{}": "it is here already",
+    "CaddyPackage.version": "2.11.4-1",
+    "Acme.email": "hostmaster@home.example",
+    "Acme.directory": "https://acme.example/directory",
+    "Site.origins[]": "https://chat.home.example",
+    "ClientSettings.accounts{key}": "ann",
+    "Seat.home": "/home/ann",
+    "Seat.bridge": "127.0.0.1:8399",
+}
+"""What a person may write, by model and field: `{key}` is a key of a mapping, `{}` a value, `[]` an element of a list."""
+
+
+def fleet(text: Mapping[str, str] = HARMLESS) -> Fleet:
+    """`box` serves, `rig` does so as an account, `door` is the proxy in front of them, `desk` is where a person sits."""
+    box, chat, client = (text[f"Document.{name}{{key}}"] for name in ("hosts", "models", "clients"))
+    site = text["CaddySettings.sites{key}"]
+    far = {text["LlamaServerSettings.instances{key}"]: _instance(text)}
+    watchdog = {"notify": text["WatchdogSettings.notify"], "notify_as": text["WatchdogSettings.notify_as"]}
+    expiry = {"notify": [text["ExpirySettings.notify[]"], "over"], "notify_as": text["ExpirySettings.notify_as"]}
+    build = {text["LlamaCppSettings.options{key}"]: text["LlamaCppSettings.options{}"]}
+    serving: dict[str, Any] = {
+        "base": {"time": "elsewhere"},
+        "llama_cpp": {"options": build, "programs": [text["LlamaCppSettings.programs[]"]]},
+        "models": {"directory": text["ModelsSettings.directory"]},
+    }
+    hosts: dict[str, Any] = {
+        box: {
+            "address": text["HostEntry.address"],
+            "roles": {
+                **serving,
+                "llama_server": {
+                    "listen": text["LlamaServerSettings.listen"],
+                    "models": [chat],
+                    "preset": {text["LlamaServerSettings.preset{key}"]: text["LlamaServerSettings.preset{}"]},
+                    "memory_max": text["LlamaServerSettings.memory_max"],
+                    "instances": far,
+                    "api_key": True,
+                },
+                "admin": {"listen": text["AdminSettings.listen"]},
+                "watchdog": watchdog,
+                "firewall": {
+                    "allow": {"8080": [text["FirewallSettings.allow{}[]"]]},
+                    "addresses": {"door": [text["FirewallSettings.addresses{}[]"]]},
+                },
+            },
+        },
+        "rig": {
+            "address": "192.0.2.11",
+            "roles": {
+                "gpu": {
+                    "nvidia": {
+                        "driver": text["Nvidia.driver"],
+                        "power_limit_w": {text["Nvidia.power_limit_w{key}"]: 90},
+                    },
+                    "amd": {"gtt_mib": MEMORY},
+                },
+                **serving,
+                "llama_server": {
+                    "models": [chat],
+                    "user": text["LlamaServerSettings.user"],
+                    "instances": {name: {**each, "gpus": [text["InstanceSettings.gpus[]"]]} for name, each in far.items()},
+                },
+                "watchdog": {**watchdog, "notify": [text["WatchdogSettings.notify[]"], "lost"]},
+            },
+        },
+        "door": {
+            "address": "192.0.2.12",
+            "roles": {
+                "caddy": {
+                    "listen": [text["CaddySettings.listen[]"]],
+                    "sites": {
+                        site: {"upstream": box, "origins": [text["Site.origins[]"]]},
+                        "public.example": {
+                            "upstream": box,
+                            "acme": {"email": text["Acme.email"], "directory": text["Acme.directory"], "root": ROOT},
+                        },
+                    },
+                    "package": {"path": "caddy.deb", "sha256": "5eed" * 16, "version": text["CaddyPackage.version"]},
+                    "accept": {text["CaddySettings.accept{key}"]: text["CaddySettings.accept{}"]},
+                    "expiry": {**expiry, "notify": text["ExpirySettings.notify"]},
+                }
+            },
+        },
+        "desk": {
+            "address": "192.0.2.13",
+            "roles": {
+                "client": {
+                    "accounts": {
+                        text["ClientSettings.accounts{key}"]: {
+                            "client": client,
+                            "home": text["Seat.home"],
+                            "site": site,
+                            "browsers": ["chromium", "chrome", "brave", "brave-flatpak", "firefox"],
+                            "bridge": text["Seat.bridge"],
+                            "pi": True,
+                        }
+                    },
+                    "expiry": {**expiry, "days": 20},
+                }
+            },
+        },
+    }
+    models = {
+        chat: {
+            "preset": {text["ModelEntry.preset{key}"]: text["ModelEntry.preset{}"]},
+            "aliases": [text["ModelEntry.aliases[]"]],
+        },
+        "far-away": {"source": {"path": text["ModelSource.path"], "sha256": "5eed" * 16}},
+    }
+    return Fleet.model_validate(
+        {
+            "name": text["Document.fleet"],
+            "domain": text["Document.domain"],
+            "networks": [text["Document.networks[]"]],
+            "hosts": {name: {"name": name, **host} for name, host in hosts.items()},
+            "models": models,
+            "clients": {client: {"admin": True}},
+        }
+    )
+
+
+def _instance(text: Mapping[str, str]) -> Mapping[str, Any]:
+    return {
+        "model": "far-away",
+        "listen": text["InstanceSettings.listen"],
+        "preset": {text["InstanceSettings.preset{key}"]: text["InstanceSettings.preset{}"]},
+        "memory_max": text["InstanceSettings.memory_max"],
+    }
+
+
+def context(fleet: Fleet) -> Knowledge:
+    """What is known of it. Of `rig` and of its cards, nothing is."""
+    hardware: dict[str, Hardware] = {name: HARDWARE for name in fleet.hosts if name != "rig"}
+    keys = [f"admin.{name}" for name in fleet.hosts] + [api_key_name(name) for name in fleet.hosts]
+    seats = [bridge_key_name("desk", account) for account in fleet.hosts["desk"].roles.client.accounts]  # type: ignore[attr-defined]
+    sites = [entrance.name for entrance in fleet.entrances()]
+    return Knowledge(
+        hardware=hardware,
+        releases=releases(fleet, hardware, {}),
+        ca=pem("the CA"),
+        roots={ROOT: pem("the root")},
+        secrets=dict.fromkeys((*keys, *seats), "sk-of-a-server-or-a-seat"),
+        servers={name: Certificate(f"chain of {name}", f"key of {name}") for name in sites},
+        clients={name: Certificate(pem(name)) for name in fleet.clients},
+        identities={name: Certificate(pem(name), f"key of {name}") for name in fleet.clients},
+        models=dict.fromkeys(fleet.models, ModelDigest("5eed" * 16, 62656)),
+    )
+
+
+def files(fleet: Fleet, known: Knowledge) -> list[File]:
+    """All that would land on its hosts, in the order of their plans."""
+    plans = [host_plan(host, fleet, known) for host in fleet.hosts.values()]
+    return [each for plan in plans for part in plan.values() for each in part if isinstance(each, File)]

@@ -1,0 +1,126 @@
+"""What is verified, and the way to it: a host's plan as it is handed over, and a connection of the verification's own."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import shlex
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import testinfra
+
+from inventory.fleet import Fleet, Host
+from resources.codec import Plan, read
+from resources.disk import Sealed
+from roles import checks_of
+from verification.outside import Outside
+
+SOCKETS = TemporaryDirectory(prefix="paddock-")
+"""Of this process alone: a connection of somebody else's may have been let in by another pinned key."""
+
+
+@dataclass(frozen=True)
+class VerifiedHost:
+    """One host, its plan, and a testinfra connection to it. Where `deep`, models are read whole, instead of what was noted of them."""
+
+    this: Host
+    fleet: Fleet
+    plan: Plan
+    host: Any
+    outside: Outside
+    deep: bool = True
+
+    def call(self, check: Callable[..., None], role: str) -> None:
+        """Calls a role's check with those of its parameters that it names."""
+        settings = self.this.carried[role].verified(self.outside.clients)
+        offered = {"host": self.host, "this": self.this, "fleet": self.fleet, "settings": settings, "outside": self.outside}
+        check(**{name: offered[name] for name in inspect.signature(check).parameters})
+
+
+def of(handed: Mapping[str, Any]) -> VerifiedHost:
+    """The host that control/deployment/verification.py hands over: `fleet`, the `host`'s name, its `plan` with the digests of its secrets
+    (`seals`), whether to look `deep`, the `connection` and who calls from `outside`.
+    """
+    fleet = Fleet.model_validate(handed["fleet"])
+    this, seals = fleet.hosts[handed["host"]], handed["seals"]
+    plan = read(handed["plan"], lambda name: Sealed(seals[name]))
+    return VerifiedHost(this, fleet, plan, connected(this, handed["connection"]), Outside.of(handed["outside"]), handed["deep"])
+
+
+class Parametrized:
+    """A pytest plugin: a test for each resource of the host, and for each check of its roles."""
+
+    def __init__(self, subject: VerifiedHost) -> None:
+        self.subject = subject
+        self.given = 0
+        """How many checks there are."""
+        self.done = 0
+        """How many of them were carried out."""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.done += report.when == "call"
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        name = self.subject.this.name
+        if "resource" in metafunc.fixturenames:
+            resources = [each for part in self.subject.plan.values() for each in part]
+            cases: list[tuple[object, ...]] = [(self.subject, each) for each in resources]
+            self.given += len(cases)
+            metafunc.parametrize("subject, resource", cases, ids=[f"{name}: {each.id}" for each in resources])
+        elif "check" in metafunc.fixturenames:
+            checks = [(role, check) for role in self.subject.plan for check in _checks(role)]
+            cases = [(self.subject, role, check) for role, check in checks]
+            self.given += len(cases)
+            metafunc.parametrize("subject, role, check", cases, ids=[f"{name}: {role} {_words(check)}" for role, check in checks])
+
+
+def _words(check: Callable[..., None]) -> str:
+    return check.__name__.removeprefix("check_").replace("_", " ")
+
+
+def _checks(role: str) -> list[Callable[..., None]]:
+    return [value for name, value in vars(checks_of(role)).items() if name.startswith("check_")]
+
+
+def connected(this: Host, connection: Mapping[str, str]) -> Any:
+    """A testinfra host over one shared SSH connection that accepts the pinned key only.
+
+    `connection` has the path of `known_hosts`, and where sudo asks for a password `password` and `answer`, the script that keeps it.
+    """
+    options = {
+        "ControlMaster": "auto",
+        "ControlPersist": "30",  # said here, since testinfra says it only where it chooses the master itself
+        "ControlPath": f'{_path(SOCKETS.name)[:-1]}/%C"',
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": _path(connection["known_hosts"]),
+        "BatchMode": "yes",
+        "LogLevel": "ERROR",
+    }
+    if this.ssh_key:
+        options |= {"IdentityFile": _path(this.ssh_key), "IdentitiesOnly": "yes"}
+    address = f"[{this.address}]" if ":" in this.address else this.address
+    arguments = " ".join(shlex.quote(f"-o{name}={value}") for name, value in options.items())
+    host = testinfra.get_host(f"ssh://{this.user}@{address}:{this.port}", ssh_extra_args=arguments, sudo=this.becomes_root)
+    return with_password(host, connection["password"], connection["answer"]) if connection.get("password") else host
+
+
+def _path(path: str) -> str:
+    """A path as a value in ssh_config(5), where a percent sign begins a token."""
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"'
+
+
+def with_password(host: Any, password: str, script: str) -> Any:
+    """The host with sudo's question answered by a program that only the account can read, and that goes with the session."""
+    backend, command = host.backend, host.backend._build_ssh_command(f"/bin/sh -c {shlex.quote(script)}")
+    asked = backend.quote(" ".join(command[0]), *command[1])
+    made = subprocess.run(asked, shell=True, input=f"{password}\n", capture_output=True, text=True, check=True)  # noqa: S602 - it is testinfra's own line
+    answer = made.stdout.strip()
+    atexit.register(lambda: backend.run_ssh(f"rm -f {answer}"))
+    backend.get_sudo_command = lambda command, user: backend.quote("SUDO_ASKPASS=%s sudo -A /bin/sh -c %s", answer, command)
+    return host
