@@ -12,12 +12,11 @@ probe_release() {
     for file in $(cut -c 67- "$path/MANIFEST"); do
       [ -f "$path/$file" ] || print="$file is missing"
     done
-    # All of it came within a minute: what has another time than its stamp was changed since.
-    changed=$(find "$path" -type f -printf '%C@ %f %P\n' | awk '
-      $2 == ".paddock-release" { at = $1 }
-      { time[$3] = $1 }
-      END { for (each in time) if (time[each] > at + 60) print each }')
-    [ -z "$changed" ] || print="${changed%%"$IFS"*} was changed"
+    # The stamp came last. What has changed since is compared with what was built.
+    changed=$(cd "$path" && find . -type f -newercc .paddock-release -printf '%P\n' | awk '
+      FILENAME == "-" { since[$0]; next }
+      "MANIFEST" in since || substr($0, 67) in since' - MANIFEST | sha256sum --check --quiet 2>/dev/null | head -n 1)
+    [ -z "$changed" ] || print="${changed%: FAILED*} was changed"
     if deep && ! (cd "$path" && sha256sum --check --status --strict MANIFEST) 2>/dev/null; then
       print="a file is not as it was built"
     fi
@@ -65,6 +64,7 @@ release_unpack() {
   [ "$built" = "$2" ] || fail "what came was built as $built, not as $2"
   rm "$stage/$3"
   chmod -R u=rwX,go=rX "$new"
+  touch "$new/.paddock-release"
   sync -f "$new"
   rm -rf "$1"
   mv -T "$new" "$1"
