@@ -93,7 +93,7 @@ class Streams:
         command = [sys.executable, "-m", "pytest", "-p", "tests.layers", "-v", "-s", "--durations=10", layer]
         command += [f"--ignore={each}" for each in self.layers if each.startswith(f"{layer}/")]
         began = time.monotonic()
-        print(f"test: {layer} begins{f': {log}' if log else ''}", flush=True)
+        say(f"test: {layer} begins{f': {log}' if log else ''}")
         with log.open("wb") if log else nullcontext() as output:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT if log else None)
         self.running.append(process)
@@ -103,7 +103,13 @@ class Streams:
             if code:
                 self.failed.append(layer)
             print(log.read_text(errors="replace") if log else "", end="")
-            print(f"test: {layer} ended after {minutes(time.monotonic() - began)}", flush=True)
+            say(f"test: {layer} ended after {minutes(time.monotonic() - began)}")
+
+
+def say(line: str) -> None:
+    """In one piece: others are at work."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def main(began: float, layers: Sequence[str]) -> int:

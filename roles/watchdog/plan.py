@@ -21,8 +21,11 @@ NOTIFY = f"{DIRECTORY}/notify"
 UNIT = "paddock-watchdog.service"
 TIMER = "paddock-watchdog.timer"
 
-AROUND_S = 400
-"""What a round may take beside the answer of one token: looks, a restart, telling somebody."""
+AROUND_S = 300
+"""What a round may take beside its looks and the answer of one token: a restart, telling somebody."""
+
+LOOKS = 10
+"""The most looks at a server in a round."""
 
 OPEN_DRIVERS = ("1002", "8086")
 """Vendors whose drivers tell in /proc/PID/fdinfo how much of a card's memory a process holds: AMD and Intel."""
@@ -35,7 +38,8 @@ def plan(host: Host, settings: WatchdogSettings, fleet: Fleet, knowledge: Knowle
     lines = [line for server in servers for line in watched(server, fleet, knowledge)]
     script = render("watchdog/watchdog.sh.j2", settings, watched=WATCHED, host=host.name, notify_file=NOTIFY)
     units = [server.unit for server in servers if server.scope == "system"]
-    service = render("watchdog/paddock-watchdog.service.j2", script=SCRIPT, units=units, timeout_s=settings.answer_s + AROUND_S)
+    timeout_s = LOOKS * settings.look_s + settings.answer_s + AROUND_S
+    service = render("watchdog/paddock-watchdog.service.j2", script=SCRIPT, units=units, timeout_s=timeout_s)
     yield Directory("/etc/paddock")
     yield Directory(DIRECTORY, exclusive=True)
     yield File(WATCHED, render("watchdog/servers.j2", lines=lines))

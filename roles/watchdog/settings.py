@@ -38,6 +38,9 @@ class WatchdogSettings(RoleSettings):
     idle_every_s: Annotated[int, Field(ge=0, le=86400)] = 600
     """Seconds between token requests to an idle server. In between, the watchdog reads only its slots and health, which costs nothing."""
 
+    look_s: Annotated[int, Field(ge=1, le=60)] = 10
+    """Seconds that one question for a server's health or slots may take. The watchdog asks three times, with a pause of half as long."""
+
     answer_s: Annotated[int, Field(ge=1, le=600)] = 30
     """Seconds that one token may take before the watchdog checks the server's slots for progress."""
 

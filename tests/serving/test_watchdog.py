@@ -43,6 +43,7 @@ hosts:
           nap: {model: demo, listen: "127.0.0.1:8110", preset: {ctx-size: 1024, sleep-idle-seconds: 6}}
       watchdog:
         every_s: 10
+        look_s: 4
         answer_s: 3
         idle_every_s: 0
         notify: [/usr/bin/false]    # the lab writes to the journal in its place
