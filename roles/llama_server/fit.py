@@ -12,6 +12,7 @@ from inventory.options import OLDER, Sizing
 from roles.llama_server.caches import cache_bytes, takes_type
 from roles.llama_server.memory import MIB, Memory, MemoryNeeds, needs
 from roles.llama_server.memory_options import ROW_BYTES, MemoryOptions, Value, asked_context, memory_options, settled
+from roles.preset import is_on
 
 PROCESS_MIB = 100
 """Of a server in host memory, beside llama.cpp's buffers."""
@@ -237,8 +238,9 @@ def _changes(demands: Sequence[Demand], places: set[str], step: _Step) -> Iterat
             yield InventoryChange(where, values)
     for demand in demands:
         now = demand.at_once or len(demand.loads)
-        if demand.where and step.fewer and now > 1 and any(load.where in places for load in demand.loads):
-            yield InventoryChange(demand.where, {"models_max": max(now - step.fewer, 1)})
+        least = max(1, sum(is_on(load.preset.get("load-on-startup", False)) for load in demand.loads))
+        if demand.where and step.fewer and now > least and any(load.where in places for load in demand.loads):
+            yield InventoryChange(demand.where, {"models_max": max(now - step.fewer, least)})
 
 
 def _shorter(load: Load, part: int) -> dict[str, Value]:

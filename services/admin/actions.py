@@ -15,13 +15,13 @@ from typing import Any
 from .answers import ContextAnswer, Refusal, RestartAnswer
 from .configuration import Server
 from .llama_server import reads_presets, until_healthy
-from .presets import CHANGED, option, replace, trained, with_context
+from .presets import CHANGED, option, replace, slots, trained, with_context
 from .units import forget_note, restart
 
 WAIT_S = 30
 """For somebody else's change, or a deployment, to end."""
 LEAST, MOST = 256, 1 << 24
-"""Sizes of a context, where the model's file does not say for how much it was made."""
+"""Sizes of a context a slot, where the model's file does not say for how much it was made."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Admin:
             raise Refusal(400, "size is a whole number of tokens, such as 8192")
         with self._alone():
             before = self.preset()
-            most = trained(option(before, model, ("model",))) or MOST
+            most = (trained(option(before, model, ("model",))) or MOST) * slots(before, model)
             if not LEAST <= size <= most:
                 raise Refusal(400, f"a context of {model} has {LEAST} to {most} tokens, not {size}")
             now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())

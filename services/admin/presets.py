@@ -29,6 +29,10 @@ def with_context(text: str, model: str, size: int, note: str) -> tuple[str, int 
     return "\n".join([*kept[0], *changed, *kept[1]]), int(was) if was.isdecimal() else None
 
 
+DEFAULT_SLOTS = 4
+"""What llama-server takes where nothing is said."""
+
+
 def option(text: str, section: str, names: tuple[str, ...]) -> str:
     """What a section says last under one of an option's names; nothing where it does not."""
     lines = text.split("\n")
@@ -44,6 +48,12 @@ def _section(lines: list[str], name: str) -> tuple[int, int]:
         if lines[header].strip() == f"[{name}]":
             return header + 1, following
     raise Refusal(409, f"the presets on this host have no section [{name}] any more: `paddock up` mends them")
+
+
+def slots(text: str, section: str) -> int:
+    """How many requests share the context of a model, each with as much as the model was made for at most."""
+    said = option(text, section, ("parallel", "np"))
+    return int(said) if said.isdecimal() and int(said) else DEFAULT_SLOTS
 
 
 def trained(path: str) -> int | None:

@@ -124,6 +124,12 @@ def test_fewer_models_at_a_time_are_advised_where_that_is_the_least(shapes: dict
     assert all_fit(machine, applied(demands, changes))
 
 
+def test_no_fewer_models_at_a_time_are_advised_than_load_on_startup(shapes: dict[str, ModelShape]) -> None:
+    small = {"c": 8192, "ctk": "q8_0", "ctv": "q8_0", "load-on-startup": True}
+    changes = nearest(ServingMemory(for_servers(18000)), router(shapes, 2, llama_8b=small, gpt_oss_20b=small))
+    assert "models_max" not in {name for change in changes or () for name in change.values}
+
+
 def test_a_model_that_no_card_holds_is_split_with_the_host(shapes: dict[str, ModelShape]) -> None:
     machine = ServingMemory(for_servers(64000), {"card 0": 12000}, "vulkan")
     demands = (Demand("big", (Load("big", shapes["qwen3_30b_a3b"], {"c": 32768}, "models.big.preset"),), ("card 0",)),)

@@ -13,7 +13,7 @@ import pytest
 from control.models.local import tiny_model
 from services.admin.actions import MOST
 from services.admin.answers import Refusal
-from services.admin.presets import CHANGED, option, replace, trained, unfinished, with_context
+from services.admin.presets import CHANGED, option, replace, slots, trained, unfinished, with_context
 
 ROOT = Path(__file__).parents[3]
 NOTE = f"{CHANGED} laptop, 2026-11-21 17:30 UTC"
@@ -104,6 +104,11 @@ def test_the_context_that_a_model_was_made_for_stands_in_its_file(tmp_path: Path
     (tmp_path / "other").write_bytes(b"GGUF and nothing else")
     assert [trained(path) for path in ("", str(tmp_path / "other"), str(tmp_path / "none"), str(tmp_path))] == [None] * 4
     assert MOST > 32768
+
+
+@pytest.mark.parametrize(("line", "count"), [("parallel = 2", 2), ("np = 1", 1), ("parallel = -1", 4), ("temp = 1", 4)])
+def test_each_slot_may_have_what_the_model_was_made_for(line: str, count: int) -> None:
+    assert slots(f"[large]\n{line}\n", "large") == count
 
 
 def test_the_file_keeps_its_mode_and_belongs_to_who_it_belonged_to(tmp_path: Path) -> None:
