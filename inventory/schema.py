@@ -45,6 +45,12 @@ def _network(value: str) -> str:
         raise ValueError(f'"{value}" is not a network such as 192.0.2.0/24 ({error})') from None
 
 
+def _no_lab(value: str) -> str:
+    if value.endswith("-lab"):
+        raise ValueError(f'"{value}" ends with -lab: choose another name, the state of a fleet\'s lab is called so')
+    return value
+
+
 Address = Annotated[str, AfterValidator(_address)]
 Network = Annotated[str, AfterValidator(_network)]
 ModelName = Annotated[str, Matches(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "is not a model name: letters, digits, dots, hyphens, underscores")]
@@ -159,7 +165,7 @@ class Group(HostDefaults):
 class Document(Settings):
     """An inventory file."""
 
-    fleet: Annotated[Name, Field(examples=["home"])]
+    fleet: Annotated[Name, AfterValidator(_no_lab), Field(examples=["home"])]
     """The fleet's name. Its state is stored in `.paddock/<fleet>/` beside this file."""
 
     domain: Annotated[Domain, Field(examples=["home.example"])]

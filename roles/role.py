@@ -108,6 +108,9 @@ def whole_address(card: str) -> str:
     return f"0000:{card}" if len(card) == len("01:00.0") else card
 
 
+PACKAGE = r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.]"
+"""A package's name. With a hyphen at its end apt would remove the package (apt-get(8))."""
+
 Account = Annotated[str, Matches(r"[a-z_][a-z0-9_-]*", "is not an account name: lower-case letters, digits, _ and -")]
 Sha256 = Annotated[str, Matches(r"[0-9a-f]{64}", "is not a sha256: 64 lower-case hex digits")]
 Url = Annotated[str, Matches(r"https?://[^\s]+", "is not a URL: it must begin with http:// or https://")]

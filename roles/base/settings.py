@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from roles.role import Matches, RoleSettings
+from roles.role import PACKAGE, Matches, RoleSettings
 
 if TYPE_CHECKING:
     from roles.rehearsal import Rehearsal
@@ -11,7 +11,7 @@ UnitPath = Annotated[
     str,
     Matches(r"/\S+/systemd/\S+\.(conf|service|timer)", "is no unit's or drop-in's path: /etc/systemd/system/NAME.service.d/NAME.conf"),
 ]
-PackageName = Annotated[str, Matches(r"[a-z0-9][a-z0-9+.-]+", "is not a package name: lower-case letters, digits, + . and -")]
+PackageName = Annotated[str, Matches(PACKAGE, "is not a package name: lower-case letters, digits, + . and -, and no - at the end")]
 
 
 class BaseSettings(RoleSettings):

@@ -10,6 +10,8 @@ from roles.role import Matches, Name, RoleSettings
 
 def _source(value: str) -> str:
     try:
+        if "%" in value:
+            raise ValueError("a network has no interface")
         return str(ip_network(value))
     except ValueError as error:
         raise ValueError(f'"{value}" is neither an address nor a network, such as 192.0.2.7 or 192.0.2.0/24 ({error})') from None
@@ -17,6 +19,8 @@ def _source(value: str) -> str:
 
 def _address(value: str) -> str:
     try:
+        if "%" in value:
+            raise ValueError("an interface")
         return str(ip_address(value))
     except ValueError:
         raise ValueError(f'"{value}" is not an IP address, such as 192.0.2.7: firewall rules cannot contain names') from None

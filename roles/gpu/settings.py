@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from roles.role import CARD, Matches, RoleSettings, Settings, whole_address
+from roles.role import CARD, PACKAGE, Matches, RoleSettings, Settings, whole_address
 
 if TYPE_CHECKING:
     from roles.rehearsal import Rehearsal
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 DriverPackage = Annotated[
     str,
     Matches(
-        r"distribution|installed|(?=.*(nvidia|cuda-drivers))[a-z0-9][a-z0-9+.-]+",
+        rf"distribution|installed|(?=.*(nvidia|cuda-drivers)){PACKAGE}",
         "is neither distribution, nor installed, nor a package of NVIDIA's driver such as nvidia-headless-580-server",
     ),
 ]

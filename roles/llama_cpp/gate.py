@@ -146,7 +146,7 @@ def _for_a_trial(presets: bytes) -> bytes:
 def _settings(unit: str) -> Iterator[tuple[str, str]]:
     """The lines of a unit's [Service], those that a backslash continues in one piece."""
     section = ""
-    for line in unit.replace("\\\n", " ").splitlines():
+    for line in unit.replace("\\\n", " ").split("\n"):
         key, equals, value = line.partition("=")
         if line.startswith("["):
             section = line.strip()
