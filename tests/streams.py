@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 
 LOGS = Path("build/test")
 
@@ -69,9 +69,12 @@ class Streams:
     """Layers at work. `failed` are those that did not end well."""
 
     layers: Sequence[str]
+    releases: Path | None = None
+    """Where the first layer leaves what it has compiled: the others wait for that, to not compile the same beside it."""
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     _shown: Lock = field(default_factory=Lock)
+    _first_ended: Event = field(default_factory=Event)
     _stopped: bool = False
 
     def run(self, streams: int) -> None:
@@ -87,8 +90,21 @@ class Streams:
         raise SystemExit(128 + number)
 
     def _run(self, layer: str) -> None:
+        if layer != self.layers[0]:
+            self._await_releases()
         if self._stopped:
             return
+        try:
+            self._run_now(layer)
+        finally:
+            self._first_ended.set()
+
+    def _await_releases(self) -> None:
+        while self.releases and not any(self.releases.glob("[!.]*/*")) and not self._stopped:
+            if self._first_ended.wait(timeout=1):
+                return
+
+    def _run_now(self, layer: str) -> None:
         log = None if len(self.layers) == 1 else LOGS / f"{layer.removeprefix('tests/').removesuffix('.py').replace('/', '-')}.log"
         command = [sys.executable, "-m", "pytest", "-p", "tests.layers", "-v", "-s", "--durations=10", layer]
         command += [f"--ignore={each}" for each in self.layers if each.startswith(f"{layer}/")]
@@ -113,7 +129,8 @@ def say(line: str) -> None:
 
 
 def main(began: float, layers: Sequence[str]) -> int:
-    work = Streams(layers)
+    releases = os.environ.get("PADDOCK_RELEASES")
+    work = Streams(layers, Path(releases) if releases else None)
     signal.signal(signal.SIGTERM, work.stop)
     try:
         work.run(int(os.environ.get("PADDOCK_STREAMS") or 2))
