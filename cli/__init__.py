@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cli.arguments import inventory_argument
+from cli.views.terminal import shown_streams
 from inventory.errors import PaddockError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -117,6 +118,11 @@ def main(argv: list[str] | None = None) -> int:
         import argcomplete
 
         argcomplete.autocomplete(parser())
+    with shown_streams():
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     named = next((each for each in arguments if each in VERBS), None)
     try:
         options = _parser_for(arguments, named).parse_args(arguments)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cli.views.colour import coloured
 from inventory.errors import UsageError
+from roles.wording import one_line
 
 if TYPE_CHECKING:
     from control.editing.candidate import Candidate
@@ -20,7 +21,7 @@ def confirmed(question: str, yes: bool, otherwise: str) -> bool:
     if not sys.stdin.isatty():
         raise UsageError(f"there is no terminal to ask: {otherwise}")
     try:
-        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+        return input(f"{one_line(question)} [y/N] ").strip().lower() in ("y", "yes")
     except (EOFError, KeyboardInterrupt):
         print()
         return False

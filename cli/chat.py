@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cli.arguments import Opened, limit_argument, opened
 from cli.servers import each_reached, host_names, model_names, own_name, reached, server_argument, servers_meant, serving, told
 from cli.views.colour import dimmed
+from cli.views.terminal import unfiltered
 from cli.views.voice import Voice, pace
 from inventory.errors import PaddockError, UsageError
 from roles.preset import purpose
@@ -130,7 +131,7 @@ class Chat:
         self.stopped, stop = False, Stop()
         self.messages.append({"role": "user", "content": question})
         body = {"model": self.model, "messages": self.messages, "stream": True}
-        voice = Voice(sys.stdout)
+        voice = Voice(unfiltered(sys.stdout))
         timings: dict[str, Any] = {}
         try:
             with on_interrupt(stop):

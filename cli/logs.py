@@ -16,6 +16,7 @@ from datetime import datetime
 
 from cli.arguments import limit_argument, opened
 from cli.servers import each_reached, reached, server_names, servers_meant
+from roles.wording import one_line
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
@@ -55,5 +56,5 @@ def run(options: argparse.Namespace) -> int:
             lines = as_they_come(streams, tell)
             for line in lines if options.follow else sorted(lines, key=lambda line: line.at):
                 name = f"{line.server}  " if len(servers) > 1 else ""
-                print(f"{datetime.fromtimestamp(line.at / 1e6):%Y-%m-%d %H:%M:%S}  {name}{line.text}", flush=options.follow)
+                print(f"{datetime.fromtimestamp(line.at / 1e6):%Y-%m-%d %H:%M:%S}  {name}{one_line(line.text)}", flush=options.follow)
         return 1 if failed or reach.failures else 0

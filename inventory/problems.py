@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from roles.wording import shortened
+from roles.wording import one_line, shortened
 
 
 class Place(NamedTuple):
@@ -25,8 +25,4 @@ class Problem(NamedTuple):
         """`home.yml:34:18: hosts.pea.accelerator: "cuda-pascl" is not one of auto, cpu`"""
         keys = self.place.path if len(self.place.path) <= 12 else (*self.place.path[:8], "…")
         path = f"{'.'.join(map(shortened, keys))}: " if keys else ""
-        return f"{file}:{self.place.line}:{self.place.column}: " + "".join(map(_printable, path + self.words))
-
-
-def _printable(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
+        return f"{file}:{self.place.line}:{self.place.column}: " + one_line(path + self.words)

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable
+
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+"""What steers a terminal, or the order in which it shows text, and is no tab and no line's end."""
+
+
+def legible(text: str) -> str:
+    """With what nobody would see made visible: `\\x1b`."""
+    return UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str) -> str:
+    """As `legible`, with line ends too made visible."""
+    return legible(text).replace("\n", "\\n")
 
 
 def shortened(text: str) -> str:

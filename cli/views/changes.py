@@ -86,8 +86,8 @@ def _doing(change: Change) -> str:
 def _diff(change: Change) -> Iterator[str]:
     if change.after is None:
         return
-    before = (change.before or "").splitlines()
-    for line in list(difflib.unified_diff(before, change.after.splitlines(), lineterm="", n=1))[2:]:
+    before = (change.before or "").split("\n")
+    for line in list(difflib.unified_diff(before, change.after.split("\n"), lineterm="", n=1))[2:]:
         yield coloured(line, "@" if line.startswith("@@") else line[:1])
 
 

@@ -6,6 +6,9 @@ import os
 import sys
 from typing import TextIO
 
+from cli.views.terminal import control
+
+PLAIN = control("\033[0m")
 COLOURS = {"+": "32", "~": "33", "-": "31", "@": "36"}
 
 
@@ -15,8 +18,8 @@ def colourful(stream: TextIO) -> bool:
 
 
 def coloured(text: str, sign: str) -> str:
-    return f"\033[{COLOURS[sign]}m{text}\033[0m" if sign in COLOURS and colourful(sys.stdout) else text
+    return control(f"\033[{COLOURS[sign]}m") + text + PLAIN if sign in COLOURS and colourful(sys.stdout) else text
 
 
 def dimmed(text: str, stream: TextIO) -> str:
-    return f"\033[2m{text}\033[0m" if colourful(stream) else text
+    return control("\033[2m") + text + PLAIN if colourful(stream) else text

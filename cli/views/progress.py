@@ -7,6 +7,13 @@ import os
 import sys
 from collections.abc import Mapping
 
+from cli.views.terminal import control
+
+OVER = control("\r\033[K")
+"""Writes over the line."""
+
+WIDTH = 190
+
 
 class Progress(logging.Handler):
     """Hears a run's own words, and the progress of builds, which come through logging as `paddock.progress`."""
@@ -23,13 +30,13 @@ class Progress(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if self.live:
-            self._write(f"\r\033[K  {record.getMessage()}"[:200])
+            self._write(f"{OVER}  {record.getMessage()[:WIDTH]}")
             self.passing = True
         else:
             self.line(f"  {record.getMessage()}")
 
     def line(self, text: str) -> None:
-        self._write(("\r\033[K" if self.passing else "") + text + "\n")
+        self._write((OVER if self.passing else "") + text + "\n")
         self.passing = False
 
     def _write(self, text: str) -> None:

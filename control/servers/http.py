@@ -15,6 +15,7 @@ from control.ssh.reach import NotListening, Reach, Tunnelled
 from inventory.errors import PaddockError
 from roles.role import address_of, port_of
 from roles.server import Server
+from roles.wording import one_line
 
 ANSWER_TIMEOUT_S = 60
 """For what a server knows without a model; an answer of a model may take its time."""
@@ -91,7 +92,7 @@ class Asking:
             try:
                 said = _message(json.loads(text))
             except ValueError:
-                said = text[:200].decode(errors="replace").strip()
+                said = one_line(text[:200].decode(errors="replace").strip())
             raise HttpError(f"{self.name}: {said} (HTTP {answer.response.status})", answer.response.status)
         return answer
 
@@ -147,4 +148,4 @@ class _Answer:
 
 def _message(answer: Any) -> str:
     error = answer.get("error", answer) if isinstance(answer, Mapping) else answer
-    return str(error.get("message", error)) if isinstance(error, Mapping) else str(error)
+    return one_line(str(error.get("message", error)) if isinstance(error, Mapping) else str(error))

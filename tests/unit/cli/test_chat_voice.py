@@ -11,6 +11,7 @@ import pytest
 from cli import main
 from cli.arguments import opened
 from cli.chat import _talking
+from cli.views.terminal import Shown
 from cli.views.voice import Voice, pace
 
 INVENTORY = """\
@@ -42,7 +43,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
 
 
 def test_on_a_terminal_thoughts_are_dimmed_and_apart_from_the_answer(screen: Screen) -> None:
-    voice = Voice(screen)
+    voice = Voice(Shown(screen))  # type: ignore[arg-type]
     voice.think("Let me see.")
     voice.say("It is ")
     voice.say("blue.")
