@@ -81,18 +81,29 @@ in_words() {
 
 MODEL_PAGE="sends a web page, not a file: is the address right, and does it want a login?"
 
-# ASKED FILE: from where it ended, again and again as long as something comes. Sets $kind to what kind it is, $why
-# where it fails
+# ASKED FILE SIZE: from where it ended, again and again as long as something comes, and no more than its size where that
+# is known (not 0). Sets $kind to what kind it is, $why where it fails
 model_download() {
   tries=4
   while :; do
     had=$(size_of "$2")
     rc=0
-    said=$(curl -fsSLg --connect-timeout 20 --speed-limit 1000 --speed-time 60 -C - -o "$2" \
-      -w '%{http_code} %{content_type}' -K "$1" 2>"$stage/curl" 9>&-) || rc=$?
+    said=$(
+      [ "$3" = 0 ] || {
+        trap '' XFSZ
+        ulimit -f $(($3 / 512 + 1)) # blocks of 512 bytes
+      }
+      curl -fsSLg --connect-timeout 20 --speed-limit 1000 --speed-time 60 -C - -o "$2" \
+        -w '%{http_code} %{content_type}' -K "$1" 2>"$stage/curl" 9>&-
+    ) || rc=$?
     code=${said%% *}
     kind=${said#* }
     why=$(tail -n 1 "$stage/curl" | sed 's/^curl: ([0-9]*) //')
+    if [ "$3" != 0 ] && [ "$(size_of "$2")" -gt "$3" ]; then
+      why="sends more than the $(in_words "$3") that it is to have"
+      rm -f -- "$2"
+      return 1
+    fi
     case $rc:$code in
       0:*) return 0 ;;
       22:416)
@@ -148,7 +159,7 @@ model_fetched() {
     kind=
     [ "$size" = 0 ] || [ "$(size_of "$part")" -le "$size" ] || rm -f -- "$part"
     if [ "$size" = 0 ] || [ "$(size_of "$part")" != "$size" ]; then
-      model_download "$stage/$1" "$part" || why=${why:-failed}
+      model_download "$stage/$1" "$part" "$size" || why=${why:-failed}
     fi
     if [ -z "$why" ]; then
       sum=$(sha256sum <"$part")

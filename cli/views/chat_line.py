@@ -15,10 +15,12 @@ def chat_line(entrance: Entrance, server: Server, certificates: Path, fleet: Fle
     model, acme = server.models[0], entrance.site.acme
     path, body = question(model, fleet.preset(server, model), max_tokens=32)
     trusted = f"--cacert {quote(str(acme.root if acme else certificates / 'ca.pem'))} " if not acme or acme.root else ""
+    # An argument would show the key to every account of the machine.
+    key = f"paddock secrets show {server.key_name} | sed 's/^/Authorization: Bearer /' | " if server.api_key else ""
     lines = [
-        f"curl -sS --resolve {quote(f'{entrance.name}:{entrance.port}:{entrance.address}')}",
+        f"{key}curl -sS --resolve {quote(f'{entrance.name}:{entrance.port}:{entrance.address}')}",
         f"{trusted}--cert {quote(str(certificates / 'cert.pem'))} --key {quote(str(certificates / 'key.pem'))}",
-        *([f'-H "Authorization: Bearer $(paddock secrets show {server.key_name})"'] if server.api_key else []),
+        *(["-H @-"] if server.api_key else []),
         f"{quote(entrance.url + path)} -H 'Content-Type: application/json'",
         f"-d {quote(json.dumps(body))}",
     ]

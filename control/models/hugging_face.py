@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import requests
 
@@ -98,6 +98,8 @@ class _Repository:
             yield from (each for each in answer if each["type"] == "file")
             if not following:
                 return
+            if _origin(following) != _origin(self.api):
+                raise PaddockError(f"{self.where}: {hugging_face()} names a next page elsewhere, {following}: nothing is asked of that")
             url = following
 
     def _get(self, url: str, revision: str) -> tuple[Any, str]:
@@ -113,6 +115,12 @@ class _Repository:
             raise PaddockError(f"{self.where}: {_no_hub()}") from None
         except requests.RequestException as error:
             raise PaddockError(f"{self.where}: {hugging_face()}: {reason(error)}") from None
+
+
+def _origin(url: str) -> tuple[str, str]:
+    """A token goes to one origin."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
 
 
 def bearer(token: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:

@@ -182,6 +182,16 @@ def test_a_corrupted_model_is_put_aside_and_never_served(moles: Moles, big: byte
     assert "big" in moles.served()
 
 
+def test_a_server_that_sends_more_than_a_model_has_is_cut_off(moles: Moles, big: bytes) -> None:
+    moles.offers("big", big)
+    moles.server.files["/big.gguf"] = big + bytes(4 * MIB)
+    moles.write(one=["big"])
+    said = moles.up(fails=True)
+    assert f"could not be fetched from http://{moles.here}:{moles.server.port}/big.gguf: sends more than the 20 MiB" in said
+    assert moles.lies() == set()
+    assert moles.served() == {"tiny"}
+
+
 def test_a_second_host_takes_it_from_the_first(moles: Moles, big: bytes) -> None:
     moles.offers("big", big)
     moles.write(peers=True, one=["big"])
