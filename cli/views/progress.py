@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from typing import TextIO
 
 from cli.views.terminal import control
 
@@ -20,13 +21,17 @@ class Progress(logging.Handler):
 
     def __init__(self, to_stderr: bool = False) -> None:
         super().__init__()
-        self.stream = sys.stderr if to_stderr else sys.stdout
+        self.to_stderr = to_stderr
         self.live = self.stream.isatty()
         self.passing = False
         self.told: set[str] = set()
         logger = logging.getLogger("paddock.progress")
         logger.handlers, logger.propagate = [self], False
         logger.setLevel(logging.INFO)
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr if self.to_stderr else sys.stdout
 
     def emit(self, record: logging.LogRecord) -> None:
         if self.live:
