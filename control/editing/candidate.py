@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,9 +46,15 @@ def candidate(path: Path, text: str) -> Candidate:
     """The text, loaded and checked as if it were the file's. Raises InventoryError, with the file's name, where it would be wrong."""
     from control.llama_cpp.options import checked
 
-    trial = path.resolve().with_name(f".{path.name}.edited")  # beside it: what is named in it is found from there
+    target = path.resolve()
+    try:  # beside it: what is named in it is found from there; by a name that nobody can have put a link at
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{path.name}.", suffix=".edited")
+    except OSError as error:
+        raise PaddockError(f"{path}: cannot be changed: {error.strerror}") from None
+    trial = Path(name)
     try:
-        trial.write_text(text, encoding="utf-8", newline="")
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
         shutil.copymode(path, trial)
         this = loaded(trial)
         fleet = locked(this.fleet, read_lock(path))  # the lock has the inventory's name, and not the trial's

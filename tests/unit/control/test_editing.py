@@ -209,3 +209,12 @@ def test_what_is_kept_has_the_mode_and_the_line_ends_that_the_file_had(tmp_path:
     kept.keep()
     assert linked.is_symlink() and path.stat().st_mode & 0o777 == 0o640
     assert path.read_bytes().count(b"\r\n") == TEXT.count("\n")
+
+
+def test_a_link_beside_the_file_leads_nobody_elsewhere(tmp_path: Path) -> None:
+    path, other = tmp_path / "home.yml", tmp_path / "other"
+    path.write_text(TEXT)
+    other.write_text("theirs")
+    (tmp_path / ".home.yml.edited").symlink_to(other)
+    candidate(path, TEXT.replace("ctx-size: 2048", "ctx-size: 4096")).keep()
+    assert other.read_text() == "theirs" and "ctx-size: 4096" in path.read_text()
