@@ -86,9 +86,14 @@ def _doing(change: Change) -> str:
 def _diff(change: Change) -> Iterator[str]:
     if change.after is None:
         return
-    before = (change.before or "").split("\n")
-    for line in list(difflib.unified_diff(before, change.after.split("\n"), lineterm="", n=1))[2:]:
+    before, after = _lines(change.before or ""), _lines(change.after)
+    for line in list(difflib.unified_diff(before, after, lineterm="", n=1))[2:]:
         yield coloured(line, "@" if line.startswith("@@") else line[:1])
+
+
+def _lines(text: str) -> list[str]:
+    """A line ends where the host's programs see its end, not at every character that Unicode has for that."""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def as_data(work: Work) -> list[Mapping[str, Any]]:
