@@ -79,6 +79,14 @@ def deep_argument(command: argparse.ArgumentParser) -> None:
     command.add_argument("--deep", action="store_true", help="read models and releases whole, instead of what was recorded of them; slow")
 
 
+def take_over_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--take-over",
+        action="store_true",
+        help="also hosts of another fleet, or of another or a newer state of this one, which are refused otherwise",
+    )
+
+
 def yes_argument(command: argparse.ArgumentParser) -> None:
     command.add_argument("--yes", "-y", action="store_true", help="do not ask")
 

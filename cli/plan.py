@@ -7,7 +7,8 @@ examples:
   paddock plan --offline         connects to no host: shows each host's build and why, from its known hardware
 
 `+` is new, `~` differs, `-` left the inventory. Where the memory of a host or of a model is unknown, that is said, and nobody has checked
-whether it fits. Exit codes: 0 nothing would change, 1 a host failed or cannot be so, 3 something would change.
+whether it fits. Works without an identity that decrypts the state: says what it could then not compare.
+Exit codes: 0 nothing would change, 1 a host failed or cannot be so, 3 something would change.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import sys
 from datetime import UTC, datetime
 
 from cli.arguments import Opened, deep_argument, limit_argument, opened
-from cli.views.changes import as_data, lines, reasons, shown
+from cli.views import looking
+from cli.views.changes import as_data, lines, reasons
 from cli.views.colour import coloured
 from cli.views.fit import on_terminal, together
 
@@ -39,24 +41,25 @@ def run(options: argparse.Namespace) -> int:
     from control.deployment.known_options import require_known_options
 
     require_known_options(this.positions, this.fleet)
-    deployment = Deployment(this.fleet, this.state, this.hosts, ask=lambda question: False, deep=options.deep)
+    deployment = Deployment(this.fleet, this.state, this.hosts, ask=lambda question: False, deep=options.deep, looks=True)
     with deployment.connected():
         deployment.survey(fit=True)
     if options.json:
-        print(
-            json.dumps(
-                {"hosts": {name: as_data(work) for name, work in deployment.work.items()}, "failed": dict(deployment.failures)}, indent=1
-            )
-        )
+        hosts = {name: as_data(work) for name, work in deployment.work.items()}
+        beside = {"strangers": deployment.strangers, "not_compared": looking.ids(deployment.work)}
+        print(json.dumps({"hosts": hosts, "failed": dict(deployment.failures), **beside}, indent=1))
     else:
         for issued in deployment.due():
             print(f"  ~ {issued}")
         print(*(f"  {notice}\n" for notice in together(deployment.notices())), sep="", end="")
         knowledge, said = deployment.knowledge(), set[str]()
         for name, work in deployment.work.items():
-            print(f"{name}: " + (f"{len(shown(work))} to change" if work.drift else "as declared"))
+            print(looking.stranger(name, deployment.strangers[name]) + "\n" if name in deployment.strangers else "", end="")
+            print(f"{name}: " + (f"{len(work.shown)} to change" if work.drift else "as declared"))
             print(*lines(work, said), sep="\n", end="\n" if work.drift or work.drift.left or work.drift.unknown else "")
             print(*(f"{line}\n" for line in on_terminal(pools_of(name, this.fleet, knowledge))), sep="", end="")
+    if words := looking.not_compared(deployment.vault.unopened, deployment.work.values()):
+        print(words, file=sys.stderr)
     for name, why in deployment.failures.items():
         print(f"{name}: {why}", file=sys.stderr)
     return 1 if deployment.failures else 3 if any(work.drift for work in deployment.work.values()) or deployment.due() else 0
@@ -67,8 +70,10 @@ def _offline(this: Opened, *, as_json: bool) -> int:
     from control.deployment.fit import pools_of, refused_and_remarked
     from control.deployment.knowledge import knowledge_for
     from control.deployment.served_releases import served_releases
+    from control.state.secrets import Vault
 
-    knowledge, said = knowledge_for(this.fleet, this.state, now=datetime.now(UTC)), set[str]()
+    vault, said = Vault(this.state, looks=True), set[str]()
+    knowledge = knowledge_for(this.fleet, this.state, now=datetime.now(UTC), vault=vault)
     found = served_releases(this.fleet, this.hosts, knowledge)
     judged = {host.name: refused_and_remarked(host, this.fleet, knowledge) for host in this.hosts}
     failed = {**{name: "; ".join(refused) for name, (refused, _) in judged.items() if refused}, **found.failures}

@@ -4,6 +4,7 @@ examples:
   paddock status
   paddock status --json
 
+Works without an identity that decrypts the state: says what it could then not compare.
 Exit codes: 0 all is as declared; 3 a resource has drifted, the watchdog could not revive a server, or a certificate is about to expire.
 """
 
@@ -14,6 +15,7 @@ import json
 import sys
 
 from cli.arguments import deep_argument, limit_argument, opened
+from cli.views import looking
 from cli.views.status import as_data, lines
 from control.deployment.condition import conditions
 
@@ -28,16 +30,25 @@ def run(options: argparse.Namespace) -> int:
     this = opened(options)
     from control.deployment.deployment import Deployment
 
-    deployment = Deployment(this.fleet, this.state, this.hosts, deep=options.deep)
+    deployment = Deployment(this.fleet, this.state, this.hosts, deep=options.deep, looks=True)
     with deployment.connected():
         deployment.survey()
         machines = conditions(deployment)
     if options.json:
-        print(json.dumps({name: as_data(work, machines.get(name)) for name, work in deployment.work.items()}, indent=1))
+        strangers = deployment.strangers
+        print(
+            json.dumps(
+                {name: as_data(work, machines.get(name), strangers.get(name, "")) for name, work in deployment.work.items()}, indent=1
+            )
+        )
     else:
         for name, work in deployment.work.items():
+            if name in deployment.strangers:
+                print(looking.stranger(name, deployment.strangers[name]))
             for line in lines(name, work, machines.get(name)):
                 print(line)
+    if words := looking.not_compared(deployment.vault.unopened, deployment.work.values()):
+        print(words, file=sys.stderr)
     for name, why in deployment.failures.items():
         print(f"{name}: {why}", file=sys.stderr)
     lost = any(machine.faults for machine in machines.values())

@@ -3,6 +3,7 @@
 examples:
   paddock teardown --limit ai       asks first
   paddock teardown --yes --data     removes models too
+  paddock teardown --take-over      also what another fleet, or another state of this one, has installed
 
 Keeps models and other data unless you pass `--data`.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from cli.arguments import limit_argument, opened
+from cli.arguments import limit_argument, opened, take_over_argument
 from cli.asking import confirmed
 from cli.views.changes import lines
 from cli.views.progress import Progress
@@ -21,6 +22,7 @@ from cli.views.progress import Progress
 def arguments(command: argparse.ArgumentParser) -> None:
     limit_argument(command)
     command.add_argument("--yes", "-y", action="store_true", help="do not ask")
+    take_over_argument(command)
     command.add_argument("--data", action="store_true", help="remove models and other data too")
 
 
@@ -30,10 +32,14 @@ def run(options: argparse.Namespace) -> int:
     from control.state.lock import operator_lock
 
     with operator_lock(this.state, "teardown"):
-        deployment = Deployment(this.fleet, this.state, this.hosts, progress.of, lambda question: False, leaving=True, data=options.data)
+        deployment = Deployment(
+            this.fleet, this.state, this.hosts, progress.of, leaving=True, data=options.data, takes_over=options.take_over
+        )
         with deployment.connected():
             deployment.survey()
             for name, work in deployment.work.items():
+                if name in deployment.strangers:
+                    progress.line(f"{name}: {deployment.strangers[name]}: it is taken over")
                 progress.line(f"{name}: " + (f"{len(work.drift.changes)} to take away" if work.drift else "nothing of Paddock's is there"))
                 for line in lines(work):
                     progress.line(line)

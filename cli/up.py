@@ -6,6 +6,7 @@ examples:
   paddock up --deep              also reads models and releases whole, and puts back what has changed without a trace
   paddock up --limit ai          only one host, group or role
   paddock up --lab --yes         on the inventory's lab hosts
+  paddock up --take-over         also hosts of another fleet, or of another state of this one; shows first what would go
 
 If a run is killed, run `up` again: it completes the work. Exit codes: 0 every host is as declared and answers, 1 not.
 """
@@ -17,9 +18,9 @@ import json
 import time
 from typing import TYPE_CHECKING, Literal
 
-from cli.arguments import Opened, deep_argument, limit_argument, opened
+from cli.arguments import Opened, deep_argument, limit_argument, opened, take_over_argument
 from cli.asking import ask_at_terminal, confirmed
-from cli.views.changes import lines, shown
+from cli.views.changes import lines
 from cli.views.chat_line import chat_line
 from cli.views.fit import together
 from cli.views.progress import Progress
@@ -36,6 +37,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     limit_argument(command)
     deep_argument(command)
     command.add_argument("--yes", "-y", action="store_true", help="do not ask")
+    take_over_argument(command)
     command.add_argument("--accept-host-keys", action="store_true", help="pin the keys of new hosts without asking")
     command.add_argument("--no-verify", action="store_true", help="skip the checks at the end")
     command.add_argument("--json", action="store_true", help="print the report as JSON; progress goes to standard error")
@@ -49,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
         verified="never" if options.no_verify else "where changed",
         as_json=options.json,
         deep=options.deep,
+        take_over=options.take_over,
     )
 
 
@@ -61,6 +64,7 @@ def bring_up(
     as_json: bool = False,
     chat: bool = True,
     deep: bool = False,
+    take_over: bool = False,
 ) -> int:
     """All of `up`, for its exit code. `verified` says when the checks at its end are made; without `chat` no words on how to."""
     from control.deployment.deployment import Deployment
@@ -71,11 +75,11 @@ def bring_up(
     ask = _always if accept_host_keys else ask_at_terminal
     require_known_options(this.positions, this.fleet)
     with operator_lock(this.state, "up"):
-        deployment = Deployment(this.fleet, this.state, this.hosts, progress.of, ask, deep=deep)
+        deployment = Deployment(this.fleet, this.state, this.hosts, progress.of, ask, deep=deep, takes_over=take_over)
         with deployment.connected():
             deployment.survey(fit=True)
             changes = _show(deployment, progress)
-            if changes or deployment.due():
+            if changes or (deployment.work and deployment.due()):
                 if not confirmed("Make it so?", yes, "`paddock plan` shows what would change, `paddock up --yes` does it"):
                     progress.error("nothing was changed")
                     return 1
@@ -108,17 +112,19 @@ def _always(question: str) -> bool:
 
 def _changes(deployment: Deployment) -> dict[str, int]:
     """Host → how much is to change there, of those where anything is."""
-    return {name: max(1, len(shown(work))) for name, work in deployment.work.items() if work.drift}
+    return {name: max(1, len(work.shown)) for name, work in deployment.work.items() if work.drift}
 
 
 def _show(deployment: Deployment, progress: Progress) -> dict[str, int]:
     """Shows what is to change, and gives host → how much."""
     changes, told = _changes(deployment), set[str]()
-    for issued in deployment.due():
+    for issued in deployment.due() if deployment.work else ():
         progress.line(f"  ~ {issued}")
     for notice in together(deployment.notices()):
         progress.line(f"  {notice}")
     for name, number in changes.items():
+        if name in deployment.strangers:
+            progress.line(f"{name}: {deployment.strangers[name]}: it is taken over")
         progress.line(f"{name}: {number} to change")
         for line in lines(deployment.work[name], told):
             progress.line(line)

@@ -16,6 +16,7 @@ from resources import ModelFile, Package, User, kind_of, kinds, of_kind
 from resources.base import Origin, Phase
 from resources.drift import manifest_text
 from resources.model import room
+from resources.owner import Owner
 from resources.steps import Steps
 
 MANIFEST = "/var/lib/paddock/manifest"
@@ -26,8 +27,8 @@ def claim(work: Work) -> None:
 
     And checks that there is room for it, as far as models go, which is far.
     """
-    if work.drift.claims != work.actual.manifest or work.actual.rest:
-        apply(name="manifest", steps=_manifest(work.drift.claims))
+    if work.drift.claims != work.actual.manifest or work.owner != work.actual.owner or work.actual.rest:
+        apply(name="manifest", steps=_manifest(work.drift.claims, work.owner))
     if steps := room(of_kind(work.wrong(ModelFile), ModelFile)):
         apply(name="room for models", steps=steps)
 
@@ -64,16 +65,17 @@ def converge(role: str, work: Work) -> None:
 
 
 def finish(work: Work) -> None:
-    """The manifest says what is there now."""
+    """The manifest says what is there now. Where nothing is planned any more, what stays there is nobody's."""
     stage(name="done")
-    if work.drift.claims != work.drift.manifest:
-        apply(name="manifest", steps=_manifest(work.drift.manifest))
+    owner = work.owner if work.plan else None
+    if work.drift.claims != work.drift.manifest or (work.drift.manifest and owner != work.owner):
+        apply(name="manifest", steps=_manifest(work.drift.manifest, owner))
 
 
-def _manifest(entries: Mapping[str, Origin]) -> Steps:
+def _manifest(entries: Mapping[str, Origin], owner: Owner | None) -> Steps:
     steps = Steps()
     if entries:
-        steps.add("put_file", "put", steps.pack(manifest_text(entries).encode(), mode=0o600), MANIFEST)
+        steps.add("put_file", "put", steps.pack(manifest_text(entries, owner).encode(), mode=0o600), MANIFEST)
     else:
         steps.add("gone_manifest")
     return steps

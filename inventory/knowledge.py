@@ -11,7 +11,7 @@ from inventory.errors import PaddockError
 from inventory.hardware import Hardware
 from inventory.model_shape import ModelShape
 from inventory.options import Options
-from resources import Release
+from resources import UNOPENED, Release
 
 TO_BE_ISSUED = "<to be issued>"
 TO_BE_READ = {"__main__.py": "<to be read from the services' package>\n"}
@@ -97,12 +97,13 @@ class Knowledge:
         return self.services.get(service, TO_BE_READ)
 
     def key(self, name: str, least: int = 1) -> str:
-        """A secret that one program shows to another in a header; TO_BE_ISSUED where nobody has made it yet.
+        """A secret that one program shows to another in a header; TO_BE_ISSUED where nobody has made it yet, UNOPENED where nobody can
+        open it.
 
         Raises PaddockError for one that no header carries, or that is shorter than `least` characters.
         """
         key = self.secrets.get(name, TO_BE_ISSUED).strip()
-        if key != TO_BE_ISSUED and (not KEY.fullmatch(key) or len(key) < least):
+        if key not in (TO_BE_ISSUED, UNOPENED) and (not KEY.fullmatch(key) or len(key) < least):
             many = f"{least} or more " if least > 1 else ""
             words = f"is no key: {many}letters, digits and . _ ~ + / = - are what a header carries"
             raise PaddockError(f"the secret {name} {words}: `paddock secrets set {name}`")

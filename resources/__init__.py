@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from resources.base import OnDisk, Owned, Resource, ResourceError, digest, expand, of_kind
-from resources.disk import Directory, File, Link
+from resources.disk import UNOPENED, Directory, File, Link
 from resources.line import Line
 from resources.model import ModelFile
 from resources.package import Package
@@ -22,6 +22,7 @@ from resources.service import Service
 from resources.user import User
 
 __all__ = [
+    "UNOPENED",
     "Directory",
     "File",
     "Line",

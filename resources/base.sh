@@ -109,10 +109,13 @@ probe_begin() {
   probe_manifest
 }
 
-# The manifest, and how large the model files are that it names, with what lies beside them of a download.
+# The manifest, with whose the host is, and how large the model files are that it names, with what lies beside them of a
+# download.
 probe_manifest() {
-  section manifest
   [ -f /var/lib/paddock/manifest ] || return 0
+  section owner
+  grep -a '^fleet' /var/lib/paddock/manifest || true
+  section manifest
   set --
   while read -r line; do
     case $line in

@@ -19,6 +19,10 @@ KINDS = {"f": "file", "d": "directory", "l": "link"}
 """What find calls them."""
 
 
+UNOPENED = "<sealed: no identity here opens it>"
+"""In place of a secret that nobody here can open. A plan with it can be compared with a host, as far as that goes, and not carried out."""
+
+
 @dataclass(frozen=True)
 class Sealed:
     """In place of a secret's content, where only its digest may be known."""
@@ -87,7 +91,13 @@ class File(Owned):
 
     @property
     def desired(self) -> Attributes:
-        return {"type": "file", **self.ownership, "sha256": self.sha256}
+        content = {} if self.is_unopened else {"sha256": self.sha256}
+        return {"type": "file", **self.ownership, **content}
+
+    @property
+    def is_unopened(self) -> bool:
+        """Whether its content hangs on a secret that nobody here can open, so that nobody can tell what a host is to have there."""
+        return isinstance(self.content, str) and (self.content == UNOPENED or (self.secret and UNOPENED in self.content))
 
     @cached_property
     def data(self) -> bytes:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from resources import File, Resource, Service, kind_of
 from resources.base import Action, Origin
+from resources.owner import Owner
 from resources.probe import Actual
 
 
@@ -118,6 +119,6 @@ def _texts(resource: Resource, actual: Actual, attributes: Mapping[str, object])
     return actual.texts.get(resource.path), after
 
 
-def manifest_text(manifest: Mapping[str, Origin]) -> str:
-    """As it lies on the host: a line a resource, `put file:/etc/caddy/Caddyfile`, in the order of the plan."""
-    return "".join(f"{origin} {name}\n" for name, origin in manifest.items())
+def manifest_text(manifest: Mapping[str, Origin], owner: Owner | None = None) -> str:
+    """As it lies on the host: whose that is, then a line a resource, `put file:/etc/caddy/Caddyfile`, in the order of the plan."""
+    return "".join(f"{line}\n" for line in (*((owner.line,) if owner else ()), *(f"{origin} {name}" for name, origin in manifest.items())))

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from resources.base import Action, Attributes, Landing, OnDisk, Origin, Phase, Resource, ResourceError, digest, of_kind
-from resources.disk import Directory, File, changed_at
+from resources.disk import UNOPENED, Directory, File, changed_at
 from resources.model import ModelFile
 from resources.port import Port
 from resources.probe import ProbeAnswer
@@ -87,7 +87,8 @@ class Service(Resource):
             return unit
         process = {"program": "current", "environment": DECLARED, "restarts": "none"}
         lasting = {"in force": "yes"} if self.in_force else {}
-        return {**unit, **process, **lasting, "started": self.started, "loaded": self.loaded}
+        read = {"started": self.started, "loaded": self.loaded}
+        return {**unit, **process, **lasting, **{name: what for name, what in read.items() if what != UNOPENED}}
 
     @property
     def is_timer(self) -> bool:
@@ -96,11 +97,16 @@ class Service(Resource):
 
     @cached_property
     def started(self) -> str:
-        return digest(self.restarts)
+        return _digest(self.restarts)
 
     @cached_property
     def loaded(self) -> str:
-        return digest(self.reloads)
+        return _digest(self.reloads)
+
+    @property
+    def is_unopened(self) -> bool:
+        """Whether it reads what nobody here can open, so that nobody can tell what it is to have been started with."""
+        return not self.is_timer and UNOPENED in (self.started, self.loaded)
 
     @property
     def stamp(self) -> File:
@@ -111,7 +117,7 @@ class Service(Resource):
         lines = ["[Service]", f"ExecStartPost={as_root}/bin/mkdir -p {notes.rpartition('/')[0]}"]
         lines += [f"ExecStartPost={started}", f"ExecStartPost={loaded}"]
         lines += [f"ExecReload={loaded}"] if self.reloads else []
-        return File(f"{self.dropins}/50-paddock.conf", "\n".join([*lines, ""]))
+        return File(f"{self.dropins}/50-paddock.conf", UNOPENED if self.is_unopened else "\n".join([*lines, ""]))
 
     @property
     def dropins(self) -> str:
@@ -286,6 +292,12 @@ class Service(Resource):
         if not self.is_timer:
             yield Directory(self.dropins)
             yield self.stamp
+
+
+def _digest(read: Iterable[Resource]) -> str:
+    """Of what a service reads; UNOPENED where that hangs on what nobody here can open."""
+    read = tuple(read)
+    return UNOPENED if any(each.is_unopened for each in of_kind(read, File)) else digest(read)
 
 
 def _in_order(services: Sequence[Service]) -> list[Service]:

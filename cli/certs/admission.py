@@ -62,16 +62,16 @@ def changed(this: Opened, act: Callable[[Authority, datetime], Iterable[str]], *
         progress.line(LATER)
         return 0
     try:
-        return _pushed(this, progress, now)
+        return _pushed(this, progress)
     except PaddockError as error:
         progress.error(f"{error}\n{LATER}")
         return 1
 
 
-def _pushed(this: Opened, progress: Progress, now: datetime) -> int:
+def _pushed(this: Opened, progress: Progress) -> int:
     from control.deployment.admission import push
 
-    pushed = push(this.fleet, this.state, now, tell=progress.line, tell_host=progress.of, ask=ask_at_terminal)
+    pushed = push(this.fleet, this.state, tell=progress.line, tell_host=progress.of, ask=ask_at_terminal)
     if not pushed.hosts:
         progress.line("no host of the fleet carries certificates")
     progress.failures(pushed.failures)

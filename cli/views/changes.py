@@ -17,23 +17,10 @@ if TYPE_CHECKING:
 DOING = {"put": "starts", "restart": "restarts", "reload": "reloads"}
 
 
-def shown(work: Work) -> list[Change]:
-    """The changes that are a person's business: a stamp changes with its service, and only with it."""
-    stamps = {name for each in work.resources if isinstance(each, Service) for name in (each.stamp.id, f"directory:{each.dropins}")}
-    stamps |= {f"file:{name}" for name in _left_stamps(work)}
-    return [change for change in work.drift.changes if change.action != "keep" and change.id not in stamps]
-
-
-def _left_stamps(work: Work) -> Iterator[str]:
-    for change in work.drift.changes:
-        if change.action == "remove" and change.id.endswith(".service.d/50-paddock.conf"):
-            yield change.id.partition(":")[2]
-
-
 def lines(work: Work, told: set[str] | None = None) -> Iterator[str]:
     """A line a resource, and for a file that may be shown a unified diff below it. Why a release is so is not said where it was `told`."""
     told = set() if told is None else told
-    for change in shown(work):
+    for change in work.shown:
         yield coloured(f"  {change.sign} {change.id}{_detail(change, work)}", change.sign)
         yield from (f"      {line}" for line in _diff(change))
         if change.resource and (advice := change.resource.advice(change.attributes)):
@@ -45,7 +32,7 @@ def lines(work: Work, told: set[str] | None = None) -> Iterator[str]:
         yield f"    {name} stays although nothing names it (`paddock {verb}` takes it away)"
     for name in work.drift.unknown:
         yield f"    {name} stays: another version of Paddock put it there, and this one does not know its kind"
-    if work.drift and not shown(work):
+    if work.drift and not work.shown:
         yield coloured("  ~ what a run that died has left" if work.actual.rest else "  ~ the list of what Paddock put there", "~")
 
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import control.ssh.cooperative  # isort: skip - first of all
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from control.deployment.bearers import bearing, certificates_alone
 from control.deployment.deployment import Deployment
-from control.deployment.partial import parts
+from control.deployment.partial import parts, parts_of
 from control.deployment.work import Work
 from control.ssh.run import Tell
-from control.state import api_keys
 from control.state.fleet import FleetState
-from control.state.secrets import Vault
 from inventory.fleet import Fleet
 
 assert control.ssh.cooperative
@@ -29,20 +26,17 @@ class Pushed:
     failures: Mapping[str, str]
 
 
-def push(
-    fleet: Fleet, state: FleetState, now: datetime, *, tell: Callable[[str], None], tell_host: Tell, ask: Callable[[str], bool]
-) -> Pushed:
+def push(fleet: Fleet, state: FleetState, *, tell: Callable[[str], None], tell_host: Tell, ask: Callable[[str], bool]) -> Pushed:
     """Brings the roles that lay certificates up to date on every host that carries one. `tell` hears what is issued for that."""
     hosts = bearing(fleet)
     if not hosts:
         return Pushed((), (), {})
     deployment = Deployment(fleet, state, hosts, tell_host, ask)
-    if deployment.due():  # a plan is whole only then
-        for line in deployment.authority.issue(fleet, now):
-            tell(line)
-        api_keys.issue(fleet, Vault(state))
     with deployment.connected():
-        work = parts(deployment, _certificates)
+        deployment.survey()
+        for line in deployment.issue():  # a plan is whole only then
+            tell(line)
+        work = parts_of(deployment, _certificates)
         if work:
             deployment.carry_out(work)
             for name in parts(deployment, _certificates):

@@ -5,6 +5,7 @@ It converges what can be converged from what is known: the lock, issuing, builds
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from pyinfra.api import Host
 from pyinfra.api.exceptions import PyinfraError
 
 from control.deployment.knowledge import knowledge_for
+from control.deployment.ownership import refusal, stranger
 from control.deployment.work import Work
 from control.state.fleet import FleetState
+from control.state.lineage import lineage_of, told_hosts
 from facts.state import State, probe_script
 from inventory.knowledge import TO_BE_ISSUED
 from inventory.load import load
@@ -25,7 +28,8 @@ from roles.host_plan import host_plan, needs_of
 def work_for(target: Host) -> Work:
     path = Path(target.data.paddock_inventory)
     fleet = load(path)
-    this, knowledge = fleet.hosts[target.name], knowledge_for(fleet, FleetState.of(path, fleet.name), now=datetime.now(UTC))
+    this, state = fleet.hosts[target.name], FleetState.of(path, fleet.name)
+    knowledge = knowledge_for(fleet, state, now=datetime.now(UTC))
     if target.name not in knowledge.hardware:
         raise PyinfraError(f"{target.name}: its hardware is not known yet: run `paddock plan`")
     plan = host_plan(this, fleet, knowledge)
@@ -33,4 +37,7 @@ def work_for(target: Host) -> Work:
         raise PyinfraError(f"{target.name}: {', '.join(due)}: to be issued, which `paddock up` does")
     asked = tuple(each for part in plan.values() for each in part)
     actual = target.get_fact(State, resources=asked, _stdin=probe_script(asked))
-    return Work(plan, actual, drift(plan, actual), needs_of(this, fleet))
+    work = Work(plan, actual, drift(plan, actual), needs_of(this, fleet))
+    if whose := stranger(actual.owner, fleet.name, lineage_of(state)):
+        raise PyinfraError(f"{target.name}: {refusal(target.name, whose, work, fleet.name, state.path)}")
+    return replace(work, owner=told_hosts(state))

@@ -11,11 +11,14 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from control.deployment.accounts import missing_sh, missing_words, required_accounts
 from control.deployment.asking import hardware, probe
 from control.deployment.builds import assigned
+from control.deployment.ownership import refusal, stranger
 from control.deployment.payload import asks_for, payload_for, trials_for
 from control.deployment.peers import offered
 from control.deployment.plans import Plans
+from control.deployment.remaining import still
 from control.deployment.work import Work
 from control.llama_cpp.releases import ROLE
 from control.pki.authority import Authority
@@ -23,6 +26,7 @@ from control.ssh.host_keys import pin_all
 from control.ssh.run import Run
 from control.state import api_keys
 from control.state.fleet import FleetState
+from control.state.lineage import lineage_of, note_change, told_hosts
 from control.state.secrets import Secrets, Vault
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
@@ -30,10 +34,10 @@ from inventory.hardware import unsupported
 from inventory.knowledge import Knowledge
 from inventory.summary import warnings
 from resources import Package, Release
-from resources.drift import Change, drift
+from resources.drift import drift
+from resources.owner import Owner
 from resources.probe import Actual
 from roles.host_plan import HostPlan, needs_of, refusals_of, remarks_of
-from roles.role import RequiredAccount
 from roles.server import Entrance, Server
 
 assert control.ssh.cooperative
@@ -48,8 +52,10 @@ class Deployment:
     """One fleet, or some of its hosts, in one run. `ask` answers questions (a host key nobody has seen), `tell` hears what happens.
 
     With `leaving`, every plan is empty: what Paddock put there goes, with `data` its data too. With `deep` models and releases are read
-    whole, to find what changed without a trace. `work` is what there is to do on each host
-    that answered; `run.failures` why the others did not.
+    whole, to find what changed without a trace. One that only `looks` does without the secrets that nobody here can open.
+
+    `work` is what there is to do on each host that answered; `run.failures` why the others did not. `strangers` is whose a host is, in
+    words, of those that are not this state's: they have failed, unless this only `looks`, or `takes_over`.
     """
 
     fleet: Fleet
@@ -60,15 +66,19 @@ class Deployment:
     leaving: bool = False
     data: bool = False
     deep: bool = False
+    looks: bool = False
+    takes_over: bool = False
     work: dict[str, Work] = field(default_factory=dict)
+    strangers: dict[str, str] = field(default_factory=dict)
     actual: dict[str, Actual] = field(default_factory=dict)
     _served: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        vault = Vault(self.state)
-        self.run = Run({host.name: host for host in self.hosts}, self.state.known_hosts, Secrets(vault), self.tell)
-        self.authority = Authority(self.state, vault)
-        self.plans = Plans(self.fleet, self.state)
+        self.vault = Vault(self.state, looks=self.looks)
+        self.run = Run({host.name: host for host in self.hosts}, self.state.known_hosts, Secrets(self.vault), self.tell)
+        self.authority = Authority(self.state, self.vault)
+        self.plans = Plans(self.fleet, self.state, self.vault)
+        self.lineage = lineage_of(self.state)
 
     @contextmanager
     def connected(self) -> Iterator[None]:
@@ -90,7 +100,7 @@ class Deployment:
         """Reads what each host's machine is where that is not known yet, then, in one command a host, how it differs from its plan.
 
         With `fit`, a host whose models cannot have the memory that they would take has failed, and one without the account that is to
-        serve: before anything there is touched.
+        serve: before anything there is touched. So has one that is another state's.
         """
         self._learn([host.name for host in self.hosts if not self.state.hardware(host.name)])
         self._probe([host for host in self.hosts if host.name not in self.failures])
@@ -100,8 +110,15 @@ class Deployment:
         if fit and not self.leaving:
             self._refuse_what_does_not_fit(self.knowledge())
         self._plan()
+        if not self.looks and not self.takes_over:
+            self._refuse_strangers()
         if fit and not self.leaving:
             self._refuse_missing_accounts()
+
+    def _refuse_strangers(self) -> None:
+        for name, whose in self.strangers.items():
+            if work := self.work.pop(name, None):
+                self.run.failures[name] = refusal(name, whose, work, self.fleet.name, self.state.path)
 
     def _refuse_what_does_not_fit(self, knowledge: Knowledge) -> None:
         for host in self.hosts:
@@ -114,14 +131,11 @@ class Deployment:
 
     def _refuse_missing_accounts(self) -> None:
         """Of the hosts that are to change: on the others everything is there that the accounts own."""
-        wanted = {name: dict(_accounts(self.fleet.hosts[name])) for name, work in self.work.items() if work.drift}
-        asked = {name: _missing_sh(accounts) for name, accounts in wanted.items() if accounts}
+        wanted = {name: dict(required_accounts(self.fleet.hosts[name])) for name, work in self.work.items() if work.drift}
+        asked = {name: missing_sh(accounts) for name, accounts in wanted.items() if accounts}
         for name, missing in (self.run.said(asked) if asked else {}).items():
             for account in missing[:1]:
-                required = wanted[name][account]
-                what = f"{account} with a group of its own name" if required.own_group else account
-                words = f"there is no account {what} on this host: make it (useradd --create-home {account}), or leave it out"
-                self.run.failures[name] = f"roles.{required.key}: {words}"
+                self.run.failures[name] = missing_words(wanted[name][account])
                 del self.work[name]
 
     def _changed(self, found: Mapping[str, Actual]) -> list[str]:
@@ -158,11 +172,16 @@ class Deployment:
     def _plan(self) -> None:
         answered = [host.name for host in self.hosts if host.name in self.actual and host.name not in self.failures]
         self.work = {name: self._work(name, self.actual[name]) for name in answered}
+        found = {name: stranger(work.actual.owner, self.fleet.name, self.lineage) for name, work in self.work.items()}
+        self.strangers |= {name: whose for name, whose in found.items() if whose}
 
     def _work(self, name: str, actual: Actual) -> Work:
         host = self.run.hosts[name]
         plan = self._planned(host)
-        return Work(plan, actual, drift(plan, actual, data=self.data), needs_of(host, self.fleet))
+        found = drift(plan, actual, data=self.data)
+        if self.takes_over and stranger(actual.owner, self.fleet.name, self.lineage):
+            found = replace(found, recorded=False)  # also where nothing else is to change, its manifest is to say whose it is
+        return Work(plan, actual, found, needs_of(host, self.fleet))
 
     def _planned(self, host: Host) -> HostPlan:
         return {} if self.leaving else self.plans.of(host)
@@ -187,9 +206,27 @@ class Deployment:
                 yield entrance, answering[0], export(client)
 
     def due(self) -> list[str]:
-        """The certificates and keys that `converge` will issue first."""
-        certificates = (f"certificate {each}" for each in self.authority.due(self.fleet, datetime.now(UTC)))
-        return [*certificates, *api_keys.due(self.fleet, Vault(self.state))]
+        """The certificates and keys that `issue` will make."""
+        certificates = (f"certificate {each}" for each in self.authority.due(self.fleet, datetime.now(UTC), self._refused))
+        return [*certificates, *api_keys.due(self.fleet, self.vault)]
+
+    @property
+    def _refused(self) -> frozenset[str]:
+        """The hosts that nothing is signed for: they are another state's, and stay so."""
+        return frozenset(self.strangers.keys() & self.failures.keys())
+
+    def issue(self) -> list[str]:
+        """Makes what is due, and the plans anew with it, and gives a line each.
+
+        Where no host is left, nothing is signed: if all their clocks are another time's, this machine's may be the wrong one.
+        """
+        lines = self.due() if self.work and not self.leaving else []
+        if lines:
+            self.authority.issue(self.fleet, datetime.now(UTC), self._refused)
+            api_keys.issue(self.fleet, self.vault)
+            self.plans.outdated()
+            self._plan()
+        return lines
 
     def notices(self) -> list[str]:
         """What to know though nothing is to change: who is thrown out, a CA that nears its end, a server that is open to all, memory that
@@ -199,28 +236,20 @@ class Deployment:
         return [*self.authority.notices(self.fleet, datetime.now(UTC)), *warnings(self.fleet), *remarks]
 
     def converge(self) -> None:
-        """Issues what is due, builds what is missing, makes the hosts so, and looks again: what still differs has failed.
-
-        Where no host is left, nothing is signed: if all their clocks are another time's, this machine's may be the wrong one.
-        """
-        now = datetime.now(UTC)
-        if not self.leaving and self.work and self.due():
-            self.authority.issue(self.fleet, now)
-            api_keys.issue(self.fleet, Vault(self.state))
-            self.plans.outdated()
-            self._plan()
+        """Issues what is due, builds what is missing, makes the hosts so, and looks again: what still differs has failed."""
+        self.issue()
         busy = {}
         missing = {name: work.missing for name, work in self.work.items()}
         assignment = assigned(missing, self.fleet, self.state, self.knowledge(), self.work.keys() - self.failures.keys())
         self.run.failures.update(assignment.failures)
-        for name, work in self.work.items():
-            builds = assignment.builds.get(name, ())
-            if work.drift or builds:
-                try:
-                    needs = _with(work.needs, assignment.waits.get(name), name)
-                    busy[name] = replace(self._supplied(name, work), needs=needs, builds=builds)
-                except PaddockError as error:
-                    self.run.failures[name] = str(error)
+        wanted = {name: work for name, work in self.work.items() if work.drift or name in assignment.builds}
+        owner = self._owner(wanted)
+        for name, work in wanted.items():
+            try:
+                needs, builds = _with(work.needs, assignment.waits.get(name), name), assignment.builds.get(name, ())
+                busy[name] = replace(self._supplied(name, work), needs=needs, builds=builds, owner=owner)
+            except PaddockError as error:
+                self.run.failures[name] = str(error)
         with offered(self.run, busy, self.work, self.fleet) as asking:
             self.carry(asking)
         again = {name: work.resources for name, work in busy.items() if name not in self.failures}
@@ -242,12 +271,21 @@ class Deployment:
             self.tell(", ".join(started), f"watches what was started for {self.fleet.settle} s")
             time.sleep(self.fleet.settle)
 
+    def _owner(self, wanted: Iterable[str]) -> Owner | None:
+        """Whose these hosts are from now on, as their manifests are to say."""
+        hosts = set(wanted)
+        if hosts & self.strangers.keys():
+            note_change(self.state)  # which no other copy of the state knows: it finds out when it comes to these hosts again
+        owner = told_hosts(self.state) if hosts else None
+        self.lineage = lineage_of(self.state)
+        return owner
+
     def carry_out(self, works: Mapping[str, Work]) -> None:
         """Does on each host the work that is given for it, and nothing else. Builds nothing."""
-        busy = {}
+        busy, owner = {}, self._owner(works)
         for name, work in works.items():
             try:
-                busy[name] = self._supplied(name, work)
+                busy[name] = replace(self._supplied(name, work), owner=owner)
             except PaddockError as error:
                 self.run.failures[name] = str(error)
         with offered(self.run, busy, self.work, self.fleet) as asking:
@@ -267,33 +305,6 @@ class Deployment:
         return replace(work, payload=payload, asks=asks_for(work, self.run.secrets), trials=trials_for(work))
 
 
-def _accounts(host: Host) -> Iterator[tuple[str, RequiredAccount]]:
-    """The accounts that have to be there already, by name, each with its key below `roles`: `client.accounts.ann`."""
-    for role, settings in host.carried.items():
-        yield from ((each.name, replace(each, key=f"{role}.{each.key}")) for each in settings.required_accounts())
-
-
-def _missing_sh(accounts: Mapping[str, RequiredAccount]) -> str:
-    """Prints those of the accounts that are not there. (Names of accounts need no quotes.)"""
-    tests = (f"{{ id -u {name}{f' && getent group {name}' if each.own_group else ''}; }}" for name, each in accounts.items())
-    return "\n".join(f"{test} >/dev/null 2>&1 || echo {name}" for test, name in zip(tests, accounts, strict=True))
-
-
 def _with(needs: Mapping[str, frozenset[str]], builder: str | None, host: str) -> Mapping[str, frozenset[str]]:
     """And who compiles what the host is to serve."""
     return needs if builder in (None, host) else {**needs, ROLE: needs.get(ROLE, frozenset()) | {str(builder)}}
-
-
-def still(work: Work) -> str:
-    """What differs, in one line: `service:caddy.service active is failed, not active`."""
-    words = [_differing(change) for change in work.drift.changes if change.attributes or change.action == "remove"]
-    return "; ".join(words[:5]) + (f"; and {len(words) - 5} more" if len(words) > 5 else "") or "the manifest was changed meanwhile"
-
-
-def _differing(change: Change) -> str:
-    words = ", ".join(
-        "its content" if name == "sha256" else f"{name} is {actual or 'missing'}, not {desired}"
-        for name, (actual, desired) in change.attributes.items()
-    )
-    advice = change.resource.advice(change.attributes) if change.resource else ""
-    return f"{change.id} {words}" + (f" ({advice})" if advice else "")

@@ -23,9 +23,9 @@ TO_COME = Certificate(TO_BE_ISSUED)
 """What a plan knows of a certificate that `up` issues before it lands anything."""
 
 
-def knowledge_for(fleet: Fleet, state: FleetState, *, now: datetime) -> Knowledge:
+def knowledge_for(fleet: Fleet, state: FleetState, *, now: datetime, vault: Vault | None = None) -> Knowledge:
     """All that is known at `now` without asking a host. Raises PaddockError where what is kept cannot be read or does not fit."""
-    vault = Vault(state)
+    vault = vault or Vault(state)
     authority = Authority(state, vault)
     ca, servers, clients = authority.current(fleet, now)
     revoked = authority.revoked(fleet)

@@ -31,6 +31,11 @@ class Partial:
 def parts(deployment: Deployment, part: Part) -> dict[str, Work]:
     """Looks at the hosts, and gives host → its part of the work, where there is any."""
     deployment.survey()
+    return parts_of(deployment, part)
+
+
+def parts_of(deployment: Deployment, part: Part) -> dict[str, Work]:
+    """Host → its part of the work, where there is any, as the hosts were when they were last looked at."""
     work = {name: part(name, each) for name, each in deployment.work.items() if name not in deployment.failures}
     return {name: each for name, each in work.items() if each.drift.changes}
 

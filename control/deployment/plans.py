@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from control.deployment.knowledge import knowledge_for
 from control.state.fleet import FleetState
+from control.state.secrets import Vault
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
@@ -15,8 +16,8 @@ from roles.host_plan import HostPlan, host_plan
 class Plans:
     """What is known beyond the inventory, and what hosts are to be with that."""
 
-    def __init__(self, fleet: Fleet, state: FleetState) -> None:
-        self._fleet, self._state = fleet, state
+    def __init__(self, fleet: Fleet, state: FleetState, vault: Vault | None = None) -> None:
+        self._fleet, self._state, self._vault = fleet, state, vault
         self._knowledge: Knowledge | None = None
         self._made: dict[str, HostPlan | PaddockError] = {}
 
@@ -24,7 +25,7 @@ class Plans:
     def knowledge(self) -> Knowledge:
         """Raises PaddockError where what is kept cannot be read or does not fit."""
         if self._knowledge is None:
-            self._knowledge = knowledge_for(self._fleet, self._state, now=datetime.now(UTC))
+            self._knowledge = knowledge_for(self._fleet, self._state, now=datetime.now(UTC), vault=self._vault)
         return self._knowledge
 
     def of(self, host: Host) -> HostPlan:

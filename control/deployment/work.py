@@ -11,9 +11,10 @@ from control.llama_cpp.artifacts import Artifacts
 from control.llama_cpp.releases import Recipe
 from control.models.curl import curl_configuration
 from control.models.origins import Request, asked_of
-from resources import ModelFile, Release, Resource, Service
+from resources import File, ModelFile, Release, Resource, Service
 from resources.base import Origin, R
-from resources.drift import Drift
+from resources.drift import Change, Drift
+from resources.owner import Owner
 from resources.probe import Actual
 from roles import ROLES
 from roles.host_plan import HostPlan
@@ -53,6 +54,9 @@ class Work:
     trials: Mapping[str, bytes] = field(default_factory=dict)
     """Release id → the archive that its gate tries it with."""
 
+    owner: Owner | None = None
+    """Whose the host is, as its manifest is to say."""
+
     @cached_property
     def resources(self) -> tuple[Resource, ...]:
         return tuple(each for part in self.plan.values() for each in part)
@@ -61,6 +65,19 @@ class Work:
         """The resources of a kind that are not as declared."""
         found = (change.resource for part in self.plan for change in self.drift.of(part) if change.attributes)
         return [each for each in found if isinstance(each, kind)]
+
+    @cached_property
+    def shown(self) -> tuple[Change, ...]:
+        """The changes that are a person's business: a stamp changes with its service, and only with it."""
+        stamps = {name for each in self.resources if isinstance(each, Service) for name in (each.stamp.id, f"directory:{each.dropins}")}
+        changes = (each for each in self.drift.changes if each.action != "keep" and each.id not in stamps)
+        return tuple(each for each in changes if each.action != "remove" or not each.id.endswith(".service.d/50-paddock.conf"))
+
+    @property
+    def unopened(self) -> tuple[File | Service, ...]:
+        """The secret files, and the services that read one, of which nobody here can tell how they are to be."""
+        found = (each for each in self.resources if isinstance(each, Service) or (isinstance(each, File) and each.secret))
+        return tuple(each for each in found if each.is_unopened)
 
     def stamps(self, role: str) -> frozenset[str]:
         """The ids of the files that note what a role's services were started with."""

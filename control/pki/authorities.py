@@ -20,6 +20,7 @@ from pathlib import Path
 
 from control.pki.leaves import digest
 from control.state.fleet import FleetState, read, sync_directory, write_atomically
+from control.state.lineage import note_change
 from control.state.secrets import Vault
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
@@ -146,6 +147,7 @@ class Authorities:
         """From now on these CAs count: the one write that each change of them takes effect with."""
         text = json.dumps({"signing": standing.signing, "trusted": standing.trusted, "next": standing.next}, indent=1)
         self._state.directory("certs")
+        note_change(self._state)
         try:
             write_atomically(self.path, text + "\n", 0o644, exclusive=not self.path.exists())
         except FileExistsError:

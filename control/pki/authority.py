@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from control.pki.authorities import Authorities, Issuer, bundle
-from control.pki.leaves import KINDS, Leaf, Leaves, Record, Subject, digest, earlier_of, subjects_of
+from control.pki.leaves import KINDS, Leaf, Leaves, Record, Subject, digest, earlier_of, sites_only_on, subjects_of
 from control.state.fleet import FleetState, make_private, read, write_atomically
 from control.state.secrets import Vault
 from inventory.errors import PaddockError
@@ -73,27 +73,29 @@ class Authority:
         found = ((name, self.leaves.record("client", name).revoked) for name in fleet.clients)
         return {name: revoked.on for name, revoked in found if revoked}
 
-    def due(self, fleet: Fleet, now: datetime) -> list[str]:
-        """What `issue` would do, a line each: `server ai.home.example: expires in 12 days`."""
+    def due(self, fleet: Fleet, now: datetime, without: Collection[str] = ()) -> list[str]:
+        """What `issue` would do, a line each: `server ai.home.example: expires in 12 days`. Hosts that it goes `without` get nothing."""
         subjects = subjects_of(fleet)
         ca = self._ca(fleet, now) if subjects else None
-        looked = ((subject, self._look(subject, ca, now)[1]) for subject in self._admitted(subjects))
+        wanted = self._admitted(subjects, sites_only_on(without, fleet))
+        looked = ((subject, self._look(subject, ca, now)[1]) for subject in wanted)
         return [
             *(f"{kind} {name}: no longer in the inventory" for kind, name in self.leaves.left_over(subjects)),
-            *(["CA: new"] if subjects and ca is None else []),
+            *(["CA: new"] if wanted and ca is None else []),
             *(f"{subject}: {why}" for subject, why in looked if why),
         ]
 
-    def issue(self, fleet: Fleet, now: datetime) -> list[str]:
+    def issue(self, fleet: Fleet, now: datetime, without: Collection[str] = ()) -> list[str]:
         """Issue what is due, move away what left the inventory, and give the lines that `due` gave."""
-        lines = self.due(fleet, now)
+        lines = self.due(fleet, now, without)
         subjects = subjects_of(fleet)
         for kind, name in self.leaves.left_over(subjects):
             self.leaves.retire(kind, name)
         for kind, name in self.leaves.names():
             self.leaves.sweep(kind, name)  # what a run that died has left
         ca = self._ca(fleet, now) if subjects else None
-        self._issue_all([each for each in self._admitted(subjects) if self._look(each, ca, now)[1]], fleet, now)
+        wanted = self._admitted(subjects, sites_only_on(without, fleet))
+        self._issue_all([each for each in wanted if self._look(each, ca, now)[1]], fleet, now)
         return lines
 
     def renew(self, fleet: Fleet, names: Collection[str], now: datetime) -> list[str]:
@@ -197,8 +199,9 @@ class Authority:
                 why = leaf.why_not(now)
         return (None, why) if why else (certificate, "")
 
-    def _admitted(self, subjects: list[Subject]) -> list[Subject]:
-        return [each for each in subjects if not self.leaves.record(each.kind, each.name).revoked]
+    def _admitted(self, subjects: list[Subject], left_out: Collection[str]) -> list[Subject]:
+        sites = (each for each in subjects if each.kind != "server" or each.name not in left_out)
+        return [each for each in sites if not self.leaves.record(each.kind, each.name).revoked]
 
     def _trusted(self) -> frozenset[str]:
         return frozenset(issuer.digest for issuer in self.cas.trusted())

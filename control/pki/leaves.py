@@ -22,10 +22,12 @@ from pathlib import Path
 from pydantic import AwareDatetime, TypeAdapter
 
 from control.state.fleet import FleetState, read, sync_directory, write_atomically
+from control.state.lineage import note_change
 from control.state.secrets import Vault
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.knowledge import Certificate
+from resources import UNOPENED
 
 SERVER_DAYS = 90
 KINDS = ("server", "client")
@@ -133,7 +135,7 @@ class Leaves:
         return record
 
     def pair(self, kind: str, name: str) -> tuple[Leaf | None, Certificate | None, str]:
-        """The pair in use, with its key, or why there is none."""
+        """The pair in use, with its key (UNOPENED from a vault that only looks), or why there is none."""
         record = self.record(kind, name)
         leaf = record.current
         if record.revoked:
@@ -146,7 +148,7 @@ class Leaves:
         if not self._vault.has(_key_name(leaf)):
             return leaf, None, "its key is missing"
         key = self._vault.unseal(_key_name(leaf))
-        if hashlib.sha256(key).hexdigest() != leaf.key:
+        if key != UNOPENED.encode() and hashlib.sha256(key).hexdigest() != leaf.key:
             return leaf, None, "its key is another one"
         return leaf, Certificate(chain, key.decode()), ""
 
@@ -208,6 +210,7 @@ class Leaves:
         """Take a subject out of the books, the record first. Its certificates are kept to tell what was once in use, its keys are not."""
         record = self.record(kind, name)
         serial = next((leaf.serial for leaf in record.leaves), "none")
+        note_change(self._state)
         with suppress(FileNotFoundError):
             self._file(kind, name, "json").replace(self._retired(kind) / f"{name}-{serial}.json")
         _sync(self._retired(kind))
@@ -242,6 +245,7 @@ class Leaves:
 
     def _write(self, kind: str, name: str, record: Record) -> None:
         self._state.directory("certs", kind)
+        note_change(self._state)
         write_atomically(self._file(kind, name, "json"), _record_type().dump_json(record, indent=1) + b"\n", 0o644)
 
     def _file(self, kind: str, name: str, suffix: str) -> Path:
@@ -260,6 +264,15 @@ def subjects_of(fleet: Fleet) -> list[Subject]:
     A server's addresses are those of its hosts that lie in the fleet's networks. Raises PaddockError for a site outside the domain.
     """
     return [*_servers(fleet), *(Subject("client", name, (), (), client.days) for name, client in sorted(fleet.clients.items()))]
+
+
+def sites_only_on(hosts: Collection[str], fleet: Fleet) -> frozenset[str]:
+    """The names that need a certificate on these hosts and on no other."""
+    if not hosts:
+        return frozenset()
+    others = {name: host for name, host in fleet.hosts.items() if name not in hosts}
+    elsewhere = {each.name for each in _servers(fleet.model_copy(update={"hosts": others}))}
+    return frozenset(each.name for each in _servers(fleet) if each.name not in elsewhere)
 
 
 def _servers(fleet: Fleet) -> Iterator[Subject]:

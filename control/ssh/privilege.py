@@ -13,6 +13,7 @@ from getpass import getpass
 from typing import TYPE_CHECKING
 
 from inventory.errors import PaddockError
+from resources import UNOPENED
 
 if TYPE_CHECKING:
     from pyinfra.api import Host as Target
@@ -29,7 +30,8 @@ class SudoAsks(PaddockError):
 
 def password_for(host: str, secrets: Mapping[str, str]) -> str | None:
     """From PADDOCK_SUDO_PASSWORD, or the secret `sudo.HOST` or `sudo`; None where there is none: sudo may not ask for one."""
-    return os.environ.get(VARIABLE) or next((secrets[name] for name in (f"sudo.{host}", "sudo") if name in secrets), None)
+    stored = (secrets[name] for name in (f"sudo.{host}", "sudo") if name in secrets)
+    return os.environ.get(VARIABLE) or next((password for password in stored if password != UNOPENED), None)
 
 
 def ask_once() -> str:

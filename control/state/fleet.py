@@ -2,6 +2,7 @@
 
     .gitignore          admits what may be committed: everything listed here from recipients.txt to hardware/
     recipients.txt      who can open what is sealed: an age or SSH public key a line
+    fleet.json          which state this is, and what hosts know of it: see control/state/lineage.py
     certs/              authorities.json: the fleet's CAs, and which of them signs; server/NAME.json and client/NAME.json: which certificate
                         is in use, which are still let in, and what is revoked
     secrets/NAME.age    the named secrets
@@ -48,6 +49,7 @@ GITIGNORE = """\
 *
 !/.gitignore
 !/recipients.txt
+!/fleet.json
 !/ca.pem
 !/ca.json
 !/certs/

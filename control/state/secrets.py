@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from control.state.fleet import FleetState, at_home, make_private, read, write_atomically
+from control.state.lineage import note_change
 from inventory.errors import PaddockError
+from resources import UNOPENED
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 AGE_SECRET = "AGE-SECRET-KEY-"
@@ -32,8 +34,11 @@ class Identity:
 class Vault:
     """Sealed bytes by name: `ca.key` lies in `<state>/ca.key.age`, `secrets/hf-token` in `<state>/secrets/hf-token.age`."""
 
-    def __init__(self, state: FleetState) -> None:
+    def __init__(self, state: FleetState, *, looks: bool = False) -> None:
+        """One that only `looks` makes no identity. What none opens it gives as UNOPENED, and `unopened` has its name."""
         self._state = state
+        self._looks = looks
+        self.unopened: dict[str, None] = {}
         self._found: tuple[Identity, ...] | None = None
 
     def seal(self, name: str, data: bytes) -> None:
@@ -42,6 +47,7 @@ class Vault:
 
         path = self.path(name)
         self._state.directory(*path.relative_to(self._state.path).parts[:-1])
+        note_change(self._state)
         write_atomically(path, pyrage.encrypt(data, self._recipients()))
 
     def unseal(self, name: str) -> bytes:
@@ -56,6 +62,9 @@ class Vault:
             return bytes(pyrage.decrypt(sealed, [identity.key for identity in self._identities()]))
         except pyrage.DecryptError as error:
             if "No matching keys" in str(error):
+                if self._looks:
+                    self.unopened[name] = None
+                    return UNOPENED.encode()
                 raise PaddockError(f"{path}: {self._refusal()}") from None
             raise PaddockError(f"{path}: damaged ({error}): put it back from a backup or from git") from None
 
@@ -173,13 +182,17 @@ class Vault:
         own = Path.home() / ".config" / "paddock" / "identity.txt"
         ssh = Path.home() / ".ssh" / "id_ed25519"
         by_ssh = self._names(ssh)
-        if not own.exists() and not by_ssh:
+        if not own.exists() and not by_ssh and not self._looks:
             self._make_identity(own)
         if own.exists():
             _refuse_if_open(own)
             yield from _identities_in(own, str(own))
         if by_ssh:
-            yield from _identities_in(ssh, str(ssh))
+            try:
+                yield from _identities_in(ssh, str(ssh))
+            except PaddockError:  # it has a passphrase
+                if not self._looks:
+                    raise
 
     def _names(self, ssh: Path) -> bool:
         """Whether the recipients name this SSH key."""

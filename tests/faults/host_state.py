@@ -23,7 +23,7 @@ for note in /var/lib/paddock/models/*.sha256; do model=${note%.sha256}
   read -r sum size time inode <"$note"
   [ "$size $time $inode" = "$(stat -c '%s %Y %i' "$model")" ] && [ "$sum" = "$(sha256sum <"$model" | cut -d' ' -f1)" ]
   printf '%s\t%s\n' "$note" "$([ $? = 0 ] && echo right || echo wrong)"; done
-echo "#manifest"; sed -E 's/^(\S+) (.*)/\2\t\1/' /var/lib/paddock/manifest
+echo "#manifest"; sed -E '/^fleet /d; s/^(\S+) (.*)/\2\t\1/' /var/lib/paddock/manifest
 echo "#left"; find / -xdev \( -name '.paddock-*' -o -name '*.paddock' -o -name '*.gguf.part' -o -name '*.gguf.wrong' \
   -o -path '/var/lib/dpkg/updates/*' \) -printf '%p\t\n'
 ls -d /run/systemd/transient/paddock-* 2>/dev/null; dpkg --audit

@@ -21,6 +21,7 @@ from control.pki import certificates, roll_over
 from control.pki.authority import Authority
 from control.pki.imported import ca_of, import_client, trust
 from control.state.fleet import FleetState
+from control.state.lineage import lineage_of, told_hosts
 from control.state.secrets import Vault
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
@@ -151,6 +152,7 @@ def test_killed_at_any_step_it_loses_nothing_and_is_made_whole_by_the_next_run(n
     ready = authority_in(tmp_path / "ready")
     ready.cas._vault.seal("warm", b"")  # the identity, which is made only once
     case.before(ready)
+    told, before = told_hosts(ready.leaves._state), records(ready)
     let_in = admitted(ready, case) - (earlier(ready, case) if case.earlier else set())
     shutil.copytree(tmp_path / "ready", tmp_path / "counted")
     counted = authority_in(tmp_path / "counted")
@@ -164,9 +166,17 @@ def test_killed_at_any_step_it_loses_nothing_and_is_made_whole_by_the_next_run(n
         authority = authority_in(tmp_path / "tried")
         assert killed_at(at, lambda authority=authority: case.work(authority))  # type: ignore[misc]
         nothing_is_lost(authority, case, let_in)
+        found = lineage_of(authority.leaves._state)
+        assert found and (found.changed > told.changed or records(authority) == before), "hosts would take it for what they know"
         case.work(authority)
         authority.issue(case.fleet, case.now)
         is_whole(authority, case, let_in)
+
+
+def records(authority: Authority) -> dict[str, bytes]:
+    """What says who is let in and who signs, by the file's name."""
+    certs = authority.leaves._state.path / "certs"
+    return {str(path.relative_to(certs)): path.read_bytes() for pattern in ("authorities.json", "*/*.json") for path in certs.glob(pattern)}
 
 
 def nothing_is_lost(authority: Authority, case: Case, let_in: set[str]) -> None:

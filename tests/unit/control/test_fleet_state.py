@@ -63,7 +63,7 @@ def test_paddock_state_moves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_git_takes_what_is_sealed_or_public_and_nothing_else(state: FleetState) -> None:
-    committed = ["recipients.txt", "known_hosts", "ca.pem", "ca.json", "ca.key.age", "secrets/token.age", "hardware/pea.json"]
+    committed = ["recipients.txt", "fleet.json", "known_hosts", "ca.pem", "ca.json", "ca.key.age", "secrets/token.age", "hardware/pea.json"]
     committed += ["certs/client/laptop.pem", "certs/client/laptop.json", "certs/client/laptop.key.age", "certs/revoked/client/phone-1.pem"]
     kept_out = [
         "lock",

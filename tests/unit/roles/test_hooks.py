@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from control.deployment import deployment
+from control.deployment.accounts import missing_sh, required_accounts
 from control.deployment.payload import payload_for
 from control.deployment.work import Work
 from control.pki.authority import seats
@@ -83,10 +83,10 @@ def test_the_accounts_that_keep_a_clients_key_are_known() -> None:
 
 def test_its_accounts_are_asked_for_and_made_in_a_lab() -> None:
     host = fleet(Talkative()).hosts["ai"]
-    found = dict(deployment._accounts(host))
+    found = dict(required_accounts(host))
     assert {name: each.key for name, each in found.items()} == {"ann": "base.owner", "bob": "base.readers.bob"}
     asked = ["{ id -u ann; } >/dev/null 2>&1 || echo ann", "{ id -u bob && getent group bob; } >/dev/null 2>&1 || echo bob"]
-    assert deployment._missing_sh(found).splitlines() == asked
+    assert missing_sh(found).splitlines() == asked
     assert accounts(host) == ("ann", "bob")
 
 

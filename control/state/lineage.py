@@ -1,0 +1,84 @@
+"""Which state this is, when certificates or secrets last changed in it, and what hosts were told of that.
+
+    fleet.json    {"id": "3f2a90c1d4e5b687", "changed": "2026-11-29T14:45:11.123456Z", "told": ["2026-11-29T14:45:11.123456Z"]}
+
+A host's manifest notes the id, and `changed` as it was when the host was changed. A state that was put back from an older backup has not
+told hosts what a newer one has, and so it is found out, also after it was changed itself. It is made when a run first changes a host.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from control.state.fleet import FleetState, read, write_atomically
+from inventory.errors import PaddockError
+from resources.owner import TIME, Owner, time_of
+
+NAME = "fleet.json"
+TOLD_MOST = 256
+"""So many times are kept. What was told before the first of them is older than all that is kept."""
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """`told` are the times, each a former `changed`, that hosts may have in their manifests; the last one comes last."""
+
+    id: str
+    changed: datetime
+    told: tuple[datetime, ...] = ()
+
+    def has_told(self, changed: datetime) -> bool:
+        """Whether hosts may have this from here, and not from a newer copy of the state."""
+        return changed in self.told or (len(self.told) == TOLD_MOST and changed < self.told[0])
+
+
+def lineage_of(state: FleetState) -> Lineage | None:
+    """None where no run has changed a host yet. Raises PaddockError where the file is damaged."""
+    text = read(state.path / NAME)
+    if text is None:
+        return None
+    try:
+        values = json.loads(text)
+        found = Lineage(values["id"], time_of(values["changed"]), tuple(map(time_of, values["told"])))
+        if re.fullmatch("[0-9a-f]{16}", found.id):
+            return found
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    raise PaddockError(
+        f"{state.path / NAME}: is damaged: put it back from a backup or from git, or delete it: then hosts are another state's, "
+        "and `paddock up --take-over` takes them over"
+    )
+
+
+def note_change(state: FleetState) -> None:
+    """To be called before certificates or secrets change: from now on the state is another one than hosts know."""
+    if found := lineage_of(state):
+        _write(state, replace(found, changed=max(datetime.now(UTC), found.changed + timedelta(microseconds=1))))
+
+
+def told_hosts(state: FleetState) -> Owner:
+    """What hosts are to note, of a state that knows from now on that they do: to be called before the first is changed."""
+    found = lineage_of(state)
+    if found is None:
+        _admit(state)
+        found = Lineage(secrets.token_hex(8), datetime.now(UTC))
+    if found.changed not in found.told:
+        _write(state, replace(found, told=(*found.told, found.changed)[-TOLD_MOST:]))
+    return Owner(state.fleet, found.id, found.changed)
+
+
+def _write(state: FleetState, lineage: Lineage) -> None:
+    said = {"id": lineage.id, "changed": lineage.changed.strftime(TIME), "told": [each.strftime(TIME) for each in lineage.told]}
+    write_atomically(state.directory() / NAME, json.dumps(said, indent=1) + "\n")
+
+
+def _admit(state: FleetState) -> None:
+    """Into git, also where the state is older than the file: a copy without it would be taken for another state."""
+    path, line = state.directory() / ".gitignore", f"!/{NAME}"
+    text = (read(path) or b"").decode(errors="replace")
+    if line not in text.splitlines():
+        write_atomically(path, f"{text.rstrip()}\n{line}\n")
