@@ -13,7 +13,8 @@ from resources import scripts
 from resources.steps import Steps
 
 RECEIVE = r"""echo "paddock-does: " >&2; set -eu; umask 077; LC_ALL=C; export LC_ALL; at=; stage=
-trap 'rc=$?; [ -z "$stage" ] || rm -rf "$stage"; rmdir /var/lib/paddock 2>/dev/null || true; [ $rc = 0 ] || echo "paddock-at: $at" >&2' EXIT
+trap 'rc=$?; [ $rc = 0 ] || ! command -v undone >/dev/null || undone
+  [ -z "$stage" ] || rm -rf "$stage"; rmdir /var/lib/paddock 2>/dev/null || true; [ $rc = 0 ] || echo "paddock-at: $at" >&2' EXIT
 for own in /run/paddock /var/lib/paddock; do at=directory:$own
   [ ! -L "$own" ] || { echo "it is a symbolic link to $(readlink "$own"): remove it" >&2; exit 1; }
   mkdir -p "$own"; chmod 755 "$own"

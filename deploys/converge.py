@@ -5,7 +5,7 @@ What each kind of resource does to a host stands in resources/; the order in whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from control.deployment.work import Work
 from deploys.applying import apply, stage
@@ -67,9 +67,13 @@ def converge(role: str, work: Work) -> None:
 def finish(work: Work) -> None:
     """The manifest says what is there now. Where nothing is planned any more, what stays there is nobody's."""
     stage(name="done")
-    owner = work.owner if work.plan else None
+    owner, steps = work.owner if work.plan else None, Steps()
     if work.drift.claims != work.drift.manifest or (work.drift.manifest and owner != work.owner):
-        apply(name="manifest", steps=_manifest(work.drift.manifest, owner))
+        steps = _manifest(work.drift.manifest, owner)
+    if work.actual.rest:
+        steps.add("gone_kept")
+    if steps:
+        apply(name="manifest", steps=steps)
 
 
 def _manifest(entries: Mapping[str, Origin], owner: Owner | None) -> Steps:
@@ -93,17 +97,27 @@ def _steps(role: str, work: Work, phase: Phase) -> Steps:
         if kind.phase == phase:
             kind.land_all(steps, [each for each in changes if type(each.resource) is kind and each.id not in stamps], work)
     if phase == "files":
+        _leave(steps, [name for name in work.drift.gone if work.is_from(name, role)], work)
         unheld(steps, work, changes)
     return steps
 
 
 def _removals(work: Work) -> Steps:
-    """Packages go after what lies in their directories, and users after all that ran as them."""
+    """All but what leaves with the files of a role: a service that reads it goes on until then.
+
+    Packages go after what lies in their directories, and users after all that ran as them.
+    """
     steps = Steps()
-    gone = {name: work.actual.manifest.get(name, "put") for name in work.drift.gone}
-    for name, origin in gone.items():
-        if kind := kind_of(name.partition(":")[0]):
-            kind.leave(steps, name.partition(":")[2], origin)
+    late = {name for name in work.drift.gone for role in work.plan if work.is_from(name, role)}
+    gone = _leave(steps, [name for name in work.drift.gone if name not in late], work)
     for kind in sorted(kinds(), key=lambda kind: kind.phase == "prepare"):
         kind.after_leaving(steps, gone)
     return steps
+
+
+def _leave(steps: Steps, names: Iterable[str], work: Work) -> dict[str, Origin]:
+    gone = {name: work.actual.manifest.get(name, "put") for name in names}
+    for name, origin in gone.items():
+        if kind := kind_of(name.partition(":")[0]):
+            kind.leave(steps, name.partition(":")[2], origin)
+    return gone

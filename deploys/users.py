@@ -22,6 +22,7 @@ def made(wrong: Sequence[Resource], work: Work) -> None:
             home=user.home,
             shell=SHELL,
             groups=list(user.groups),
+            append=not user.only,
             system=True,
             ensure_home=False,
         )

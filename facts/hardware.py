@@ -10,6 +10,7 @@ from typing import Literal
 
 from pyinfra.api import FactBase
 
+from facts import neighbours
 from inventory.hardware import Hardware, NvidiaCard, PciDevice, VulkanDevice, compute_capability
 
 DISTRIBUTION_SH = """( . /etc/os-release; echo "$ID ${VERSION_ID:-}" )"""
@@ -36,10 +37,12 @@ IDENTITY_SH = f"""( set +efu; unset IFS; LC_ALL=C; export LC_ALL; {{
   [ ! -x /usr/local/cuda/bin/nvcc ] || readlink -f /usr/local/cuda
   ! command -v vulkaninfo || ls /usr/share/vulkan/icd.d /etc/vulkan/icd.d
   stat -c '%Y %s' /var/lib/dpkg/info/caddy.list
+  {neighbours.IDENTITY_SH}
   }} 2>/dev/null | sha256sum | cut -c 1-16 )"""
 """Prints sixteen hex digits over what the choice of a release depends on: architecture, processor flags, ARM's cores, distribution, C
 library, display controllers and their memory, NVIDIA's driver, and what its owner may have added since: CUDA, Vulkan drivers where there
-is a vulkaninfo to ask. And over when Caddy was installed, whose version decides how it is configured. Every probe asks for it: nothing
+is a vulkaninfo to ask. And over when Caddy was installed, whose version decides how it is configured, and what somebody else has in its
+Caddyfile and in nftables. Every probe asks for it: nothing
 here may take long, and it holds whatever shell options the script around it has set."""
 
 # pyinfra decodes what comes back as UTF-8, and firmware may say anything: only printable ASCII gets through. Programs are asked for their
@@ -74,6 +77,7 @@ echo "#lspci"; [ -r /usr/share/misc/pci.ids ] || [ -r /usr/share/hwdata/pci.ids 
 echo "#nvidia"; cat /proc/driver/nvidia/version
 echo "#nvidia-smi"; said=$(smi ,compute_cap); case $said in *"not a valid field"*) said=$(smi);; esac; echo "$said"
 echo "#vulkaninfo"; timeout -k 5 30 vulkaninfo --summary
+{neighbours.COMMAND}
 echo "#identity"; {IDENTITY_SH}
 }} </dev/null 2>/dev/null | tr -cd '\\11\\12\\40-\\176'"""
 
@@ -112,6 +116,8 @@ class HardwareFact(FactBase[Hardware]):
             or _driver_of_cards(sections["nvidia-smi"]),
             nvidia_cards=tuple(_nvidia_cards(sections["nvidia-smi"], {each.address: each for each in gpus})),
             vulkan=tuple(_vulkan(sections["vulkaninfo"])),
+            caddyfile=neighbours.caddyfile(sections["caddyfile"]),
+            input_chains=tuple(neighbours.input_chains(sections["input"])),
         )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from inventory.neighbours import Caddyfile, InputChain
+
 
 @dataclass(frozen=True)
 class PciDevice:
@@ -82,6 +84,10 @@ class Hardware:
     """`580.95.05`"""
     nvidia_cards: tuple[NvidiaCard, ...] = ()
     vulkan: tuple[VulkanDevice, ...] = ()
+    caddyfile: Caddyfile | None = None
+    """What its Caddyfile says that is somebody else's; None where there is nothing of the kind."""
+    input_chains: tuple[InputChain, ...] = ()
+    """The chains of nftables that drop what none of their rules accepts, Paddock's own aside: it has none."""
 
 
 # Capability by NVIDIA's PCI device, for cards that no driver speaks for: first and last of each range, the narrower ones first.

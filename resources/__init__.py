@@ -13,6 +13,7 @@ from pathlib import Path
 
 from resources.base import OnDisk, Owned, Resource, ResourceError, digest, expand, of_kind
 from resources.disk import UNOPENED, Directory, File, Link
+from resources.environment import as_unit
 from resources.line import Line
 from resources.model import ModelFile
 from resources.package import Package
@@ -37,6 +38,7 @@ __all__ = [
     "ResourceError",
     "Service",
     "User",
+    "as_unit",
     "digest",
     "expand",
     "kind_of",
@@ -71,6 +73,6 @@ def kind_of(name: str) -> type[Resource] | None:
 @cache
 def scripts() -> str:
     """The shell functions of all kinds, what they share first."""
-    shared = (Path(__file__).with_name("manager.sh"), Path(__file__).with_name("base.sh"))
+    shared = (Path(__file__).with_name("manager.sh"), Path(__file__).with_name("base.sh"), Path(__file__).with_name("kept.sh"))
     files = (Path(str(import_module(f"resources.{module}").__file__)).with_suffix(".sh") for module in MODULES)
     return "\n".join(file.read_text(encoding="utf-8") for file in (*shared, *files))

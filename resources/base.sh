@@ -71,8 +71,14 @@ beside() {
 # Takes the manifest away, and what only builds and probes have left.
 gone_manifest() {
   at manifest
-  rm -rf /var/lib/paddock/build /var/lib/paddock/roots /var/lib/paddock/digests
+  rm -rf /var/lib/paddock/build /var/lib/paddock/roots /var/lib/paddock/digests /var/lib/paddock/kept
   rm -f /var/lib/paddock/manifest
+}
+
+# What a run kept that was ended is not needed any more: all is as declared
+gone_kept() {
+  at kept
+  rm -rf /var/lib/paddock/kept
 }
 
 # NAME: what follows in the probe's answer is of this section. $mark is random, so that no text on a host can look like
@@ -105,7 +111,7 @@ probe_begin() {
   section identity
   identity
   section rest
-  find /var/lib/paddock -maxdepth 1 -name 'stage.*' 2>/dev/null
+  find /var/lib/paddock -maxdepth 1 \( -name 'stage.*' -o -name kept ! -empty \) 2>/dev/null
   probe_manifest
 }
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from resources.base import Action, Attributes, Landing, OnDisk, Origin, Phase, Resource, ResourceError, digest, of_kind
 from resources.disk import UNOPENED, Directory, File, changed_at
+from resources.line import Line
 from resources.model import ModelFile
 from resources.port import Port
 from resources.probe import ProbeAnswer
@@ -47,7 +48,11 @@ class Service(Resource):
     there and only a start reads (`release:/opt/paddock/llama.cpp/current`). `ports` are what it listens on once it is ready. `validate` are
     shell commands that must succeed before a start or a reload. A `name` may be a timer's: of that only its own file counts. `accepted`
     are paths of units and drop-ins of somebody else's that may change what runs. `in_force` is a shell command that succeeds while what a
-    start and a reload put in force, in the kernel say, still is.
+    start and a reload put in force, in the kernel say, still is. With `joins`, a process that ran before Paddock came goes on: a reload
+    is enough, and what only a start reads comes with the next one. `left_open` is a shell command that succeeds while the process has
+    something open that only a restart ends.
+
+    Where there is something to `validate` and it runs, what it reads is put back if it does not run well with what has landed.
     """
 
     kind: ClassVar[str] = "service"
@@ -65,6 +70,8 @@ class Service(Resource):
     user: str = ""
     accepted: tuple[str, ...] = ()
     in_force: str = ""
+    joins: bool = False
+    left_open: str = ""
 
     @property
     def id(self) -> str:
@@ -86,7 +93,7 @@ class Service(Resource):
         if self.is_timer:
             return unit
         process = {"program": "current", "environment": DECLARED, "restarts": "none"}
-        lasting = {"in force": "yes"} if self.in_force else {}
+        lasting = {**({"in force": "yes"} if self.in_force else {}), **({"left open": "nothing"} if self.left_open else {})}
         read = {"started": self.started, "loaded": self.loaded}
         return {**unit, **process, **lasting, **{name: what for name, what in read.items() if what != UNOPENED}}
 
@@ -139,6 +146,7 @@ class Service(Resource):
             "services": [each.unit for each in _in_order(services)],
             "paths": dict.fromkeys(path.rpartition("/")[0] for path in read),
             "in_force": [f"{each.unit}\t{each.in_force}" for each in services if each.in_force],
+            "left_open": [f"{each.unit}\t{each.left_open}" for each in services if each.left_open],
         }
 
     def found(self, answer: ProbeAnswer) -> Attributes:
@@ -154,6 +162,7 @@ class Service(Resource):
             "environment": _also(_foreign_variables(answer, shown)),
             "restarts": _lately_restarted(answer, shown),
             "in force": answer.table("in_force").get(self.unit, "no"),
+            "left open": answer.table("left_open").get(self.unit, "nothing"),
             "program": "replaced" if program.endswith(" (deleted)") else "current",  # it still runs the old one
             "started": self._noted("started", answer, shown, "ActiveEnter" if self.reloads else "StateChange"),
             "loaded": self._noted("loaded", answer, shown, "StateChange"),
@@ -202,25 +211,50 @@ class Service(Resource):
         if found.get("active") != "active":
             return "put"
         differing = actual.differing(self)
-        if self.is_timer or replaced or differing.keys() & {"program", "started"} or touched & {each.id for each in self.ports}:
+        if self._goes_on(actual, wrong):
+            return "reload"
+        if (
+            self.is_timer
+            or replaced
+            or differing.keys() & {"program", "started", "left open"}
+            or touched & {each.id for each in self.ports}
+        ):
             return "restart"
         if differing.keys() & {"loaded", "in force"}:
             return "reload" if self.reloads else "restart"
         return "mend" if differing else "keep"
 
+    def _goes_on(self, actual: Actual, wrong: frozenset[str]) -> bool:
+        """Whether it runs since before Paddock came, and what only a start reads is to be added, not changed."""
+        found = actual.resources.get(self.id, {})
+        before = actual.manifest.get(self.id, "kept") == "kept" and not found.get("started") and found.get("program") == "current"
+        return self.joins and before and not any(each.id in wrong and each.id in actual.resources for each in self.restarts)
+
     # How it lands, and how it leaves
 
     @classmethod
     def before_landing(cls, steps: Steps, wrong: frozenset[str], landing: Landing) -> None:
-        """Tries what llama-servers are to read. Drops the notes of services that have read what is mended now as somebody had changed it:
-        a run that dies after it has mended a file is to leave no note that makes its service look well.
+        """Tries what llama-servers are to read, and keeps what others read that can refuse it. Drops the notes of services that have read
+        what is mended now as somebody had changed it: a run that dies after it has mended a file is to leave no note that makes its service
+        look well.
         """
         for service in of_kind(landing.resources, cls):
             if wrong & {each.id for each in service.reads}:
                 differing = landing.actual.differing(service)
                 service._try_flags(steps, landing)
+                if service.validate and not service.user and VERBS[service.action(landing.actual, wrong) or "keep"] != "none":
+                    steps.add("service_keep", service.unit, *service._kept())
                 if notes := [note for note in ("started", "loaded") if note in differing and not differing[note][0]]:
                     steps.add("service_unvouched", service.unit, *notes)
+
+    def _kept(self) -> Iterator[str]:
+        """The paths of what it reads, and the lines, each behind its path and a tab."""
+        whole = [each.path for each in self.reads if isinstance(each, Directory) and each.exclusive]
+        for each in (*self.reads, self.stamp):
+            if isinstance(each, Line):
+                yield f"{each.path}\t{each.text}"
+            elif isinstance(each, OnDisk) and each.path.rpartition("/")[0] not in whole and (each.path in whole or isinstance(each, File)):
+                yield each.path
 
     def _try_flags(self, steps: Steps, landing: Landing) -> None:
         """The release that serves already is asked whether it takes what is to land, before anything does."""
@@ -242,7 +276,8 @@ class Service(Resource):
         steps.add("systemctl", "daemon-reload")
         # Who listens on a port that another is to have gives it up first: two that change places would wait for each other.
         found = landing.actual.resources
-        holders = {found.get(port.id, {}).get("unit") for service, _ in services for port in service.ports if port.id in wrong}
+        wanted = [(service.name, port.id) for service, _ in services for port in service.ports if port.id in wrong]
+        holders = {holder for name, port in wanted if (holder := found.get(port, {}).get("unit")) != name}
         for service, _ in services:
             if service.name in holders:
                 steps.add("service_vacate", service.unit)
@@ -253,6 +288,8 @@ class Service(Resource):
                 steps.add("service_valid", service.unit, command)
             ports = (f"{port.number}/{port.protocol}" for port in service.ports)
             steps.add("put_service", service.unit, VERBS[action], service.ready_timeout_s, *ports)
+            if action == "reload" and "started" in landing.actual.differing(service):
+                steps.add("service_joined", service.unit, service.started)
 
     @classmethod
     def leave(cls, steps: Steps, name: str, origin: Origin) -> None:

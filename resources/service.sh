@@ -63,6 +63,10 @@ probe_service() {
   for line in $(in_force); do
     ! sh -c "${line#*"$tab"}" >/dev/null 2>&1 </dev/null || printf '%s\tyes\n' "${line%%"$tab"*}"
   done
+  section left_open
+  for line in $(left_open); do
+    ! sh -c "${line#*"$tab"}" >/dev/null 2>&1 </dev/null || printf '%s\tconnections\n' "${line%%"$tab"*}"
+  done
   section stamp
   find /run/paddock -type l ! -lname "*$IFS*" -printf '%f\t%l\n' 2>/dev/null
   # shellcheck disable=SC2086 # words, by line
@@ -93,17 +97,33 @@ put_service() {
   since=$(date +%s)
   if [ "$verb" != none ]; then
     service_manager "$service" reset-failed 2>/dev/null || true # which forgets how often it was restarted, too
+    acted=$verb
     service_manager "$service" "$verb" >/dev/null 2>&1 || service_unwell "$service" "$since" "did not come up"
   fi
-  until service_listens "$@"; do
-    case $(service_manager "$service" show -P SubState) in
-      running | reload* | start*) ;;
-      *) service_unwell "$service" "$since" "did not come up" ;;
-    esac
-    [ $(($(date +%s) - since)) -lt "$timeout" ] ||
-      service_unwell "$service" "$since" "does not listen on port $missing after $timeout s"
+  until service_listens "$@" && service_settled "$service"; do
+    if service_settled "$service"; then
+      case $(service_manager "$service" show -P SubState) in
+        running | reload* | start*) ;;
+        *) service_unwell "$service" "$since" "did not come up" ;;
+      esac
+    fi
+    if [ $(($(date +%s) - since)) -ge "$timeout" ]; then
+      [ -z "$missing" ] || missing="does not listen on port $missing"
+      service_unwell "$service" "$since" "${missing:-is still being restarted} after $timeout s"
+    fi
     sleep 0.1
   done
+  # shellcheck disable=SC2034 # kept.sh reads it
+  acted=
+  service_unkept "$service"
+}
+
+# SERVICE: whether nothing more is to happen to it: a reload may have asked for a restart
+service_settled() {
+  case $(service_manager "$1" show -P Job) in
+    '' | 0) ;;
+    *) return 1 ;;
+  esac
 }
 
 # PORT…: whether $name listens on all of them; $missing is the first that it does not listen on
@@ -136,7 +156,18 @@ service_unwell() {
   fi
   echo "the whole log is on the host: journalctl $where-u ${1#*/}" >&2
   [ -n "$told" ] || told=$(printf '%s\n' "$said" | tail -n 1)
-  fail "$3${told:+: $told}"
+  back=
+  if [ -d "$(service_kept "$1")" ]; then
+    back='; its files are as they were before, and it does not come up with them either'
+    ! (service_back "$1") >/dev/null 2>&1 || back='; its files are as they were before, and it runs with them'
+  fi
+  fail "$3${told:+: $told}$back"
+}
+
+# SERVICE DIGEST: a process from before Paddock goes on, with what a start would read from the next one on
+service_joined() {
+  mkdir -p /run/paddock
+  ln -sfn "$(service_manager "$1" show -P InvocationID):$2" "/run/paddock/$1.started"
 }
 
 # ACCOUNT: its manager runs, and reads its units anew
@@ -199,6 +230,7 @@ service_unvouched() {
 # SERVICE: it was there before Paddock, and runs with its old files again
 service_again() {
   at "service:$1"
+  rm -f "/run/paddock/$1".*
   [ -z "$(service_manager "$1" show -P FragmentPath)" ] || service_manager "$1" try-restart
 }
 
@@ -209,4 +241,5 @@ gone_service() {
   service_manager "$1" disable --quiet --now 2>/dev/null || true
   service_manager "$1" reset-failed 2>/dev/null || true
   service_unvouched "$1" started loaded
+  service_unkept "$1"
 }

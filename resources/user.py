@@ -15,7 +15,7 @@ SHELL = "/usr/sbin/nologin"
 
 @dataclass(frozen=True)
 class User(Resource):
-    """A system user without a login shell, with a group of its own name."""
+    """A system user without a login shell, with a group of its own name, and in no other than `groups`; unless `only` is false."""
 
     kind: ClassVar[str] = "user"
     phase: ClassVar[Phase] = "prepare"
@@ -23,6 +23,7 @@ class User(Resource):
     name: str
     home: str
     groups: tuple[str, ...] = ()
+    only: bool = True
 
     @property
     def id(self) -> str:
@@ -30,7 +31,11 @@ class User(Resource):
 
     @property
     def desired(self) -> Attributes:
-        return {"home": self.home, "shell": SHELL, "groups": " ".join(sorted({self.name, *self.groups}))}
+        return {"home": self.home, "shell": SHELL, "groups": " ".join(sorted(self.all_groups))}
+
+    @property
+    def all_groups(self) -> frozenset[str]:
+        return frozenset({self.name, *self.groups})
 
     @classmethod
     def asks(cls, resources: Sequence[Resource]) -> Mapping[str, Iterable[str]]:
@@ -41,8 +46,8 @@ class User(Resource):
         if not line:
             return {}
         *_, home, shell = line.split(":")
-        groups = answer.table("groups").get(self.name, "")
-        return {"home": home, "shell": shell, "groups": " ".join(sorted(set(groups.split())))}
+        groups = set(answer.table("groups").get(self.name, "").split())
+        return {"home": home, "shell": shell, "groups": " ".join(sorted(groups if self.only else groups & self.all_groups))}
 
     def land(self, steps: Steps, landing: Landing) -> None:
         """What pyinfra's own operation leaves alone where it is given no groups (deploys/users.py): those that the user is in already."""

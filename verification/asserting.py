@@ -36,7 +36,8 @@ def _user(subject: VerifiedHost, resource: User) -> None:
     assert user.exists, "there is no such user"
     _is("home", user.home, resource.home)
     _is("shell", user.shell, "/usr/sbin/nologin")
-    _is("groups", " ".join(sorted(user.groups)), " ".join(sorted({resource.name, *resource.groups})))
+    groups = set(user.groups) if resource.only else set(user.groups) & resource.all_groups
+    _is("groups", " ".join(sorted(groups)), " ".join(sorted(resource.all_groups)))
 
 
 def _directory(subject: VerifiedHost, resource: Directory) -> None:
@@ -147,6 +148,8 @@ def _service(subject: VerifiedHost, service: Service) -> None:
         return
     if service.in_force:
         assert host.run("sh -c %s", service.in_force).rc == 0, "in force: what it has put there, somebody has changed or taken away"
+    if service.left_open:
+        assert host.run("sh -c %s", service.left_open).rc != 0, "left open: it holds connections that only a restart ends"
     if found["MainPID"] != "0":  # of one that ends at once nothing runs
         _is_stable(host, found)
         _has_its_own_environment(host, found)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from control.deployment import beside
 from control.deployment.accounts import missing_sh, missing_words, required_accounts
 from control.deployment.asking import hardware, probe
 from control.deployment.builds import assigned
@@ -99,8 +100,9 @@ class Deployment:
     def survey(self, *, fit: bool = False) -> None:
         """Reads what each host's machine is where that is not known yet, then, in one command a host, how it differs from its plan.
 
-        With `fit`, a host whose models cannot have the memory that they would take has failed, and one without the account that is to
-        serve: before anything there is touched. So has one that is another state's.
+        With `fit`, a host whose models cannot have the memory that they would take has failed, one without the account that is to serve,
+        and one where somebody else has a port or an account of the plan: before anything there is touched. So has one that is another
+        state's.
         """
         self._learn([host.name for host in self.hosts if not self.state.hardware(host.name)])
         self._probe([host for host in self.hosts if host.name not in self.failures])
@@ -113,12 +115,20 @@ class Deployment:
         if not self.looks and not self.takes_over:
             self._refuse_strangers()
         if fit and not self.leaving:
+            self._refuse_what_is_taken()
             self._refuse_missing_accounts()
 
     def _refuse_strangers(self) -> None:
         for name, whose in self.strangers.items():
             if work := self.work.pop(name, None):
                 self.run.failures[name] = refusal(name, whose, work, self.fleet.name, self.state.path)
+
+    def _refuse_what_is_taken(self) -> None:
+        """Of the hosts that are to change."""
+        for name, work in list(self.work.items()):
+            if work.drift and (taken := list(beside.taken(work))):
+                self.run.failures[name] = "; ".join(taken)
+                del self.work[name]
 
     def _refuse_what_does_not_fit(self, knowledge: Knowledge) -> None:
         for host in self.hosts:
@@ -232,7 +242,9 @@ class Deployment:
         """What to know though nothing is to change: who is thrown out, a CA that nears its end, a server that is open to all, memory that
         nobody could check."""
         knowledge = self.knowledge()
-        remarks = (line for host in self.hosts for line in remarks_of(host, self.fleet, knowledge) if not self.leaving)
+        remarks = [line for host in self.hosts for line in remarks_of(host, self.fleet, knowledge) if not self.leaving]
+        for name, work in self.work.items():
+            remarks += (f"hosts.{name}: {line}" for line in beside.closed(work, knowledge.hardware[name].input_chains))
         return [*self.authority.notices(self.fleet, datetime.now(UTC)), *warnings(self.fleet), *remarks]
 
     def converge(self) -> None:

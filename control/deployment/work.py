@@ -11,7 +11,7 @@ from control.llama_cpp.artifacts import Artifacts
 from control.llama_cpp.releases import Recipe
 from control.models.curl import curl_configuration
 from control.models.origins import Request, asked_of
-from resources import File, ModelFile, Release, Resource, Service
+from resources import Directory, File, ModelFile, Release, Resource, Service
 from resources.base import Origin, R
 from resources.drift import Change, Drift
 from resources.owner import Owner
@@ -82,6 +82,11 @@ class Work:
     def stamps(self, role: str) -> frozenset[str]:
         """The ids of the files that note what a role's services were started with."""
         return frozenset(each.stamp.id for each in self.plan.get(role, ()) if isinstance(each, Service))
+
+    def is_from(self, name: str, role: str) -> bool:
+        """Whether it is a file in a directory that is a role's alone: it leaves with the role's files."""
+        directories = (each.path for each in self.plan.get(role, ()) if isinstance(each, Directory) and each.exclusive)
+        return name.startswith("file:") and name.removeprefix("file:").rpartition("/")[0] in directories
 
     @property
     def missing(self) -> tuple[Release, ...]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
+from collections.abc import Iterable, Iterator, Mapping
+from shlex import quote
 from typing import Any
 
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import TO_BE_ISSUED, Certificate, Knowledge
-from resources import Directory, File, Line, Package, Port, Resource, Service, User
+from inventory.neighbours import Caddyfile
+from resources import Directory, File, Line, Package, Port, Resource, Service, User, as_unit
+from roles.caddy import neighbours
 from roles.caddy.pem import certificates_in, fingerprint
 from roles.caddy.settings import ADMINISTRATION, CaddySettings, CaddyVersion, Site, caddy_version, refusal
 from roles.expiry import Pem, expiry_watch
@@ -20,11 +22,8 @@ CADDYFILE = "/etc/caddy/Caddyfile"
 DIRECTORY = "/etc/caddy/paddock"
 UNIT = "caddy.service"
 
-ADAPTED = f"runuser -u caddy -- env HOME=/var/lib/caddy caddy validate --adapter caddyfile --config {CADDYFILE}"
-HINT = f"{CADDYFILE} has other sites or options: set roles.caddy.shared: true"
-VALIDATE = f"""( said=$({ADAPTED} 2>&1); code=$?
-case $said in *"global configuration"*) said="$said ({HINT})" ;; esac; printf '%s\\n' "$said"; exit $code )"""
-"""As the user who is to read it all: root could read too much, and would leave files of its own in that user's home."""
+VALIDATE = as_unit(UNIT, "caddy", f"caddy validate --adapter caddyfile --config {CADDYFILE}", home="/var/lib/caddy")
+"""As the account that is to read it all: root could read too much, and would leave files of its own in that account's home."""
 
 RELOADS_SAFELY = (2, 8, 0)
 """A reload with a request in flight ends Caddy 2.6.2 (`panic: missing cancel error`): the distribution's Caddy is restarted instead."""
@@ -36,9 +35,10 @@ ADMINISTRATION_BY_ENVIRONMENT = (2, 7, 0)
 
 SOCKET = "unix//run/caddy/admin.sock"
 
-BEGIN = "-----BEGIN CERTIFICATE-----"
+NOTED = "/run/paddock/caddy.service.admitted"
+"""On a host, who has been admitted since the start, or the last reload: in a Caddyfile that others use too, since the start."""
 
-LOOPBACK = "127.0.0.1"
+BEGIN = "-----BEGIN CERTIFICATE-----"
 
 UNISSUED = Certificate(TO_BE_ISSUED, TO_BE_ISSUED)
 
@@ -46,38 +46,65 @@ UNISSUED = Certificate(TO_BE_ISSUED, TO_BE_ISSUED)
 def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[Resource]:
     package = Package("caddy", settings.package.version, settings.package.sha256) if settings.package else Package("caddy")
     release = _release(host, settings, knowledge)
-    # What a revoked client has open ends when a reload is over, or else with a restart. In a Caddyfile that others write to as well,
-    # HTTP/3 cannot be left out, and its connections are none that the kernel could end.
-    reloads = release >= RELOADS_SAFELY and not settings.shared
-    by_environment = settings.shared and release >= ADMINISTRATION_BY_ENVIRONMENT
-    dropin = render("caddy/40-restart.conf.j2", cuts=reloads, directory=DIRECTORY, socket=SOCKET, socket_by_environment=by_environment)
+    theirs = _theirs(host, settings, knowledge)
+    # `caddy reload` asks Caddy's API.
+    reloads = release >= RELOADS_SAFELY and not (theirs and theirs.administration == "off")
+    dropin = render(
+        "caddy/40-restart.conf.j2",
+        reloads=reloads,
+        directory=DIRECTORY,
+        caddyfile=CADDYFILE,
+        socket=SOCKET,
+        socket_by_environment=settings.shared and release >= ADMINISTRATION_BY_ENVIRONMENT,
+    )
     restart = File(f"/etc/systemd/system/{UNIT}.d/40-restart.conf", dropin)
     directories = (
         Directory(DIRECTORY, group="caddy", mode=0o750, exclusive=True),  # every *.caddy in it is read
         Directory(f"{DIRECTORY}/clients", group="caddy", mode=0o750, exclusive=True),
     )
-    configuration = [*_files(host, settings, fleet, knowledge, release), *_sites(host, settings, fleet, knowledge, release)]
+    binds = neighbours.chosen(settings, theirs, release)
+    configuration = [*_files(host, settings, fleet, knowledge, release), *_sites(host, settings, fleet, knowledge, release, binds)]
     imports = Line(CADDYFILE, f"import {DIRECTORY}/*.caddy")
 
     yield package
-    yield User("caddy", "/var/lib/caddy", groups=("www-data",))  # as the package makes it; it would leave it behind
+    # As the package makes it, which would leave it behind. It may be in groups of somebody else's sites.
+    yield User("caddy", "/var/lib/caddy", groups=("www-data",), only=not settings.shared)
     yield Directory(f"/etc/systemd/system/{UNIT}.d")
     yield from directories
     yield from configuration
     yield imports
     if reloads:
-        yield File(f"{DIRECTORY}/cut", render("caddy/cut.j2", settings, directory=DIRECTORY, port=settings.port), mode=0o755)
+        yield File(f"{DIRECTORY}/cut", render("caddy/cut.j2", settings, directory=DIRECTORY, port=settings.port, noted=NOTED), mode=0o755)
     yield restart
     read = (directories[0], *configuration, imports)
     yield Service(
         UNIT,
         restarts=(package, restart) if reloads else (package, restart, *read),
         reloads=read if reloads else (),
-        ports=tuple(_ports(settings, release)),
+        ports=tuple(_ports(settings, release, theirs, binds)),
         validate=(VALIDATE,),
+        joins=settings.shared and reloads,
+        left_open=_left_open(configuration) if settings.shared and reloads else "",
     )
     if settings.sites:
         yield from expiry_watch("caddy", host.name, _watched(settings, fleet, knowledge), settings.expiry)
+
+
+def _left_open(configuration: Iterable[File]) -> str:
+    """Whether somebody has been admitted since the start who is admitted no more."""
+    (admitted,) = (each for each in configuration if each.path == f"{DIRECTORY}/admitted")
+    lines = " ".join(quote(line) for line in admitted.data.decode().splitlines())
+    return f"printf '%s\\n' {lines} | grep -qvxF -f - {NOTED}" if lines else f"[ -s {NOTED} ]"
+
+
+def refusals(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[str]:
+    """What its Caddyfile has already and leaves no place for the sites."""
+    yield from neighbours.refusals(settings, _found(host, knowledge), _release(host, settings, knowledge))
+
+
+def remarks(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[str]:
+    for line in neighbours.remarks(settings, _theirs(host, settings, knowledge), _release(host, settings, knowledge)):
+        yield f"hosts.{host.name}: {line}"
 
 
 def needs(host: Host, settings: CaddySettings, fleet: Fleet) -> Iterator[str]:
@@ -96,6 +123,16 @@ def _watched(settings: CaddySettings, fleet: Fleet, knowledge: Knowledge) -> Ite
     yield from (Pem(f"{DIRECTORY}/{name}.pem") for name, site in settings.sites.items() if not site.acme)
     clients = dict.fromkeys(client for site in settings.sites.values() for client in admitted(site, fleet, knowledge))
     yield from (Pem(f"{DIRECTORY}/clients/{client}.pem") for client in clients)
+
+
+def _found(host: Host, knowledge: Knowledge) -> Caddyfile | None:
+    machine = knowledge.hardware.get(host.name)
+    return machine.caddyfile if machine else None
+
+
+def _theirs(host: Host, settings: CaddySettings, knowledge: Knowledge) -> Caddyfile | None:
+    """What somebody else has in the host's Caddyfile, where the inventory says that somebody may."""
+    return _found(host, knowledge) if settings.shared else None
 
 
 def _release(host: Host, settings: CaddySettings, knowledge: Knowledge) -> CaddyVersion:
@@ -190,7 +227,9 @@ def _key_file(host: str) -> str:
     return f"{DIRECTORY}/{host}.admin"
 
 
-def _sites(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge, release: CaddyVersion) -> Iterator[File]:
+def _sites(
+    host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge, release: CaddyVersion, binds: tuple[str, ...]
+) -> Iterator[File]:
     sites = {name: _site(host, settings, name, fleet, knowledge) for name in settings.sites}
     text = render(
         "caddy/sites.caddy.j2",
@@ -198,7 +237,7 @@ def _sites(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowled
         shared=settings.shared,
         sites=sites,
         directory=DIRECTORY,
-        bind=tuple(_bind(settings)),
+        bind=tuple(filter(None, binds)),
         port=settings.port,
         socket=SOCKET,
         trust="trust_pool file" if release >= TRUST_POOL else "trusted_ca_cert_file",
@@ -227,26 +266,10 @@ def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledg
     }
 
 
-def _bind(settings: CaddySettings) -> Iterator[str]:
-    """Without the network's name, Go opens 0.0.0.0 for IPv6 as well, and [::], where it is the only one, for IPv4.
-
-    The first is where ACME looks whether its challenges are answered already, and there it takes no network's name.
-    """
-    addresses = [ip_address(address_of(endpoint)) for endpoint in settings.listen]
-    named = [each for each in addresses if each.is_unspecified and (each.version == 4 or len(addresses) > 1)]
-    plain = [str(each) for each in addresses if each not in named]
-    if any(site.acme for site in settings.sites.values()) and not plain:
-        yield LOOPBACK
-    yield from plain
-    yield from (f"tcp{each.version}/{each}" for each in named)
-
-
-def _ports(settings: CaddySettings, release: CaddyVersion) -> Iterator[Port]:
-    # A socket that takes IPv6 and IPv4 alike is listed as `*`; one that was asked for IPv6 alone, as `::`.
-    listening = tuple("*" if each == "::" else each.rpartition("/")[2] for each in _bind(settings))
+def _ports(settings: CaddySettings, release: CaddyVersion, theirs: Caddyfile | None, binds: tuple[str, ...]) -> Iterator[Port]:
     if settings.sites:
-        yield Port(settings.port, listening, UNIT)
-        if settings.redirect:
-            yield Port(80, listening, UNIT)
-    if settings.shared and release < ADMINISTRATION_BY_ENVIRONMENT:
+        yield Port(settings.port, neighbours.listening(binds, settings.port, theirs), UNIT)
+        if settings.redirect and (redirecting := neighbours.redirecting(binds, theirs, release)):
+            yield Port(80, redirecting, UNIT)
+    if settings.shared and release < ADMINISTRATION_BY_ENVIRONMENT and not (theirs and theirs.administration):
         yield Port(port_of(ADMINISTRATION), (address_of(ADMINISTRATION),), UNIT)

@@ -96,15 +96,16 @@ class CaddySettings(RoleSettings):
     """The listening address for HTTPS, or several addresses with the same port, such as `["0.0.0.0:443", "[::]:443"]`."""
 
     redirect: bool = True
-    """Redirect plain HTTP on port 80 of the same addresses to HTTPS. With `false`, a shared Caddyfile must set the option
-    `auto_https disable_redirects`."""
+    """Redirect plain HTTP on port 80 of the same addresses to HTTPS. In a shared Caddyfile its options decide, and this has to say the
+    same: `false` with `auto_https disable_redirects`, with another `http_port`, or where a site answers every name on port 80."""
 
     sites: dict[Domain, Site] = {}
     """The sites, by host name."""
 
     shared: bool = False
     """Set this if /etc/caddy/Caddyfile also contains other sites or options. Paddock then adds only its `import` line and no global
-    options. A change of clients restarts Caddy instead of reloading it, because only a restart ends all connections of a revoked client."""
+    options, and the fleet's sites share the addresses of the others. When a client is revoked Caddy is restarted instead of reloaded,
+    because only a restart ends all of its connections."""
 
     grace_period: Annotated[int, Field(ge=0, le=25)] = 10
     """When a client is revoked: seconds until all connections that were open then are ended, those of other clients too. If Caddy is

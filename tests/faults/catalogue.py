@@ -209,6 +209,8 @@ def _of_service(service: Service) -> Iterator[Fault]:
     yield Fault(service, "it died, and was started again", "restarts", _killed(service), again, "restarts: systemd had to start it")
     if service.in_force:
         yield Fault(service, "flushed", "in force", "nft flush ruleset", again, "in force: ")
+    if service.left_open:
+        yield Fault(service, "somebody left", "left open", f"echo somebody >>/run/paddock/{unit}.admitted", again, "left open: ")
     crashes = _overridden(unit, "Type=exec\nRestart=no\nExecStart=/bin/false")
     yield Fault(service, "does not come up", "active", f"{crashes}; sleep 0.2", f"{_not_overridden(unit)}; {again}", "active is failed")
     upgraded = f"exe=$(readlink /proc/$(systemctl show -P MainPID {unit})/exe); cp -p $exe $exe.new; mv $exe.new $exe"

@@ -156,7 +156,7 @@ def test_a_host_that_fails_stops_what_needs_it_and_nothing_else(order: Order) ->
     told = done.stdout + done.stderr
     print(told, flush=True)
     assert done.returncode == 1
-    assert "two: port:8080/tcp: port 8080/tcp, which llama-server.service is to listen on, is taken by" in told
+    assert "two: port 8080/tcp, which llama-server.service is to listen on, is taken by squatter.service" in told
     assert "one: caddy: was not started: it needs two, which failed" in told
     assert states["one", SERVER] == "active", "it needs nobody"
     assert (states["one", PROXY], after["one", PROXY]) == ("inactive", drifted["one", PROXY]), "its upstream is not ready"

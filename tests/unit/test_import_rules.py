@@ -65,7 +65,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "roles/expiry.py": ("pydantic", "resources", "roles.role", "roles.rehearsal", "roles.watchdog.settings"),
     "roles/*/*.py": ("roles.{role}.*", "roles.expiry", *OF_ROLES, "resources", "inventory.*"),
     "inventory/*.py": ("pydantic", "pydantic_core", "yaml", "inventory.*", "resources", "roles", "roles.references", *OF_ROLES),
-    "facts/*.py": ("pyinfra.api", "facts.*", "resources", "resources.*", "inventory.hardware"),
+    "facts/*.py": ("pyinfra.api", "facts.*", "resources", "resources.*", "inventory.hardware", "inventory.neighbours"),
     "control/state/*.py": (*LOWEST, *FIRST_FLOOR, "pydantic", "pyrage"),
     "control/fetching/*.py": (*LOWEST, *FIRST_FLOOR, "requests", "pypi_simple"),
     "control/llama_cpp/*.py": (*LOWEST, *FIRST_FLOOR, "control.llama_cpp.*", "pydantic", "requests", "elftools"),

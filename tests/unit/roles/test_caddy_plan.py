@@ -1,8 +1,10 @@
 """The reverse proxy: who is let in, what lies where, and what takes effect how."""
 
+import subprocess
 from base64 import b64decode, b64encode
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -12,7 +14,8 @@ from small_fleet import Small, pem
 
 from control.pki import certificates
 from inventory.errors import InventoryError, PaddockError
-from resources import File, Port, Service
+from inventory.neighbours import Caddyfile
+from resources import File, Port, Service, User
 from roles.caddy.pem import certificates_in, fingerprint
 from roles.caddy.plan import needs
 from roles.caddy.settings import CaddySettings
@@ -340,13 +343,46 @@ def test_a_site_over_acme_has_its_certificate_from_there_and_its_clients_from_th
             sites(small)
 
 
-def test_in_a_shared_caddyfile_there_are_no_options_and_a_change_restarts(small: Small) -> None:
+def test_in_a_shared_caddyfile_there_are_no_options(small: Small) -> None:
     small.hardware = replace(small.hardware, caddy="2.11.4-1")
     assert "grace_period" in sites(small)
     small.roles["door"]["caddy"]["shared"] = True
     assert "\n{\n" not in sites(small)
-    assert not service(small).reloads
     assert not [each for each in small.plan("door") if each.endswith("/udp")]  # whether there is HTTP/3, others decide
+
+
+@pytest.mark.parametrize(("version", "admin", "reloads"), [("2.6.2", "", False), ("2.11.4", "", True), ("2.11.4", "off", False)])
+def test_a_caddy_that_others_use_is_reloaded_where_that_is_safe_and_goes_on(small: Small, version: str, admin: str, reloads: bool) -> None:
+    small.roles["door"]["caddy"]["shared"] = True
+    small.hardware = replace(small.hardware, caddy=version, caddyfile=Caddyfile(administration=admin))
+    assert (bool(service(small).reloads), service(small).joins) == (reloads, reloads)
+    assert bool(service(small).left_open) == reloads
+    if reloads:
+        assert "ss -K" not in small.text("door", "/etc/caddy/paddock/cut")
+        assert "unset CADDY_ADMIN" in small.text("door", "/etc/systemd/system/caddy.service.d/40-restart.conf")
+
+
+@pytest.mark.parametrize(
+    ("noted", "active", "left"), [("laptop phone", "laptop phone", 1), ("laptop", "laptop phone", 1), ("laptop phone", "laptop", 0)]
+)
+def test_who_has_been_admitted_and_is_no_more_has_something_left_open(
+    small: Small, tmp_path: Path, noted: str, active: str, left: int
+) -> None:
+    small.roles["door"]["caddy"]["shared"] = True
+    small.hardware = replace(small.hardware, caddy="2.11.4", caddyfile=Caddyfile())
+    small.active = noted.split()
+    (tmp_path / "noted").write_text(small.text("door", "/etc/caddy/paddock/admitted"))
+    for each, code in ((active, left), ("", 0)):
+        small.active = each.split()
+        command = service(small).left_open.replace("/run/paddock/caddy.service.admitted", str(tmp_path / "noted"))
+        assert subprocess.run(["sh", "-c", command]).returncode == code
+    assert subprocess.run(["sh", "-c", service(small).left_open]).returncode != 0, "nobody has been admitted yet"
+
+
+def test_caddys_account_stays_in_the_groups_of_other_sites(small: Small) -> None:
+    small.roles["door"]["caddy"]["shared"] = True
+    account = small.plan("door")["user:caddy"]
+    assert isinstance(account, User) and not account.only
 
 
 def test_who_is_admitted_is_a_sorted_list_that_a_reload_compares(small: Small) -> None:
@@ -356,4 +392,4 @@ def test_who_is_admitted_is_a_sorted_list_that_a_reload_compares(small: Small) -
 
 def test_a_configuration_is_validated_by_the_user_who_reads_it(small: Small) -> None:
     (command,) = service(small).validate
-    assert command.startswith("( said=$(runuser -u caddy -- ")
+    assert "| runuser -u caddy -- " in command and "caddy validate" in command

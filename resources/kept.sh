@@ -1,0 +1,84 @@
+# What a running service reads is kept while something else lands, and put back where it does not run with that.
+
+# What the service at work was asked for: `restart`
+acted=
+
+# SERVICE: where what it reads is kept while something else lands
+service_kept() {
+  echo "/var/lib/paddock/kept/$(printf '%s' "$1" | tr / -)"
+}
+
+# SERVICE WHAT…: keeps what a running service reads as it is, paths and lines (the path, a tab, the text), until it runs
+# with what lands next. What was kept by a run that was ended is older, and stays
+service_keep() {
+  kept=$(service_kept "$1")
+  tab=$(printf '\t')
+  [ ! -d "$kept" ] || return 0
+  service_manager "$1" is-active --quiet || return 0
+  rm -rf "$kept.new"
+  (umask 077 && mkdir -p "$kept.new/files")
+  shift
+  for each; do
+    case $each in
+      *"$tab"*)
+        grep -qxF -e "${each#*"$tab"}" "${each%%"$tab"*}" 2>/dev/null || printf '%s\n' "$each" >>"$kept.new/lines"
+        ;;
+      *)
+        printf '%s\n' "$each" >>"$kept.new/paths"
+        [ ! -e "$each" ] || (cd / && cp -a --parents -- "${each#/}" "$kept.new/files")
+        ;;
+    esac
+  done
+  mv -T "$kept.new" "$kept"
+}
+
+# SERVICE: what it reads is as it was kept, and it runs with that
+service_back() {
+  kept=$(service_kept "$1")
+  tab=$(printf '\t')
+  while IFS= read -r path; do
+    service_back_path "$path" || return 1
+  done <"$kept/paths"
+  [ ! -e "$kept/lines" ] || while IFS= read -r line; do
+    ! grep -qxF -e "${line#*"$tab"}" "${line%%"$tab"*}" || (gone_line "${line%%"$tab"*}" "${line#*"$tab"}") || return 1
+  done <"$kept/lines"
+  systemctl daemon-reload
+  service_unkept "$1"
+  if service_manager "$1" is-active --quiet; then
+    case $acted in
+      '') return 0 ;;
+      reload) ! service_manager "$1" reload || return 0 ;;
+    esac
+  fi
+  service_manager "$1" reset-failed || true
+  service_manager "$1" restart
+}
+
+# PATH: where no copy comes to be, on a full disk say, what is there stays
+service_back_path() {
+  near=${1%/*}/.paddock-${1##*/}
+  if [ ! -e "$kept/files$1" ]; then
+    rm -rf "$1"
+  elif ! diff -rq --no-dereference "$kept/files$1" "$1" >/dev/null 2>&1; then
+    rm -rf "$near"
+    cp -a -- "$kept/files$1" "$near" || {
+      rm -rf "$near"
+      return 1
+    }
+    rm -rf "$1"
+    mv -T "$near" "$1"
+  fi
+}
+
+# SERVICE: it runs with what has landed
+service_unkept() {
+  rm -rf "$(service_kept "$1")"
+  rmdir /var/lib/paddock/kept 2>/dev/null || true
+}
+
+# What is still kept when steps fail
+undone() {
+  for kept in /var/lib/paddock/kept/*.service; do
+    [ ! -d "$kept" ] || (service_back "${kept##*/}") >/dev/null 2>&1 || true
+  done
+}
