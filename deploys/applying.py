@@ -40,11 +40,11 @@ def command(steps: Steps) -> StringCommand:
 
 
 @operation()
-def stage(needs: Collection[str] = ()) -> Generator[StringCommand, None, None]:
+def stage(needs: Collection[str] = (), words: str = "was not started: it needs") -> Generator[StringCommand, None, None]:
     """Does nothing, on every host: pyinfra sorts what hosts do not share by depth, not by line, so that a role needs a shared slot to wait
     at.
 
     Where a host of those that this one needs has failed by then, it fails too.
     """
     if failed := ", ".join(sorted(each.name for each in host.state.failed_hosts if each.name in needs)):
-        yield StringCommand("echo", quote(f"was not started: it needs {failed}, which failed") + " >&2;", "exit", "1")
+        yield StringCommand("echo", quote(f"{words} {failed}, which failed") + " >&2;", "exit", "1")

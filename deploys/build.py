@@ -1,10 +1,11 @@
-"""Builds a release on the host that this is called for. The build is a unit of the host's own: it goes on when nobody watches."""
+"""Has a release from the host that this is called for: packed where it lies there, else built. The build is a unit of the host's own: it
+goes on when nobody watches."""
 
 from __future__ import annotations
 
 from control.deployment.work import Wanted
 from deploys.applying import apply
-from deploys.building import compiled, fetched
+from deploys.building import compiled, fetched, packed
 from deploys.packages import of_the_distribution
 from resources.steps import Steps
 
@@ -12,10 +13,17 @@ from resources.steps import Steps
 def build(wanted: Wanted) -> None:
     """Ends when the release is among the fleet's artifacts, or with the host failed and why on stderr."""
     name = f"llama.cpp {wanted.release.version}"
+    if wanted.source is None:
+        packed(name=f"{name}: pack", wanted=wanted)
+    else:
+        _built(name, wanted)
+    fetched(name=f"{name}: fetch", wanted=wanted)
+
+
+def _built(name: str, wanted: Wanted) -> None:
     of_the_distribution(f"{name}: compiler", wanted.release.packages)
     if wanted.release.suite:
         steps = Steps()
         steps.add("release_root", wanted.recipe.root, wanted.release.suite, *wanted.release.inside)
         apply(name=f"{name}: a tree of Debian {wanted.release.suite}", steps=steps)
     compiled(name=f"{name}: build", wanted=wanted)
-    fetched(name=f"{name}: fetch", wanted=wanted)

@@ -1,4 +1,5 @@
-"""A build on a host: started as a transient unit, watched from here, its failure told in the compiler's words."""
+"""A release on a host: packed where it lies, or built, as a transient unit that is watched from here. A failure is told in the compiler's
+words."""
 
 from __future__ import annotations
 
@@ -56,17 +57,42 @@ def compiled(wanted: Wanted) -> Generator[StringCommand, None, None]:
     yield StringCommand("systemctl", "stop", unit)
 
 
+PACK = """set -eu; LC_ALL=C; export LC_ALL; at={at}; trap '[ $? = 0 ] || echo "$at" >&2' EXIT
+mkdir -p {all}
+said=$(tar -czf {packed}.part --owner=root:0 --group=root:0 -C {releases} {name} 2>&1) ||
+  {{ printf '%s\\n' "$said" | head -n 1 >&2; exit 1; }}
+mv -T {packed}.part {packed}"""
+
+
+@operation(is_idempotent=False)
+def packed(wanted: Wanted) -> Generator[StringCommand, None, None]:
+    """Packs a release that the host has, as a build would leave it."""
+    release, recipe = wanted.release, wanted.recipe
+    yield StringCommand(
+        PACK.format(
+            at=quote(_at(release)),
+            all=recipe.directories,
+            packed=quote(recipe.artifact),
+            releases=quote(release.path.rpartition("/")[0]),
+            name=quote(release.name),
+        )
+    )
+
+
 @operation(is_idempotent=False)
 def fetched(wanted: Wanted) -> Generator[StringCommand, None, None]:
-    """Brings what was built into the fleet's artifacts, and frees the host of it."""
+    """Brings what was built or packed into the fleet's artifacts, and frees the host of it."""
     release, recipe = wanted.release, wanted.recipe
     place = wanted.artifacts.directory / f".{release.name}.part"
     try:
         wanted.artifacts.state.directory("artifacts")
         if not host.get_file(recipe.artifact, str(place)):
-            yield Failure(["it cannot be fetched from the host that built it", _at(release)])
+            yield Failure(["it cannot be fetched from the host that has it", _at(release)])
             return
-        wanted.artifacts.add(place, release, wanted.distribution)
+        if wanted.source is None:
+            wanted.artifacts.take_back(place, release)
+        else:
+            wanted.artifacts.add(place, release, wanted.distribution)
     except PaddockError as error:
         yield Failure([str(error), _at(release)])
         return
@@ -97,6 +123,7 @@ def _start(wanted: Wanted) -> StringCommand:
     release, recipe = wanted.release, wanted.recipe
     description = quote(f"llama.cpp {release.version} for this machine")
     within = WITHIN.format(root=recipe.root, all=recipe.directories, ccache=recipe.ccache) if recipe.root else ""
+    assert wanted.source
     command = START.format(
         at=quote(_at(release)),
         all=recipe.directories,

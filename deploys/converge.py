@@ -1,11 +1,12 @@
-"""Makes what is not as declared so: packages and users, what left the inventory, then role by role files, and services.
+"""Makes what is not as declared so: packages and users, what left the inventory, then role by role files, and services. A service that left
+goes last.
 
 What each kind of resource does to a host stands in resources/; the order in which kinds do it stands here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from control.deployment.work import Work
 from deploys.applying import apply, stage
@@ -15,11 +16,14 @@ from deploys.users import made
 from resources import ModelFile, Package, User, kind_of, kinds, of_kind
 from resources.base import Origin, Phase
 from resources.drift import manifest_text
+from resources.leaving import AT_ONCE, LAST
 from resources.model import room
 from resources.owner import Owner
 from resources.steps import Steps
 
 MANIFEST = "/var/lib/paddock/manifest"
+
+STAYS = "what left the inventory stays until the next `up`: requests may still come from"
 
 
 def claim(work: Work) -> None:
@@ -34,7 +38,7 @@ def claim(work: Work) -> None:
 
 
 def prepare(work: Work) -> None:
-    """Installs packages with their services held back, makes users, takes away what left the inventory.
+    """Installs packages with their services held back, makes users, takes away what left the inventory and cannot wait.
 
     The last comes late, so that what still serves misses its old files for as short a time as can be.
     """
@@ -49,13 +53,29 @@ def prepare(work: Work) -> None:
         apply(name="preparations", steps=steps)
     if work.actual.rest and not work.wrong(Package):
         apt_ready("packages")
-    if steps := _removals(work):
+    if steps := _removals(work, AT_ONCE):
         apply(name="removals", steps=steps)
 
 
 def converge(role: str, work: Work) -> None:
     """One role's stage: called for every role on every host, whether it carries the role or not."""
     stage(name=role, needs=work.needs.get(role, frozenset()))
+    if role not in work.drift.late:
+        _land(role, work)
+
+
+def leave(work: Work) -> None:
+    """Takes away what was to stay until the reverse proxies point elsewhere, once they do; then come the roles that guarded it so long."""
+    last = _removals(work, LAST)
+    stage(name="removals", needs=work.doors if last else (), words=STAYS)
+    if last:
+        apply(name="removals", steps=last)
+    for role in work.plan:
+        if role in work.drift.late:
+            _land(role, work)
+
+
+def _land(role: str, work: Work) -> None:
     if steps := _steps(role, work, "files"):
         apply(name=f"{role}: files", steps=steps)
     for model, local in uploads(role, work):
@@ -92,32 +112,29 @@ def _steps(role: str, work: Work, phase: Phase) -> Steps:
     if phase == "files":
         for kind in kinds():
             kind.before_landing(steps, wrong, work)
+        _remove(steps, work, role)
     stamps = work.stamps(role)  # they land with their services, after everything that they vouch for
     for kind in kinds():
         if kind.phase == phase:
             kind.land_all(steps, [each for each in changes if type(each.resource) is kind and each.id not in stamps], work)
     if phase == "files":
-        _leave(steps, [name for name in work.drift.gone if work.is_from(name, role)], work)
         unheld(steps, work, changes)
     return steps
 
 
-def _removals(work: Work) -> Steps:
-    """All but what leaves with the files of a role: a service that reads it goes on until then.
-
-    Packages go after what lies in their directories, and users after all that ran as them.
-    """
+def _removals(work: Work, when: str) -> Steps:
     steps = Steps()
-    late = {name for name in work.drift.gone for role in work.plan if work.is_from(name, role)}
-    gone = _leave(steps, [name for name in work.drift.gone if name not in late], work)
-    for kind in sorted(kinds(), key=lambda kind: kind.phase == "prepare"):
-        kind.after_leaving(steps, gone)
+    _remove(steps, work, when)
     return steps
 
 
-def _leave(steps: Steps, names: Iterable[str], work: Work) -> dict[str, Origin]:
-    gone = {name: work.actual.manifest.get(name, "put") for name in names}
+def _remove(steps: Steps, work: Work, when: str) -> None:
+    """Packages go after what lies in their directories, and users after all that ran as them."""
+    gone = {name: work.actual.manifest.get(name, "put") for name in work.drift.leaving(when)}
+    for each in kinds() if when == LAST and work.doors else ():  # else nobody has been sent elsewhere
+        each.before_leaving(steps, gone)
     for name, origin in gone.items():
         if kind := kind_of(name.partition(":")[0]):
             kind.leave(steps, name.partition(":")[2], origin)
-    return gone
+    for kind in sorted(kinds(), key=lambda kind: kind.phase == "prepare"):
+        kind.after_leaving(steps, gone)

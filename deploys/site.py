@@ -4,7 +4,7 @@ from pyinfra import host
 
 from control.deployment.work import STAGES
 from deploys.build import build
-from deploys.converge import claim, converge, finish, prepare
+from deploys.converge import claim, converge, finish, leave, prepare
 
 work = host.data.get("work") or host.data.work_for(host)
 claim(work)
@@ -13,4 +13,5 @@ for each in work.builds:
 prepare(work)
 for role in host.loop(STAGES):
     converge(role, work)
+leave(work)
 finish(work)

@@ -52,6 +52,10 @@ class Artifact:
     sha256: str
     """Of the archive."""
     size: int
+    manifest: str = ""
+    """The sha256 of its list of files, by which a release on a host is known to be this one; empty in what an earlier version wrote."""
+    archived: bool = True
+    """Whether the archive is here. The state in git has descriptions alone."""
 
 
 KEY = re.compile(r"[A-Za-z0-9._~+/=-]+")

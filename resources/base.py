@@ -99,8 +99,8 @@ class Resource:
         """Whether the host's manifest notes it, so that it leaves once no plan names it."""
         return True
 
-    def noted_as(self, actual: Actual) -> Origin:
-        """How the manifest is to have it."""
+    def noted_as(self, actual: Actual) -> Origin | None:
+        """How the manifest is to have it; None where it is not to have it."""
         if noted := actual.manifest.get(self.id):
             return noted
         return "kept" if self.id in actual.resources and not self.is_paddocks(actual) else "put"
@@ -130,6 +130,10 @@ class Resource:
 
     def land(self, steps: Steps, landing: Landing) -> None:
         raise NotImplementedError
+
+    @classmethod
+    def before_leaving(cls, steps: Steps, gone: Mapping[str, Origin]) -> None:
+        """What there is to do before anything of what leaves last (id → origin) leaves."""
 
     @classmethod
     def leave(cls, steps: Steps, name: str, origin: Origin) -> None:

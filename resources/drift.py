@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from resources import File, Resource, Service, kind_of
 from resources.base import Action, Origin
+from resources.leaving import AT_ONCE, LAST, stages
 from resources.owner import Owner
 from resources.probe import Actual
 
@@ -17,7 +18,8 @@ class Change:
     """What happens to one resource, decided here once: showing and doing read it.
 
     `sign` says whether it is new, differs, or leaves; `attributes` are name → (actual, desired), none where only what is around it differs;
-    `before` and `after` are the text of a file that may be shown. `resource` is None where no plan names it any more.
+    `before` and `after` are the text of a file that may be shown. `resource` is None where no plan names it any more: then `stage` says
+    when it leaves (resources/leaving.py).
     """
 
     action: Action
@@ -28,6 +30,7 @@ class Change:
     attributes: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
     before: str | None = field(default=None, repr=False)
     after: str | None = field(default=None, repr=False)
+    stage: str = AT_ONCE
 
     @property
     def starts(self) -> bool:
@@ -48,6 +51,9 @@ class Drift:
     recorded: bool
     """Whether the host's manifest says just that already, and nothing of a run that died lies about."""
 
+    late: frozenset[str] = frozenset()
+    """The roles that come after what leaves last: they keep callers away from its ports until then."""
+
     unknown: tuple[str, ...] = ()
     """What another version of Paddock has noted and this one has no kind for: it stays, on the host and in the manifest."""
 
@@ -63,23 +69,31 @@ class Drift:
         """The ids of what is taken away, in order."""
         return [change.id for change in self.changes if change.action == "remove"]
 
+    def leaving(self, stage: str) -> list[str]:
+        """The ids of what is taken away at one time, in order."""
+        return [change.id for change in self.changes if change.action == "remove" and change.stage == stage]
 
-def drift(plan: Mapping[str, Iterable[Resource]], actual: Actual, *, data: bool = False) -> Drift:
-    """With `data`, data that no plan names goes too."""
+
+def drift(plan: Mapping[str, Iterable[Resource]], actual: Actual, *, data: bool = False, guards: Collection[str] = ()) -> Drift:
+    """With `data`, data that no plan names goes too. `guards` are the roles that keep callers away from ports."""
     planned = {role: tuple(resources) for role, resources in plan.items()}
-    manifest = {each.id: each.noted_as(actual) for resources in planned.values() for each in resources if each.noted}
+    noted = ((each.id, each.noted_as(actual)) for resources in planned.values() for each in resources if each.noted)
+    manifest = {name: origin for name, origin in noted if origin}
     unnamed = {name: origin for name, origin in actual.manifest.items() if name not in manifest}
     left = tuple(name for name, origin in unnamed.items() if origin == "data" and not data)
     unknown = tuple(name for name in unnamed if not _is_known(name))
     around = [name for name in unnamed if any(each.partition(":")[2].startswith(f"{name.removeprefix('directory:')}/") for each in left)]
     manifest |= {name: unnamed[name] for name in (*left, *unknown, *around)}
-    removed = [name for name, origin in unnamed.items() if name not in manifest and _leaves(name, origin, data)]
+    removed = {name: origin for name, origin in unnamed.items() if name not in manifest and _leaves(name, origin, data)}
+    changes = tuple(_changes(planned, actual))
+    when = stages(removed, planned, actual, {change.id: change.action for change in changes}, guards)
     return Drift(
-        changes=(*(Change("remove", "-", "", name) for name in reversed(removed)), *_changes(planned, actual)),
+        changes=(*(Change("remove", "-", "", name, stage=when[name]) for name in reversed(removed)), *changes),
         left=left,
         manifest=manifest,
         claims={**actual.manifest, **manifest},
         recorded=manifest == actual.manifest and not actual.rest,
+        late=frozenset(guards if LAST in when.values() else ()),
         unknown=unknown,
     )
 

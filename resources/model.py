@@ -58,7 +58,7 @@ class ModelFile(OnDisk):
     def noted(self) -> bool:
         return not self.is_the_users
 
-    def noted_as(self, actual: Actual) -> Origin:
+    def noted_as(self, actual: Actual) -> Origin | None:
         return "data" if self.keep else super().noted_as(actual)
 
     def land(self, steps: Steps, landing: Landing) -> None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 from resources.base import Attributes, Landing, Origin, Phase, Resource, of_kind
 from resources.probe import ProbeAnswer
 from resources.steps import Steps
 
+if TYPE_CHECKING:
+    from resources.probe import Actual
+
 
 @dataclass(frozen=True)
 class Package(Resource):
-    """A package of the distribution, or one file of a newer release of it: `deb` is its sha256, `version` its exact version."""
+    """A package of the distribution, or one file of a newer release of it: `deb` is its sha256, `version` its exact version.
+
+    One that is not `needed` stays where it is, and is not installed where it is missing: a compiler, where there is nothing to compile.
+    """
 
     kind: ClassVar[str] = "package"
     phase: ClassVar[Phase] = "prepare"
@@ -21,6 +27,7 @@ class Package(Resource):
     name: str
     version: str = ""
     deb: str = ""
+    needed: bool = field(default=True, compare=False)
 
     @property
     def id(self) -> str:
@@ -28,7 +35,12 @@ class Package(Resource):
 
     @property
     def desired(self) -> Attributes:
+        if not self.needed:
+            return {}
         return {"state": "installed", **({"version": self.version} if self.version else {})}
+
+    def noted_as(self, actual: Actual) -> Origin | None:
+        return super().noted_as(actual) if self.needed or self.id in actual.resources else actual.manifest.get(self.id)
 
     @classmethod
     def asks(cls, resources: Sequence[Resource]) -> Mapping[str, Iterable[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from resources.base import Attributes, Landing, OnDisk, Origin, Resource, of_kind
 from resources.disk import stat_of
@@ -21,7 +21,8 @@ class Release(OnDisk):
 
     `source` names what it is built from, `options` are CMake's, all stated, `fingerprint` is the hash of everything that went into it,
     `key` of all but the machine it is built on, `profile` says in words what it is for. `builder` is the host that compiles it, none
-    where it has to be in the fleet's artifacts; `triplet` is the cross compiler's, if it takes one; with a
+    where it has to be in the fleet's artifacts; `made` says whether somebody has compiled it already: its archive is here (`archived`), or
+    only what it is (`recorded`); `triplet` is the cross compiler's, if it takes one; with a
     `suite` it is compiled in a tree of that release of Debian, which has the packages `inside`. `jobs` are compilers at a time, which
     change nothing in the result; 0 is as many as the builder's cores and memory carry. `packages` are what it is compiled with. With `ui`,
     llama-server has its web page in it.
@@ -50,6 +51,7 @@ class Release(OnDisk):
     devices: tuple[str, ...] = ()
     cpu_features: tuple[str, ...] = ()
     builder: str = ""
+    made: Literal["", "recorded", "archived"] = ""
     triplet: str = ""
     suite: str = ""
     inside: tuple[str, ...] = ()

@@ -47,10 +47,10 @@ class Service(Resource):
     `restarts` are the resources that only a start reads, `reloads` those that a reload reads too, `runs` the ids of what other roles put
     there and only a start reads (`release:/opt/paddock/llama.cpp/current`). `ports` are what it listens on once it is ready. `validate` are
     shell commands that must succeed before a start or a reload. A `name` may be a timer's: of that only its own file counts. `accepted`
-    are paths of units and drop-ins of somebody else's that may change what runs. `in_force` is a shell command that succeeds while what a
-    start and a reload put in force, in the kernel say, still is. With `joins`, a process that ran before Paddock came goes on: a reload
-    is enough, and what only a start reads comes with the next one. `left_open` is a shell command that succeeds while the process has
-    something open that only a restart ends.
+    are paths of units and drop-ins of somebody else's that may change what runs. `answers` is a shell command that succeeds once it
+    answers: it may listen long before. `in_force` is a shell command that succeeds while what a start and a reload put in force, in the
+    kernel say, still is. With `joins`, a process that ran before Paddock came goes on: a reload is enough, and what only a start reads
+    comes with the next one. `left_open` is a shell command that succeeds while the process has something open that only a restart ends.
 
     Where there is something to `validate` and it runs, what it reads is put back if it does not run well with what has landed.
     """
@@ -72,6 +72,8 @@ class Service(Resource):
     in_force: str = ""
     joins: bool = False
     left_open: str = ""
+    answers: str = ""
+    answer_timeout_s: int = 600
 
     @property
     def id(self) -> str:
@@ -189,7 +191,7 @@ class Service(Resource):
 
     # What is to happen
 
-    def noted_as(self, actual: Actual) -> Origin:
+    def noted_as(self, actual: Actual) -> Origin | None:
         found = actual.resources.get(self.id)
         if self.id not in actual.manifest and found and found["active"] != "active":
             return "put"  # it did not run: that is how it is to be again
@@ -290,6 +292,15 @@ class Service(Resource):
             steps.add("put_service", service.unit, VERBS[action], service.ready_timeout_s, *ports)
             if action == "reload" and "started" in landing.actual.differing(service):
                 steps.add("service_joined", service.unit, service.started)
+        for service, action in services:  # once all are at it: models are read side by side
+            if service.answers and VERBS[action] != "none":
+                steps.add("service_answers", service.unit, service.answer_timeout_s, service.answers)
+
+    @classmethod
+    def before_leaving(cls, steps: Steps, gone: Mapping[str, Origin]) -> None:
+        names = [name.removeprefix("service:") for name, origin in gone.items() if name.startswith("service:") and origin != "kept"]
+        if names:
+            steps.add("service_drained", *names)
 
     @classmethod
     def leave(cls, steps: Steps, name: str, origin: Origin) -> None:

@@ -126,6 +126,21 @@ service_settled() {
   esac
 }
 
+# SERVICE TIMEOUT COMMAND: it has been started, and others are sent to it once this is over
+service_answers() {
+  at "service:$1"
+  since=$(date -d "$(service_manager "$1" show -P InactiveExitTimestamp)" +%s)
+  begun=$(date +%s)
+  until sh -c "$3" >/dev/null 2>&1 </dev/null 9>&-; do
+    case $(service_manager "$1" show -P SubState) in
+      running | reload* | start*) ;;
+      *) service_unwell "$1" "$since" "did not come up" ;;
+    esac
+    [ $(($(date +%s) - begun)) -lt "$2" ] || service_unwell "$1" "$since" "does not answer after $2 s"
+    sleep 0.2
+  done
+}
+
 # PORT…: whether $name listens on all of them; $missing is the first that it does not listen on
 service_listens() {
   for missing; do
@@ -232,6 +247,26 @@ service_again() {
   at "service:$1"
   rm -f "/run/paddock/$1".*
   [ -z "$(service_manager "$1" show -P FragmentPath)" ] || service_manager "$1" try-restart
+}
+
+# SERVICE…: whoever is being answered gets the rest, for a minute at most. Nobody new is sent there any more.
+service_drained() {
+  late=$(($(date +%s) + 60))
+  for each; do
+    at "service:$each"
+    while service_answering "$each" && [ "$(date +%s)" -lt "$late" ]; do
+      sleep 0.2
+    done
+  done
+}
+
+# SERVICE: whether somebody is connected to a port that it listens on
+service_answering() {
+  for port in $(ss -Hltn | sed -nE 's/^([^ ]+ +){3}[^ ]*:([0-9]+) .*/\2/p' | sort -u); do
+    ! port_holders "$port/tcp" | grep -q "^${1#*/} " ||
+      [ -z "$(ss -Htn state established "sport = :$port")" ] || return 0
+  done
+  return 1
 }
 
 # SERVICE

@@ -66,6 +66,16 @@ def needs_of(host: Host, fleet: Fleet) -> Mapping[str, frozenset[str]]:
     return needs
 
 
+def doors_of(fleet: Fleet) -> frozenset[str]:
+    """The hosts that pass requests on: what leaves a host waits until they point elsewhere."""
+    return frozenset(entrance.host for entrance in fleet.entrances())
+
+
+def guards_of(host: Host) -> frozenset[str]:
+    """The host's roles that keep callers away from ports."""
+    return frozenset(role for role, settings in host.carried.items() if settings.guards_ports)
+
+
 def refusals_of(host: Host, fleet: Fleet, knowledge: Knowledge) -> Iterator[str]:
     """Why the host cannot be what its roles ask of it, a line each, before anything there is touched. Raises PaddockError."""
     for role, settings in host.carried.items():

@@ -25,6 +25,8 @@ def assert_as_declared(subject: VerifiedHost, resource: Resource) -> None:
 
 
 def _package(subject: VerifiedHost, resource: Package) -> None:
+    if not resource.needed:
+        return
     package = subject.host.package(resource.name)
     assert package.is_installed, "it is not installed"
     if resource.version:

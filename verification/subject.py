@@ -38,7 +38,14 @@ class VerifiedHost:
     def call(self, check: Callable[..., None], role: str) -> None:
         """Calls a role's check with those of its parameters that it names."""
         settings = self.this.carried[role].verified(self.outside.clients)
-        offered = {"host": self.host, "this": self.this, "fleet": self.fleet, "settings": settings, "outside": self.outside}
+        offered = {
+            "host": self.host,
+            "this": self.this,
+            "fleet": self.fleet,
+            "settings": settings,
+            "plan": tuple(each for part in self.plan.values() for each in part),
+            "outside": self.outside,
+        }
         check(**{name: offered[name] for name in inspect.signature(check).parameters})
 
 

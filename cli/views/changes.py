@@ -26,7 +26,8 @@ def lines(work: Work, told: set[str] | None = None) -> Iterator[str]:
         if change.resource and (advice := change.resource.advice(change.attributes)):
             yield f"      {advice}"
         if isinstance(change.resource, Release):
-            yield from (f"      {line}" for line in reasons(change.resource, told))
+            lies = change.resource.lies_on(work.actual.resources.get(change.id, {}))
+            yield from (f"      {line}" for line in reasons(change.resource, told, lies=lies))
     for name in work.drift.left:
         verb = "models prune" if name.startswith("model:") else "teardown --data"
         yield f"    {name} stays although nothing names it (`paddock {verb}` takes it away)"
@@ -36,18 +37,30 @@ def lines(work: Work, told: set[str] | None = None) -> Iterator[str]:
         yield coloured("  ~ what a run that died has left" if work.actual.rest else "  ~ the list of what Paddock put there", "~")
 
 
-def reasons(release: Release, told: set[str]) -> Iterator[str]:
-    """What a release is built for, and why each of its options was chosen; of one that was `told`, that it was."""
+def reasons(release: Release, told: set[str], *, lies: bool = False) -> Iterator[str]:
+    """What a release is built for, and why each of its options was chosen; of one that was `told`, that it was. Where it `lies` on the host
+    already, nobody builds it."""
     if not release.options:
         yield "nothing is known of the machine yet"
         return
-    where = f"built by {release.builder}" if release.builder else "out of the fleet's artifacts"
-    yield f"{release.name}: {release.profile}, {where}" + (", as above" if release.name in told else "")
+    yield f"{release.name}: {release.profile}, {'already there' if lies else _origin(release)}" + (
+        ", as above" if release.name in told else ""
+    )
     if release.name in told:
         return
     told.add(release.name)
     options = dict(release.options)
     yield from table([(name, options.get(name, ""), why) for name, why in release.reasons]).splitlines()
+
+
+def _origin(release: Release) -> str:
+    """Where a host that lacks the release gets it from."""
+    if release.made == "archived":
+        return "from the fleet's artifacts"
+    builds = f"built by {release.builder}" if release.builder else ""
+    if release.made == "recorded":
+        return "from a host that has it" + (f", else {builds}" if builds else "")
+    return builds or "from the fleet's artifacts"
 
 
 def _detail(change: Change, work: Work) -> str:

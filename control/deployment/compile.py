@@ -6,10 +6,11 @@ import control.ssh.cooperative  # isort: skip - first of all
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
-from control.deployment.builds import assigned
+from control.deployment.builds import assigned, kept
 from control.deployment.deployment import Deployment
 from control.deployment.knowledge import knowledge_for
 from control.deployment.work import Work
+from control.llama_cpp.artifacts import Artifacts
 from control.ssh.run import Tell
 from control.state.fleet import FleetState
 from inventory.fleet import Fleet
@@ -35,7 +36,7 @@ def compile_for(wanted: Iterable[str], fleet: Fleet, state: FleetState, tell: Te
             releases[name] = (found,)
         else:
             failures[name] = str(found or "its hardware, or its builder's, is not known yet: run `paddock plan`")
-    assignment = assigned(releases, fleet, state, knowledge, fleet.hosts)
+    assignment = assigned(releases, fleet, state, knowledge, fleet.hosts, kept({}, Artifacts(state)))
     failures |= assignment.failures
     builders = tuple(fleet.hosts[name] for name in assignment.builds)
     if builders:

@@ -14,13 +14,14 @@ from pathlib import Path
 from control.deployment import beside
 from control.deployment.accounts import missing_sh, missing_words, required_accounts
 from control.deployment.asking import hardware, probe
-from control.deployment.builds import assigned
+from control.deployment.builds import assigned, compiling, kept, with_compilers
 from control.deployment.ownership import refusal, stranger
 from control.deployment.payload import asks_for, payload_for, trials_for
 from control.deployment.peers import offered
 from control.deployment.plans import Plans
 from control.deployment.remaining import still
 from control.deployment.work import Work
+from control.llama_cpp.artifacts import Artifacts
 from control.llama_cpp.releases import ROLE
 from control.pki.authority import Authority
 from control.ssh.host_keys import pin_all
@@ -38,7 +39,7 @@ from resources import Package, Release
 from resources.drift import drift
 from resources.owner import Owner
 from resources.probe import Actual
-from roles.host_plan import HostPlan, needs_of, refusals_of, remarks_of
+from roles.host_plan import HostPlan, doors_of, guards_of, needs_of, refusals_of, remarks_of
 from roles.server import Entrance, Server
 
 assert control.ssh.cooperative
@@ -182,16 +183,20 @@ class Deployment:
     def _plan(self) -> None:
         answered = [host.name for host in self.hosts if host.name in self.actual and host.name not in self.failures]
         self.work = {name: self._work(name, self.actual[name]) for name in answered}
+        for name in compiling(self.work, Artifacts(self.state)) & self.work.keys():
+            self.work[name] = self._work(name, self.actual[name], compiles=True)
         found = {name: stranger(work.actual.owner, self.fleet.name, self.lineage) for name, work in self.work.items()}
         self.strangers |= {name: whose for name, whose in found.items() if whose}
 
-    def _work(self, name: str, actual: Actual) -> Work:
+    def _work(self, name: str, actual: Actual, *, compiles: bool = False) -> Work:
         host = self.run.hosts[name]
-        plan = self._planned(host)
-        found = drift(plan, actual, data=self.data)
+        plan = with_compilers(self._planned(host)) if compiles else self._planned(host)
+        found = drift(plan, actual, data=self.data, guards=() if self.leaving else guards_of(host))
         if self.takes_over and stranger(actual.owner, self.fleet.name, self.lineage):
             found = replace(found, recorded=False)  # also where nothing else is to change, its manifest is to say whose it is
-        return Work(plan, actual, found, needs_of(host, self.fleet))
+        if self.leaving:  # nobody waits for anybody
+            return Work(plan, actual, found)
+        return Work(plan, actual, found, needs_of(host, self.fleet), doors=doors_of(self.fleet))
 
     def _planned(self, host: Host) -> HostPlan:
         return {} if self.leaving else self.plans.of(host)
@@ -252,7 +257,9 @@ class Deployment:
         self.issue()
         busy = {}
         missing = {name: work.missing for name, work in self.work.items()}
-        assignment = assigned(missing, self.fleet, self.state, self.knowledge(), self.work.keys() - self.failures.keys())
+        there = {name: work for name, work in self.work.items() if name not in self.failures}
+        where = kept(there, Artifacts(self.state))
+        assignment = assigned(missing, self.fleet, self.state, self.knowledge(), there, where)
         self.run.failures.update(assignment.failures)
         wanted = {name: work for name, work in self.work.items() if work.drift or name in assignment.builds}
         owner = self._owner(wanted)

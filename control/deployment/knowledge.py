@@ -40,7 +40,7 @@ def knowledge_for(fleet: Fleet, state: FleetState, *, now: datetime, vault: Vaul
         secrets=Secrets(vault),
         roots=dict(_roots(fleet, state.inventory.parent)),
         models={name: _digest_of(entry) for name, entry in fleet.models.items()},
-        releases=releases_of(fleet, hardware, state.inventory.parent, Artifacts(state).all()),
+        releases=releases_of(fleet, hardware, state.inventory.parent, Artifacts(state).recorded()),
         shapes=known(fleet, state.inventory),
         options=options_by_host(fleet, state.inventory.parent),
         services=services(*(role for host in fleet.hosts.values() for role in host.carried)),
@@ -52,7 +52,7 @@ def knowledge_of_memory(fleet: Fleet, state: FleetState) -> Knowledge:
     hardware = {host: found for host in fleet.hosts if (found := state.hardware(host))}
     return Knowledge(
         hardware=hardware,
-        releases=releases_of(fleet, hardware, state.inventory.parent, Artifacts(state).all()),
+        releases=releases_of(fleet, hardware, state.inventory.parent, Artifacts(state).recorded()),
         shapes=known(fleet, state.inventory),
         options=options_by_host(fleet, state.inventory.parent),
     )

@@ -70,7 +70,7 @@ def _line(resource: Resource) -> str:
     unsaid = {"sha256"} if isinstance(resource, File) else set()
     desired = " ".join(f"{name}={value}" for name, value in resource.desired.items() if name not in unsaid)
     secret = " secret" if isinstance(resource, File) and resource.secret else ""
-    return f"{resource.id}  {desired}{secret}"
+    return f"{resource.id}  {desired}{secret}".rstrip()
 
 
 def _files(planned: HostPlan) -> Iterator[File]:

@@ -11,7 +11,7 @@ from control.llama_cpp.artifacts import Artifacts
 from control.llama_cpp.releases import Recipe
 from control.models.curl import curl_configuration
 from control.models.origins import Request, asked_of
-from resources import Directory, File, ModelFile, Release, Resource, Service
+from resources import File, ModelFile, Release, Resource, Service
 from resources.base import Origin, R
 from resources.drift import Change, Drift
 from resources.owner import Owner
@@ -25,11 +25,14 @@ STAGES = ROLES
 
 @dataclass(frozen=True)
 class Wanted:
-    """A release that nobody has: how it is built, its source here, and where it is to lie here once it is built."""
+    """A release that is not among the artifacts: how it is built, its source here, and where it is to lie here once it is built.
+
+    Without a source it lies on the host already, and is only packed.
+    """
 
     release: Release
     recipe: Recipe
-    source: Path
+    source: Path | None
     artifacts: Artifacts
     distribution: str
     """That it is built for."""
@@ -37,7 +40,8 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Work:
-    """`needs` is role → the hosts that must be ready before; `payload` has the local file of each resource that is no text, by its id.
+    """`needs` is role → the hosts that must be ready before, `doors` those that must be before what left the inventory leaves, if it leaves
+    last; `payload` has the local file of each resource that is no text, by its id.
 
     `builds` is what the host is to compile, for itself or for others. `asks` has, by the id of a model's file, where it may come from;
     `trials`, by the id of a release, the archive that it is tried with before it serves.
@@ -50,6 +54,8 @@ class Work:
     payload: Mapping[str, Path] = field(default_factory=dict)
     builds: tuple[Wanted, ...] = ()
     asks: Mapping[str, tuple[Request, ...]] = field(default_factory=dict)
+
+    doors: frozenset[str] = frozenset()
 
     trials: Mapping[str, bytes] = field(default_factory=dict)
     """Release id → the archive that its gate tries it with."""
@@ -82,11 +88,6 @@ class Work:
     def stamps(self, role: str) -> frozenset[str]:
         """The ids of the files that note what a role's services were started with."""
         return frozenset(each.stamp.id for each in self.plan.get(role, ()) if isinstance(each, Service))
-
-    def is_from(self, name: str, role: str) -> bool:
-        """Whether it is a file in a directory that is a role's alone: it leaves with the role's files."""
-        directories = (each.path for each in self.plan.get(role, ()) if isinstance(each, Directory) and each.exclusive)
-        return name.startswith("file:") and name.removeprefix("file:").rpartition("/")[0] in directories
 
     @property
     def missing(self) -> tuple[Release, ...]:

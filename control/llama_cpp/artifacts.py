@@ -1,7 +1,7 @@
 """Releases of llama.cpp, packed to travel: kept in the fleet's state, carried out of it and into another's.
 
     artifacts/NAME.tar.gz       NAME/bin/…, NAME/MANIFEST, NAME/.paddock-release
-    artifacts/NAME.json         what it is and what it needs: `inventory.knowledge.Artifact`
+    artifacts/NAME.json         what it is and what it needs: `inventory.knowledge.Artifact`; this may be in git, the archive is not
 
 An exported artifact is a tar archive of these two.
 """
@@ -18,7 +18,8 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,14 @@ class Requirements:
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What an archive holds: `manifest` is the sha256 of its list of files."""
+
+    needs: Requirements
+    manifest: str
+
+
+@dataclass(frozen=True)
 class Artifacts:
     """The artifacts of one fleet."""
 
@@ -59,8 +68,11 @@ class Artifacts:
 
     def all(self) -> tuple[Artifact, ...]:
         """In the order of their names. One whose archive is missing is none."""
-        found = (self._described(path) for path in sorted(self.directory.glob("*.json")))
-        return tuple(each for each in found if each and self.archive(each.name).is_file())
+        return tuple(each for each in self.recorded() if each.archived)
+
+    def recorded(self) -> tuple[Artifact, ...]:
+        """In the order of their names, also those of which only the description is here: a state from git has no archives."""
+        return tuple(filter(None, (self._described(path) for path in sorted(self.directory.glob("*.json")))))
 
     def archive(self, name: str) -> Path:
         """Where the archive of this name lies, or is to lie."""
@@ -71,7 +83,8 @@ class Artifacts:
 
     def add(self, archive: Path, release: Release, distribution: str) -> Artifact:
         """Takes in the archive that a builder made of a release: the file moves. Raises PaddockError where it is not that, whole."""
-        needs = _checked(archive, release.name, release.fingerprint)
+        found = _checked(archive, release.name, release.fingerprint)
+        needs = found.needs
         artifact = Artifact(
             name=release.name,
             version=release.version,
@@ -84,13 +97,31 @@ class Artifacts:
             libraries=needs.libraries,
             sha256=_sha256(archive),
             size=archive.stat().st_size,
+            manifest=found.manifest,
         )
+        self._keep(archive, artifact)
+        return artifact
+
+    def take_back(self, archive: Path, release: Release) -> Artifact:
+        """Takes in the archive of a release that is recorded here, as a host had it: the file moves. Raises PaddockError where it is not
+        the very files that were recorded."""
+        try:
+            found = _checked(archive, release.name, release.fingerprint)
+        except PaddockError as error:
+            raise PaddockError(f"{error}: `paddock up --deep` puts it right there") from None
+        recorded = next((each for each in self.recorded() if each.fingerprint == release.fingerprint), None)
+        if not recorded or recorded.manifest != found.manifest:
+            raise PaddockError(
+                f"release {release.name}: its files are whole, and not those that were recorded when it was built: "
+                f"`paddock artifacts prune {release.name}`, and it is built anew"
+            )
+        artifact = replace(recorded, sha256=_sha256(archive), size=archive.stat().st_size, archived=True)
         self._keep(archive, artifact)
         return artifact
 
     def named(self, name: str) -> Artifact:
         """The one of this name, or whose fingerprint begins so. Raises PaddockError."""
-        known = self.all()
+        known = self.recorded()
         found = [each for each in known if name in (each.name, each.fingerprint) or (len(name) >= 4 and each.fingerprint.startswith(name))]
         if len(found) != 1:
             have = ", ".join(each.name for each in known) or "none"
@@ -101,11 +132,16 @@ class Artifacts:
     def export(self, artifact: Artifact, target: Path) -> None:
         """Writes one file that `take_in` reads, anywhere. Raises PaddockError."""
         archive = self.archive(artifact.name)
+        if not artifact.archived:
+            raise PaddockError(
+                f"{archive}: the archive is not here, only what is recorded of it: `paddock up` fetches it from a host that has the release"
+                " once another lacks it"
+            )
         if _sha256(archive) != artifact.sha256:
             raise PaddockError(
                 f"{archive}: was changed since it was stored: `paddock artifacts prune {artifact.name}`, then build it again"
             )
-        description = json.dumps(asdict(artifact), indent=1).encode()
+        description = json.dumps(_description(artifact), indent=1).encode()
         try:
             with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".paddock-", delete=False) as file:
                 with tarfile.open(fileobj=file, mode="w") as tar:
@@ -131,7 +167,7 @@ class Artifacts:
                     description, packed = (tar.extractfile(member) for member in tar.getmembers())
                     if not description or not packed:
                         raise PaddockError(f"{no_artifact}: it holds other files")
-                    said = TypeAdapter(Artifact).validate_json(description.read(1 << 20))
+                    said = _described_as().validate_json(description.read(1 << 20))
                     with archive.open("wb") as file:
                         while block := packed.read(1 << 20):
                             file.write(block)
@@ -145,11 +181,13 @@ class Artifacts:
                 raise PaddockError(f"{no_artifact}: {said.name!r} is not the name of a release")
             if _sha256(archive) != said.sha256:
                 raise PaddockError(f"{source}: was damaged in transit: its sha256 differs from that of the export")
-            needs = _checked(archive, said.name, said.fingerprint)
+            found = _checked(archive, said.name, said.fingerprint)
+            needs = found.needs
             if (needs.architecture, needs.libc, needs.libraries) != (said.architecture, said.libc, said.libraries):
                 raise PaddockError(f"{source}: its description does not match its programs")
-            self._keep(archive, said)
-        return said
+            taken = replace(said, manifest=found.manifest, archived=True)
+            self._keep(archive, taken)
+        return taken
 
     def remove(self, artifact: Artifact) -> None:
         self.archive(artifact.name).unlink(missing_ok=True)
@@ -162,14 +200,25 @@ class Artifacts:
             os.fsync(file.fileno())
         archive.chmod(0o600)
         archive.replace(self.archive(artifact.name))
-        write_atomically(self.directory / f"{artifact.name}.json", json.dumps(asdict(artifact), indent=1) + "\n")
+        write_atomically(self.directory / f"{artifact.name}.json", json.dumps(_description(artifact), indent=1) + "\n")
 
     def _described(self, path: Path) -> Artifact | None:
         try:
-            found = TypeAdapter(Artifact).validate_json(read(path) or b"")
+            found = _described_as().validate_json(read(path) or b"")
         except ValueError:
             return None  # written by another version, or by hand
-        return found if found.name == path.name.removesuffix(".json") else None
+        return replace(found, archived=self.archive(found.name).is_file()) if found.name == path.name.removesuffix(".json") else None
+
+
+@cache
+def _described_as() -> TypeAdapter[Artifact]:
+    """Made once: a run reads all descriptions a few times."""
+    return TypeAdapter(Artifact)
+
+
+def _description(artifact: Artifact) -> dict[str, object]:
+    """As it is written down: whether the archive is there, the archive says itself."""
+    return {name: value for name, value in asdict(artifact).items() if name != "archived"}
 
 
 def _member(name: str, size: int) -> tarfile.TarInfo:
@@ -183,8 +232,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _checked(archive: Path, name: str, fingerprint: str) -> Requirements:
-    """What the programs in an archive need. Raises PaddockError where it is not that release, whole."""
+def _checked(archive: Path, name: str, fingerprint: str) -> Contents:
+    """Raises PaddockError where an archive is not that release, whole."""
     try:
         with tarfile.open(archive) as tar:
             files = dict(_files(tar, name))
@@ -199,7 +248,7 @@ def _checked(archive: Path, name: str, fingerprint: str) -> Requirements:
     for sha256, _, path in listed:
         if hashlib.sha256(programs[path]).hexdigest() != sha256:
             raise PaddockError(f"release {name}: {path} differs from its manifest: it was damaged")
-    return needs_of(programs)
+    return Contents(needs_of(programs), hashlib.sha256(files["MANIFEST"]).hexdigest())
 
 
 def _files(tar: tarfile.TarFile, name: str) -> Iterator[tuple[str, bytes]]:

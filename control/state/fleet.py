@@ -1,6 +1,6 @@
 """What the control machine keeps of a fleet, in `.paddock/<fleet>/` beside its inventory. `PADDOCK_STATE` moves `.paddock`.
 
-    .gitignore          admits what may be committed: everything listed here from recipients.txt to hardware/
+    .gitignore          admits what may be committed: everything listed here from recipients.txt to artifacts/, of those the descriptions
     recipients.txt      who can open what is sealed: an age or SSH public key a line
     fleet.json          which state this is, and what hosts know of it: see control/state/lineage.py
     certs/              authorities.json: the fleet's CAs, and which of them signs; server/NAME.json and client/NAME.json: which certificate
@@ -8,8 +8,8 @@
     secrets/NAME.age    the named secrets
     known_hosts         the hosts' pinned keys, as OpenSSH writes them
     hardware/HOST.json  what each host's machine is
+    artifacts/          NAME.json: what each release is; NAME.tar.gz: the release itself, packed to travel
     reports/            the last runs
-    artifacts/          releases, packed to travel
     export/CLIENT/      a client's certificate and its key, unsealed
     lock                who is changing the fleet
 
@@ -61,7 +61,12 @@ GITIGNORE = """\
 !/hardware/*.json
 !/known_hosts
 !*.age
+!/artifacts/
+/artifacts/*
+!/artifacts/*.json
 """
+
+EARLIER_GITIGNORE = GITIGNORE.partition("!/artifacts/")[0]
 
 
 def tell(text: str) -> None:
@@ -193,7 +198,7 @@ class FleetState:
         if not self.path.is_dir():
             make_private(self.path.parent)
             make_private(self.path)
-        if not (self.path / ".gitignore").exists():
+        if read(self.path / ".gitignore") in (None, EARLIER_GITIGNORE.encode()):
             write_atomically(self.path / ".gitignore", GITIGNORE)
         directory = self.path
         for part in parts:

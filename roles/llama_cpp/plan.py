@@ -16,7 +16,7 @@ TO_BE_DETECTED = "to-be-detected"
 
 def plan(host: Host, settings: LlamaCppSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[Resource]:
     for package in _compiles_with(host, knowledge):
-        yield Package(package)
+        yield Package(package, needed=False)  # but where there is something to compile (control/deployment/builds.py)
     if not settings.serve:
         return
     for path in ("/opt/paddock", HOME, f"{HOME}/releases"):
@@ -30,8 +30,11 @@ def plan(host: Host, settings: LlamaCppSettings, fleet: Fleet, knowledge: Knowle
 
 
 def _compiles_with(host: Host, knowledge: Knowledge) -> list[str]:
-    """What the host needs to build what it is to build, for itself and for others."""
-    return list(dict.fromkeys(package for release in knowledge.compiled.get(host.name, ()) for package in release.packages))
+    """What the host needs to build what it is to build, for itself and for others, beside what it serves with."""
+    own = knowledge.releases.get(host.name)
+    there = own.runtime_packages if isinstance(own, Release) else ()
+    wanted = dict.fromkeys(package for release in knowledge.compiled.get(host.name, ()) for package in release.packages)
+    return [package for package in wanted if package not in there]
 
 
 def _undetected(settings: LlamaCppSettings) -> Release:

@@ -32,7 +32,8 @@ def releases(
 
     `sources` has the digest of each local source tree. Hosts that need just the same release have one builder: who is named as such,
     else the first of them. Where the very release is not there yet, an artifact that was built elsewhere of the same source with the
-    same options is taken, if the host's C library is new enough for it.
+    same options is taken, if the host's C library is new enough for it. One whose archive is gone counts too, after those that are here:
+    hosts that serve it keep it.
     """
     found: dict[str, Release | PaddockError] = {}
     builders: dict[str, str] = {}
@@ -92,7 +93,8 @@ def _release(
             raise PaddockError(f"{words}: `paddock artifacts import` one of {label} with the key {key[:12]}") from None
     fingerprint = exact
     if at_hand and exact not in at_hand:
-        fingerprint = max(at_hand, key=lambda each: (version_of(at_hand[each].libc), each))
+        fingerprint = max(at_hand, key=lambda each: (at_hand[each].archived, version_of(at_hand[each].libc), each))
+    made = at_hand.get(fingerprint)
     return Release(
         path=f"{HOME}/releases/{label}-{fingerprint[:12]}",
         current=f"{HOME}/current",
@@ -112,6 +114,7 @@ def _release(
         reasons=fits.reasons,
         jobs=jobs(builder, settings.jobs, fits.backend),
         builder=(settings.builder or host) if fingerprint == exact else "",
+        made="" if made is None else "archived" if made.archived else "recorded",
         triplet=tools.triplet,
         suite=tools.suite,
         inside=tools.inside,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from shlex import quote
 from typing import Any
 
 from testinfra.host import Host as TestinfraHost
 
 from inventory.fleet import Fleet, Host
+from resources import Release, Resource, of_kind
 from roles.llama_server.settings import LlamaServerSettings
 from roles.preset import Preset
 from roles.role import render
@@ -20,6 +21,16 @@ LOAD_TIMEOUT_S = 600
 
 ANSWER_S = 10
 """A server says within that that it is well, or that it reads its model: also while it computes."""
+
+
+CARDS = r"/dev/(dri/(render|card)|nvidia[0-9]|nvmap|nvgpu/)"
+"""What a process has open that computes on a card."""
+
+PROCESSOR = {"device": "none", "dev": "none", "n-gpu-layers": "0", "gpu-layers": "0", "ngl": "0"}
+"""Options with which a model is to be computed on the processor."""
+
+OF_ANY = "GGML_VK_VISIBLE_DEVICES"
+"""Where a release has this, its device may be the processor's own (llama_cpp: vulkan_device)."""
 
 
 def check_health(host: TestinfraHost, fleet: Fleet, this: Host) -> None:
@@ -43,6 +54,20 @@ def check_every_model_answers_with_its_own_context(host: TestinfraHost, settings
             assert "error" not in answer, f"{server.name}, {name}: {answer['error']}"
             if size := context_size(preset):
                 assert _context(host, fleet, server, name) == size, f"{server.name}, {name}: its context is not {size}"
+
+
+def check_computes_on_a_card_where_it_is_built_for_one(host: TestinfraHost, fleet: Fleet, this: Host, plan: Sequence[Resource]) -> None:
+    """A server whose card was not ready when it started serves from the processor, in silence."""
+    for release in of_kind(plan, Release):
+        if not release.devices or OF_ANY in dict(release.environment):
+            continue
+        for server in fleet.servers(this.name):
+            if any(_is_for_the_processor(fleet.preset(server, name)) for name in server.models):
+                continue
+            for pid in _with_models(host, server):
+                found = host.run(f"find /proc/%s/fd -lname '/dev/*' -printf '%%l\\n' | grep -qE {quote(CARDS)}", pid)
+                words = f"{server.name} computes on the processor, not on {', '.join(release.devices)}: no card is open in process {pid}"
+                assert found.rc == 0, f"{words}. `paddock restart` starts it anew, where its card is ready now"
 
 
 def check_runs_as_its_own_user(host: TestinfraHost, fleet: Fleet, this: Host) -> None:
@@ -97,6 +122,18 @@ def _context(host: TestinfraHost, fleet: Fleet, server: Server, model: str) -> s
         pid = _main_pid(host, server)
         arguments = host.check_output(r"tr '\0' '\n' </proc/%s/cmdline", pid).splitlines()
     return next((arguments[at + 1] for at, each in enumerate(arguments) if each in ("--ctx-size", "-c")), "")
+
+
+def _is_for_the_processor(preset: Preset) -> bool:
+    return any(str(preset.get(option)) == value for option, value in PROCESSOR.items())
+
+
+def _with_models(host: TestinfraHost, server: Server) -> list[str]:
+    """The processes that have a model: an instance itself, a router's workers."""
+    main = _main_pid(host, server)
+    if server.kind == "instance":
+        return [main]
+    return str(host.run("pgrep --parent %s --exact llama-server", main).stdout).split()
 
 
 def _main_pid(host: TestinfraHost, server: Server) -> str:

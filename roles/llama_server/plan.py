@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from posixpath import dirname
+from shlex import quote
 
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
@@ -59,7 +60,14 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Kno
             runs=(f"release:{RELEASE}", *dict.fromkeys(models)),
             ports=(Port(server.port, listens, server.unit, reachable_from=fleet.callers(host.name)),),
             user=settings.user or "",
+            answers=_answers(server, fleet),
         )
+
+
+def _answers(server: Server, fleet: Fleet) -> str:
+    """An instance answers 503 until it has read its model. A router reads one when it is asked for it, and has the caller wait."""
+    url = f"http://{fleet.endpoint(server, server.host)}/health"
+    return f"curl --silent --fail --max-time 5 {quote(url)}" if server.kind == "instance" else ""
 
 
 def refusals(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[str]:

@@ -123,6 +123,19 @@ def gate(fleet: LabFleet) -> Gate:
     return Gate(container, release, f"{inside(container, f'cat /etc/systemd/system/{UNIT}')}\n", f"{inside(container, f'cat {PRESETS}')}\n")
 
 
+def test_verify_names_a_server_that_would_compute_on_the_processor(fleet: LabFleet) -> None:
+    """Its driver is gone, and the server that runs says nothing of it."""
+    drivers = "/usr/share/vulkan/icd.d"
+    fleet.on("vk", f"mv {drivers} {drivers}.away")
+    try:
+        failed = fleet.paddock("verify", "--lab")
+    finally:
+        fleet.on("vk", f"mv {drivers}.away {drivers}")
+    assert failed.returncode == 1
+    assert "llama-server.service cannot use Vulkan0: it would compute on the processor. It sees none" in failed.stderr, failed.stderr
+    assert fleet.paddock("verify", "--lab").returncode == 0
+
+
 def test_a_release_that_fits_passes_and_what_serves_is_not_disturbed(gate: Gate) -> None:
     before = inside(gate.container, SERVING)
     assert before.endswith("well")

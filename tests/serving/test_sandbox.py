@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lab import hosts as lab_hosts
+from roles.llama_server.cards import NVIDIAS, TEGRA_NODES
 from tests.lab_fleet import LabFleet, lab_fleet
 
 INVENTORY = """
@@ -68,6 +69,12 @@ def test_it_has_the_capability_for_its_port_and_no_other(fleet: LabFleet) -> Non
 
 def test_its_unit_passes_systemds_own_check(fleet: LabFleet) -> None:
     assert fleet.on("ai", f"systemd-analyze verify --recursive-errors=no {UNIT} 2>&1; echo $?").strip() == "0"
+
+
+def test_a_unit_starts_where_devices_that_it_may_open_are_not_there(fleet: LabFleet) -> None:
+    """As all of a Jetson's are not here."""
+    allowed = " ".join(f"-p 'DeviceAllow={each} rw'" for each in (*NVIDIAS, *TEGRA_NODES))
+    assert fleet.on("ai", f"systemd-run --quiet --wait --pipe -p DevicePolicy=closed {allowed} echo well").strip() == "well"
 
 
 def test_a_second_run_finds_nothing_to_do(fleet: LabFleet) -> None:

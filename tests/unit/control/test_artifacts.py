@@ -156,6 +156,39 @@ def test_an_artifact_that_was_changed_where_it_is_kept_is_not_exported(artifacts
     assert not (tmp_path / "carried").exists()
 
 
+@pytest.fixture
+def recorded(artifacts: Artifacts, tmp_path: Path) -> Artifacts:
+    """After a restore from git: what was built is described, and its archive is gone."""
+    artifacts.add(packed(tmp_path / "built.tar.gz"), RELEASE, "debian 13")
+    artifacts.archive(NAME).unlink()
+    return artifacts
+
+
+def test_one_whose_archive_is_gone_is_recorded_and_cannot_travel(recorded: Artifacts, tmp_path: Path) -> None:
+    (described,) = recorded.recorded()
+    assert (described.name, described.archived) == (NAME, False)
+    assert recorded.all() == () and not recorded.has(RELEASE)
+    with pytest.raises(PaddockError, match=r"the archive is not here, only what is recorded of it"):
+        recorded.export(described, tmp_path)
+
+
+def test_what_a_host_gives_back_is_taken_where_it_is_what_was_recorded(recorded: Artifacts, tmp_path: Path) -> None:
+    recorded.take_back(packed(tmp_path / "back.tar.gz"), RELEASE)
+    (artifact,) = recorded.all()
+    assert (artifact.distribution, artifact.size) == ("debian 13", recorded.archive(NAME).stat().st_size)
+    recorded.export(artifact, tmp_path / "carried")
+
+
+def test_what_a_host_gives_back_is_refused_where_its_files_are_whole_and_others(recorded: Artifacts, tmp_path: Path) -> None:
+    def exchanged(files: dict[str, bytes]) -> None:
+        files["bin/llama-server"] = PROGRAM + b" "
+        files["MANIFEST"] = f"{hashlib.sha256(PROGRAM + b' ').hexdigest()}  bin/llama-server\n".encode()
+
+    with pytest.raises(PaddockError, match=rf"not those that were recorded when it was built: `paddock artifacts prune {NAME}`"):
+        recorded.take_back(packed(tmp_path / "back.tar.gz", exchanged), RELEASE)
+    assert recorded.all() == ()
+
+
 def test_one_that_is_removed_is_gone(artifacts: Artifacts, tmp_path: Path) -> None:
     added = artifacts.add(packed(tmp_path / "built.tar.gz"), RELEASE, "debian 13")
     artifacts.remove(added)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from control.state.fleet import REPORTS_KEPT, FleetState, write_atomically
+from control.state.fleet import EARLIER_GITIGNORE, GITIGNORE, REPORTS_KEPT, FleetState, write_atomically
 from inventory.errors import PaddockError
 from inventory.hardware import Hardware
 
@@ -63,7 +63,17 @@ def test_paddock_state_moves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_git_takes_what_is_sealed_or_public_and_nothing_else(state: FleetState) -> None:
-    committed = ["recipients.txt", "fleet.json", "known_hosts", "ca.pem", "ca.json", "ca.key.age", "secrets/token.age", "hardware/pea.json"]
+    committed = [
+        "recipients.txt",
+        "fleet.json",
+        "known_hosts",
+        "ca.pem",
+        "ca.json",
+        "ca.key.age",
+        "secrets/token.age",
+        "hardware/pea.json",
+        "artifacts/a.json",
+    ]
     committed += ["certs/client/laptop.pem", "certs/client/laptop.json", "certs/client/laptop.key.age", "certs/revoked/client/phone-1.pem"]
     kept_out = [
         "lock",
@@ -81,6 +91,13 @@ def test_git_takes_what_is_sealed_or_public_and_nothing_else(state: FleetState) 
     subprocess.run(["git", "-C", str(state.path), "add", "."], check=True)
     listed = subprocess.run(["git", "-C", str(state.path), "ls-files"], check=True, capture_output=True, text=True).stdout.split()
     assert sorted(listed) == sorted([".gitignore", *committed])
+
+
+@pytest.mark.parametrize(("found", "becomes"), [(EARLIER_GITIGNORE, GITIGNORE), ("*\n", "*\n")])
+def test_a_list_of_what_git_takes_is_renewed_unless_somebody_wrote_it(state: FleetState, found: str, becomes: str) -> None:
+    (state.directory() / ".gitignore").write_text(found)
+    state.directory("hardware")
+    assert (state.path / ".gitignore").read_text() == becomes
 
 
 def test_ssh_finds_a_pinned_key_where_the_host_answers(state: FleetState) -> None:

@@ -139,6 +139,20 @@ def test_the_very_release_goes_before_one_that_was_built_elsewhere() -> None:
     assert (found.fingerprint, found.builder) == (own.fingerprint, "pea")
 
 
+@pytest.mark.parametrize("settings", [{"builder": False}, {}])
+def test_a_host_keeps_what_is_only_recorded(settings: dict[str, Any]) -> None:
+    recorded = replace(artifact_of(release(hardware=OLDER)), archived=False)
+    found = all_of({"pea": HERE}, (recorded,), pea=settings)["pea"]
+    assert (found.fingerprint, found.made) == (recorded.fingerprint, "recorded")
+
+
+def test_what_is_here_goes_before_what_is_only_recorded() -> None:
+    here = artifact_of(release(hardware=OLDER), "2.31", "aa" * 32)
+    recorded = replace(artifact_of(release(hardware=OLDER), "2.36", "bb" * 32), archived=False)
+    found = all_of({"pea": HERE}, (here, recorded), pea={"builder": False})["pea"]
+    assert (found.fingerprint, found.made) == (here.fingerprint, "archived")
+
+
 def test_what_needs_a_newer_c_library_is_not_taken() -> None:
     newer = release()
     found = all_of({"leek": OLDER}, (artifact_of(newer, "2.38"),), leek={})["leek"]

@@ -25,7 +25,7 @@ FOLDER = Path(resources.__file__).parent
 DEPLOYS = FOLDER.parent / "deploys"
 
 LANDING = ("before_landing", "land_all", "land")
-LEAVING = ("leave", "after_leaving")
+LEAVING = ("before_leaving", "leave", "after_leaving")
 SHARED = ("base.sh", "kept.sh", "manager.sh")
 
 

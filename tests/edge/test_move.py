@@ -1,0 +1,149 @@
+"""A llama-server moves to another host while clients ask: nobody is without an answer, also where the run fails or dies on its way."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import yaml
+from edge_fleet import Door
+from newer_caddy import newer_caddy
+
+from tests.lab_fleet import LabFleet, lab_fleet
+
+PAUSE_S = 0.05
+SERVER = {"listen": "0.0.0.0:8080", "models": ["demo"], "instances": {"fixed": {"model": "small", "listen": "0.0.0.0:8090"}}}
+SITES = {"door.home.example": ("", "demo"), "fixed.home.example": ("/fixed", "small")}
+"""By site which of the servers of a host it leads to, and the model that clients ask for there."""
+
+
+def inventory(serving: str) -> str:
+    """The servers are on one of two hosts, each with a firewall, and the door leads there."""
+    serves = {"llama_cpp": {"ui": False}, "models": None, "llama_server": SERVER}
+    base = {"base": {"time": "elsewhere"}}
+    hosts = {
+        name: {"address": f"192.0.2.{at}", "roles": {**base, "firewall": None, **(serves if name == serving else {})}}
+        for at, name in enumerate(("left", "right"), 10)
+    }
+    caddy = {"package": newer_caddy(), "sites": {site: {"upstream": f"{serving}{group}"} for site, (group, _) in SITES.items()}}
+    preset = {"preset": {"ctx-size": 1024}}
+    return yaml.safe_dump(
+        {
+            "fleet": "move",
+            "domain": "home.example",
+            "networks": ["192.0.2.0/24"],
+            "hosts": {**hosts, "door": {"address": "192.0.2.12", "roles": {**base, "caddy": caddy}}},
+            "models": {"demo": preset, "small": preset},
+            "clients": {"laptop": None},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
+    with lab_fleet("move", tmp_path_factory.mktemp("move"), inventory("left"), ready=True) as fleet:
+        fleet.up()
+        yield fleet
+
+
+@contextmanager
+def asking(fleet: LabFleet) -> Iterator[Counter[str]]:
+    """A client asks at each site for as long as this lasts. What it hears, and how often: `200`, or what else it was."""
+    heard, over = Counter[str](), threading.Event()
+    threads = [threading.Thread(target=_ask, args=(fleet, site, heard, over), daemon=True) for site in SITES]
+    for each in threads:
+        each.start()
+    try:
+        yield heard
+    finally:
+        over.set()
+        for each in threads:
+            each.join(60)
+
+
+def _ask(fleet: LabFleet, site: str, heard: Counter[str], over: threading.Event) -> None:
+    door = Door(fleet, "door", fleet.host("door").address, site)
+    context = door.context(ssl.TLSVersion.TLSv1_3, door.identity("laptop"))
+    body = json.dumps({"model": SITES[site][1], "prompt": "Hello", "max_tokens": 4}).encode()
+    while not over.is_set():
+        try:
+            status, answer = door.ask("POST", "/v1/completions", context, {"Content-Type": "application/json"}, body)
+            said = str(status) if status == 200 and b"text_completion" in answer else f"{site}: {status} {answer[:200]!r}"
+        except (OSError, http.client.HTTPException) as error:
+            said = f"{site}: {error!r}"
+        heard[said] += 1
+        if said != "200":
+            print(f"move: {time.time():.2f} {said}", flush=True)
+        time.sleep(PAUSE_S)
+
+
+def serving(fleet: LabFleet, host: str) -> bool:
+    return "active" in fleet.on(host, "systemctl is-active llama-server llama-server-fixed || true").split()
+
+
+def whole(fleet: LabFleet, host: str) -> list[str]:
+    """What the server on a host would need to be started again."""
+    needed = (
+        "/etc/systemd/system/llama-server.service /etc/paddock/llama-server/presets.ini /opt/paddock/llama.cpp/current/bin/llama-server"
+    )
+    return fleet.on(host, f"ls {needed} 2>/dev/null || true").split()
+
+
+def test_no_request_fails_while_the_servers_move_to_another_host_and_back(fleet: LabFleet) -> None:
+    for before, after in (("left", "right"), ("right", "left")):
+        fleet.write(inventory(after))
+        with asking(fleet) as heard:
+            fleet.up()
+        print(f"move: {before} to {after}: {dict(heard)}", flush=True)
+        assert heard["200"] > 10 and set(heard) == {"200"}
+        assert serving(fleet, after) and not serving(fleet, before)
+        assert not whole(fleet, before)
+        assert "8080" not in fleet.on(before, "nft list table inet paddock")
+        assert "0 changed" in fleet.up().stdout
+
+
+def test_where_the_proxy_fails_the_old_servers_stay_whole_and_the_next_run_takes_them_away(fleet: LabFleet) -> None:
+    fleet.on(
+        "door",
+        "mv /usr/bin/caddy /usr/bin/caddy.away; printf '#!/bin/sh\\necho broken; exit 1\\n' >/usr/bin/caddy; chmod 755 /usr/bin/caddy",
+    )
+    fleet.write(inventory("right"))
+    try:
+        with asking(fleet) as heard:
+            failed = fleet.paddock("up", "--lab", "--yes")
+    finally:
+        fleet.on("door", "mv /usr/bin/caddy.away /usr/bin/caddy")
+    assert failed.returncode == 1
+    told = "left: removals: what left the inventory stays until the next `up`: requests may still come from door, which failed"
+    assert told in failed.stderr, failed.stderr
+    assert set(heard) == {"200"}
+    assert serving(fleet, "right") and serving(fleet, "left")
+    assert len(whole(fleet, "left")) == 3
+    assert "8080" in fleet.on("left", "nft list table inet paddock"), "nobody else may ask it meanwhile"
+    fleet.up()
+    assert not serving(fleet, "left") and not whole(fleet, "left")
+
+
+def test_a_run_that_dies_once_the_new_servers_are_up_leaves_the_old_ones_and_the_next_run_ends_it(fleet: LabFleet) -> None:
+    fleet.write(inventory("left"))
+    with asking(fleet) as heard:
+        run = fleet.start("up", "--lab", "--yes")
+        assert run.stdout
+        told = next((line for line in run.stdout if line.split()[:1] == ["left"] and "llama_server: services" in line), "")
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        assert told, "it ended before the servers were up"
+        assert serving(fleet, "right") and len(whole(fleet, "right")) == 3
+        fleet.up()
+    print(f"move: with a kill: {dict(heard)}", flush=True)
+    assert set(heard) == {"200"}
+    assert serving(fleet, "left") and not serving(fleet, "right")
