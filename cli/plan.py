@@ -61,6 +61,8 @@ def run(options: argparse.Namespace) -> int:
     if words := looking.not_compared(deployment.vault.unopened, deployment.work.values()):
         print(words, file=sys.stderr)
     for name, why in deployment.failures.items():
+        if name in deployment.strangers.keys() - deployment.work.keys():
+            print(looking.stranger(name, deployment.strangers[name]), file=sys.stderr)
         print(f"{name}: {why}", file=sys.stderr)
     return 1 if deployment.failures else 3 if any(work.drift for work in deployment.work.values()) or deployment.due() else 0
 

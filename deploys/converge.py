@@ -90,7 +90,7 @@ def finish(work: Work) -> None:
     owner, steps = work.owner if work.plan else None, Steps()
     if work.drift.claims != work.drift.manifest or (work.drift.manifest and owner != work.owner):
         steps = _manifest(work.drift.manifest, owner)
-    if work.actual.rest:
+    if work.actual.rest and not work.drift.partial:
         steps.add("gone_kept")
     if steps:
         apply(name="manifest", steps=steps)

@@ -54,6 +54,9 @@ class Drift:
     late: frozenset[str] = frozenset()
     """The roles that come after what leaves last: they keep callers away from its ports until then."""
 
+    partial: bool = False
+    """Whether more may differ than what is to change."""
+
     unknown: tuple[str, ...] = ()
     """What another version of Paddock has noted and this one has no kind for: it stays, on the host and in the manifest."""
 

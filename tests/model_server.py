@@ -139,7 +139,7 @@ def model_server() -> Iterator[ModelServer]:
 
 
 def gguf(path: Path, name: str, padding: int = 0, parts: int = 1) -> list[bytes]:
-    """The tiny model under another name, with `padding` bytes in it that nobody reads, in `parts` as llama-gguf-split makes them."""
+    """The tiny model under another name, with `padding` bytes at its end that nobody reads, in `parts` as llama-gguf-split makes them."""
     from gguf import GGUFReader, GGUFValueType, GGUFWriter
     from gguf.scripts.gguf_new_metadata import MetadataDetails, copy_with_new_metadata
 
@@ -149,10 +149,9 @@ def gguf(path: Path, name: str, padding: int = 0, parts: int = 1) -> list[bytes]
     tensors = -(-len(reader.tensors) // parts)
     writer = GGUFWriter(path / f"{name}.gguf", "llama", split_max_tensors=tensors if parts > 1 else 0)
     new = {"general.name": MetadataDetails(GGUFValueType.STRING, name)}
-    if padding:
-        random = hashlib.shake_128(name.encode()).digest(padding)
-        new["test.padding"] = MetadataDetails(GGUFValueType.ARRAY, random, sub_type=GGUFValueType.UINT8)
     copy_with_new_metadata(reader, writer, new, [])
     made = sorted(path.glob(f"{name}*.gguf"))
     assert len(made) == parts, made
+    with made[-1].open("ab") as file:
+        file.write(hashlib.shake_128(name.encode()).digest(padding))
     return [each.read_bytes() for each in made]

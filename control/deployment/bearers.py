@@ -34,5 +34,5 @@ def certificates_alone(work: Work) -> Work:
         **{change.id: work.drift.manifest[change.id] for change in changes if change.id in work.drift.manifest},
     }
     claims = {**work.actual.manifest, **manifest}
-    drift = Drift(changes, work.drift.left, manifest, claims, recorded=manifest == work.actual.manifest)
+    drift = Drift(changes, work.drift.left, manifest, claims, recorded=manifest == work.actual.manifest, partial=True)
     return replace(work, drift=drift, needs={})

@@ -110,14 +110,19 @@ class Deployment:
         if changed := self._changed(self.actual):
             self._learn(changed)
             self._probe([host for host in self.hosts if host.name in changed and host.name not in self.failures])
+        whose = {name: stranger(actual.owner, self.fleet.name, self.lineage) for name, actual in self.actual.items()}
+        self.strangers = {name: words for name, words in whose.items() if words}
         if fit and not self.leaving:
             self._refuse_what_does_not_fit(self.knowledge())
         self._plan()
+        answered = set(self.work)
         if not self.looks and not self.takes_over:
             self._refuse_strangers()
         if fit and not self.leaving:
             self._refuse_what_is_taken()
             self._refuse_missing_accounts()
+        if answered != set(self.work):
+            self._plan()  # without them: who compiles, and for whom, may be another matter
 
     def _refuse_strangers(self) -> None:
         for name, whose in self.strangers.items():
@@ -185,8 +190,6 @@ class Deployment:
         self.work = {name: self._work(name, self.actual[name]) for name in answered}
         for name in compiling(self.work, Artifacts(self.state)) & self.work.keys():
             self.work[name] = self._work(name, self.actual[name], compiles=True)
-        found = {name: stranger(work.actual.owner, self.fleet.name, self.lineage) for name, work in self.work.items()}
-        self.strangers |= {name: whose for name, whose in found.items() if whose}
 
     def _work(self, name: str, actual: Actual, *, compiles: bool = False) -> Work:
         host = self.run.hosts[name]
@@ -247,10 +250,17 @@ class Deployment:
         """What to know though nothing is to change: who is thrown out, a CA that nears its end, a server that is open to all, memory that
         nobody could check."""
         knowledge = self.knowledge()
-        remarks = [line for host in self.hosts for line in remarks_of(host, self.fleet, knowledge) if not self.leaving]
+        remarks = [line for host in self.hosts if not self.leaving for line in self._remarks(host)]
         for name, work in self.work.items():
             remarks += (f"hosts.{name}: {line}" for line in beside.closed(work, knowledge.hardware[name].input_chains))
         return [*self.authority.notices(self.fleet, datetime.now(UTC)), *warnings(self.fleet), *remarks]
+
+    def _remarks(self, host: Host) -> tuple[str, ...]:
+        """None of a host that can have no plan: it has failed, and that is told."""
+        try:
+            return tuple(remarks_of(host, self.fleet, self.knowledge()))
+        except PaddockError:
+            return ()
 
     def converge(self) -> None:
         """Issues what is due, builds what is missing, makes the hosts so, and looks again: what still differs has failed."""

@@ -23,7 +23,7 @@ def pulled(work: Work, paths: Collection[str]) -> Work:
         **work.actual.manifest,
         **{change.id: work.drift.manifest[change.id] for change in changes if change.id in work.drift.manifest},
     }
-    drift = Drift(changes, work.drift.left, manifest, manifest, recorded=manifest == work.actual.manifest)
+    drift = Drift(changes, work.drift.left, manifest, manifest, recorded=manifest == work.actual.manifest, partial=True)
     return replace(work, drift=drift, needs={})
 
 
@@ -51,5 +51,5 @@ def pruned(work: Work) -> Work:
     rest = [f"model:{path}" for path in files if f"model:{path}" not in gone]
     changes = tuple(Change("remove", "-", "", name) for name in (*gone, *rest, *reversed(around)))
     manifest = {name: origin for name, origin in work.actual.manifest.items() if name not in (*gone, *around)}
-    drift = Drift(changes, work.drift.left, manifest, work.actual.manifest, recorded=not changes)
+    drift = Drift(changes, work.drift.left, manifest, work.actual.manifest, recorded=not changes, partial=True)
     return replace(work, drift=drift, needs={})

@@ -66,7 +66,7 @@ GITIGNORE = """\
 !/artifacts/*.json
 """
 
-EARLIER_GITIGNORE = GITIGNORE.partition("!/artifacts/")[0]
+EARLIER_GITIGNORE = "".join(line for line in GITIGNORE.splitlines(keepends=True) if "artifacts" not in line and "fleet.json" not in line)
 
 
 def tell(text: str) -> None:

@@ -122,6 +122,8 @@ def listening(binds: Iterable[str], port: int, theirs: Caddyfile | None) -> tupl
 def refusals(settings: CaddySettings, theirs: Caddyfile | None, release: CaddyVersion) -> Iterator[str]:
     """Why the sites cannot be there beside what the Caddyfile has already, a line each, with what to do."""
     if not theirs:
+        if settings.shared:
+            yield from _of_options(settings, Caddyfile())
         return
     if not settings.shared:
         yield "its Caddyfile has other sites or options: set roles.caddy.shared: true"

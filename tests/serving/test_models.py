@@ -187,7 +187,9 @@ def test_a_server_that_sends_more_than_a_model_has_is_cut_off(moles: Moles, big:
     moles.server.files["/big.gguf"] = big + bytes(4 * MIB)
     moles.write(one=["big"])
     said = moles.up(fails=True)
-    assert f"could not be fetched from http://{moles.here}:{moles.server.port}/big.gguf: sends more than the 21 MiB that it is to have" in said
+    assert (
+        f"could not be fetched from http://{moles.here}:{moles.server.port}/big.gguf: sends more than the 21 MiB that it is to have" in said
+    )
     assert moles.lies() == set()
     assert moles.served() == {"tiny"}
 

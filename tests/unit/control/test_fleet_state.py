@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from control.state.fleet import EARLIER_GITIGNORE, GITIGNORE, REPORTS_KEPT, FleetState, write_atomically
+from control.state.fleet import GITIGNORE, REPORTS_KEPT, FleetState, write_atomically
 from inventory.errors import PaddockError
 from inventory.hardware import Hardware
 
@@ -93,7 +93,25 @@ def test_git_takes_what_is_sealed_or_public_and_nothing_else(state: FleetState) 
     assert sorted(listed) == sorted([".gitignore", *committed])
 
 
-@pytest.mark.parametrize(("found", "becomes"), [(EARLIER_GITIGNORE, GITIGNORE), ("*\n", "*\n")])
+EARLIER = """*
+!/.gitignore
+!/recipients.txt
+!/ca.pem
+!/ca.json
+!/certs/
+!/certs/**/
+!/certs/**/*.pem
+!/certs/**/*.json
+!/secrets/
+!/hardware/
+!/hardware/*.json
+!/known_hosts
+!*.age
+"""
+"""As the first version wrote it."""
+
+
+@pytest.mark.parametrize(("found", "becomes"), [(EARLIER, GITIGNORE), ("*\n", "*\n")])
 def test_a_list_of_what_git_takes_is_renewed_unless_somebody_wrote_it(state: FleetState, found: str, becomes: str) -> None:
     (state.directory() / ".gitignore").write_text(found)
     state.directory("hardware")
