@@ -115,14 +115,17 @@ Looked = Callable[..., Deployment]
 
 @pytest.fixture
 def looked(state: FleetState, fleet_of: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch) -> Looked:
-    """A deployment that has looked at its hosts, each given with its owner."""
+    """A deployment that has looked at its hosts, each given with its owner; the clock of one may be `off`."""
 
-    def look(owners: Mapping[str, Owner | None], **how: bool) -> Deployment:
+    def look(owners: Mapping[str, Owner | None], *, off: str = "", **how: bool) -> Deployment:
         fleet = hosts(fleet_of, *owners)
         for name in owners:
             state.save_hardware(name, PEA)
         clock = int(datetime.now(UTC).timestamp())
-        found = {name: Actual(owner=owner, manifest={OLD: "put"}, clock=clock, identity="this") for name, owner in owners.items()}
+        found = {
+            name: Actual(owner=owner, manifest={OLD: "put"}, clock=0 if name == off else clock, identity="this")
+            for name, owner in owners.items()
+        }
         monkeypatch.setattr(module, "probe", lambda run, resources, *, deep=False: {name: found[name] for name in resources})
         deployment = Deployment(fleet, state, tuple(fleet.hosts.values()), **how)
         deployment.survey()
@@ -159,6 +162,21 @@ def test_who_only_looks_sees_strangers_hosts_as_all_others(looked: Looked, state
     assert deployment.strangers == {"ai": "belongs to fleet office, not to fleet home"}
     assert "certificate server ai.home.example: new" in deployment.due()
     assert not (state.path / "fleet.json").exists() and not (state.path / "certs").exists()
+
+
+def test_nothing_is_signed_for_a_strangers_host_that_fails_for_something_else(looked: Looked) -> None:
+    deployment = looked({"pea": None, "ai": OFFICE}, off="ai")
+    assert "its clock is" in deployment.failures["ai"]
+    assert [line for line in deployment.due() if "server" in line] == ["certificate server pea.home.example: new"]
+
+
+def test_a_host_that_can_have_no_plan_silences_no_other(looked: Looked, state: FleetState) -> None:
+    deployment = looked({"pea": None, "ai": None})
+    state.save_hardware("ai", replace(PEA, caddy="2.11.3-1"))
+    deployment = Deployment(deployment.fleet, state, deployment.hosts)
+    deployment.survey(fit=True)
+    assert "2.11.3" in deployment.failures["ai"] and list(deployment.work) == ["pea"]
+    assert not [line for line in deployment.notices() if "2.11.3" in line]
 
 
 @pytest.mark.parametrize("leaving", [False, True])

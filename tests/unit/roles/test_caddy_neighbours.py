@@ -149,6 +149,7 @@ def test_a_redirect_is_declared_where_there_is_one_and_nowhere_else(theirs: Cadd
     assert list(refusals(settings(), theirs, NEW)) == [f"its Caddyfile {words}: set roles.caddy.redirect: false"]
     assert not list(refusals(settings(redirect=False), theirs, NEW))
     assert "add `auto_https disable_redirects` to its options" in refused(settings(redirect=False))
+    assert "add `auto_https disable_redirects`" in "".join(refusals(settings(redirect=False), None, NEW)), "also where it has no sites yet"
 
 
 def test_a_public_certificate_is_not_awaited_where_certificates_are_off() -> None:
