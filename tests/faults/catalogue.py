@@ -160,7 +160,7 @@ def _of_release(release: Release) -> Iterator[Fault]:
     yield Fault(release, "of another fingerprint", "fingerprint", f"{_kept(noted)}; echo 0 >{noted}", _put_back(noted), "fingerprint is 0")
     yield Fault(release, "not there at all", "fingerprint", _away(path), _back(path), "fingerprint is none")
     altered = f"{_away(binary)}; cp -p {ASIDE}/it {binary}; {_flipped(binary)}; touch -r {ASIDE}/it {binary}"
-    yield Fault(release, "a program altered", UNSEEN, altered, _back(binary), "its files are not as they were built")
+    yield Fault(release, "a program altered", "fingerprint", altered, _back(binary), "its files are not as they were built")
     yield Fault(release, "a program missing", "fingerprint", _away(binary), _back(binary), "its files are not as they were built")
 
 
