@@ -120,17 +120,20 @@ def lab_fleet(name: str, directory: Path, text: str, *, ready: bool = False) -> 
     fleet = LabFleet(name, directory)
     fleet.write(text)
     print(f"lab: making the hosts of {name}", flush=True)
+    kept = bool(os.environ.get("PADDOCK_KEEP_LAB"))
+    if not kept and engine():
+        lab_hosts.down(name)  # what a run that was killed has left
     if ready:
         _give_releases(fleet)
         fleet.write(with_compilers(text))
     lab_hosts.up(load(fleet.inventory))
     fleet.write(text)
-    if os.environ.get("PADDOCK_KEEP_LAB"):
+    if kept:
         _disown(fleet)
     try:
         yield fleet
     finally:
-        if not os.environ.get("PADDOCK_KEEP_LAB"):
+        if not kept:
             lab_hosts.down(name)
 
 

@@ -74,9 +74,17 @@ def _ask(fleet: LabFleet, site: str, heard: Counter[str], over: threading.Event)
     door = Door(fleet, "door", fleet.host("door").address, site)
     context = door.context(ssl.TLSVersion.TLSv1_3, door.identity("laptop"))
     body = json.dumps({"model": SITES[site][1], "prompt": "Hello", "max_tokens": 4}).encode()
+
+    def once() -> tuple[int, bytes]:
+        return door.ask("POST", "/v1/completions", context, {"Content-Type": "application/json"}, body)
+
     while not over.is_set():
         try:
-            status, answer = door.ask("POST", "/v1/completions", context, {"Content-Type": "application/json"}, body)
+            try:
+                status, answer = once()
+            except http.client.RemoteDisconnected:  # A reload of Caddy may do that: docs/decisions/removals-come-late.md.
+                print(f"move: {time.time():.2f} {site}: closed before the answer, asked again", flush=True)
+                status, answer = once()
             said = str(status) if status == 200 and b"text_completion" in answer else f"{site}: {status} {answer[:200]!r}"
         except (OSError, http.client.HTTPException) as error:
             said = f"{site}: {error!r}"
