@@ -28,7 +28,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 VERBS = (
     *("check", "schema", "render", "plan", "up", "verify", "status", "teardown"),
     *("models", "chat", "logs", "start", "stop", "restart"),
-    *("certs", "secrets", "artifacts", "lab", "rehearse", "completion"),
+    *("certs", "secrets", "artifacts", "state", "lab", "rehearse", "completion"),
 )
 
 EXAMPLES = """\

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Generator
+from collections.abc import Callable, Collection, Generator
 from shlex import quote
 
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
 
+from inventory.errors import PaddockError
 from resources import scripts
 from resources.steps import Steps
 
@@ -29,9 +30,15 @@ sync -f "$stage"; at=
 
 
 @operation()
-def apply(steps: Steps) -> Generator[StringCommand, None, None]:
-    """Carries the steps out, in order, as root; the first that fails ends them."""
-    yield command(steps)
+def apply(steps: Steps | Callable[[], Steps]) -> Generator[StringCommand, None, None]:
+    """Carries the steps out, in order, as root; the first that fails ends them. Those that are made at the last moment may be none."""
+    try:
+        made = steps() if callable(steps) else steps
+    except PaddockError as error:
+        yield StringCommand("echo", quote(str(error)), ">&2;", "exit", "1")
+        return
+    if made:
+        yield command(made)
 
 
 def command(steps: Steps) -> StringCommand:

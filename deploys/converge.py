@@ -6,9 +6,9 @@ What each kind of resource does to a host stands in resources/; the order in whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from control.deployment.work import Work
+from control.deployment.work import ADMITTING, Work
 from deploys.applying import apply, stage
 from deploys.packages import apt_ready, installed, unheld
 from deploys.uploads import uploaded, uploads
@@ -32,7 +32,7 @@ def claim(work: Work) -> None:
     And checks that there is room for it, as far as models go, which is far.
     """
     if work.drift.claims != work.actual.manifest or work.owner != work.actual.owner or work.actual.rest:
-        apply(name="manifest", steps=_manifest(work.drift.claims, work.owner))
+        apply(name="manifest", steps=lambda: _manifest(work.drift.claims, work.newest.owner))
     if steps := room(of_kind(work.wrong(ModelFile), ModelFile)):
         apply(name="room for models", steps=steps)
 
@@ -77,27 +77,44 @@ def leave(work: Work) -> None:
 
 def _land(role: str, work: Work) -> None:
     if steps := _steps(role, work, "files"):
-        apply(name=f"{role}: files", steps=steps)
+        apply(name=f"{role}: files", steps=_last_moment(role, work, "files") if role in ADMITTING else steps)
     for model, local in uploads(role, work):
         uploaded(name=model.id, model=model, local=local)
     if steps := _steps(role, work, "services"):
-        apply(name=f"{role}: services", steps=steps)
+        apply(name=f"{role}: services", steps=_last_moment(role, work, "services") if role in ADMITTING else steps)
+
+
+def _last_moment(role: str, work: Work, phase: Phase) -> Callable[[], Steps]:
+    """Made when they are carried out, hours after the plan perhaps: who is let in may have changed meanwhile. A host that knows of a newer
+    change refuses them."""
+
+    def steps() -> Steps:
+        newest = work.newest
+        return _steps(role, newest, phase, after=newest.owner)
+
+    return steps
 
 
 def finish(work: Work) -> None:
     """The manifest says what is there now. Where nothing is planned any more, what stays there is nobody's."""
     stage(name="done")
-    owner, steps = work.owner if work.plan else None, Steps()
-    if work.drift.claims != work.drift.manifest or (work.drift.manifest and owner != work.owner):
-        steps = _manifest(work.drift.manifest, owner)
-    if work.actual.rest and not work.drift.partial:
-        steps.add("gone_kept")
-    if steps:
+
+    def steps() -> Steps:
+        newest, made = work.newest, Steps()
+        owner = newest.owner if newest.plan else None
+        if newest.drift.claims != newest.drift.manifest or (newest.drift.manifest and owner != work.owner):
+            made = _manifest(newest.drift.manifest, owner, newest.owner)
+        if work.actual.rest and not work.drift.partial:
+            made.add("gone_kept")
+        return made
+
+    if steps():
         apply(name="manifest", steps=steps)
 
 
-def _manifest(entries: Mapping[str, Origin], owner: Owner | None) -> Steps:
-    steps = Steps()
+def _manifest(entries: Mapping[str, Origin], owner: Owner | None, known: Owner | None = None) -> Steps:
+    """`known` is whose the host is while the run lasts, where it is to be nobody's afterwards."""
+    steps = _after(known or owner)
     if entries:
         steps.add("put_file", "put", steps.pack(manifest_text(entries, owner).encode(), mode=0o600), MANIFEST)
     else:
@@ -105,9 +122,17 @@ def _manifest(entries: Mapping[str, Origin], owner: Owner | None) -> Steps:
     return steps
 
 
-def _steps(role: str, work: Work, phase: Phase) -> Steps:
+def _after(owner: Owner | None) -> Steps:
+    """Steps that are carried out where the host knows of no later change."""
+    steps = Steps()
+    if owner:
+        steps.add("no_newer", owner.line)
+    return steps
+
+
+def _steps(role: str, work: Work, phase: Phase, *, after: Owner | None = None) -> Steps:
     """What a role's resources of one phase need, kind by kind."""
-    steps, changes = Steps(), work.drift.of(role)
+    steps, changes = _after(after), work.drift.of(role)
     wrong = frozenset(change.id for change in changes if change.attributes)
     if phase == "files":
         for kind in kinds():

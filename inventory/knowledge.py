@@ -72,6 +72,8 @@ class Knowledge:
     clients: Mapping[str, Certificate] = field(default_factory=dict)
     earlier: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By client the certificates that it held before, are still valid and are still let in: whoever has not fetched the new one yet."""
+    revocations: str = ""
+    """Who has been thrown out, as hosts keep it: see control/pki/revocations.py."""
     identities: Mapping[str, Certificate] = field(default_factory=dict, repr=False)
     """Certificate and key of the clients that a host of the fleet keeps, by client."""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from resources import File, Resource, Service, kind_of
@@ -99,6 +99,17 @@ def drift(plan: Mapping[str, Iterable[Resource]], actual: Actual, *, data: bool 
         late=frozenset(guards if LAST in when.values() else ()),
         unknown=unknown,
     )
+
+
+def with_newest(found: Drift, plan: Mapping[str, Iterable[Resource]]) -> Drift:
+    """The same changes, to what a newer plan has; what that has no more, and the rest of what it has, is another run's to change."""
+    planned = {each.id: each for resources in plan.values() for each in resources}
+    changes = [
+        replace(each, resource=planned[each.id]) if each.resource else each
+        for each in found.changes
+        if not each.resource or each.id in planned
+    ]
+    return replace(found, changes=tuple(changes))
 
 
 def _is_known(name: str) -> bool:

@@ -9,10 +9,11 @@ service_kept() {
 }
 
 # SERVICE WHAT…: keeps what a running service reads as it is, paths and lines (the path, a tab, the text), until it runs
-# with what lands next. What was kept by a run that was ended is older, and stays
+# with what lands next. What was kept by a run that was ended is older, and stays, unless it runs with that run's already
 service_keep() {
   kept=$(service_kept "$1")
   tab=$(printf '\t')
+  ! service_past "$1" || rm -rf "$kept"
   [ ! -d "$kept" ] || return 0
   service_manager "$1" is-active --quiet || return 0
   rm -rf "$kept.new"
@@ -30,6 +31,11 @@ service_keep() {
     esac
   done
   mv -T "$kept.new" "$kept"
+}
+
+# SERVICE: whether it was started or reloaded since something was kept: it lets in again nobody who has been thrown out
+service_past() {
+  [ -n "$(find "/run/paddock/$1".* -maxdepth 0 -newer "$(service_kept "$1")" 2>/dev/null)" ]
 }
 
 # SERVICE: what it reads is as it was kept, and it runs with that
@@ -79,6 +85,7 @@ service_unkept() {
 # What is still kept when steps fail
 undone() {
   for kept in /var/lib/paddock/kept/*.service; do
-    [ ! -d "$kept" ] || (service_back "${kept##*/}") >/dev/null 2>&1 || true
+    [ -d "$kept" ] || continue
+    if service_past "${kept##*/}"; then service_unkept "${kept##*/}"; else (service_back "${kept##*/}") >/dev/null 2>&1 || true; fi
   done
 }

@@ -7,11 +7,16 @@ from collections.abc import Iterable, Mapping
 from control.ssh.run import Run, fact  # isort: skip - first of all, for gevent
 from pyinfra.api import Host as Target
 
+from control.pki import revocations
+from control.pki.revocations import Revocations
 from facts.hardware import HardwareFact
 from facts.state import State, probe_script
 from inventory.hardware import Hardware
 from resources import Resource
 from resources.probe import Actual
+from roles.caddy.plan import REVOKED
+
+REVOCATIONS_MOST_BYTES = 1_000_000
 
 
 def hardware(run: Run, names: Iterable[str]) -> dict[str, Hardware]:
@@ -30,3 +35,10 @@ def probe(run: Run, resources: Mapping[str, tuple[Resource, ...]], *, deep: bool
         return fact(target, state, state.command(asked), probe_script(asked, deep=deep))
 
     return run.of_each(resources, ask)
+
+
+def revoked_there(run: Run, names: Iterable[str]) -> dict[str, Revocations]:
+    """Host → who has been thrown out, as it was told last; nobody where it lets nobody in. A host that does not answer is left out."""
+    script = f"[ ! -f {REVOKED} ] || head -c {REVOCATIONS_MOST_BYTES} {REVOKED}"
+    asked = dict.fromkeys(names, script)
+    return {name: revocations.read(lines) for name, lines in run.said(asked).items()} if asked else {}

@@ -8,27 +8,29 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from control.deployment import beside
 from control.deployment.accounts import missing_sh, missing_words, required_accounts
-from control.deployment.asking import hardware, probe
+from control.deployment.asking import hardware, probe, revoked_there
 from control.deployment.builds import assigned, compiling, kept, with_compilers
 from control.deployment.ownership import refusal, stranger
 from control.deployment.payload import asks_for, payload_for, trials_for
 from control.deployment.peers import offered
 from control.deployment.plans import Plans
 from control.deployment.remaining import still
-from control.deployment.work import Work
+from control.deployment.work import Work, admits
 from control.llama_cpp.artifacts import Artifacts
 from control.llama_cpp.releases import ROLE
 from control.pki.authority import Authority
+from control.pki.revocations import lacking
 from control.ssh.host_keys import pin_all
 from control.ssh.run import Run
 from control.state import api_keys
 from control.state.fleet import FleetState
 from control.state.lineage import lineage_of, note_change, told_hosts
+from control.state.lock import admission_lock
 from control.state.secrets import Secrets, Vault
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
@@ -36,7 +38,7 @@ from inventory.hardware import unsupported
 from inventory.knowledge import Knowledge
 from inventory.summary import warnings
 from resources import Package, Release
-from resources.drift import drift
+from resources.drift import drift, with_newest
 from resources.owner import Owner
 from resources.probe import Actual
 from roles.host_plan import HostPlan, doors_of, guards_of, needs_of, refusals_of, remarks_of
@@ -74,6 +76,7 @@ class Deployment:
     strangers: dict[str, str] = field(default_factory=dict)
     actual: dict[str, Actual] = field(default_factory=dict)
     _served: dict[str, str] = field(default_factory=dict)
+    _newest_owner: Owner | None = None
 
     def __post_init__(self) -> None:
         self.vault = Vault(self.state, looks=self.looks)
@@ -125,9 +128,11 @@ class Deployment:
             self._plan()  # without them: who compiles, and for whom, may be another matter
 
     def _refuse_strangers(self) -> None:
+        known = revoked_there(self.run, [name for name in self.strangers if name in self.work])
         for name, whose in self.strangers.items():
             if work := self.work.pop(name, None):
-                self.run.failures[name] = refusal(name, whose, work, self.fleet.name, self.state.path)
+                lacks = lacking(self.authority.leaves, known[name]) if name in known and _is_of(self.fleet, work) else ()
+                self.run.failures[name] = refusal(name, whose, work, self.fleet.name, self.state.path, lacks)
 
     def _refuse_what_is_taken(self) -> None:
         """Of the hosts that are to change."""
@@ -242,9 +247,15 @@ class Deployment:
         if lines:
             self.authority.issue(self.fleet, datetime.now(UTC), self._refused)
             api_keys.issue(self.fleet, self.vault)
+        if lines or self._is_behind():  # somebody may have revoked a certificate since the plans were made
+            self.lineage = lineage_of(self.state)  # before the rest is read, so that no change is missed
             self.plans.outdated()
             self._plan()
         return lines
+
+    def _is_behind(self) -> bool:
+        """Whether another run has changed who is let in since the plans were made."""
+        return lineage_of(self.state) != self.lineage
 
     def notices(self) -> list[str]:
         """What to know though nothing is to change: who is thrown out, a CA that nears its end, a server that is open to all, memory that
@@ -276,7 +287,9 @@ class Deployment:
         for name, work in wanted.items():
             try:
                 needs, builds = _with(work.needs, assignment.waits.get(name), name), assignment.builds.get(name, ())
-                busy[name] = replace(self._supplied(name, work), needs=needs, builds=builds, owner=owner)
+                busy[name] = replace(
+                    self._supplied(name, work), needs=needs, builds=builds, owner=owner, renew=partial(self._renewed, name=name)
+                )
             except PaddockError as error:
                 self.run.failures[name] = str(error)
         with offered(self.run, busy, self.work, self.fleet) as asking:
@@ -284,6 +297,8 @@ class Deployment:
         again = {name: work.resources for name, work in busy.items() if name not in self.failures}
         self._settle(name for name in again if any(each.starts for each in busy[name].drift.changes))
         found = probe(self.run, again, deep=self.deep)
+        if self._newest_owner:  # who is let in has changed meanwhile: what follows goes by what is so now
+            self.work |= {name: self._renewed(work, name) for name, work in self.work.items() if name in found}
         for name, actual in found.items():
             work = self._work(name, actual)
             if work.drift:
@@ -300,21 +315,37 @@ class Deployment:
             self.tell(", ".join(started), f"watches what was started for {self.fleet.settle} s")
             time.sleep(self.fleet.settle)
 
-    def _owner(self, wanted: Iterable[str]) -> Owner | None:
+    def _owner(self, wanted: Mapping[str, Work]) -> Owner | None:
         """Whose these hosts are from now on, as their manifests are to say."""
-        hosts = set(wanted)
-        if hosts & self.strangers.keys():
-            note_change(self.state)  # which no other copy of the state knows: it finds out when it comes to these hosts again
-        owner = told_hosts(self.state) if hosts else None
-        self.lineage = lineage_of(self.state)
+        strangers = [owner.changed for name in wanted.keys() & self.strangers.keys() if (owner := self.actual[name].owner)]
+        if not wanted:
+            return None
+        with admission_lock(self.state):
+            behind = self._is_behind()
+            if strangers or any(admits(work) for work in wanted.values()):
+                note_change(self.state, strangers)  # no other copy of the state knows that: it finds out when it comes to these hosts
+            owner = told_hosts(self.state)
+            self.lineage = self.lineage if behind else lineage_of(self.state)
         return owner
+
+    def _renewed(self, work: Work, name: str) -> Work:
+        """The same work with what is known now, where who is let in has changed since: another run may revoke meanwhile."""
+        if self._is_behind():
+            with admission_lock(self.state):
+                self._newest_owner = told_hosts(self.state)
+                self.lineage = lineage_of(self.state)
+            self.plans.outdated()
+        if self._newest_owner is None:
+            return work
+        plan = self._planned(self.run.hosts[name])
+        return replace(work, plan=plan, drift=with_newest(work.drift, plan), owner=self._newest_owner)
 
     def carry_out(self, works: Mapping[str, Work]) -> None:
         """Does on each host the work that is given for it, and nothing else. Builds nothing."""
         busy, owner = {}, self._owner(works)
         for name, work in works.items():
             try:
-                busy[name] = replace(self._supplied(name, work), owner=owner)
+                busy[name] = replace(self._supplied(name, work), owner=owner, renew=partial(self._renewed, name=name))
             except PaddockError as error:
                 self.run.failures[name] = str(error)
         with offered(self.run, busy, self.work, self.fleet) as asking:
@@ -332,6 +363,10 @@ class Deployment:
         """With the files that travel, and where the host gets the others. Raises PaddockError."""
         payload = payload_for(work, name, self.fleet, self.state)
         return replace(work, payload=payload, asks=asks_for(work, self.run.secrets), trials=trials_for(work))
+
+
+def _is_of(fleet: Fleet, work: Work) -> bool:
+    return work.actual.owner is not None and work.actual.owner.fleet == fleet.name
 
 
 def _with(needs: Mapping[str, frozenset[str]], builder: str | None, host: str) -> Mapping[str, frozenset[str]]:

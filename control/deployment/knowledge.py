@@ -12,6 +12,7 @@ from control.llama_cpp.options import options_by_host
 from control.llama_cpp.releases import releases_of
 from control.models.shapes import known
 from control.pki.authority import Authority
+from control.pki.revocations import revocations
 from control.state.fleet import FleetState, read
 from control.state.secrets import Secrets, Vault
 from inventory.fleet import Fleet
@@ -36,6 +37,7 @@ def knowledge_for(fleet: Fleet, state: FleetState, *, now: datetime, vault: Vaul
         servers=servers,
         clients={name: clients.get(name, TO_COME) for name in fleet.clients if name not in revoked},
         earlier=authority.earlier(fleet, now),
+        revocations=revocations(authority.leaves).text,
         identities=authority.identities(fleet, now),
         secrets=Secrets(vault),
         roots=dict(_roots(fleet, state.inventory.parent)),

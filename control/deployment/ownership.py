@@ -31,14 +31,20 @@ def stranger(found: Owner | None, fleet: str, lineage: Lineage | None) -> str:
     return ""
 
 
-def refusal(host: str, whose: str, work: Work, fleet: str, state: Path) -> str:
-    """Why nothing was changed on a stranger's host, what taking it over would do there, and what to do instead."""
+def refusal(host: str, whose: str, work: Work, fleet: str, state: Path, lacks: Sequence[str] = ()) -> str:
+    """Why nothing was changed on a stranger's host, what taking it over would do there, and what to do instead. `lacks` is what the host
+    knows of revocations and the state does not."""
     of_this_fleet = work.actual.owner is not None and work.actual.owner.fleet == fleet
-    restore = f"Put the newest state back into {state}, from a backup or from git" if of_this_fleet else "Leave it to its owner"
+    restore = (
+        f"Put the newest state back into {state}, from a backup or from git (`paddock state adopt` where it is lost)"
+        if of_this_fleet
+        else "Leave it to its owner"
+    )
+    missing = f" The state here lacks: {_first(lacks)}." if lacks else ""
     verb = "up" if work.plan else "teardown"
     shown = f"`paddock plan --limit {host}` shows all of it, " if work.plan else ""
     words = f"or take it over, which {_effect(work)}: {shown}`paddock {verb} --limit {host} --take-over` does it"
-    return f"{whose}. Nothing was changed there. {restore}, {words}"
+    return f"{whose}. Nothing was changed there.{missing} {restore}, {words}"
 
 
 def _effect(work: Work) -> str:
@@ -50,5 +56,8 @@ def _effect(work: Work) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{len(names)} resource{'' if len(names) == 1 else 's'} ({', '.join(names[:NAMED])}{more})"
+    return f"{len(names)} resource{'' if len(names) == 1 else 's'} ({_first(names)})"
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

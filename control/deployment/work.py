@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,10 @@ from roles.host_plan import HostPlan
 
 STAGES = ROLES
 """Every host goes through the stages of all roles, whether it carries a role or not: pyinfra keeps hosts apart otherwise."""
+
+
+ADMITTING = frozenset({"caddy", "client", "firewall", "admin"})
+"""The roles that decide who is let in."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,13 @@ class Work:
     owner: Owner | None = None
     """Whose the host is, as its manifest is to say."""
 
+    renew: Callable[[Work], Work] | None = field(default=None, repr=False)
+
+    @property
+    def newest(self) -> Work:
+        """This work as it is to be now: who is let in may have changed since it was made. Raises PaddockError where it cannot be made."""
+        return self.renew(self) if self.renew else self
+
     @cached_property
     def resources(self) -> tuple[Resource, ...]:
         return tuple(each for part in self.plan.values() for each in part)
@@ -102,3 +113,8 @@ class Work:
     def curl(self, resource: Resource) -> tuple[str, ...]:
         asked = self.asks.get(resource.id) or (asked_of(resource) if isinstance(resource, ModelFile) else ())
         return tuple(map(curl_configuration, asked))
+
+
+def admits(work: Work) -> bool:
+    """Whether it may change who is let in: so does what leaves, whatever it was."""
+    return any(change.action != "keep" and (change.role in ADMITTING or change.resource is None) for change in work.drift.changes)

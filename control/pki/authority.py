@@ -10,6 +10,7 @@ from pathlib import Path
 from control.pki.authorities import Authorities, Issuer, bundle
 from control.pki.leaves import KINDS, Leaf, Leaves, Record, Subject, digest, earlier_of, sites_only_on, subjects_of
 from control.state.fleet import FleetState, make_private, read, write_atomically
+from control.state.lock import admission_lock
 from control.state.secrets import Vault
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
@@ -87,34 +88,39 @@ class Authority:
 
     def issue(self, fleet: Fleet, now: datetime, without: Collection[str] = ()) -> list[str]:
         """Issue what is due, move away what left the inventory, and give the lines that `due` gave."""
-        lines = self.due(fleet, now, without)
-        subjects = subjects_of(fleet)
-        for kind, name in self.leaves.left_over(subjects):
-            self.leaves.retire(kind, name)
-        for kind, name in self.leaves.names():
-            self.leaves.sweep(kind, name)  # what a run that died has left
-        ca = self._ca(fleet, now) if subjects else None
-        wanted = self._admitted(subjects, sites_only_on(without, fleet))
-        self._issue_all([each for each in wanted if self._look(each, ca, now)[1]], fleet, now)
-        return lines
+        if not self.due(fleet, now, without) and not self.leaves.names():
+            return []  # and nothing is made on disk
+        with admission_lock(self._state):
+            lines = self.due(fleet, now, without)
+            subjects = subjects_of(fleet)
+            for kind, name in self.leaves.left_over(subjects):
+                self.leaves.retire(kind, name)
+            for kind, name in self.leaves.names():
+                self.leaves.sweep(kind, name)  # what a run that died has left
+            ca = self._ca(fleet, now) if subjects else None
+            wanted = self._admitted(subjects, sites_only_on(without, fleet))
+            self._issue_all([each for each in wanted if self._look(each, ca, now)[1]], fleet, now)
+            return lines
 
     def renew(self, fleet: Fleet, names: Collection[str], now: datetime) -> list[str]:
         """New certificates for these sites and clients, whatever their time. Raises PaddockError for one that is revoked or unknown."""
         wanted = [each for each in subjects_of(fleet) if each.name in names]
-        for name in names:
-            if name not in {each.name for each in wanted}:
-                raise PaddockError(f"{name}: is neither a client nor a site of fleet {fleet.name}")
-            if name in self.revoked(fleet):
-                raise PaddockError(f"client {name}: is revoked: `paddock certs issue {name}` admits it again, with a new certificate")
-        self._issue_all(wanted, fleet, now)
+        with admission_lock(self._state):
+            for name in names:
+                if name not in {each.name for each in wanted}:
+                    raise PaddockError(f"{name}: is neither a client nor a site of fleet {fleet.name}")
+                if name in self.revoked(fleet):
+                    raise PaddockError(f"client {name}: is revoked: `paddock certs issue {name}` admits it again, with a new certificate")
+            self._issue_all(wanted, fleet, now)
         return [f"{each}: renewed" for each in wanted]
 
     def admit(self, fleet: Fleet, client: str, now: datetime) -> str:
         """Have a client of the inventory let in, also one that was revoked. Gives what was done; nothing where it was let in already."""
         (subject,) = (each for each in subjects_of(fleet) if (each.kind, each.name) == ("client", client))
-        _, why = self._look(subject, self._ca(fleet, now), now)
-        if why:
-            self._issue_all([subject], fleet, now)
+        with admission_lock(self._state):
+            _, why = self._look(subject, self._ca(fleet, now), now)
+            if why:
+                self._issue_all([subject], fleet, now)
         return f"{subject}: {why}" if why else ""
 
     def require_signing(self, fleet: Fleet, now: datetime) -> None:
@@ -128,21 +134,23 @@ class Authority:
 
         Raises PaddockError where it has no certificate.
         """
-        record = self.leaves.record("client", client)
-        if not record.leaves and not record.revoked:
-            raise PaddockError(f"client {client}: has no certificate that could be revoked")
-        if record.revoked:
-            self.leaves.sweep("client", client)
-            return False
-        self.leaves.revoke("client", client, now)
-        return True
+        with admission_lock(self._state):
+            record = self.leaves.record("client", client)
+            if not record.leaves and not record.revoked:
+                raise PaddockError(f"client {client}: has no certificate that could be revoked")
+            if record.revoked:
+                self.leaves.sweep("client", client)
+                return False
+            self.leaves.revoke("client", client, now)
+            return True
 
     def revoke_earlier(self, client: str) -> tuple[Leaf, ...]:
         """Throw out the certificates that a client held before the one in use. Gives them."""
-        earlier = self.leaves.record("client", client).earlier
-        if earlier:
-            self.leaves.drop_earlier("client", client)
-        return earlier
+        with admission_lock(self._state):
+            earlier = self.leaves.record("client", client).earlier
+            if earlier:
+                self.leaves.drop_earlier("client", client)
+            return earlier
 
     def records(self) -> list[tuple[tuple[str, str], Record]]:
         """All that is noted, by kind and name."""

@@ -184,8 +184,7 @@ class Leaves:
         self._vault.seal(_key_name(leaf), key.encode())
         write_atomically(self._file(leaf.kind, leaf.files, "pem"), chain, 0o644)
         earlier = tuple(each for each in record.leaves if each.not_after > now and self.chain(each)) if leaf.kind == "client" else ()
-        self._write(leaf.kind, leaf.name, Record(leaf, earlier))
-        self.sweep(leaf.kind, leaf.name)
+        self.write_record(leaf.kind, leaf.name, Record(leaf, earlier))
 
     def keep_earlier(self, leaf: Leaf, chain: str) -> None:
         """Let in a certificate that was made elsewhere."""
@@ -197,14 +196,12 @@ class Leaves:
         self._write(leaf.kind, leaf.name, replace(record, earlier=(*others, leaf)))
 
     def drop_earlier(self, kind: str, name: str) -> None:
-        self._write(kind, name, replace(self.record(kind, name), earlier=()))
-        self.sweep(kind, name)
+        self.write_record(kind, name, replace(self.record(kind, name), earlier=()))
 
     def revoke(self, kind: str, name: str, now: datetime) -> None:
         """Throw a subject out, with every certificate that it has."""
         serials = tuple(leaf.serial for leaf in self.record(kind, name).leaves)
-        self._write(kind, name, Record(revoked=Revoked(now, serials)))
-        self.sweep(kind, name)
+        self.write_record(kind, name, Record(revoked=Revoked(now, serials)))
 
     def retire(self, kind: str, name: str) -> None:
         """Take a subject out of the books, the record first. Its certificates are kept to tell what was once in use, its keys are not."""
@@ -214,6 +211,16 @@ class Leaves:
         with suppress(FileNotFoundError):
             self._file(kind, name, "json").replace(self._retired(kind) / f"{name}-{serial}.json")
         _sync(self._retired(kind))
+        self.sweep(kind, name)
+
+    def retired(self, kind: str) -> list[tuple[str, str]]:
+        """The name and serial of each certificate that is let in no more."""
+        found = (path.stem.rpartition("-") for path in (self._state.path / "certs" / "revoked" / kind).glob("[!.]*.pem"))
+        return sorted((name, serial) for name, _, serial in found)
+
+    def write_record(self, kind: str, name: str, record: Record) -> None:
+        """Replaces what is noted of a subject, and takes away what is named no more."""
+        self._write(kind, name, record)
         self.sweep(kind, name)
 
     def sweep(self, kind: str, name: str) -> None:

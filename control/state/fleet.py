@@ -12,6 +12,7 @@
     reports/            the last runs
     export/CLIENT/      a client's certificate and its key, unsealed
     lock                who is changing the fleet
+    admission.lock      held for a moment while who is let in changes
 
 Everything here is readable to its owner only, and each file is replaced whole or not at all.
 """

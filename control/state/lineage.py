@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from control.state.fleet import FleetState, read, write_atomically
+from control.state.lock import admission_lock
 from inventory.errors import PaddockError
 from resources.owner import TIME, Owner, time_of
 
@@ -54,21 +56,45 @@ def lineage_of(state: FleetState) -> Lineage | None:
     )
 
 
-def note_change(state: FleetState) -> None:
-    """To be called before certificates or secrets change: from now on the state is another one than hosts know."""
-    if found := lineage_of(state):
-        _write(state, replace(found, changed=max(datetime.now(UTC), found.changed + timedelta(microseconds=1))))
+def note_change(state: FleetState, after: Iterable[datetime] = ()) -> None:
+    """To be called before certificates or secrets change: from now on the state is another one than hosts know, and later than these."""
+    if lineage_of(state):
+        with admission_lock(state):
+            found = lineage_of(state)
+            assert found
+            _write(state, replace(found, changed=_later(found.changed, *after)))
 
 
 def told_hosts(state: FleetState) -> Owner:
     """What hosts are to note, of a state that knows from now on that they do: to be called before the first is changed."""
-    found = lineage_of(state)
-    if found is None:
-        _admit(state)
-        found = Lineage(secrets.token_hex(8), datetime.now(UTC))
-    if found.changed not in found.told:
-        _write(state, replace(found, told=(*found.told, found.changed)[-TOLD_MOST:]))
-    return Owner(state.fleet, found.id, found.changed)
+    with admission_lock(state):
+        found = lineage_of(state)
+        if found is None:
+            _admit(state)
+            found = Lineage(secrets.token_hex(8), datetime.now(UTC))
+        if found.changed not in found.told:
+            _write(state, replace(found, told=(*found.told, found.changed)[-TOLD_MOST:]))
+        return Owner(state.fleet, found.id, found.changed)
+
+
+def adopt(state: FleetState, owners: Collection[Owner]) -> Lineage:
+    """The state becomes the one that these hosts know, of one id, and newer than it was there: they take it for the newest."""
+    (id,) = {each.id for each in owners}
+    with admission_lock(state):
+        found = lineage_of(state)
+        if found is None:
+            _admit(state)
+        newest = max(each.changed for each in owners)
+        before = found.told if found and found.id == id else ()
+        told = sorted({*before, *(each.changed for each in owners)})
+        adopted = Lineage(id, _later(newest), tuple(told)[-TOLD_MOST:])
+        _write(state, adopted)
+        return adopted
+
+
+def _later(*times: datetime) -> datetime:
+    """Now, or the moment after all of these, where a clock was wrong."""
+    return max(datetime.now(UTC), max(times) + timedelta(microseconds=1))
 
 
 def _write(state: FleetState, lineage: Lineage) -> None:

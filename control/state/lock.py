@@ -1,4 +1,4 @@
-"""One operator at a time changes a fleet."""
+"""One operator at a time changes a fleet; who is let in may be changed beside that, by one at a time, for a moment."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import getpass
 import json
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 
 from control.state.fleet import FleetState
 from inventory.errors import PaddockError
@@ -22,10 +24,7 @@ def operator_lock(state: FleetState, verb: str) -> Iterator[None]:
     The kernel lets go of it when its holder ends, killed or not, so no lock is ever left behind.
     """
     path = state.directory() / "lock"
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise PaddockError(f"{path}: cannot be opened: {error.strerror}") from None
+    handle = _opened(path)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -43,6 +42,40 @@ def operator_lock(state: FleetState, verb: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_UN)  # also for processes that were forked meanwhile and hold a copy
     finally:
         os.close(handle)
+
+
+@contextmanager
+def admission_lock(state: FleetState) -> Iterator[None]:
+    """Hold this while what is kept of certificates and secrets is read, changed and written. Waits: others have it for moments.
+
+    Who holds it may ask for it again. Raises PaddockError where it cannot be had.
+    """
+    path = state.directory() / "admission.lock"
+    if _HELD[path]:
+        yield
+        return
+    handle = _opened(path)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        _HELD[path] += 1
+        try:
+            yield
+        finally:
+            _HELD[path] -= 1
+            fcntl.flock(handle, fcntl.LOCK_UN)
+    finally:
+        os.close(handle)
+
+
+_HELD: Counter[Path] = Counter()
+"""The locks of this process, which has one thread that changes state."""
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise PaddockError(f"{path}: cannot be opened: {error.strerror}") from None
 
 
 def _holder(note: bytes) -> str:

@@ -38,6 +38,9 @@ SOCKET = "unix//run/caddy/admin.sock"
 NOTED = "/run/paddock/caddy.service.admitted"
 """On a host, who has been admitted since the start, or the last reload: in a Caddyfile that others use too, since the start."""
 
+REVOKED = f"{DIRECTORY}/revoked"
+"""Who has been thrown out. Caddy does not read it."""
+
 BEGIN = "-----BEGIN CERTIFICATE-----"
 
 UNISSUED = Certificate(TO_BE_ISSUED, TO_BE_ISSUED)
@@ -73,6 +76,8 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
     yield from directories
     yield from configuration
     yield imports
+    if knowledge.revocations:
+        yield File(REVOKED, knowledge.revocations)
     if reloads:
         yield File(f"{DIRECTORY}/cut", render("caddy/cut.j2", settings, directory=DIRECTORY, port=settings.port, noted=NOTED), mode=0o755)
     yield restart

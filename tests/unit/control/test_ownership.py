@@ -94,7 +94,10 @@ def test_a_teardown_is_refused_with_what_it_would_remove(state: FleetState) -> N
 
 def test_of_a_lost_or_old_state_the_first_advice_is_to_put_the_newest_back(state: FleetState) -> None:
     found = refusal("pea", "whose", work(Owner("home", "b" * 16, THEN), {"base": (MOTD,)}), "home", state.path)
-    assert f"Put the newest state back into {state.path}, from a backup or from git, or take it over" in found
+    assert (
+        f"Put the newest state back into {state.path}, from a backup or from git (`paddock state adopt` where it is lost), or take it over"
+        in found
+    )
 
 
 # What is done

@@ -1,0 +1,94 @@
+"""Who has been thrown out, as the hosts that let clients in keep it: a state that is older than they are can take it from there.
+
+client phone 2026-11-29T14:45:11Z       is thrown out, until `certs issue` admits it again
+certificate phone 3f2a90c1d4e5b687      is never let in again, by its serial number in hex
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from control.pki.leaves import Leaves, Record, Revoked
+from roles.role import LABEL
+
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+HEAD = "# Written by Paddock: who has been thrown out. `paddock state adopt` reads it where the state was lost.\n"
+
+CLIENT = re.compile(rf"client ({LABEL}) (\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ)")
+CERTIFICATE = re.compile(rf"certificate ({LABEL}) ([0-9a-f]{{1,64}})")
+
+
+@dataclass(frozen=True)
+class Revocations:
+    """Client → since when it is thrown out, and by client the serials of certificates that are."""
+
+    clients: dict[str, datetime] = field(default_factory=dict)
+    serials: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """As hosts keep it; empty where nobody is thrown out."""
+        clients = [f"client {name} {on.astimezone(UTC).strftime(TIME)}\n" for name, on in sorted(self.clients.items())]
+        serials = [f"certificate {name} {serial}\n" for name, found in sorted(self.serials.items()) for serial in sorted(found)]
+        return HEAD + "".join((*clients, *serials)) if clients or serials else ""
+
+
+def revocations(leaves: Leaves) -> Revocations:
+    """Those of a state. Raises PaddockError where a record is damaged."""
+    records = {name: leaves.record(kind, name) for kind, name in leaves.names() if kind == "client"}
+    revoked = {name: record.revoked for name, record in records.items() if record.revoked}
+    serials: dict[str, set[str]] = {}
+    for name, serial in leaves.retired("client"):
+        serials.setdefault(name, set()).add(serial)
+    for name, each in revoked.items():
+        serials.setdefault(name, set()).update(each.serials)
+    return Revocations({name: each.on for name, each in revoked.items()}, {name: frozenset(found) for name, found in serials.items()})
+
+
+def read(lines: Iterable[str]) -> Revocations:
+    """What hosts say, of one or of several; lines that nobody can read are passed over, a host may say anything."""
+    clients: dict[str, datetime] = {}
+    serials: dict[str, set[str]] = {}
+    for line in lines:
+        if found := CLIENT.fullmatch(line):
+            try:
+                on = datetime.strptime(found[2], TIME).replace(tzinfo=UTC)
+            except ValueError:
+                continue
+            clients[found[1]] = min(on, clients.get(found[1], on))
+        elif found := CERTIFICATE.fullmatch(line):
+            serials.setdefault(found[1], set()).add(found[2])
+    return Revocations(clients, {name: frozenset(each) for name, each in serials.items()})
+
+
+def merged(each: Iterable[Revocations]) -> Revocations:
+    """What several hosts say, as one."""
+    return read(line for one in each for line in one.text.splitlines())
+
+
+def lacking(leaves: Leaves, theirs: Revocations) -> list[str]:
+    """What a state does not know of these, a line each: `client phone was revoked on 2026-11-29`."""
+    lines = []
+    for name in sorted({*theirs.clients, *theirs.serials}):
+        record = leaves.record("client", name)
+        if name in theirs.clients and not record.revoked:
+            lines.append(f"client {name} was revoked on {theirs.clients[name]:%Y-%m-%d}")
+        elif gone := [leaf.serial for leaf in record.leaves if leaf.serial in theirs.serials.get(name, ())]:
+            lines.append(f"certificate {', '.join(gone)} of client {name} is let in no more")
+    return lines
+
+
+def take(leaves: Leaves, theirs: Revocations) -> None:
+    """Makes them the state's own. The caller holds the lock."""
+    for name in sorted({*theirs.clients, *theirs.serials}):
+        record, serials = leaves.record("client", name), theirs.serials.get(name, frozenset())
+        if name in theirs.clients and not record.revoked:
+            held = (leaf.serial for leaf in record.leaves)
+            leaves.write_record("client", name, Record(revoked=Revoked(theirs.clients[name], tuple(sorted({*serials, *held})))))
+        elif any(leaf.serial in serials for leaf in record.leaves):
+            current = record.current if record.current and record.current.serial not in serials else None
+            earlier = tuple(leaf for leaf in record.earlier if leaf.serial not in serials)
+            leaves.write_record("client", name, Record(current, earlier, record.revoked))
