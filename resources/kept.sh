@@ -9,7 +9,7 @@ service_kept() {
 }
 
 # SERVICE WHAT…: keeps what a running service reads as it is, paths and lines (the path, a tab, the text), until it runs
-# with what lands next. What was kept by a run that was ended is older, and stays, unless it runs with that run's already
+# with what lands next. What was kept by a run that was ended is older, and stays, unless it runs with what landed then
 service_keep() {
   kept=$(service_kept "$1")
   tab=$(printf '\t')
@@ -86,6 +86,10 @@ service_unkept() {
 undone() {
   for kept in /var/lib/paddock/kept/*.service; do
     [ -d "$kept" ] || continue
-    if service_past "${kept##*/}"; then service_unkept "${kept##*/}"; else (service_back "${kept##*/}") >/dev/null 2>&1 || true; fi
+    if service_past "${kept##*/}"; then
+      service_unkept "${kept##*/}"
+    else
+      (service_back "${kept##*/}") >/dev/null 2>&1 || true
+    fi
   done
 }

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from control.ssh.run import Run, fact  # isort: skip - first of all, for gevent
 from pyinfra.api import Host as Target
 
+from control.deployment.bearers import REVOKED
 from control.pki import revocations
 from control.pki.revocations import Revocations
 from facts.hardware import HardwareFact
@@ -14,7 +15,6 @@ from facts.state import State, probe_script
 from inventory.hardware import Hardware
 from resources import Resource
 from resources.probe import Actual
-from roles.caddy.plan import REVOKED
 
 REVOCATIONS_MOST_BYTES = 1_000_000
 

@@ -14,6 +14,9 @@ BEARERS = ("caddy", "client")
 LISTED = "file:/etc/caddy/paddock/"
 """Where the certificates lie that a reverse proxy lets in."""
 
+REVOKED = "/etc/caddy/paddock/revoked"
+"""Where a reverse proxy's host has who was thrown out: control/pki/revocations.py."""
+
 
 def bearing(fleet: Fleet) -> tuple[Host, ...]:
     """The hosts that carry certificates."""

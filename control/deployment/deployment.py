@@ -294,14 +294,16 @@ class Deployment:
                 self.run.failures[name] = str(error)
         with offered(self.run, busy, self.work, self.fleet) as asking:
             self.carry(asking)
-        again = {name: work.resources for name, work in busy.items() if name not in self.failures}
+        # Who is let in may have changed meanwhile: what follows goes by what is so now.
+        self.work |= {name: self._renewed(work, name) for name, work in self.work.items() if name not in self.failures}
+        again = {name: self.work[name].resources for name in busy if name not in self.failures}
         self._settle(name for name in again if any(each.starts for each in busy[name].drift.changes))
         found = probe(self.run, again, deep=self.deep)
-        if self._newest_owner:  # who is let in has changed meanwhile: what follows goes by what is so now
-            self.work |= {name: self._renewed(work, name) for name, work in self.work.items() if name in found}
         for name, actual in found.items():
             work = self._work(name, actual)
-            if work.drift:
+            if not self.leaving and (whose := stranger(actual.owner, self.fleet.name, self.lineage)):
+                self.run.failures[name] = f"another run has changed it meanwhile: {whose}"
+            elif work.drift:
                 self.run.failures[name] = "still differs after the run: " + still(work)
         links = {name: f'basename "$(readlink {release.current})"' for name in self.failures if (release := self._release(name))}
         self._served = {name: lines[0] for name, lines in self.run.said(links, failed=True).items() if lines}

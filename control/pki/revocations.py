@@ -17,8 +17,8 @@ from roles.role import LABEL
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 HEAD = "# Written by Paddock: who has been thrown out. `paddock state adopt` reads it where the state was lost.\n"
 
-CLIENT = re.compile(rf"client ({LABEL}) (\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ)")
-CERTIFICATE = re.compile(rf"certificate ({LABEL}) ([0-9a-f]{{1,64}})")
+CLIENT = re.compile(rf"client (?P<name>{LABEL}) (?P<on>[0-9-]{{10}}T[0-9:]{{8}}Z)")
+CERTIFICATE = re.compile(rf"certificate (?P<name>{LABEL}) (?P<serial>[0-9a-f]{{1,64}})")
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ def read(lines: Iterable[str]) -> Revocations:
     for line in lines:
         if found := CLIENT.fullmatch(line):
             try:
-                on = datetime.strptime(found[2], TIME).replace(tzinfo=UTC)
+                on = datetime.strptime(found["on"], TIME).replace(tzinfo=UTC)
             except ValueError:
                 continue
-            clients[found[1]] = min(on, clients.get(found[1], on))
+            clients[found["name"]] = min(on, clients.get(found["name"], on))
         elif found := CERTIFICATE.fullmatch(line):
-            serials.setdefault(found[1], set()).add(found[2])
+            serials.setdefault(found["name"], set()).add(found["serial"])
     return Revocations(clients, {name: frozenset(each) for name, each in serials.items()})
 
 
