@@ -88,6 +88,8 @@ class Authority:
     def issue(self, fleet: Fleet, now: datetime, without: Collection[str] = ()) -> list[str]:
         """Issue what is due, move away what left the inventory, and give the lines that `due` gave."""
         lines = self.due(fleet, now, without)
+        if lines:
+            self._vault.require_recipients()
         subjects = subjects_of(fleet)
         for kind, name in self.leaves.left_over(subjects):
             self.leaves.retire(kind, name)
@@ -118,10 +120,13 @@ class Authority:
         return f"{subject}: {why}" if why else ""
 
     def require_signing(self, fleet: Fleet, now: datetime) -> None:
-        """Raises PaddockError where the CA that there is could not sign: it does not fit, it has expired, its key is not there."""
+        """Raises PaddockError where the CA that there is could not sign: it does not fit, it has expired, its key is not there; and where
+        nothing can be sealed.
+        """
         self._ca(fleet, now)
         if issuer := self.cas.signing():
             self.cas.key(issuer)
+        self._vault.require_recipients()
 
     def revoke(self, client: str, now: datetime) -> bool:
         """Throw a client out, until `admit` admits it again. False where it had been thrown out before.

@@ -74,6 +74,11 @@ def tell(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+def nobody(question: str) -> bool:
+    """The answer where nobody is there to be asked."""
+    return False
+
+
 def read(path: Path) -> bytes | None:
     """The file's content, None where there is no such file. Raises PaddockError where it cannot be read."""
     try:
@@ -162,17 +167,18 @@ class FleetState:
     fleet: str
     path: Path
     say: Callable[[str], None] = tell
+    ask: Callable[[str], bool] = nobody
 
     @classmethod
-    def of(cls, inventory: Path, fleet_name: str, say: Callable[[str], None] = tell) -> FleetState:
-        """The state beside an inventory file.
+    def of(cls, inventory: Path, fleet_name: str, say: Callable[[str], None] = tell, ask: Callable[[str], bool] = nobody) -> FleetState:
+        """The state beside an inventory file. `say` and `ask` speak with the person at the terminal.
 
         A directory that others can read is closed to them, with a word. Raises PaddockError where it is somebody else's, UsageError where
         it would lie among the installed packages.
         """
         moved = os.environ.get("PADDOCK_STATE")
         root = at_home(moved, "PADDOCK_STATE") if moved else inventory.parent / ".paddock"
-        state = cls(inventory.absolute(), fleet_name, root.absolute() / fleet_name, say)
+        state = cls(inventory.absolute(), fleet_name, root.absolute() / fleet_name, say, ask)
         _require_outside_packages(state.path)
         state._guard()
         return state
