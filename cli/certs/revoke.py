@@ -48,4 +48,4 @@ def run(options: argparse.Namespace) -> int:
                 yield f"client {name}: {'revoked' if was_in else 'was revoked already'}, and stays so until `paddock certs issue {name}`"
 
     with operator_lock(this.state, "certs revoke"):
-        return changed(this, act, push=not options.no_push)
+        return changed(this, act, push=not options.no_push, signs=False)

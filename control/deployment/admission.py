@@ -26,13 +26,30 @@ class Pushed:
     failures: Mapping[str, str]
 
 
-def push(fleet: Fleet, state: FleetState, *, tell: Callable[[str], None], tell_host: Tell, ask: Callable[[str], bool]) -> Pushed:
-    """Brings the roles that lay certificates up to date on every host that carries one. `tell` hears what is issued for that."""
+def push(
+    fleet: Fleet,
+    state: FleetState,
+    *,
+    tell: Callable[[str], None],
+    tell_host: Tell,
+    ask: Callable[[str], bool],
+    first: Callable[[], None] | None = None,
+) -> Pushed:
+    """Brings the roles that lay certificates up to date on every host that carries one. `tell` hears what is issued for that.
+
+    `first` signs what is to be signed, once hosts have agreed with this machine's clock. Raises PaddockError where they say another time.
+    """
     hosts = bearing(fleet)
     if not hosts:
+        if first:
+            first()
         return Pushed((), (), {})
     deployment = Deployment(fleet, state, hosts, tell_host, ask)
     with deployment.connected():
+        if first:
+            deployment.ask_time()
+            deployment.require_time()
+            first()
         deployment.survey()
         for line in deployment.issue():  # a plan is whole only then
             tell(line)

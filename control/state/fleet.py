@@ -23,7 +23,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -159,6 +159,16 @@ def make_private(directory: Path) -> Path:
     return directory
 
 
+def _links(directory: Path | str) -> Iterator[str]:
+    """The symbolic links below a directory. A run that ends elsewhere may take files away meanwhile."""
+    with suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                yield entry.path
+            elif entry.is_dir(follow_symlinks=False):
+                yield from _links(entry.path)
+
+
 @dataclass(frozen=True)
 class FleetState:
     """The state of one fleet. Nothing is made on disk before something is kept."""
@@ -173,8 +183,8 @@ class FleetState:
     def of(cls, inventory: Path, fleet_name: str, say: Callable[[str], None] = tell, ask: Callable[[str], bool] = nobody) -> FleetState:
         """The state beside an inventory file. `say` and `ask` speak with the person at the terminal.
 
-        A directory that others can read is closed to them, with a word. Raises PaddockError where it is somebody else's, UsageError where
-        it would lie among the installed packages.
+        A directory that others can read is closed to them, with a word. Raises PaddockError where it is somebody else's or has a link in
+        it, which whoever can write to its git repository may have put there; UsageError where it would lie among the installed packages.
         """
         moved = os.environ.get("PADDOCK_STATE")
         root = at_home(moved, "PADDOCK_STATE") if moved else inventory.parent / ".paddock"
@@ -198,6 +208,11 @@ class FleetState:
         if found.st_mode & 0o077:
             self.path.chmod(0o700)
             self.say(f"{self.path}: others could read it (mode {found.st_mode & 0o777:04o}), it is 0700 now")
+        if link := next(_links(self.path), None):
+            raise PaddockError(
+                f"{link}: is a link, and Paddock keeps nothing behind links: what is written or deleted there would be somewhere else. "
+                "Take it away, or put back what it stands for; PADDOCK_STATE moves the whole state"
+            )
 
     def directory(self, *parts: str) -> Path:
         """The state directory or one in it, made where it is missing."""

@@ -276,8 +276,10 @@ def _public_half(ssh: Path) -> str:
 
 
 def _refuse_if_open(path: Path) -> None:
-    found = path.stat().st_mode
-    if stat.S_ISREG(found) and found & 0o077:
+    """A pipe is its reader's alone, whatever its mode says."""
+    found = path.stat()
+    mode = found.st_mode & 0o777
+    if stat.S_ISREG(found.st_mode) and mode & 0o077:
         raise PaddockError(
-            f"{path}: other accounts can read it (mode {found & 0o777:04o}): run `chmod 600 {path}`, and replace the key if they may have read it"
+            f"{path}: other accounts can read it (mode {mode:04o}): run `chmod 600 {path}`, and replace the key if they may have read it"
         )

@@ -88,7 +88,7 @@ def test_what_was_killed_leaves_no_password_and_the_next_takes_it_away(answering
     process.wait()
     assert program.exists() and not is_written_anywhere(home)
     _, after = answering()
-    assert [path for path in home.iterdir()] == [after.parent]
+    assert list(home.iterdir()) == [after.parent]
 
 
 def test_a_password_that_an_earlier_version_left_in_a_file_is_taken_away(

@@ -248,13 +248,13 @@ def test_an_identity_that_others_can_read_is_refused(
     assert Vault(state).get("token") == SECRET
 
 
-def test_an_identity_may_come_through_a_pipe(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_identity_may_come_through_a_pipe(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a shell gives one: PADDOCK_AGE_IDENTITY=<(pass show paddock)"""
-    given, taken = os.pipe()
-    os.write(taken, f"{pyrage.x25519.Identity.generate()}\n".encode())
-    os.close(taken)
-    monkeypatch.setenv("PADDOCK_AGE_IDENTITY", f"/dev/fd/{given}")
-    vault.set("token", SECRET)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o644)
+    monkeypatch.setenv("PADDOCK_AGE_IDENTITY", str(pipe))
+    with subprocess.Popen(["sh", "-c", 'echo "$1" >"$2"', "sh", str(pyrage.x25519.Identity.generate()), str(pipe)]):
+        vault.set("token", SECRET)
     assert vault.get("token") == SECRET
 
 
