@@ -12,7 +12,10 @@ from control.deployment.partial import parts, parts_of
 from control.deployment.work import Work
 from control.ssh.run import Tell
 from control.state.fleet import FleetState
+from inventory.errors import PaddockError
 from inventory.fleet import Fleet
+from inventory.knowledge import TO_BE_ISSUED
+from resources import File
 
 assert control.ssh.cooperative
 
@@ -51,8 +54,15 @@ def push(
             deployment.require_time()
             first()
         deployment.survey()
-        for line in deployment.issue():  # a plan is whole only then
-            tell(line)
+        try:
+            for line in deployment.issue():  # a plan is whole only then
+                tell(line)
+        except PaddockError as error:
+            if first:
+                raise
+            tell(str(error))
+            for name in _unfinished(deployment):  # who is thrown out is refused by the others all the same
+                deployment.run.failures[name] = "a certificate is to be issued for it first"
         work = parts_of(deployment, _certificates)
         if work:
             deployment.carry_out(work)
@@ -60,6 +70,13 @@ def push(
                 deployment.run.failures.setdefault(name, "still differs after the run: `paddock plan` shows how")
     reached = tuple(name for name in deployment.work if name not in deployment.failures)
     return Pushed(tuple(host.name for host in hosts), reached, deployment.failures)
+
+
+def _unfinished(deployment: Deployment) -> list[str]:
+    """The hosts whose plan has a certificate in it that is not there yet."""
+    marker = TO_BE_ISSUED.encode()
+    works = deployment.work.items()
+    return [name for name, work in works if any(isinstance(each, File) and marker in each.data for each in work.resources)]
 
 
 def _certificates(host: str, work: Work) -> Work:

@@ -266,6 +266,9 @@ def test_of_who_is_thrown_out_key_and_bridge_are_gone_when_it_is_said_to_be_in_f
     done = fleet.paddock("certs", "revoke", "laptop", "--lab")
     assert done.returncode == 0 and "in force on ai, desk" in done.stdout, done.stdout + done.stderr
     assert fleet.on("desk", f"systemctl list-units --all --plain --no-legend {UNIT}") == ""
-    assert fleet.on("desk", "find /etc/paddock/clients /etc/systemd /home/anna -name '*anna*' -mindepth 1; find / -xdev -name client-key.pem") == ""
+    assert (
+        fleet.on("desk", "find /etc/paddock/clients /etc/systemd /home/anna -name '*anna*' -mindepth 1; find / -xdev -name client-key.pem")
+        == ""
+    )
     assert fleet.on("ai", "systemctl is-active paddock-bridge-cleo.service").strip() == "active"
     assert "0 changed" in fleet.up().stdout

@@ -284,3 +284,26 @@ def test_certificates_are_not_pushed_to_a_strangers_host(
     pushed = push(fleet, state, tell=lambda line: None, tell_host=lambda host, line: None, ask=lambda question: False)
     assert (pushed.hosts, pushed.reached) == (("ai",), ()) and "belongs to fleet office" in pushed.failures["ai"]
     assert authority.leaves.names() == []
+
+
+def test_a_revocation_goes_where_it_can_though_nothing_can_be_signed(
+    looked: Looked, state: FleetState, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server certificate of `ai` is due, and a clock contradicts; `pea` needs none."""
+    fleet = looked({"pea": None, "ai": None}).fleet
+    now = datetime.now(UTC)
+    authority.issue(fleet, now - timedelta(days=80))
+    authority.renew(fleet, ["pea.home.example", "laptop"], now - timedelta(days=1))
+    authority.revoke("phone", now)
+    looked({"pea": None, "ai": None})
+    monkeypatch.setattr(Deployment, "connected", nullcontext)
+    monkeypatch.setattr(Deployment, "require_time", refuse)
+    monkeypatch.setattr("control.deployment.admission.parts_of", lambda deployment, part: {})
+    told: list[str] = []
+    pushed = push(fleet, state, tell=told.append, tell_host=lambda host, line: None, ask=lambda question: False)
+    assert told == ["nothing was signed"]
+    assert (pushed.reached, dict(pushed.failures)) == (("pea",), {"ai": "a certificate is to be issued for it first"})
+
+
+def refuse(deployment: Deployment) -> None:
+    raise PaddockError("nothing was signed")
