@@ -29,6 +29,8 @@ ANSWERING = "paddock_askpass"
 """The channel to the process that answers, among what pyinfra knows of a connection."""
 
 TIMEOUT_S = 15
+LONGEST = 4096
+"""Bytes that are read of what a host says here."""
 
 VARIABLE = "PADDOCK_SUDO_PASSWORD"
 
@@ -57,10 +59,10 @@ def hand_over(target: Target, link: Transport, password: str) -> None:
     channel = link.open_session(timeout=TIMEOUT_S)
     channel.settimeout(TIMEOUT_S)
     channel.exec_command(f"sh -c {quote(ANSWER)}")
-    channel.sendall(f"{password}\n".encode())
-    program = channel.makefile("rb").readline().decode(errors="replace").strip()
+    channel.sendall(os.fsencode(f"{password}\n"))
+    program = channel.makefile("rb").readline(LONGEST).decode(errors="replace").strip()
     if not program:
-        raise PaddockError(f"cannot hand sudo its password: {channel.makefile_stderr('rb').read().decode(errors='replace').strip()}")
+        raise PaddockError(f"cannot hand sudo its password: {channel.makefile_stderr('rb').read(LONGEST).decode(errors='replace').strip()}")
     target.connector_data[ANSWERING] = channel
     target.connector_data[f"sudo_askpass_path__{target.get_temp_dir_config()}"] = program
     target.host_data["_sudo_password"] = "(see control/ssh/privilege.py)"
