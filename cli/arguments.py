@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.asking import ask_at_terminal
 from control.state.fleet import IN_A_CLONE, FleetState, tell, write_atomically
 from inventory.errors import UsageError
 from inventory.fleet import Fleet, Host
@@ -110,7 +111,7 @@ def opened(options: argparse.Namespace, *, only_read: bool = False) -> Opened:
         from lab.overlay import overlay
 
         fleet, replaced = overlay(fleet, {each.name: each for each in lab_hosts.list(fleet.name)})
-    state = FleetState.of(_own_inventory(options) or DEMO_HERE, fleet.name)
+    state = FleetState.of(_own_inventory(options) or DEMO_HERE, fleet.name, ask=ask_at_terminal)
     return Opened(fleet, this.positions, state, tuple(fleet.limited(only)), replaced)
 
 

@@ -123,11 +123,16 @@ def _path(path: str) -> str:
 
 
 def with_password(host: Any, password: str, script: str) -> Any:
-    """The host with sudo's question answered by a program that only the account can read, and that goes with the session."""
+    """The host with sudo's question answered by a process of the account, which goes with this one (see control/ssh/askpass.sh)."""
     backend, command = host.backend, host.backend._build_ssh_command(f"/bin/sh -c {shlex.quote(script)}")
     asked = backend.quote(" ".join(command[0]), *command[1])
-    made = subprocess.run(asked, shell=True, input=f"{password}\n", capture_output=True, text=True, check=True)  # noqa: S602 - it is testinfra's own line
-    answer = made.stdout.strip()
-    atexit.register(lambda: backend.run_ssh(f"rm -f {answer}"))
+    answering = subprocess.Popen(asked, shell=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S602 - it is testinfra's own line
+    assert answering.stdin and answering.stdout
+    answering.stdin.write(f"{password}\n")
+    answering.stdin.flush()
+    answer = answering.stdout.readline().strip()
+    if not answer:
+        raise RuntimeError(f"{host.backend.host}: cannot hand sudo its password")
+    atexit.register(answering.communicate)
     backend.get_sudo_command = lambda command, user: backend.quote("SUDO_ASKPASS=%s sudo -A /bin/sh -c %s", answer, command)
     return host

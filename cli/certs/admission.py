@@ -26,6 +26,14 @@ def push_argument(action: argparse.ArgumentParser) -> None:
     action.add_argument("--no-push", action="store_true", help="do not update the hosts; the next `paddock up` does")
 
 
+def clock_argument(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
+        "--clock-is-right",
+        action="store_true",
+        help="this machine's clock is right: what begins in the future was made under a wrong one, and is replaced",
+    )
+
+
 def require_names(names: Iterable[str]) -> None:
     """Raises UsageError for what no client can be called."""
     for name in names:
@@ -53,25 +61,44 @@ def in_inventory(this: Opened, entries: Mapping[str, Mapping[str, str]], options
     return opened(options)
 
 
-def changed(this: Opened, act: Callable[[Authority, datetime], Iterable[str]], *, push: bool) -> int:
-    """Changes the state, says what was done, and has the hosts know of it, for the exit code."""
-    progress, now = Progress(), datetime.now(UTC)
-    for line in act(Authority(this.state, Vault(this.state)), now):
-        progress.line(line)
+def changed(
+    this: Opened,
+    act: Callable[[Authority, datetime], Iterable[str]],
+    *,
+    push: bool,
+    signs: bool = True,
+    clock_is_right: bool = False,
+) -> int:
+    """Changes the state, says what was done, and has the hosts know of it, for the exit code. Where that `signs`, hosts are asked for their
+    time before: nothing is changed where they say another one.
+    """
+    progress, done = Progress(), False
+
+    def change() -> None:
+        nonlocal done
+        for line in act(Authority(this.state, Vault(this.state), clock_is_right=clock_is_right), datetime.now(UTC)):
+            progress.line(line)
+        done = True
+
     if not push:
+        change()
         progress.line(LATER)
         return 0
+    if not signs:
+        change()
     try:
-        return _pushed(this, progress)
+        return _pushed(this, progress, change if signs else None)
     except PaddockError as error:
+        if not done:
+            raise
         progress.error(f"{error}\n{LATER}")
         return 1
 
 
-def _pushed(this: Opened, progress: Progress) -> int:
+def _pushed(this: Opened, progress: Progress, first: Callable[[], None] | None) -> int:
     from control.deployment.admission import push
 
-    pushed = push(this.fleet, this.state, tell=progress.line, tell_host=progress.of, ask=ask_at_terminal)
+    pushed = push(this.fleet, this.state, tell=progress.line, tell_host=progress.of, ask=ask_at_terminal, first=first)
     if not pushed.hosts:
         progress.line("no host of the fleet carries certificates")
     progress.failures(pushed.failures)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from cli.arguments import inventory_path, opened
-from cli.certs.admission import changed, lab_argument, push_argument
+from cli.certs.admission import changed, clock_argument, lab_argument, push_argument
 from control.pki.authority import Authority
 from control.pki.leaves import subjects_of
 from control.state.secrets import Vault
@@ -28,6 +28,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     ).completer = holders  # type: ignore[attr-defined]
     command.add_argument("--all", action="store_true", help="every client and every site")
     command.add_argument("--yes", "-y", action="store_true", help=argparse.SUPPRESS)  # asks nothing: for scripts that always pass it
+    clock_argument(command)
     push_argument(command)
     lab_argument(command)
 
@@ -55,4 +56,4 @@ def run(options: argparse.Namespace) -> int:
         return lines or ["nothing is due: `paddock certs renew --all` renews everything all the same"]
 
     with operator_lock(this.state, "certs renew"):
-        return changed(this, act, push=not options.no_push)
+        return changed(this, act, push=not options.no_push, clock_is_right=options.clock_is_right)

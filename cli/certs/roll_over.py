@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from cli.arguments import Opened, opened, yes_argument
 from cli.asking import confirmed
-from cli.certs.admission import lab_argument
+from cli.certs.admission import clock_argument, lab_argument
 from control.pki import roll_over
 from control.pki.authority import Authority
 from control.state.secrets import Vault
@@ -47,6 +47,7 @@ next:
 def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("step", choices=tuple(STEPS), help="each step prints the next one")
     command.add_argument("--force", action="store_true", help="finish even if certificates of another CA are in use")
+    clock_argument(command)
     yes_argument(command)
     lab_argument(command)
 
@@ -57,8 +58,11 @@ def run(options: argparse.Namespace) -> int:
     if options.force and options.step != "finish":
         raise UsageError("--force works only with `finish`")
     this = opened(options)
+    if options.clock_is_right and options.step != "begin":
+        raise UsageError("--clock-is-right works only with `begin`")
     with operator_lock(this.state, f"certs roll-over {options.step}"):
-        return STEPS[options.step](this, Authority(this.state, Vault(this.state)), options)
+        authority = Authority(this.state, Vault(this.state), clock_is_right=options.clock_is_right)
+        return STEPS[options.step](this, authority, options)
 
 
 def _begin(this: Opened, authority: Authority, options: argparse.Namespace) -> int:
@@ -68,22 +72,21 @@ def _begin(this: Opened, authority: Authority, options: argparse.Namespace) -> i
 
 
 def _switch(this: Opened, authority: Authority, options: argparse.Namespace) -> int:
-    print(SWITCHED.format(id=roll_over.switch(authority).id))
+    print(SWITCHED.format(id=roll_over.switch(authority, datetime.now(UTC)).id))
     return 0
 
 
 def _finish(this: Opened, authority: Authority, options: argparse.Namespace) -> int:
     now = datetime.now(UTC)
-    gone = roll_over.leaving(authority, now, force=options.force)
+    gone = roll_over.leaving(authority, force=options.force)
     if gone.earlier and not options.force:
         for leaf in gone.earlier:
-            print(
-                f"client {leaf.name}: {leaf.serial}, valid until {leaf.not_after:%Y-%m-%d}, will be shut out: has it fetched its newer one?"
-            )
+            until = f"valid until {leaf.not_after:%Y-%m-%d}" if leaf.not_after > now else f"over since {leaf.not_after:%Y-%m-%d}"
+            print(f"client {leaf.name}: {leaf.serial}, {until} by this machine's clock, is dropped: has the client fetched its newer one?")
         if not confirmed("Go on?", options.yes, "`--yes` shuts them out"):
             print("nothing was changed")
             return 1
-    roll_over.finish(authority, now, force=options.force)
+    roll_over.finish(authority, force=options.force)
     print(FINISHED.format(id=authority.cas.standing().signing))
     return 0
 

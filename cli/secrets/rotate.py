@@ -19,5 +19,5 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     vault = Vault(opened(options).state)
-    print(f"{len(vault.reseal())} encrypted again for {len(vault.recipients())} recipient(s)")
+    print(f"{len(vault.reseal())} encrypted again for {len(vault.recipients.listed())} recipient(s)")
     return 0

@@ -12,7 +12,10 @@ from control.deployment.partial import parts, parts_of
 from control.deployment.work import Work
 from control.ssh.run import Tell
 from control.state.fleet import FleetState
+from inventory.errors import PaddockError
 from inventory.fleet import Fleet
+from inventory.knowledge import TO_BE_ISSUED
+from resources import File
 
 assert control.ssh.cooperative
 
@@ -26,16 +29,40 @@ class Pushed:
     failures: Mapping[str, str]
 
 
-def push(fleet: Fleet, state: FleetState, *, tell: Callable[[str], None], tell_host: Tell, ask: Callable[[str], bool]) -> Pushed:
-    """Brings the roles that lay certificates up to date on every host that carries one. `tell` hears what is issued for that."""
+def push(
+    fleet: Fleet,
+    state: FleetState,
+    *,
+    tell: Callable[[str], None],
+    tell_host: Tell,
+    ask: Callable[[str], bool],
+    first: Callable[[], None] | None = None,
+) -> Pushed:
+    """Brings the roles that lay certificates up to date on every host that carries one. `tell` hears what is issued for that.
+
+    `first` signs what is to be signed, once hosts have agreed with this machine's clock. Raises PaddockError where they say another time.
+    """
     hosts = bearing(fleet)
     if not hosts:
+        if first:
+            first()
         return Pushed((), (), {})
     deployment = Deployment(fleet, state, hosts, tell_host, ask)
     with deployment.connected():
+        if first:
+            deployment.ask_time()
+            deployment.require_time()
+            first()
         deployment.survey()
-        for line in deployment.issue():  # a plan is whole only then
-            tell(line)
+        try:
+            for line in deployment.issue():  # a plan is whole only then
+                tell(line)
+        except PaddockError as error:
+            if first:
+                raise
+            tell(str(error))
+            for name in _unfinished(deployment):  # who is thrown out is refused by the others all the same
+                deployment.run.failures[name] = "a certificate is to be issued for it first"
         work = parts_of(deployment, _certificates)
         if work:
             deployment.carry_out(work)
@@ -43,6 +70,13 @@ def push(fleet: Fleet, state: FleetState, *, tell: Callable[[str], None], tell_h
                 deployment.run.failures.setdefault(name, "still differs after the run: `paddock plan` shows how")
     reached = tuple(name for name in deployment.work if name not in deployment.failures)
     return Pushed(tuple(host.name for host in hosts), reached, deployment.failures)
+
+
+def _unfinished(deployment: Deployment) -> list[str]:
+    """The hosts whose plan has a certificate in it that is not there yet."""
+    marker = TO_BE_ISSUED.encode()
+    works = deployment.work.items()
+    return [name for name, work in works if any(isinstance(each, File) and marker in each.data for each in work.resources)]
 
 
 def _certificates(host: str, work: Work) -> Work:

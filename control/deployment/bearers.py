@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from control.deployment.work import Work
 from inventory.fleet import Fleet, Host
 from resources.drift import Drift
 
-BEARERS = ("caddy", "client")
-"""The roles that lay certificates on hosts."""
-
-LISTED = "file:/etc/caddy/paddock/"
-"""Where the certificates lie that a reverse proxy lets in."""
+BEARERS = {
+    "caddy": re.compile(r"file:/etc/caddy/paddock/.+"),
+    "client": re.compile(
+        r"(file|directory):/etc/paddock/clients/.+"
+        r"|(service:|file:/etc/systemd/system/)paddock-(bridge|browsers|profiles|seat)-.+"
+    ),
+}
+"""The roles that lay certificates on hosts, and what leaves at once with a client that is thrown out: of a reverse proxy the certificates
+that it lets in; of an account its certificate and key, and the programs that show them."""
 
 REVOKED = "/etc/caddy/paddock/revoked"
 """Where a reverse proxy's host has who was thrown out: control/pki/revocations.py."""
@@ -29,7 +34,7 @@ def certificates_alone(work: Work) -> Work:
     changes = tuple(
         change
         for change in work.drift.changes
-        if change.role in there or (change.action == "remove" and "caddy" in there and change.id.startswith(LISTED))
+        if change.role in there or (change.action == "remove" and any(BEARERS[role].fullmatch(change.id) for role in there))
     )
     gone = {change.id for change in changes if change.action == "remove"}
     manifest = {

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 
-from control.deployment import beside
+from control.deployment import beside, clocks
 from control.deployment.accounts import missing_sh, missing_words, required_accounts
 from control.deployment.asking import hardware, probe, revoked_there
 from control.deployment.builds import assigned, compiling, kept, with_compilers
@@ -46,8 +46,6 @@ from roles.server import Entrance, Server
 
 assert control.ssh.cooperative
 
-CLOCK_TOLERANCE_S = 60
-
 SITE = Path(__file__).parents[2] / "deploys" / "site.py"
 
 
@@ -75,6 +73,8 @@ class Deployment:
     work: dict[str, Work] = field(default_factory=dict)
     strangers: dict[str, str] = field(default_factory=dict)
     actual: dict[str, Actual] = field(default_factory=dict)
+    clocks: dict[str, float] = field(default_factory=dict)
+    """Host → how far its clock is off this machine's, in seconds; 0 where they agree."""
     _served: dict[str, str] = field(default_factory=dict)
     _newest_owner: Owner | None = None
 
@@ -180,15 +180,13 @@ class Deployment:
                 resources[host.name] = tuple(each for part in self._planned(host).values() for each in part)
             except PaddockError as error:
                 self.run.failures[host.name] = str(error)
-        started = time.time()
-        for name, actual in probe(self.run, resources, deep=self.deep).items():
-            self.actual[name] = actual
-            off = actual.clock - started
-            if not -CLOCK_TOLERANCE_S <= off <= CLOCK_TOLERANCE_S + (time.time() - started):
-                self.run.failures[name] = (
-                    f"its clock is {off:+.0f} s off this machine's: certificates would not be valid there. "
-                    "Set one of the two right: `timedatectl` shows and sets it"
-                )
+        began = time.time()
+        found = probe(self.run, resources, deep=self.deep)
+        self.actual.update(found)
+        self.clocks.update(clocks.compared({name: actual.clock for name, actual in found.items()}, began, time.time()))
+        for name in found:
+            if self.clocks[name]:
+                self.run.failures[name] = clocks.refusal(self.clocks[name])
 
     def _plan(self) -> None:
         answered = [host.name for host in self.hosts if host.name in self.actual and host.name not in self.failures]
@@ -229,9 +227,29 @@ class Deployment:
                 yield entrance, answering[0], export(client)
 
     def due(self) -> list[str]:
-        """The certificates and keys that `issue` will make."""
-        certificates = (f"certificate {each}" for each in self.authority.due(self.fleet, datetime.now(UTC), self._refused))
-        return [*certificates, *api_keys.due(self.fleet, self.vault)]
+        """The certificates and keys that `issue` will make. Raises PaddockError where it would sign, and the clock must be wrong."""
+        now = datetime.now(UTC)
+        certificates = self.authority.due(self.fleet, now, self._refused)
+        if certificates and not self.looks:
+            self.authority.require_clock(now)
+            self.require_time()
+        over = self.authority.over(self.fleet, now) if certificates else []
+        return [
+            *(f"certificate {each}" for each in certificates),
+            *(f"client {leaf.name}: {leaf.serial}, which expired on {leaf.not_after:%Y-%m-%d}, is no longer kept" for leaf in over),
+            *api_keys.due(self.fleet, self.vault),
+        ]
+
+    def ask_time(self) -> None:
+        """Asks the hosts that can be reached for the time, and nothing else."""
+        began = time.time()
+        said = self.run.said({host.name: "date +%s" for host in self.hosts if host.name not in self.failures})
+        told = {name: int(lines[0]) for name, lines in said.items() if lines and lines[0].isdecimal()}
+        self.clocks.update(clocks.compared(told, began, time.time()))
+
+    def require_time(self) -> None:
+        """Raises PaddockError where not more hosts agree with this machine's clock than say another time; not where none said any."""
+        clocks.require_agreement(self.clocks)
 
     @property
     def _refused(self) -> frozenset[str]:
@@ -245,7 +263,9 @@ class Deployment:
         """
         lines = self.due() if self.work and not self.leaving else []
         if lines:
-            self.authority.issue(self.fleet, datetime.now(UTC), self._refused)
+            now = datetime.now(UTC)
+            if self.authority.issue(self.fleet, now, self._refused):
+                self.authority.forget(self.authority.over(self.fleet, now))  # by the hosts' clocks, too
             api_keys.issue(self.fleet, self.vault)
         if lines or self._is_behind():  # somebody may have revoked a certificate since the plans were made
             self.lineage = lineage_of(self.state)  # before the rest is read, so that no change is missed

@@ -52,11 +52,12 @@ def _write(rendered: Mapping[str, bytes], directory: Path) -> None:
             raise PaddockError(f"{directory}: this is not a rendered tree: name another directory, or delete it")
         shutil.rmtree(directory)
     directory.mkdir(parents=True)
-    (directory / MARK).touch()
+    (directory / MARK).touch(exist_ok=False)
     for path, content in rendered.items():
         place = directory / path
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(content)
+        with place.open("xb") as file:
+            file.write(content)
 
 
 def read(directory: Path) -> dict[str, bytes]:

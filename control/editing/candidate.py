@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -54,8 +53,8 @@ def candidate(path: Path, text: str) -> Candidate:
     trial = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            os.fchmod(file.fileno(), target.stat().st_mode & 0o7777)
             file.write(text)
-        shutil.copymode(path, trial)
         this = loaded(trial)
         fleet = locked(this.fleet, read_lock(path))  # the lock has the inventory's name, and not the trial's
         checked(this.positions, fleet)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from pathlib import Path
 
 from control.models.tiny_model import VERSION, write
+from control.state.fleet import write_atomically
 from inventory.errors import PaddockError
 from inventory.knowledge import ModelDigest
 from inventory.model_sources import ModelSource
@@ -70,7 +70,5 @@ def digest_of(path: Path) -> ModelDigest:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         note.parent.mkdir(parents=True, exist_ok=True)
-        fresh = note.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps([stamp, sha256]))
-        fresh.replace(note)
+        write_atomically(note, json.dumps([stamp, sha256]))
     return ModelDigest(sha256, stat.st_size)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from control.pki.authorities import Authorities, Issuer, bundle
+from control.pki.clock import require_clock
 from control.pki.leaves import KINDS, Leaf, Leaves, Record, Subject, digest, earlier_of, sites_only_on, subjects_of
 from control.state.fleet import FleetState, make_private, read, write_atomically
 from control.state.lock import admission_lock
@@ -21,11 +22,14 @@ CA_ADVICE = timedelta(days=365)
 
 
 class Authority:
-    """What the fleet's CAs have issued and are to issue. `now` is always an aware time."""
+    """What the fleet's CAs have issued and are to issue. `now` is always an aware time, and not before that of what was issued last, unless
+    `clock_is_right`.
+    """
 
-    def __init__(self, state: FleetState, vault: Vault) -> None:
+    def __init__(self, state: FleetState, vault: Vault, *, clock_is_right: bool = False) -> None:
         self._state = state
         self._vault = vault
+        self._clock_is_right = clock_is_right
         self.leaves = Leaves(state, vault)
         self.cas = Authorities(state, vault)
 
@@ -88,10 +92,14 @@ class Authority:
 
     def issue(self, fleet: Fleet, now: datetime, without: Collection[str] = ()) -> list[str]:
         """Issue what is due, move away what left the inventory, and give the lines that `due` gave."""
-        if not self.due(fleet, now, without) and not self.leaves.names():
+        if self.due(fleet, now, without):
+            self._vault.require_recipients()  # before the lock is held: it may ask
+        elif not self.leaves.names():
             return []  # and nothing is made on disk
         with admission_lock(self._state):
             lines = self.due(fleet, now, without)
+            if lines:
+                self.require_clock(now)
             subjects = subjects_of(fleet)
             for kind, name in self.leaves.left_over(subjects):
                 self.leaves.retire(kind, name)
@@ -124,10 +132,33 @@ class Authority:
         return f"{subject}: {why}" if why else ""
 
     def require_signing(self, fleet: Fleet, now: datetime) -> None:
-        """Raises PaddockError where the CA that there is could not sign: it does not fit, it has expired, its key is not there."""
+        """Raises PaddockError where the CA that there is could not sign: it does not fit, it has expired, its key is not there; where the
+        clock is wrong; and where nothing can be sealed.
+        """
         self._ca(fleet, now)
         if issuer := self.cas.signing():
             self.cas.key(issuer)
+        self.require_clock(now)
+        self._vault.require_recipients()
+
+    def require_clock(self, now: datetime) -> None:
+        """Raises PaddockError where this machine's clock must be wrong."""
+        if not self._clock_is_right:
+            require_clock(now, self.cas.signing(), (record for _, record in self.records()))
+
+    def over(self, fleet: Fleet, now: datetime) -> list[Leaf]:
+        """The earlier certificates of clients whose time is over. They are kept until `forget`, for the clock may be wrong."""
+        records = (self.leaves.record("client", name) for name in fleet.clients)
+        return [leaf for record in records for leaf in record.earlier if leaf.not_after <= now]
+
+    def forget(self, leaves: Iterable[Leaf]) -> None:
+        """Take earlier certificates out of the books."""
+        gone: dict[str, set[str]] = {}
+        for leaf in leaves:
+            gone.setdefault(leaf.name, set()).add(leaf.serial)
+        with admission_lock(self._state):
+            for name, serials in gone.items():
+                self.leaves.drop_earlier("client", name, serials)
 
     def revoke(self, client: str, now: datetime) -> bool:
         """Throw a client out, until `admit` admits it again. False where it had been thrown out before.
@@ -149,7 +180,7 @@ class Authority:
         with admission_lock(self._state):
             earlier = self.leaves.record("client", client).earlier
             if earlier:
-                self.leaves.drop_earlier("client", client)
+                self.forget(earlier)
             return earlier
 
     def records(self) -> list[tuple[tuple[str, str], Record]]:
@@ -238,6 +269,7 @@ class Authority:
         if not subjects:
             return
         self._ca(fleet, now)  # whether it fits, before anything is moved
+        self.require_clock(now)
         self.cas.take_over()
         ca = self.cas.signing() or self._first(fleet, now)
         ca_key = self.cas.key(ca)

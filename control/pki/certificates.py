@@ -1,6 +1,7 @@
 """Keys and X.509 certificates, made and signed. Text in, text out; no files, no clock.
 
-A CA is limited by name constraints (RFC 5280, 4.2.1.10) to one domain and to networks, so that who trusts it trusts it for nothing else.
+A CA is limited by name constraints (RFC 5280, 4.2.1.10) to one domain and to networks, and by its extended key usage to servers and clients
+of TLS, so that who trusts it trusts it for nothing else.
 A CA that was made elsewhere may have an RSA key, and no limits; the keys of leaves are always P-256.
 """
 
@@ -51,7 +52,9 @@ def make_ca(key: str, fleet: str, domain: str, networks: tuple[str, ...], now: d
     ski = x509.SubjectKeyIdentifier.from_public_key(private.public_key())
     # Browsers list authorities by name: one that was made anew must not look like the old one.
     name = _name({NameOID.ORGANIZATION_NAME: fleet, NameOID.COMMON_NAME: f"Paddock CA {ski.digest.hex()[:8]}"})
-    permitted = [x509.DNSName(domain), *(x509.IPAddress(ip_network(network)) for network in networks)]
+    # A kind of name that is not among the constraints is not constrained.
+    names = [x509.DNSName(domain), x509.RFC822Name(domain), x509.UniformResourceIdentifier(domain)]
+    permitted = [*names, *(x509.IPAddress(ip_network(network)) for network in networks)]
     excluded = None if networks else [x509.IPAddress(ip_network(network)) for network in EVERYWHERE]
     begin = now - BACKDATED
     builder = (
@@ -59,6 +62,7 @@ def make_ca(key: str, fleet: str, domain: str, networks: tuple[str, ...], now: d
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(signs_certificates=True), critical=True)
         .add_extension(x509.NameConstraints(permitted, excluded), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(PURPOSES.values()), critical=False)
         .add_extension(ski, critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski), critical=False)
     )

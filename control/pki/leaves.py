@@ -177,13 +177,16 @@ class Leaves:
         return [each for each in self.names() if each not in wanted and not self.record(*each).revoked]
 
     def keep(self, leaf: Leaf, chain: str, key: str, now: datetime) -> None:
-        """Take a pair into use: the key, the certificate, then the record that names both. A client's last one stays good beside it."""
+        """Take a pair into use: the key, the certificate, then the record that names both. A client's last one stays good beside it, and
+        one whose time is over stays noted. One of ours that has not begun does not: it was made under a wrong clock.
+        """
         record = self.record(leaf.kind, leaf.name)
         leaf = replace(leaf, files=f"{leaf.name}/{leaf.serial}")
         self._state.directory("certs", leaf.kind, leaf.name)
         self._vault.seal(_key_name(leaf), key.encode())
         write_atomically(self._file(leaf.kind, leaf.files, "pem"), chain, 0o644)
-        earlier = tuple(each for each in record.leaves if each.not_after > now and self.chain(each)) if leaf.kind == "client" else ()
+        before = record.leaves if leaf.kind == "client" else ()
+        earlier = tuple(each for each in before if (not each.key or each.not_before <= now) and self.chain(each))
         self.write_record(leaf.kind, leaf.name, Record(leaf, earlier))
 
     def keep_earlier(self, leaf: Leaf, chain: str) -> None:
@@ -195,8 +198,10 @@ class Leaves:
         others = tuple(each for each in record.earlier if each.serial != leaf.serial)
         self._write(leaf.kind, leaf.name, replace(record, earlier=(*others, leaf)))
 
-    def drop_earlier(self, kind: str, name: str) -> None:
-        self.write_record(kind, name, replace(self.record(kind, name), earlier=()))
+    def drop_earlier(self, kind: str, name: str, serials: Collection[str]) -> None:
+        record = self.record(kind, name)
+        earlier = tuple(each for each in record.earlier if each.serial not in serials)
+        self.write_record(kind, name, replace(record, earlier=earlier))
 
     def revoke(self, kind: str, name: str, now: datetime) -> None:
         """Throw a subject out, with every certificate that it has."""

@@ -10,46 +10,60 @@ from datetime import datetime
 
 from control.pki.authorities import Issuer
 from control.pki.authority import Authority
+from control.pki.clock import has_begun
 from control.pki.leaves import Leaf
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 
 
 def begin(authority: Authority, fleet: Fleet, now: datetime) -> Issuer:
-    """Make the next CA, which is trusted from now on. Raises PaddockError where a change is under way already, or there is no CA yet."""
+    """Make the next CA, which is trusted from now on. One that was to be the next, and begins in the future, is dropped: it was made
+    under a wrong clock, and has signed nothing.
+
+    Raises PaddockError where a change is under way already, where there is no CA yet, or where the clock is wrong.
+    """
     cas = authority.cas
     standing = cas.standing()
     if standing.signing is None:
         raise PaddockError(f"fleet {fleet.name} has no CA of its own yet: `paddock up` makes one")
-    if standing.next:
+    if standing.next and has_begun(cas.issuer(standing.next), now):
         raise PaddockError(f"a change to CA {standing.next} is under way already: `paddock certs roll-over switch` comes next")
+    authority.require_clock(now)
     cas.take_over()
     standing, made = cas.standing(), cas.make(fleet, now)
-    cas.point(replace(standing, trusted=(*standing.trusted, made.id), next=made.id))
+    trusted = (each for each in standing.trusted if each != standing.next)
+    cas.point(replace(standing, trusted=(*trusted, made.id), next=made.id))
     return made
 
 
-def switch(authority: Authority) -> Issuer:
-    """Have the next CA sign. Raises PaddockError where `begin` has not been."""
+def switch(authority: Authority, now: datetime) -> Issuer:
+    """Have the next CA sign. Raises PaddockError where `begin` has not been, or where the CA has not begun."""
     cas = authority.cas
     standing = cas.standing()
     if not standing.next:
         raise PaddockError("there is no next CA: `paddock certs roll-over begin` makes one")
     issuer = cas.issuer(standing.next)
     cas.key(issuer)  # that it can sign
+    if not has_begun(issuer, now):
+        raise PaddockError(
+            f"CA {issuer.id} begins in the future: set this machine's clock right; if it is right, `paddock certs roll-over begin` makes "
+            "another CA"
+        )
     cas.point(replace(standing, signing=issuer.id, next=None))
     return issuer
 
 
 @dataclass(frozen=True)
 class Leaving:
-    """The CAs that `finish` will no longer trust, and the certificates that they made and that are still let in beside newer ones."""
+    """The CAs that `finish` will no longer trust, and the certificates that they made and that are kept beside newer ones, also those whose
+    time is over: the clock may be wrong.
+    """
 
     cas: tuple[Issuer, ...]
     earlier: tuple[Leaf, ...]
 
 
-def leaving(authority: Authority, now: datetime, *, force: bool = False) -> Leaving:
+def leaving(authority: Authority, *, force: bool = False) -> Leaving:
     """Raises PaddockError where nothing is to finish, where `switch` has not been, and without `force` while a certificate in use is
     another CA's than the one that signs.
     """
@@ -67,12 +81,12 @@ def leaving(authority: Authority, now: datetime, *, force: bool = False) -> Leav
     if current and not force:
         who = ", ".join(current)
         raise PaddockError(f"still in use, and signed by a CA that would no longer be trusted: {who}: `paddock up` issues new ones")
-    return Leaving(cas, tuple(leaf for record in records for leaf in record.earlier if leaf.ca in theirs and leaf.not_after > now))
+    return Leaving(cas, tuple(leaf for record in records for leaf in record.earlier if leaf.ca in theirs))
 
 
-def finish(authority: Authority, now: datetime, *, force: bool = False) -> Leaving:
+def finish(authority: Authority, *, force: bool = False) -> Leaving:
     """Trust no CA but the one that signs. Raises PaddockError as `leaving` does."""
-    gone = leaving(authority, now, force=force)
+    gone = leaving(authority, force=force)
     standing = authority.cas.standing()
     assert standing.signing is not None
     authority.cas.point(replace(standing, trusted=(standing.signing,)))

@@ -30,7 +30,7 @@ from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state
 
 from control.ssh.failures import LOST, at_work, last_words, unreachable
 from control.ssh.output import read_any_bytes
-from control.ssh.privilege import SudoAsks, ask_once, hand_over, never_ask, password_for
+from control.ssh.privilege import SudoAsks, ask_once, hand_over, never_ask, password_for, take_back
 from control.ssh.ssh_keys import in_agent, unusable
 from inventory.connection import connection
 from inventory.errors import PaddockError
@@ -92,12 +92,14 @@ class Run:
             link.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_MS)  # type: ignore[union-attr]
             if self.hosts[target.name].becomes_root and (password := password_for(target.name, self.secrets)):
                 try:
-                    hand_over(target, password)
-                except PaddockError as error:
-                    self.failures[target.name] = str(error)
+                    hand_over(target, link, password)
+                except (PaddockError, SSHException, OSError) as error:
+                    self.failures[target.name] = str(error) or LOST
         self.pyinfra.set_stage(StateStage.Prepare)
 
     def disconnect(self) -> None:
+        for target in self.pyinfra.inventory:
+            take_back(target)
         with suppress(Exception):
             disconnect_all(self.pyinfra)
 
@@ -217,7 +219,9 @@ def ask_as_root(target: Target, command: str, script: str | None) -> tuple[bool,
     try:
         return ask()
     except SudoAsks:
-        hand_over(target, ask_once())
+        link = transport(target)
+        assert link
+        hand_over(target, link, ask_once())
         return ask()
 
 

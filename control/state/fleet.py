@@ -24,7 +24,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -73,6 +73,11 @@ EARLIER_GITIGNORE = "".join(line for line in GITIGNORE.splitlines(keepends=True)
 def tell(text: str) -> None:
     """A word to the person at the terminal, where it does not mix with what a verb prints."""
     print(text, file=sys.stderr)
+
+
+def nobody(question: str) -> bool:
+    """The answer where nobody is there to be asked."""
+    return False
 
 
 def read(path: Path) -> bytes | None:
@@ -155,6 +160,16 @@ def make_private(directory: Path) -> Path:
     return directory
 
 
+def _links(directory: Path | str) -> Iterator[str]:
+    """The symbolic links below a directory. A run that ends elsewhere may take files away meanwhile."""
+    with suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                yield entry.path
+            elif entry.is_dir(follow_symlinks=False):
+                yield from _links(entry.path)
+
+
 @dataclass(frozen=True)
 class FleetState:
     """The state of one fleet. Nothing is made on disk before something is kept."""
@@ -163,17 +178,18 @@ class FleetState:
     fleet: str
     path: Path
     say: Callable[[str], None] = tell
+    ask: Callable[[str], bool] = nobody
 
     @classmethod
-    def of(cls, inventory: Path, fleet_name: str, say: Callable[[str], None] = tell) -> FleetState:
-        """The state beside an inventory file.
+    def of(cls, inventory: Path, fleet_name: str, say: Callable[[str], None] = tell, ask: Callable[[str], bool] = nobody) -> FleetState:
+        """The state beside an inventory file. `say` and `ask` speak with the person at the terminal.
 
-        A directory that others can read is closed to them, with a word. Raises PaddockError where it is somebody else's, UsageError where
-        it would lie among the installed packages.
+        A directory that others can read is closed to them, with a word. Raises PaddockError where it is somebody else's or has a link in
+        it, which whoever can write to its git repository may have put there; UsageError where it would lie among the installed packages.
         """
         moved = os.environ.get("PADDOCK_STATE")
         root = at_home(moved, "PADDOCK_STATE") if moved else inventory.parent / ".paddock"
-        state = cls(inventory.absolute(), fleet_name, root.absolute() / fleet_name, say)
+        state = cls(inventory.absolute(), fleet_name, root.absolute() / fleet_name, say, ask)
         _require_outside_packages(state.path)
         state._guard()
         return state
@@ -193,6 +209,11 @@ class FleetState:
         if found.st_mode & 0o077:
             self.path.chmod(0o700)
             self.say(f"{self.path}: others could read it (mode {found.st_mode & 0o777:04o}), it is 0700 now")
+        if link := next(_links(self.path), None):
+            raise PaddockError(
+                f"{link}: is a link, and Paddock keeps nothing behind links: what is written or deleted there would be somewhere else. "
+                "Take it away, or put back what it stands for; PADDOCK_STATE moves the whole state"
+            )
 
     def directory(self, *parts: str) -> Path:
         """The state directory or one in it, made where it is missing."""

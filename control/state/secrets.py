@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 
 from control.state.fleet import FleetState, at_home, make_private, read, write_atomically
 from control.state.lineage import note_change
+from control.state.recipients import Recipients
 from inventory.errors import PaddockError
 from resources import UNOPENED
 
@@ -38,6 +40,7 @@ class Vault:
         """One that only `looks` makes no identity. What none opens it gives as UNOPENED, and `unopened` has its name."""
         self._state = state
         self._looks = looks
+        self.recipients = Recipients(state)
         self.unopened: dict[str, None] = {}
         self._found: tuple[Identity, ...] | None = None
 
@@ -118,51 +121,52 @@ class Vault:
     # Who can open
 
     @property
-    def recipients_file(self) -> Path:
-        return self._state.path / "recipients.txt"
+    def own(self) -> list[str]:
+        """The public keys of the person here."""
+        return [identity.public for identity in self._identities() if identity.public]
 
-    def recipients(self) -> list[str]:
-        """The public keys in recipients.txt, with their comments."""
-        lines = (read(self.recipients_file) or b"").decode(errors="replace").splitlines()
-        return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    def require_recipients(self) -> None:
+        """Has recipients.txt, where there is one, agreed to before anything is begun. Raises PaddockError as `seal` does."""
+        if self.recipients.file.exists():
+            self._recipients()
 
     def _recipients(self) -> list[Any]:
         import pyrage
 
-        if not self.recipients_file.exists():
+        if not self.recipients.file.exists():
             self._write_recipients()
-        keys = []
-        for line in self.recipients():
-            kind = pyrage.x25519.Recipient if line.startswith("age1") else pyrage.ssh.Recipient
+        keys, listed = [], self.recipients.listed()
+        for each in listed:
+            kind = pyrage.x25519.Recipient if each.key.startswith("age1") else pyrage.ssh.Recipient
             try:
-                keys.append(kind.from_str(line.split()[0] if line.startswith("age1") else line))
+                keys.append(kind.from_str(each.key))
             except pyrage.RecipientError:
                 raise PaddockError(
-                    f"{self.recipients_file}: {line[:40]!r} is neither an age key (age1…) nor an SSH key (ssh-ed25519 …)"
+                    f"{self.recipients.file}: {each.line[:40]!r} is neither an age key (age1…) nor an SSH key (ssh-ed25519 …)"
                 ) from None
         if not keys:
-            raise PaddockError(f"{self.recipients_file}: has no recipients, so nobody could decrypt: add your public key")
+            raise PaddockError(f"{self.recipients.file}: has no recipients, so nobody could decrypt: add your public key")
+        self.recipients.require_known(listed, self.own)
         return keys
 
     def _write_recipients(self) -> None:
-        public = [identity.public for identity in self._identities() if identity.public]
-        if not public:
+        if not self.own:
             where = self._identities()[0].where
             raise PaddockError(
-                f"{self.recipients_file} is missing, and there is no {where}.pub to fill it from: write the public key of {where} there"
+                f"{self.recipients.file} is missing, and there is no {where}.pub to fill it from: write the public key of {where} there"
             )
         self._state.directory()
         write_atomically(
-            self.recipients_file, "\n".join(["# Who can open what is sealed here: an age or SSH public key a line.", *public, ""])
+            self.recipients.file, "\n".join(["# Who can open what is sealed here: an age or SSH public key a line.", *self.own, ""])
         )
 
     def _refusal(self) -> str:
         mine = " or ".join(identity.public or identity.where for identity in self._identities())
-        theirs = ", ".join(self.recipients()) or "unknown keys, recipients.txt lists none"
+        theirs = ", ".join(each.line for each in self.recipients.listed()) or "unknown keys, recipients.txt lists none"
         return (
             f"encrypted for other recipients than you ({mine}). It was encrypted for: {theirs}. "
             "Use one of their identities (PADDOCK_AGE_IDENTITY), "
-            f"or have one of them add your public key to {self.recipients_file} and run `paddock secrets rotate`"
+            f"or have one of them add your public key to {self.recipients.file} and run `paddock secrets rotate`"
         )
 
     def _identities(self) -> tuple[Identity, ...]:
@@ -185,7 +189,6 @@ class Vault:
         if not own.exists() and not by_ssh and not self._looks:
             self._make_identity(own)
         if own.exists():
-            _refuse_if_open(own)
             yield from _identities_in(own, str(own))
         if by_ssh:
             try:
@@ -197,7 +200,7 @@ class Vault:
     def _names(self, ssh: Path) -> bool:
         """Whether the recipients name this SSH key."""
         public = _public_half(ssh)
-        return bool(public) and any(line.split()[:2] == public.split()[:2] for line in self.recipients())
+        return bool(public) and any(each.key.split() == public.split()[:2] for each in self.recipients.listed())
 
     def _make_identity(self, path: Path) -> None:
         import pyrage
@@ -242,6 +245,7 @@ def _identities_in(path: Path, where: str) -> Iterator[Identity]:
     data = read(path)
     if data is None:
         raise PaddockError(f"{where}: there is no such file")
+    _refuse_if_open(path)
     if b"PRIVATE KEY-----" in data:
         try:
             yield Identity(pyrage.ssh.Identity.from_buffer(data), _public_half(path), str(path))
@@ -272,8 +276,10 @@ def _public_half(ssh: Path) -> str:
 
 
 def _refuse_if_open(path: Path) -> None:
-    mode = path.stat().st_mode & 0o777
-    if mode & 0o077:
+    """A pipe is its reader's alone, whatever its mode says."""
+    found = path.stat()
+    mode = found.st_mode & 0o777
+    if stat.S_ISREG(found.st_mode) and mode & 0o077:
         raise PaddockError(
             f"{path}: other accounts can read it (mode {mode:04o}): run `chmod 600 {path}`, and replace the key if they may have read it"
         )

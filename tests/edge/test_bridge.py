@@ -257,3 +257,18 @@ def test_taken_from_the_account_nothing_is_left(fleet: LabFleet) -> None:
     assert fleet.on("desk", f"systemctl list-units --all --plain --no-legend {UNIT}") == ""
     assert fleet.on("desk", "find /etc/paddock /etc/systemd /home/anna -name '*bridge*'") == ""
     assert fleet.on("desk", "ls -d /home/anna/.config /etc/systemd/system/caddy.service.d /usr/bin/caddy 2>/dev/null || true") == ""
+
+
+def test_of_who_is_thrown_out_key_and_bridge_are_gone_when_it_is_said_to_be_in_force(fleet: LabFleet) -> None:
+    fleet.write(INVENTORY)
+    fleet.up()
+    assert fleet.on("desk", f"systemctl is-active {UNIT}").strip() == "active"
+    done = fleet.paddock("certs", "revoke", "laptop", "--lab")
+    assert done.returncode == 0 and "in force on ai, desk" in done.stdout, done.stdout + done.stderr
+    assert fleet.on("desk", f"systemctl list-units --all --plain --no-legend {UNIT}") == ""
+    assert (
+        fleet.on("desk", "find /etc/paddock/clients /etc/systemd /home/anna -name '*anna*' -mindepth 1; find / -xdev -name client-key.pem")
+        == ""
+    )
+    assert fleet.on("ai", "systemctl is-active paddock-bridge-cleo.service").strip() == "active"
+    assert "0 changed" in fleet.up().stdout

@@ -92,7 +92,7 @@ def begun(authority: Authority) -> None:
 
 def switched(authority: Authority) -> None:
     begun(authority)
-    roll_over.switch(authority)
+    roll_over.switch(authority, NOW)
 
 
 def anew(authority: Authority) -> None:
@@ -128,9 +128,9 @@ CASES = {
     "revoke what is earlier": Case(renewed, lambda authority: authority.revoke_earlier("phone"), earlier=True),
     "issue after revoke": Case(revoked, lambda authority: authority.admit(FLEET, "phone", NOW)),
     "roll-over begin": Case(issued, lambda authority: step(lambda: roll_over.begin(authority, FLEET, NOW))),
-    "roll-over switch": Case(begun, lambda authority: step(lambda: roll_over.switch(authority))),
+    "roll-over switch": Case(begun, lambda authority: step(lambda: roll_over.switch(authority, NOW))),
     "issue after switch": Case(switched, lambda authority: authority.issue(FLEET, NOW)),
-    "roll-over finish": Case(anew, lambda authority: step(lambda: roll_over.finish(authority, NOW)), earlier=True),
+    "roll-over finish": Case(anew, lambda authority: step(lambda: roll_over.finish(authority)), earlier=True),
     "take-over by renewal": Case(older, lambda authority: authority.renew(FLEET, ["phone"], NOW)),
     "take-over by roll-over": Case(older, lambda authority: step(lambda: roll_over.begin(authority, FLEET, NOW))),
     "import": Case(issued, lambda authority: imported(authority, None)),

@@ -39,6 +39,8 @@ def test_where_the_clocks_differ_nothing_is_signed(fleet: FaultFleet, tmp_path: 
     fleet.lab.environment["PYTHONPATH"] = str(tmp_path)
     try:
         told = fleet.up()
+        before = {path: path.read_bytes() for path in (fleet.state / "certs").rglob("*") if path.is_file()}
+        renewed = fleet.lab.paddock("certs", "renew", "--all", "--lab")
     finally:
         del fleet.lab.environment["PYTHONPATH"]
         fleet.lab.write(declared)
@@ -50,6 +52,8 @@ def test_where_the_clocks_differ_nothing_is_signed(fleet: FaultFleet, tmp_path: 
         )
         assert re.match(words, why), told.err
     assert not list((fleet.state / "certs").rglob("phone*"))
+    assert renewed.returncode == 1 and "hosts say another time than this machine (" in renewed.stderr, renewed.stdout + renewed.stderr
+    assert {path: path.read_bytes() for path in (fleet.state / "certs").rglob("*") if path.is_file()} == before
     fleet.heals()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,31 @@ def test_with_it_the_host_converges_and_no_argument_list_ever_holds_it(fleet: La
     assert PASSWORD not in done.stdout + done.stderr
     assert not as_root(fleet, "find / -xdev -name '*askpass.*' 2>/dev/null; find /run/user -name '*askpass*'").strip()
     assert " 0 changed" in fleet.up().stdout
+
+
+def test_a_run_that_is_killed_leaves_the_password_in_no_file_and_no_process(fleet: LabFleet) -> None:
+    """A host without logind: what answers sudo has no directory that ends with the session."""
+    fleet.environment["PADDOCK_SUDO_PASSWORD"] = PASSWORD
+    as_root(fleet, "systemctl mask --now systemd-logind.service dbus.socket >/dev/null 2>&1 || true")
+    fleet.write(INVENTORY.replace("tree", "tree, less"))
+    there = "find /home /root /tmp /run/user -name '*askpass*'"
+    run = fleet.start("up", "--lab", "--yes")
+    try:
+        wait_until(lambda: "ask" in as_root(fleet, there))
+        assert run.poll() is None
+    finally:
+        run.kill()
+        run.wait()
+    spread = f"grep -rlsF {PASSWORD} /home /root /tmp /run /etc /var || true"
+    assert not as_root(fleet, spread).strip()
+    wait_until(lambda: not as_root(fleet, f"{there} 2>/dev/null || true").strip())
+    as_root(fleet, "install -m 700 -o admin /dev/null /home/admin/.paddock-askpass.k2Jd81mP")
+    assert fleet.paddock("plan", "--lab").returncode in (0, 3)
+    assert not as_root(fleet, f"{there} 2>/dev/null || true").strip(), "what an earlier version left is still there"
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

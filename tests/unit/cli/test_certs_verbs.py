@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,10 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cli import main
 from cli.certs.admission import clients
 from cli.certs.renew import holders
+from control.pki.authority import Authority
+from control.state.fleet import FleetState
+from control.state.secrets import Vault
+from inventory.load import load
 
 ROOT = Path(__file__).parents[3]
 
@@ -168,6 +173,7 @@ def test_a_renewal_leaves_the_one_before_good_until_that_is_thrown_out(issued: C
         (("import", "--ca", "home.yml", "--client", "laptop"), "--client laptop: is not NAME=FILE, such as laptop=client.crt"),
         (("import", "--ca", "home.yml", "--ca-key", "home.yml"), "home.yml: is not an RSA or elliptic-curve private key in PEM"),
         (("roll-over", "begin", "--force"), "--force works only with `finish`"),
+        (("roll-over", "switch", "--clock-is-right"), "--clock-is-right works only with `begin`"),
         (("roll-over", "switch"), "there is no next CA: `paddock certs roll-over begin` makes one"),
     ],
 )
@@ -182,6 +188,27 @@ def test_who_cannot_be_reached_is_named_and_the_state_says_it_all_the_same(issue
     assert done.returncode == 1
     assert "door: " in done.stderr and "not on door: the next `paddock up` does it there" in done.stderr
     assert rows(issued)["phone"].startswith("revoked on")
+
+
+def test_what_was_made_under_a_clock_that_was_ahead_stops_every_issue_until_the_clock_is_said_to_be_right(
+    issued: Certs, tmp_path: Path
+) -> None:
+    """To this machine, its own clock is now 200 days behind."""
+    fleet = load(tmp_path / "home.yml")
+    state = FleetState.of(tmp_path / "home.yml", fleet.name)
+    Authority(state, Vault(state)).renew(fleet, ["laptop"], datetime.now(UTC) + timedelta(days=200))
+    before = {path: path.read_bytes() for path in state.path.rglob("*") if path.is_file() and path.name != "lock"}
+    for verb in (("renew",), ("renew", "--all"), ("renew", "phone"), ("issue", "tablet", "--yes")):
+        done = issued(*verb, "--no-push")
+        assert done.returncode == 1 and "the newest certificate, of client laptop, begins on" in told(done)
+        assert "`paddock certs renew --clock-is-right`" in told(done) and "the hosts are not updated yet" not in done.stdout
+    assert "nothing was signed" in told(issued("roll-over", "begin"))
+    assert {path: path.read_bytes() for path in before} == before and (tmp_path / "home.yml").read_text() == INVENTORY
+    done = issued("renew", "--clock-is-right", "--no-push")
+    assert done.returncode == 0 and "client laptop: not valid before" in done.stdout
+    statuses = [each["status"] for each in json.loads(issued("list", "--json").stdout) if each["name"] == "laptop"]
+    assert statuses == ["in use", "earlier, still let in"]
+    assert issued("renew", "phone", "--no-push").returncode == 0
 
 
 def test_a_roll_over_says_what_comes_next(issued: Certs) -> None:

@@ -124,6 +124,55 @@ def test_even_the_cas_own_key_cannot_sign_for_a_foreign_name(
     assert openssl_verify(tmp_path, ca_of(state), fine, now).returncode == 0
 
 
+def forged(ca: str, ca_key: str, now: datetime, alternative: x509.GeneralName | None, purpose: x509.ObjectIdentifier) -> str:
+    """A leaf that Paddock would not make, signed with the CA's own key."""
+    authority, key = certificate(ca), ec.generate_private_key(ec.SECP256R1())
+    signer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
+        authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    )
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")])
+    builder = (
+        x509.CertificateBuilder(authority.subject, name, key.public_key(), 1, now, now + timedelta(days=9))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(signer, critical=False)
+    )
+    if alternative:
+        builder = builder.add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
+    return certificates._pem(builder.sign(certificates._own(ca_key), certificates.hashes.SHA256()))
+
+
+@pytest.mark.parametrize(
+    ("foreign", "own"),
+    [
+        (x509.RFC822Name("ann@bank.example"), x509.RFC822Name("ann@home.example")),
+        (x509.RFC822Name("ann@sub.home.example"), x509.RFC822Name("ann@home.example")),
+        (x509.UniformResourceIdentifier("https://bank.example/x"), x509.UniformResourceIdentifier("https://home.example/x")),
+        (x509.UniformResourceIdentifier("spiffe://bank.example/x"), x509.UniformResourceIdentifier("spiffe://home.example/x")),
+    ],
+    ids=str,
+)
+def test_even_the_cas_own_key_cannot_sign_for_a_foreign_mailbox_or_url(
+    foreign: x509.GeneralName, own: x509.GeneralName, now: datetime, tmp_path: Path
+) -> None:
+    ca_key = certificates.new_key()
+    ca = certificates.make_ca(ca_key, "home", "home.example", ("192.0.2.0/24",), now)
+    refused = openssl_verify(tmp_path, ca, forged(ca, ca_key, now, foreign, ExtendedKeyUsageOID.CLIENT_AUTH), now)
+    assert refused.returncode and "subtree violation" in refused.stderr
+    done = openssl_verify(tmp_path, ca, forged(ca, ca_key, now, own, ExtendedKeyUsageOID.CLIENT_AUTH), now)
+    assert done.returncode == 0, done.stderr
+
+
+def test_even_the_cas_own_key_cannot_sign_for_another_purpose_than_tls(now: datetime, tmp_path: Path) -> None:
+    """It is the CA that is refused, at depth 1."""
+    ca_key = certificates.new_key()
+    ca = certificates.make_ca(ca_key, "home", "home.example", ("192.0.2.0/24",), now)
+    signed = forged(ca, ca_key, now, x509.RFC822Name("ann@home.example"), ExtendedKeyUsageOID.EMAIL_PROTECTION)
+    refused = openssl_verify(tmp_path, ca, signed, now, "-purpose", "smimesign")
+    assert refused.returncode and "at 1 depth lookup: unsuitable certificate purpose" in refused.stderr, refused.stderr
+
+
 def test_another_fleets_ca_does_not_vouch(authority: Authority, fleet: Fleet, now: datetime, tmp_path: Path) -> None:
     authority.issue(fleet, now)
     _, servers, _ = authority.current(fleet, now)
@@ -420,9 +469,10 @@ def test_a_revoked_client_stays_thrown_out_until_it_is_admitted_again(
         assert authority.revoked(fleet) == {"phone": now}
     assert not (state.path / "certs" / "client" / "phone").exists()
     assert not (state.path / "export" / "phone").exists()
+    now, thrown_out = then, now
     authority.issue(fleet_of(clients={"laptop": {}}), now)  # out of the inventory, and in again
     assert authority.due(fleet, now) == []
-    assert not authority.revoke("phone", now)
+    assert authority.revoked(fleet) == {"phone": thrown_out} and not authority.revoke("phone", now)
     with pytest.raises(PaddockError, match="client phone: revoked on 2026-03-01: `paddock certs issue phone` admits it again"):
         authority.export("phone")
     assert authority.admit(fleet, "phone", now) == "client phone: revoked on 2026-03-01"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from control.deployment.bearers import bearing, certificates_alone
 from control.deployment.work import Work
@@ -10,6 +12,8 @@ from inventory.fleet import Fleet
 from resources import File, Resource
 from resources.drift import drift
 from resources.probe import Actual
+from roles.client.plan import plan as client_plan
+from tests.unit.roles import everything
 
 PRESETS = File("/etc/paddock/llama-server/presets.ini", "[big]")
 LIST = File("/etc/caddy/paddock/sites.caddy", "two")
@@ -43,6 +47,24 @@ def test_only_roles_that_lay_certificates_and_only_where_they_have_before() -> N
 
 def test_a_seat_is_brought_up_to_date_where_there_is_one() -> None:
     assert changes(certificates_alone(work({SEAT.id: "put"}))) == [f"+ {SEAT.id}"]
+
+
+def test_of_an_account_whose_client_is_thrown_out_certificate_key_and_programs_go_and_nothing_else(
+    fleet_of: Callable[..., Fleet],
+) -> None:
+    """All that the role has laid for the account, but for packages and what belongs to all accounts."""
+    fleet = everything.fleet()
+    host, known = fleet.hosts["desk"], everything.context(fleet)
+    before = tuple(client_plan(host, host.carried["client"], fleet, known))
+    seat = [each.id for each in before if each.noted and re.search(r"clients/ann|paddock-(bridge|browsers|profiles|seat)-ann", each.id)]
+    after = {"client": tuple(client_plan(host, host.carried["client"], fleet, replace(known, clients={})))}
+    actual = Actual(
+        {each.id: dict(each.desired) for each in before}, manifest={each.id: "put" for each in before if each.noted} | {ELSEWHERE: "put"}
+    )
+    alone = certificates_alone(Work(after, actual, drift(after, actual)))
+    assert sorted(alone.drift.gone) == sorted(seat) and len(seat) > 20
+    assert {"service:paddock-bridge-ann.service", "file:/etc/paddock/clients/ann/certs/client-key.pem"} <= set(alone.drift.gone)
+    assert not set(seat) & set(alone.drift.manifest) and ELSEWHERE in alone.drift.manifest
 
 
 def test_on_a_host_that_paddock_has_not_been_to_there_is_nothing_to_do() -> None:

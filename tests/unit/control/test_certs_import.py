@@ -109,9 +109,9 @@ def test_revoking_a_client_throws_out_what_it_brought_along(authority: Authority
 def test_its_trust_ends_with_finish(authority: Authority, state: FleetState, fleet: Fleet, files: Path, today: datetime) -> None:
     imported(authority, fleet, files, today)
     with pytest.raises(PaddockError, match="no CA of the fleet's own signs yet"):
-        roll_over.finish(authority, today)
+        roll_over.finish(authority)
     authority.issue(fleet, today)
-    gone = roll_over.finish(authority, today)
+    gone = roll_over.finish(authority)
     assert [leaf.name for leaf in gone.earlier] == ["laptop"]
     knowledge = knowledge_for(fleet, state, now=today)
     assert knowledge.ca.count("BEGIN CERTIFICATE") == 1

@@ -30,9 +30,9 @@ def issued(authority: Authority, fleet: Fleet, now: datetime) -> dict[str, str]:
     authority.issue(fleet, now)
     first, servers, clients = authority.current(fleet, now)
     roll_over.begin(authority, fleet, now)
-    roll_over.switch(authority)
+    roll_over.switch(authority, now)
     authority.issue(fleet, now)
-    roll_over.finish(authority, now)
+    roll_over.finish(authority)
     second, new_servers, new_clients = authority.current(fleet, now)
     old = (first or "", servers["ai.home.example"].chain, clients["laptop"].chain)
     return dict(zip(CERTIFICATES, (*old, second or "", new_servers["ai.home.example"].chain, new_clients["laptop"].chain), strict=True))
@@ -113,8 +113,9 @@ def test_what_each_is_for_is_said_exactly(issued: dict[str, str]) -> None:
         allowed = {name for name in KEY_USAGES if getattr(usage.value, name)}
         assert allowed == ({"key_cert_sign", "crl_sign"} if is_ca else {"digital_signature"})
         found = [each.value for each in certificate.extensions if isinstance(each.value, x509.ExtendedKeyUsage)]
-        wanted = ExtendedKeyUsageOID.SERVER_AUTH if which.startswith("server") else ExtendedKeyUsageOID.CLIENT_AUTH
-        assert [list(each) for each in found] == ([] if is_ca else [[wanted]])
+        server, client = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+        wanted = [server, client] if is_ca else [server] if which.startswith("server") else [client]
+        assert [list(each) for each in found] == [wanted]
 
 
 KEY_USAGES = (
@@ -133,4 +134,9 @@ def test_a_ca_is_limited_to_the_fleets_names(issued: dict[str, str]) -> None:
         certificate = x509.load_pem_x509_certificate(issued[which].encode())
         limits = certificate.extensions.get_extension_for_class(x509.NameConstraints)
         assert limits.critical
-        assert [str(each.value) for each in limits.value.permitted_subtrees or []] == ["home.example", "192.0.2.0/24"]
+        assert [(type(each), str(each.value)) for each in limits.value.permitted_subtrees or []] == [
+            (x509.DNSName, "home.example"),
+            (x509.RFC822Name, "home.example"),
+            (x509.UniformResourceIdentifier, "home.example"),
+            (x509.IPAddress, "192.0.2.0/24"),
+        ]

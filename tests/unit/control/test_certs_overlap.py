@@ -58,6 +58,7 @@ def test_every_renewal_adds_to_it_and_what_has_expired_falls_out(
     assert sorted(authority.earlier(fleet, now + timedelta(days=10))["phone"]) == sorted(seen[:2])
     authority.renew(fleet, ["phone"], now + timedelta(days=31))  # the first is over
     assert sorted(authority.earlier(fleet, now + timedelta(days=31))["phone"]) == sorted(seen[1:])
+    authority.forget(authority.over(fleet, now + timedelta(days=31)))
     assert len(authority.leaves.record("client", "phone").earlier) == 2
     kept = sorted(path.suffix for path in (state.path / "certs" / "client" / "phone").iterdir())
     assert kept == [".age", ".pem", ".pem", ".pem"]  # one key: that of the certificate in use

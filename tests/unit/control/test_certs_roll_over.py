@@ -50,7 +50,7 @@ def test_after_switch_everything_is_issued_anew_and_what_clients_hold_is_let_in(
     authority.issue(fleet, now)
     old = authority.current(fleet, now)[2]
     roll_over.begin(authority, fleet, now)
-    roll_over.switch(authority)
+    roll_over.switch(authority, now)
     assert authority.due(fleet, now) == [
         "server ai.home.example: made by another CA",
         "client laptop: made by another CA",
@@ -70,9 +70,9 @@ def test_after_finish_only_the_new_one_vouches(
     authority.issue(fleet, now)
     old = authority.current(fleet, now)
     roll_over.begin(authority, fleet, now)
-    roll_over.switch(authority)
+    roll_over.switch(authority, now)
     authority.issue(fleet, now)
-    gone = roll_over.finish(authority, now)
+    gone = roll_over.finish(authority)
     assert [issuer.pem for issuer in gone.cas] == [old[0]]
     assert sorted(leaf.name for leaf in gone.earlier) == ["laptop", "phone"]
     knowledge = knowledge_for(fleet, state, now=now)
@@ -86,11 +86,11 @@ def test_after_finish_only_the_new_one_vouches(
 def test_finish_waits_for_what_the_old_ca_still_holds_up(authority: Authority, fleet: Fleet, now: datetime) -> None:
     authority.issue(fleet, now)
     roll_over.begin(authority, fleet, now)
-    roll_over.switch(authority)
+    roll_over.switch(authority, now)
     with pytest.raises(PaddockError, match=r"client laptop, client phone, server ai\.home\.example: `paddock up` issues new ones"):
-        roll_over.finish(authority, now)
+        roll_over.finish(authority)
     assert len(authority.cas.trusted()) == 2
-    roll_over.finish(authority, now, force=True)
+    roll_over.finish(authority, force=True)
     assert len(authority.cas.trusted()) == 1
     authority.issue(fleet, now)
     assert authority.due(fleet, now) == []
@@ -101,21 +101,21 @@ def test_steps_out_of_order_are_refused(authority: Authority, fleet: Fleet, now:
         roll_over.begin(authority, fleet, now)
     authority.issue(fleet, now)
     with pytest.raises(PaddockError, match="there is no next CA"):
-        roll_over.switch(authority)
+        roll_over.switch(authority, now)
     with pytest.raises(PaddockError, match="only one CA is trusted"):
-        roll_over.finish(authority, now)
+        roll_over.finish(authority)
     roll_over.begin(authority, fleet, now)
     with pytest.raises(PaddockError, match="is under way already"):
         roll_over.begin(authority, fleet, now)
     with pytest.raises(PaddockError, match="the old CA still signs"):
-        roll_over.finish(authority, now, force=True)
+        roll_over.finish(authority, force=True)
 
 
 def test_who_was_revoked_before_is_revoked_after(authority: Authority, fleet: Fleet, now: datetime) -> None:
     authority.issue(fleet, now)
     authority.revoke("phone", now)
     roll_over.begin(authority, fleet, now)
-    roll_over.switch(authority)
+    roll_over.switch(authority, now)
     authority.issue(fleet, now)
     assert sorted(authority.current(fleet, now)[2]) == ["laptop"]
     assert sorted(authority.earlier(fleet, now)) == ["laptop"]
@@ -135,7 +135,7 @@ def test_a_ca_that_cannot_sign_any_more_is_left_by_a_roll_over(
     with pytest.raises(PaddockError, match="`paddock certs roll-over begin`"):
         authority.issue(then, later)
     roll_over.begin(authority, then, later)
-    roll_over.switch(authority)
+    roll_over.switch(authority, later)
     authority.issue(then, later)
     assert authority.due(then, later) == []
 
@@ -147,10 +147,10 @@ def test_a_ca_near_its_end_is_told_of_and_the_steps_of_a_change_too(authority: A
     assert authority.advice(late).startswith("the CA expires in 351 days") and "roll-over begin" in authority.advice(late)
     roll_over.begin(authority, fleet, late)
     assert "roll-over switch" in authority.advice(late)
-    roll_over.switch(authority)
+    roll_over.switch(authority, late)
     assert "roll-over finish" in authority.advice(late)
     authority.issue(fleet, late)
-    roll_over.finish(authority, late)
+    roll_over.finish(authority)
     assert authority.advice(late) == ""
     authority.revoke("phone", late)
     assert authority.notices(fleet, late) == ["client phone: revoked on 2035-03-14, `paddock certs issue phone` admits it again"]

@@ -55,6 +55,30 @@ def test_somebody_elses_directory_is_refused(tmp_path: Path, state: FleetState) 
         FleetState.of(tmp_path / "home.yml", "home")
 
 
+PLANTED = ("certs", "export", "secrets/token.age", "certs/client/laptop", "hardware/pea.json", "reports", "artifacts")
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_link_that_somebody_put_into_the_state_is_refused(tmp_path: Path, state: FleetState, name: str) -> None:
+    """By way of the git repository, for instance: a private key would be written where the link leads, and files there deleted."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "id_ed25519").write_text("mine")
+    link = state.directory(*name.split("/")[:-1]) / name.rpartition("/")[2]
+    link.symlink_to(elsewhere)
+    with pytest.raises(PaddockError, match=f"^{link}: is a link, and Paddock keeps nothing behind links"):
+        FleetState.of(tmp_path / "home.yml", "home")
+    assert (elsewhere / "id_ed25519").read_text() == "mine"
+
+
+def test_the_whole_state_may_lie_behind_a_link_of_ones_own(tmp_path: Path, state: FleetState) -> None:
+    state.directory()
+    state.path.parent.rename(tmp_path / "vault")
+    state.path.parent.symlink_to(tmp_path / "vault")
+    FleetState.of(tmp_path / "home.yml", "home").pin("pea", "192.0.2.7", 22, KEY)
+    assert (tmp_path / "vault" / "home" / "known_hosts").is_file()
+
+
 def test_paddock_state_moves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PADDOCK_STATE", str(tmp_path / "else" / "where"))
     state = FleetState.of(tmp_path / "home.yml", "home")

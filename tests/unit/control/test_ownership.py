@@ -17,6 +17,7 @@ from control.deployment.work import Work
 from control.pki.authority import Authority
 from control.state.fleet import FleetState
 from control.state.lineage import Lineage, lineage_of, note_change, told_hosts
+from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.hardware import Hardware
 from resources import File, Resource
@@ -168,9 +169,71 @@ def test_who_only_looks_sees_strangers_hosts_as_all_others(looked: Looked, state
 
 
 def test_nothing_is_signed_for_a_strangers_host_that_fails_for_something_else(looked: Looked) -> None:
-    deployment = looked({"pea": None, "ai": OFFICE}, off="ai")
+    deployment = looked({"pea": None, "ai": OFFICE, "door": None}, off="ai")
     assert "its clock is" in deployment.failures["ai"]
-    assert [line for line in deployment.due() if "server" in line] == ["certificate server pea.home.example: new"]
+    signed = ["certificate server door.home.example: new", "certificate server pea.home.example: new"]
+    assert [line for line in deployment.due() if "server" in line] == signed
+
+
+def test_where_as_many_hosts_say_another_time_nothing_is_signed(looked: Looked, authority: Authority) -> None:
+    """One of the two may be the control machine itself, which agrees in any case."""
+    deployment = looked({"pea": None, "ai": None}, off="ai")
+    for act in (deployment.due, deployment.issue, deployment.converge):
+        with pytest.raises(PaddockError, match=r"hosts say another time than this machine \(ai -\d+ s; pea agrees\): nothing was signed"):
+            act()
+    assert authority.cas.signing() is None and authority.leaves.names() == []
+
+
+def test_who_only_looks_sees_what_would_be_signed_whatever_the_clocks(looked: Looked) -> None:
+    assert "certificate server pea.home.example: new" in looked({"pea": None, "ai": None}, off="ai", looks=True).due()
+
+
+def test_by_a_clock_that_is_behind_nothing_is_due_but_to_set_it_right(looked: Looked, authority: Authority) -> None:
+    fleet = looked({"pea": None}).fleet
+    authority.issue(fleet, datetime.now(UTC) + timedelta(days=100))
+    with pytest.raises(PaddockError, match=r"nothing was signed\. Set the clock right"):
+        looked({"pea": None}).due()
+
+
+def test_what_is_over_by_the_hosts_clocks_too_is_told_and_then_forgotten(looked: Looked, authority: Authority) -> None:
+    fleet = looked({"pea": None}).fleet
+    today = datetime.now(UTC)
+    for ago in (170, 140):
+        authority.renew(fleet, ["phone"], today - timedelta(days=ago))
+    (first,) = authority.leaves.record("client", "phone").earlier
+    deployment = looked({"pea": None})
+    assert f"client phone: {first.serial}, which expired on {first.not_after:%Y-%m-%d}, is no longer kept" in deployment.due()
+    deployment.issue()
+    assert authority.leaves.record("client", "phone").earlier == ()
+
+
+@pytest.mark.parametrize("answer", ["", "no clock here", "4102444800"])
+def test_before_a_push_that_signs_the_hosts_are_asked_for_the_time(
+    looked: Looked, state: FleetState, authority: Authority, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    """One that says nothing of use says nothing against it."""
+    fleet = looked({"ai": None}).fleet
+    monkeypatch.setattr(Deployment, "connected", nullcontext)
+    monkeypatch.setattr("control.ssh.run.Run.said", lambda run, scripts, *, failed=False: {name: [answer] for name in scripts})
+    done: list[str] = []
+
+    def begin() -> None:
+        push(
+            fleet,
+            state,
+            tell=lambda line: None,
+            tell_host=lambda host, line: None,
+            ask=lambda question: False,
+            first=lambda: done.append("signed"),
+        )
+
+    if answer.isdecimal():
+        with pytest.raises(PaddockError, match="hosts say another time than this machine"):
+            begin()
+        assert done == [] and authority.leaves.names() == []
+    else:
+        begin()
+        assert done == ["signed"]
 
 
 def test_a_host_that_can_have_no_plan_silences_no_other(looked: Looked, state: FleetState) -> None:
@@ -224,3 +287,26 @@ def test_certificates_are_not_pushed_to_a_strangers_host(
     pushed = push(fleet, state, tell=lambda line: None, tell_host=lambda host, line: None, ask=lambda question: False)
     assert (pushed.hosts, pushed.reached) == (("ai",), ()) and "belongs to fleet office" in pushed.failures["ai"]
     assert authority.leaves.names() == []
+
+
+def test_a_revocation_goes_where_it_can_though_nothing_can_be_signed(
+    looked: Looked, state: FleetState, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server certificate of `ai` is due, and a clock contradicts; `pea` needs none."""
+    fleet = looked({"pea": None, "ai": None}).fleet
+    now = datetime.now(UTC)
+    authority.issue(fleet, now - timedelta(days=80))
+    authority.renew(fleet, ["pea.home.example", "laptop"], now - timedelta(days=1))
+    authority.revoke("phone", now)
+    looked({"pea": None, "ai": None})
+    monkeypatch.setattr(Deployment, "connected", nullcontext)
+    monkeypatch.setattr(Deployment, "require_time", refuse)
+    monkeypatch.setattr("control.deployment.admission.parts_of", lambda deployment, part: {})
+    told: list[str] = []
+    pushed = push(fleet, state, tell=told.append, tell_host=lambda host, line: None, ask=lambda question: False)
+    assert told == ["nothing was signed"]
+    assert (pushed.reached, dict(pushed.failures)) == (("pea",), {"ai": "a certificate is to be issued for it first"})
+
+
+def refuse(deployment: Deployment) -> None:
+    raise PaddockError("nothing was signed")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pyrage
@@ -18,6 +20,11 @@ def other(monkeypatch: pytest.MonkeyPatch) -> str:
     identity = pyrage.x25519.Identity.generate()
     monkeypatch.setenv("PADDOCK_AGE_IDENTITY", str(identity))
     return str(identity.to_public())
+
+
+def lines_of(vault: Vault) -> list[str]:
+    """The public keys in recipients.txt, with their comments."""
+    return [each.line for each in vault.recipients.listed()]
 
 
 def ssh_key(path: Path, passphrase: str = "") -> Path:
@@ -47,7 +54,7 @@ def test_an_identity_is_made_once(state: FleetState, tmp_path: Path, said: list[
     other_fleet = FleetState.of(tmp_path / "office.yml", "office", said.append)
     Vault(other_fleet).set("token", SECRET)
     assert len(said) == 1
-    assert Vault(state).recipients() == Vault(other_fleet).recipients()
+    assert Vault(state).recipients.listed() == Vault(other_fleet).recipients.listed()
 
 
 def test_the_state_directory_never_holds_a_secret_in_the_clear(state: FleetState, vault: Vault, home: Path) -> None:
@@ -81,7 +88,7 @@ def test_a_secret_is_opened_only_when_asked_for(vault: Vault, monkeypatch: pytes
 
 def test_somebody_else_learns_whom_to_ask(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
     vault.set("token", SECRET)
-    theirs = vault.recipients()[0]
+    theirs = vault.recipients.listed()[0].line
     mine = other(monkeypatch)
     with pytest.raises(PaddockError) as refused:
         Vault(vault._state).get("token")
@@ -102,7 +109,8 @@ def test_every_recipient_can_open_once_all_is_sealed_anew(vault: Vault, monkeypa
     vault.set("token", SECRET)
     vault.seal("certs/client/laptop.key", b"key")
     second = pyrage.x25519.Identity.generate()
-    vault.recipients_file.write_text(f"{vault.recipients()[0]}  # ann\n\n# the build server\n{second.to_public()}\n")
+    vault.recipients.file.write_text(f"{vault.own[0]}  # ann\n\n# the build server\n{second.to_public()}\n")
+    vault = Vault(replace(vault._state, ask=lambda question: True))
     assert vault.reseal() == ["certs/client/laptop.key", "secrets/token"]
     assert Vault(vault._state).get("token") == SECRET
     monkeypatch.setenv("PADDOCK_AGE_IDENTITY", str(second))
@@ -114,10 +122,11 @@ def test_an_identity_may_be_named_as_a_file(
     vault: Vault, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
     identity = pyrage.x25519.Identity.generate()
+    (tmp_path / "ci.txt").touch(0o600)
     (tmp_path / "ci.txt").write_text(f"# created by age-keygen\n# public key: {identity.to_public()}\n{identity}\n")
     monkeypatch.setenv("PADDOCK_AGE_IDENTITY", str(tmp_path / "ci.txt"))
     vault.set("token", SECRET)
-    assert vault.recipients() == [str(identity.to_public())]
+    assert lines_of(vault) == [str(identity.to_public())]
     assert said == []
     assert not (home / ".config").exists()
 
@@ -134,14 +143,14 @@ def test_a_named_ssh_key_becomes_the_first_recipient(state: FleetState, tmp_path
     key = ssh_key(tmp_path / "ssh" / "ci")
     monkeypatch.setenv("PADDOCK_AGE_IDENTITY", str(key))
     Vault(state).set("token", SECRET)
-    assert Vault(state).recipients() == [key.with_suffix(".pub").read_text().strip()]
+    assert lines_of(Vault(state)) == [key.with_suffix(".pub").read_text().strip()]
     assert Vault(state).get("token") == SECRET
 
 
 def test_an_ssh_key_that_nobody_named_is_left_alone(vault: Vault, home: Path) -> None:
     ssh_key(home / ".ssh" / "id_ed25519")
     vault.set("token", SECRET)
-    assert [line[:4] for line in vault.recipients()] == ["age1"]
+    assert [line[:4] for line in lines_of(vault)] == ["age1"]
 
 
 def test_an_ssh_key_with_a_passphrase_is_refused_in_words(state: FleetState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,12 +223,39 @@ def test_an_identity_that_is_none_is_told_without_showing_it(state: FleetState, 
     assert "lower" not in str(refused.value)
 
 
-def test_an_identity_that_others_can_read_is_refused(vault: Vault, home: Path) -> None:
-    vault.set("token", SECRET)
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o601])
+@pytest.mark.parametrize("kind", ["own", "age", "ssh", "own ssh"])
+def test_an_identity_that_others_can_read_is_refused(
+    state: FleetState, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, mode: int
+) -> None:
     identity = home / ".config" / "paddock" / "identity.txt"
-    identity.chmod(0o644)
-    with pytest.raises(PaddockError, match=f"other accounts can read it .*chmod 600 {identity}"):
-        Vault(vault._state).get("token")
+    if kind == "age":
+        identity = tmp_path / "ci.txt"
+        identity.touch(0o600)
+        identity.write_text(str(pyrage.x25519.Identity.generate()))
+    elif kind != "own":
+        identity = ssh_key((home if kind == "own ssh" else tmp_path) / ".ssh" / "id_ed25519")
+    if kind in ("age", "ssh"):
+        monkeypatch.setenv("PADDOCK_AGE_IDENTITY", str(identity))
+    if kind == "own ssh":
+        (state.directory() / "recipients.txt").write_text(identity.with_suffix(".pub").read_text())
+    Vault(state).set("token", SECRET)
+    identity.chmod(mode)
+    for use in (lambda: Vault(state).get("token"), lambda: Vault(state).set("other", SECRET)):
+        with pytest.raises(PaddockError, match=f"other accounts can read it .*{mode:04o}.*chmod 600 {identity}"):
+            use()
+    identity.chmod(0o400)
+    assert Vault(state).get("token") == SECRET
+
+
+def test_an_identity_may_come_through_a_pipe(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a shell gives one: PADDOCK_AGE_IDENTITY=<(pass show paddock)"""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o644)
+    monkeypatch.setenv("PADDOCK_AGE_IDENTITY", str(pipe))
+    with subprocess.Popen(["sh", "-c", 'echo "$1" >"$2"', "sh", str(pyrage.x25519.Identity.generate()), str(pipe)]):
+        vault.set("token", SECRET)
+    assert vault.get("token") == SECRET
 
 
 def test_an_identity_made_at_the_same_moment_by_two_is_one(state: FleetState, home: Path) -> None:
