@@ -1,4 +1,4 @@
-"""One nftables table, loaded by one unit, before the network is there and before anything listens; and nothing guarded starts without it."""
+"""One nftables table, loaded by one unit, before the network is there and before anything listens. What it guards needs it to start."""
 
 from __future__ import annotations
 
