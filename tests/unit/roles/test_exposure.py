@@ -64,6 +64,8 @@ def demo() -> tuple[Fleet, Knowledge]:
     return of, known(of)
 
 
+PRIORITY = {"InstanceSettings.preset{key}": "prio", "InstanceSettings.preset{}": "3"}
+
 RADEON = {
     "gpus": (PciDevice("0000:c5:00.0", "1002", "1586"),),
     "vulkan": (VulkanDevice("Radeon", "radv", "integrated", "1.4.305"),),
@@ -73,6 +75,7 @@ FLEETS = {
     "with every role": everywhere,
     "on ports below 1024": lambda: everywhere(LOW_PORTS),
     "with an AMD card": lambda: everywhere(**RADEON),
+    "that asks for all there is": lambda: everywhere({**LOW_PORTS, **PRIORITY}, **RADEON),
 }
 
 
