@@ -395,7 +395,7 @@ def test_whoever_names_no_site_needs_a_listed_certificate_of_any_and_gets_nothin
     block = sites(small)[begin : sites(small).index("\n}\n", begin)].split("\n\t")
     assert block[1:3] == ["bind tcp4/0.0.0.0", "tls {"] and block[-1] == "abort"
     assert [f"\t\ttrusted_leaf_cert_file /etc/caddy/paddock/clients/{name}.pem" in block for name in ("phone", "laptop")] == [True, True]
-    assert ".key" not in "".join(block) and "log {" not in "".join(block)
+    assert ".key" not in "".join(block) and "log {" in block  # of a site without a log, 2.6.2 makes that the others have none
     small.active = []
     begin = sites(small).index(CATCH_ALL)
     assert "require_and_verify" in sites(small)[begin:] and "abort" in sites(small)[begin:]
