@@ -15,6 +15,14 @@ PADDOCKS = "/etc/caddy/paddock"
 IMPORT = f"import {PADDOCKS}/*.caddy"
 CADDYFILE = "/etc/caddy/Caddyfile"
 
+READS = frozenset(
+    (
+        *("root", "dial", "certificate", "key", "folders", "pem_files", "trusted_ca_certs_pem_files", "root_ca_pem_files"),
+        *("client_certificate_file", "client_certificate_key_file"),
+    )
+)
+"""What Caddy calls files, directories and sockets that it is to read or call. All else that begins with a slash may be a secret."""
+
 # Of the Caddyfile, what is neither Paddock's line, nor empty, nor a comment; nothing where it is as its package left it.
 FOREIGN_SH = f"""{{ dpkg-query -W -f '${{Conffiles}}\\n' caddy | grep -qF " {CADDYFILE} $(md5sum <{CADDYFILE} | cut -d' ' -f1)" ||
     grep -vxF '{IMPORT}' {CADDYFILE} | grep -vE '^[[:space:]]*(#|$)'; }}"""
@@ -59,12 +67,15 @@ def caddyfile(lines: list[str]) -> Caddyfile | None:
     http_port = int(http.get("http_port", 80))
     automatic = [_of(each, "automatic_https") for each in servers]
     admin = _of(said, "admin")
+    reads, writes = _paths(said)
     return Caddyfile(
         listeners=tuple(_listeners(servers, http_port)),
         redirects=not any(each.get("disable") or each.get("disable_redirects") for each in automatic),
         certificates=not any(each.get("disable") or each.get("disable_certificates") for each in automatic),
         http_port=http_port,
         administration="off" if admin.get("disabled") else str(admin.get("listen", "")),
+        reads=reads,
+        writes=writes,
     )
 
 
@@ -84,9 +95,10 @@ def _listeners(servers: Iterable[Mapping[str, Any]], http_port: int) -> Iterator
         secured = set(names) - set(automatic.get("skip", ()))
         https = bool(server.get("tls_connection_policies")) or bool(secured and not plain and not automatic.get("disable"))
         for address in addresses:
-            yield Listener(address, names, any_name, https, server.get("strict_sni_host") is not False)
+            with_tls = tuple(each for each in names if each in _with_tls(server))
+            yield Listener(address, names, with_tls, any_name, https, server.get("strict_sni_host") is not False)
             if https and not automatic.get("disable") and not automatic.get("disable_redirects"):
-                yield Listener(f"{address.rpartition(':')[0]}:{http_port}", names, any_name, https=False, implied=True)
+                yield Listener(f"{address.rpartition(':')[0]}:{http_port}", names, any_name=any_name, https=False, implied=True)
 
 
 def _names(server: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
@@ -98,6 +110,31 @@ def _names(server: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
         names.update(dict.fromkeys(str(each).lower() for each in hosts))
         any_name = any_name or not hosts
     return tuple(names), any_name
+
+
+def _with_tls(server: Mapping[str, Any]) -> frozenset[str]:
+    """The names for which a server has a policy of their own."""
+    policies = (each for each in server.get("tls_connection_policies") or () if isinstance(each, dict))
+    return frozenset(str(name).lower() for each in policies for name in _of(each, "match").get("sni", ()))
+
+
+def _paths(said: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What it all reads and what it writes, each as an absolute path."""
+    reads: dict[str, None] = {}
+    writes: dict[str, None] = {}
+    left: list[tuple[str, Any, bool]] = [("", said, False)]
+    while left:
+        key, value, stored = left.pop()
+        if isinstance(value, dict):
+            left += [(name, each, stored or key == "storage") for name, each in value.items()]
+        elif isinstance(value, list):
+            left += [(key, each, stored) for each in value]
+        elif isinstance(value, str) and (path := value.removeprefix("unix/").partition("|")[0]).startswith("/"):
+            if key in ("filename", "listen") or (stored and key == "root"):
+                writes[path] = None
+            elif key in READS:
+                reads[path] = None
+    return tuple(sorted(reads)), tuple(sorted(writes))
 
 
 def _of(said: Mapping[str, Any], key: str) -> dict[str, Any]:

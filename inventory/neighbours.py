@@ -13,6 +13,8 @@ class Listener:
     """As Caddy spells it: `:443`, `tcp4/0.0.0.0:443`, `[2001:db8::7]:443`"""
     names: tuple[str, ...] = ()
     """The names of the sites there, also addresses and wildcards: `*.home.example`"""
+    with_tls: tuple[str, ...] = ()
+    """Those names for which it has TLS settings of its own: other certificates or protocols, client certificates."""
     any_name: bool = False
     """Whether a site without a name answers there."""
     https: bool = True
@@ -36,6 +38,10 @@ class Caddyfile:
     http_port: int = 80
     administration: str = ""
     """Where its option `admin` puts Caddy's API; `off` for nowhere, empty where it says nothing."""
+    reads: tuple[str, ...] = ()
+    """Files and directories that its sites read, and sockets that they call: `/srv/www`"""
+    writes: tuple[str, ...] = ()
+    """Files and directories that they write: logs, storage, sockets that they listen on."""
 
 
 @dataclass(frozen=True)

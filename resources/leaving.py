@@ -28,7 +28,7 @@ def stages(
     resources = [each for part in planned.values() for each in part]
     found = _Leaving(planned, resources, actual, doing)
     staying = {name for name in _services(gone) if not found.is_in_the_way(name)}
-    waits = staying if not _is_cramped(resources, doing, guards if planned.keys() & set(guards) else ()) else set()
+    waits = staying if not _is_cramped(resources, actual, doing, guards if planned.keys() & set(guards) else ()) else set()
     return {name: found.stage(name, waits) for name in gone}
 
 
@@ -37,11 +37,12 @@ def _services(gone: Mapping[str, Origin]) -> Iterator[str]:
     yield from (name for name, origin in gone.items() if name.startswith("service:") and origin == "put" and not name.endswith(".timer"))
 
 
-def _is_cramped(resources: Iterable[Resource], doing: Doing, guards: Collection[str]) -> bool:
+def _is_cramped(resources: Iterable[Resource], actual: Actual, doing: Doing, guards: Collection[str]) -> bool:
     """Whether what starts leaves no room for what left: a card or memory has room for one of two llama-servers; and rules that are to guard
     a new port would leave an old one open."""
     started = [each for each in of_kind(resources, Service) if doing.get(each.id) in ("put", "restart") and not each.is_timer]
-    opened = (port for each in started if doing[each.id] == "put" for port in each.ports if port.reachable_from is not None)
+    ports = (port for each in started for port in each.ports if doing[each.id] == "put" or port.id not in actual.resources)
+    opened = (port for port in ports if port.reachable_from is not None)
     return any(of_kind(each.restarts, Release) for each in started) or bool(guards and any(opened))
 
 

@@ -17,6 +17,9 @@ from roles.role import SHARED_DIRECTORY, is_address
 from roles.server import Server
 from roles.wording import quoted
 
+NVIDIAS = ("char-nvidia-frontend", "char-nvidia", "char-nvidia-uvm", "char-nvidia-caps")
+"""What NVIDIA's driver opens, for Vulkan too: /dev/nvidiactl and nvidia-modeset have the major number of the cards."""
+
 HOME = "/var/lib/llama-server"
 """The home of the system user llama-server, which its units may write to."""
 

@@ -232,8 +232,8 @@ class Authority:
         if leaf and not why:
             if ca is None or leaf.ca != ca.digest:
                 why = "made by another CA"
-            elif (leaf.names, leaf.addresses) != (subject.names, subject.addresses):
-                why = "its names or addresses changed"
+            elif (leaf.names, leaf.addresses) != (subject.names, ()):
+                why = "its names changed"
             else:
                 why = leaf.why_not(now)
         return (None, why) if why else (certificate, "")
@@ -289,14 +289,14 @@ class Authority:
         # The last second counts: RFC 5280, 4.1.2.5
         end = begin + timedelta(days=subject.days) - timedelta(seconds=1)
         key = certificates.new_key()
-        pem = certificates.sign(ca.pem, ca_key, subject.kind, key, subject.name, subject.names, subject.addresses, begin, end)
+        pem = certificates.sign(ca.pem, ca_key, subject.kind, key, subject.name, subject.names, (), begin, end)
         assert certificates.belongs(pem, key)
         leaf = Leaf(
             kind=subject.kind,
             name=subject.name,
             serial=certificates.serial_of(pem),
             names=subject.names,
-            addresses=subject.addresses,
+            addresses=(),
             not_before=begin.astimezone(UTC),
             not_after=certificates.life_of(pem)[1],
             ca=ca.digest,

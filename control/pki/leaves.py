@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from functools import cache, reduce
-from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from pydantic import AwareDatetime, TypeAdapter
@@ -37,12 +36,12 @@ SUFFIXES = (".json", ".pem", ".key.age")
 
 @dataclass(frozen=True)
 class Subject:
-    """Who is to have a certificate. `names` and `addresses` are what it stands for besides the name in its subject."""
+    """Who is to have a certificate. `names` are what it stands for besides the name in its subject. No address: to a caller who names no
+    site, Caddy would show a certificate of the address that is called, and so the site's name."""
 
     kind: str
     name: str
     names: tuple[str, ...]
-    addresses: tuple[str, ...]
     days: int
 
     def __str__(self) -> str:
@@ -271,11 +270,9 @@ def earlier_of(record: Record, now: datetime, cas: Collection[str], *, with_curr
 
 
 def subjects_of(fleet: Fleet) -> list[Subject]:
-    """Every name that needs a certificate of the fleet's CA on a server, and every client.
-
-    A server's addresses are those of its hosts that lie in the fleet's networks. Raises PaddockError for a site outside the domain.
-    """
-    return [*_servers(fleet), *(Subject("client", name, (), (), client.days) for name, client in sorted(fleet.clients.items()))]
+    """Every name that needs a certificate of the fleet's CA on a server, and every client. Raises PaddockError for a site outside the
+    domain."""
+    return [*_servers(fleet), *(Subject("client", name, (), client.days) for name, client in sorted(fleet.clients.items()))]
 
 
 def sites_only_on(hosts: Collection[str], fleet: Fleet) -> frozenset[str]:
@@ -288,27 +285,20 @@ def sites_only_on(hosts: Collection[str], fleet: Fleet) -> frozenset[str]:
 
 
 def _servers(fleet: Fleet) -> Iterator[Subject]:
-    addresses: dict[str, set[str]] = {}
     wanted = (
         (host, f"roles.{role}.{key}", name)
         for host in fleet.hosts.values()
         for role, settings in host.carried.items()
         for name, key in settings.server_names()
     )
+    names = set()
     for host, key, name in wanted:
         if name != fleet.domain and not name.endswith(f".{fleet.domain}"):
             words = f"{name} is outside the fleet's domain, {fleet.domain}, its CA cannot sign for it"
             raise PaddockError(f"hosts.{host.name}.{key}: {words}")
-        addresses.setdefault(name, set()).update({host.address} if _within(host.address, fleet.networks) else ())
-    for name, found in sorted(addresses.items()):
-        yield Subject("server", name, (name,), tuple(sorted(found)), SERVER_DAYS)
-
-
-def _within(address: str, networks: tuple[str, ...]) -> bool:
-    try:
-        return any(ip_address(address) in ip_network(network) for network in networks)
-    except ValueError:
-        return False  # a name, which stands in no IP SAN
+        names.add(name)
+    for name in sorted(names):
+        yield Subject("server", name, (name,), SERVER_DAYS)
 
 
 def digest(pem: str) -> str:

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
+from shlex import quote
 from typing import Any
 
 from testinfra.host import Host as TestinfraHost
@@ -39,6 +40,16 @@ def check_nobody_else_gets_through_the_handshake(settings: CaddySettings, fleet:
             assert _is_refused(outside, f"{_url(settings, name)}/models", _reach(settings, this), client), (
                 f"{name} answered {client or 'anybody'}"
             )
+
+
+def check_whoever_names_no_site_is_shown_no_certificate(host: TestinfraHost, settings: CaddySettings, this: Host) -> None:
+    if settings.catches_all and not settings.shared:
+        address = ip_address(address_of(settings.listen[0]))
+        here = {4: "127.0.0.1", 6: "::1"}[address.version] if address.is_unspecified else str(address)
+        at = f"[{here}]:{settings.port}" if ":" in here else f"{here}:{settings.port}"
+        for named in ("-noservername", f"-servername {quote(this.address)}"):
+            said = host.run(f"openssl s_client -connect %s {named} </dev/null 2>&1", at).stdout
+            assert "no peer certificate available" in said, f"{at} shows a certificate to a caller who names no site: {said[:300]}"
 
 
 def check_a_site_that_admits_nobody_denies_everybody(settings: CaddySettings, fleet: Fleet, this: Host, outside: Outside) -> None:

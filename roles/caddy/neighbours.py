@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from inventory.neighbours import Caddyfile, Listener
 from roles.caddy.settings import CaddySettings, CaddyVersion
 from roles.role import address_of, is_address
+from roles.sandbox import HOMES, hidden
 
 LOOPBACK = "127.0.0.1"
 
@@ -145,6 +146,8 @@ def refusals(settings: CaddySettings, theirs: Caddyfile | None, release: CaddyVe
         if not each.implied and place_of(each) in [ours.place for ours in _ours(binds, settings, theirs) if not ours.implied]:
             if not each.https:
                 yield f"its Caddyfile has plain HTTP on {each.address}: set another port in roles.caddy.listen"
+            elif each.any_name and settings.catches_all:
+                yield f"its Caddyfile answers every name on {each.address} itself: remove roles.caddy.catch_all"
             elif each.strict and (nameless := [*(["every name"] * each.any_name), *filter(is_address, each.names)]):
                 words = f"its Caddyfile answers {nameless[0]} on {each.address}, which Caddy stops once a site there requires certificates"
                 yield f"{words}: set `servers {{ strict_sni_host insecure_off }}` in its options, or another port in roles.caddy.listen"
@@ -156,6 +159,39 @@ def remarks(settings: CaddySettings, theirs: Caddyfile | None, release: CaddyVer
     if settings.sites and binds != declared(settings):
         over = "over IPv4 and IPv6" if len(Place(binds[0], range(0)).families) > 1 else "at all addresses"
         yield f"the sites share the address of its Caddyfile's own, {binds[0]}:{settings.port}, and so answer {over}"
+
+
+def costs(settings: CaddySettings, theirs: Caddyfile | None, writable: tuple[str, ...]) -> Iterator[str]:
+    """What the catch-all and the sandbox take from the other sites, or would take. `writable` is what the sandbox lets Caddy write to."""
+    known = theirs or Caddyfile()
+    hides = [each for each in known.reads if hidden(each, HOMES)]
+    protects = [each for each in known.writes if not hidden(each, (*writable, "/dev", "/run/caddy")) or hidden(each, HOMES)]
+    lost = [f"hide {_and(hides)} from Caddy"] if hides else []
+    lost += [f"keep Caddy from writing to {_and(protects)}"] if protects else []
+    if settings.is_sandboxed and lost:
+        yield f"the sandbox is to {' and to '.join(lost)}"
+    elif not settings.is_sandboxed:
+        yield f"Caddy runs without a sandbox: sandbox: true adds one{f', and would {_and(lost)}' if lost else ''}"
+    if not settings.sites:
+        return
+    callers = f"callers of {_and(names)} show a client certificate of the fleet" if (names := tuple(_without_tls(settings, known))) else ""
+    if settings.catches_all and callers:
+        yield f"catch_all is to have {callers}"
+    elif not settings.catches_all:
+        words = "a TLS connection that names no site needs no client certificate: catch_all: true ends it"
+        yield f"{words}{f', and would have {callers}' if callers else ''}"
+
+
+def _without_tls(settings: CaddySettings, theirs: Caddyfile) -> Iterator[str]:
+    """The names on the port of the fleet's sites that Caddy handles, in a handshake, as it does those that it does not know."""
+    for each in theirs.listeners:
+        if each.https and not each.implied and settings.port in place_of(each).ports:
+            yield from (name for name in each.names if name not in each.with_tls)
+
+
+def _and(words: Iterable[str]) -> str:
+    *most, last = dict.fromkeys(words)
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _kept_from_80(theirs: Caddyfile) -> str:

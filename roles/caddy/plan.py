@@ -21,6 +21,7 @@ from roles.server import named_upstream
 CADDYFILE = "/etc/caddy/Caddyfile"
 DIRECTORY = "/etc/caddy/paddock"
 UNIT = "caddy.service"
+DROPINS = f"/etc/systemd/system/{UNIT}.d"
 
 VALIDATE = as_unit(UNIT, "caddy", f"caddy validate --adapter caddyfile --config {CADDYFILE}", home="/var/lib/caddy")
 """As the account that is to read it all: root could read too much, and would leave files of its own in that account's home."""
@@ -32,6 +33,9 @@ TRUST_POOL = (2, 8, 0)
 
 ADMINISTRATION_BY_ENVIRONMENT = (2, 7, 0)
 """Where Caddy takes new configurations can be said outside of a Caddyfile (CADDY_ADMIN) since then."""
+
+WRITES = ("/var/lib/caddy", "/var/log/caddy")
+"""Where the sandbox lets Caddy write: its certificates of public authorities, and logs of others."""
 
 SOCKET = "unix//run/caddy/admin.sock"
 
@@ -60,7 +64,9 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
         socket=SOCKET,
         socket_by_environment=settings.shared and release >= ADMINISTRATION_BY_ENVIRONMENT,
     )
-    restart = File(f"/etc/systemd/system/{UNIT}.d/40-restart.conf", dropin)
+    dropins = [File(f"{DROPINS}/40-restart.conf", dropin)]
+    if settings.is_sandboxed:
+        dropins.append(File(f"{DROPINS}/45-sandbox.conf", render("caddy/45-sandbox.conf.j2", writes=WRITES, shared=settings.shared)))
     directories = (
         Directory(DIRECTORY, group="caddy", mode=0o750, exclusive=True),  # every *.caddy in it is read
         Directory(f"{DIRECTORY}/clients", group="caddy", mode=0o750, exclusive=True),
@@ -72,7 +78,7 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
     yield package
     # As the package makes it, which would leave it behind. It may be in groups of somebody else's sites.
     yield User("caddy", "/var/lib/caddy", groups=("www-data",), only=not settings.shared)
-    yield Directory(f"/etc/systemd/system/{UNIT}.d")
+    yield Directory(DROPINS)
     yield from directories
     yield from configuration
     yield imports
@@ -80,15 +86,15 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
         yield File(REVOKED, knowledge.revocations)
     if reloads:
         yield File(f"{DIRECTORY}/cut", render("caddy/cut.j2", settings, directory=DIRECTORY, port=settings.port, noted=NOTED), mode=0o755)
-    yield restart
+    yield from dropins
     read = (directories[0], *configuration, imports)
     yield Service(
         UNIT,
-        restarts=(package, restart) if reloads else (package, restart, *read),
+        restarts=(package, *dropins) if reloads else (package, *dropins, *read),
         reloads=read if reloads else (),
         ports=tuple(_ports(settings, release, theirs, binds)),
         validate=(VALIDATE,),
-        joins=settings.shared and reloads,
+        joins=settings.shared and reloads and not settings.is_sandboxed,
         left_open=_left_open(configuration) if settings.shared and reloads else "",
     )
     if settings.sites:
@@ -108,8 +114,10 @@ def refusals(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowl
 
 
 def remarks(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[str]:
-    for line in neighbours.remarks(settings, _theirs(host, settings, knowledge), _release(host, settings, knowledge)):
-        yield f"hosts.{host.name}: {line}"
+    theirs = _theirs(host, settings, knowledge)
+    yield from (f"hosts.{host.name}: {line}" for line in neighbours.remarks(settings, theirs, _release(host, settings, knowledge)))
+    if settings.shared:
+        yield from (f"hosts.{host.name}.roles.caddy: {line}" for line in neighbours.costs(settings, theirs, WRITES))
 
 
 def needs(host: Host, settings: CaddySettings, fleet: Fleet) -> Iterator[str]:
@@ -247,6 +255,8 @@ def _sites(
         socket=SOCKET,
         trust="trust_pool file" if release >= TRUST_POOL else "trusted_ca_cert_file",
         authorities=tuple(_trusted(knowledge, release)),
+        # Whoever is on a list. Where nobody is, the CA alone, and nothing is answered either.
+        everybody=tuple(dict.fromkeys(path for site in sites.values() for path in site["leaves"])) if settings.catches_all else None,
     )
     yield File(f"{DIRECTORY}/sites.caddy", text)
     admitted = sorted(f"{name} {each}\n" for name, site in sites.items() for each in site["clients"])

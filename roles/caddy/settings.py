@@ -107,6 +107,15 @@ class CaddySettings(RoleSettings):
     options, and the fleet's sites share the addresses of the others. When a client is revoked Caddy is restarted instead of reloaded,
     because only a restart ends all of its connections."""
 
+    catch_all: bool | None = None
+    """End each TLS connection that names no site: one without a name (SNI), with an address, or with an unknown name. By default yes, and
+    with `shared` no: it would have callers of other sites on the same addresses, which have no `tls` settings of their own, show a client
+    certificate of the fleet. `plan` names these sites."""
+
+    sandbox: bool | None = None
+    """Run Caddy in systemd's sandbox. By default yes, and with `shared` no: it would hide home directories from the other sites, and keep
+    them from writing outside of /var/lib/caddy and /var/log/caddy. `plan` names their files that it would hide or protect."""
+
     grace_period: Annotated[int, Field(ge=0, le=25)] = 10
     """When a client is revoked: seconds until all connections that were open then are ended, those of other clients too. If Caddy is
     restarted instead of reloaded (2.6 and 2.7, or a shared Caddyfile), they end at once."""
@@ -129,6 +138,14 @@ class CaddySettings(RoleSettings):
         if self.package and (why := refusal(self.package.version, self.accept)):
             raise ValueError(f"package.version: {why}")
         return self
+
+    @property
+    def catches_all(self) -> bool:
+        return bool(self.sites) and (not self.shared if self.catch_all is None else self.catch_all)
+
+    @property
+    def is_sandboxed(self) -> bool:
+        return not self.shared if self.sandbox is None else self.sandbox
 
     @property
     def port(self) -> int:

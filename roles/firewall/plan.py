@@ -1,4 +1,4 @@
-"""One nftables table, loaded by one unit, before the network is there and before anything listens."""
+"""One nftables table, loaded by one unit, before the network is there and before anything listens. What it guards needs it to start."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from roles.role import is_address, render
 DIRECTORY = "/etc/paddock/firewall"
 RULES = f"{DIRECTORY}/paddock.nft"
 UNIT = "paddock-firewall.service"
+GUARD = f"{DIRECTORY}/guard"
+"""The script that what is guarded runs before it starts."""
+
 VALIDATE = f"nft --check --file {RULES}"
 LISTED = "nft list table inet paddock"
 IN_FORCE = f'[ "$({LISTED})" = "$(unshare --net sh -c "nft --file {RULES} && {LISTED}")" ]'
@@ -48,14 +51,20 @@ class Guarded:
 def plan_beside(host: Host, settings: FirewallSettings, fleet: Fleet, others: Sequence[Resource]) -> Iterator[Resource]:
     """`others` is what the host's other roles declare."""
     ports = tuple(guarded(host, settings, fleet, others))
+    dropins = tuple(_dropins(ports, others))
     rules = File(RULES, render("firewall/paddock.nft.j2", ports=ports))
     unit = File(f"/etc/systemd/system/{UNIT}", render("firewall/paddock-firewall.service.j2", rules=RULES))
     yield Package("nftables")
     yield Directory("/etc/paddock")
     yield Directory(DIRECTORY, exclusive=True)
     yield rules
+    yield File(GUARD, render("firewall/guard.j2", unit=UNIT), mode=0o755)
     yield unit
-    yield Service(UNIT, restarts=(unit,), reloads=(rules,), validate=(VALIDATE,), in_force=IN_FORCE)
+    for dropin in dropins:
+        yield Directory(dropin.path.rpartition("/")[0])
+        yield dropin
+    # With them, so that systemd reads units anew in the run that brings one. A reload interrupts nobody.
+    yield Service(UNIT, restarts=(unit,), reloads=(rules, *dropins), validate=(VALIDATE,), in_force=IN_FORCE)
 
 
 def guarded(host: Host, settings: FirewallSettings, fleet: Fleet, others: Sequence[Resource]) -> Iterator[Guarded]:
@@ -76,6 +85,17 @@ def guarded(host: Host, settings: FirewallSettings, fleet: Fleet, others: Sequen
         callers = [ip_network(each) for name in port.reachable_from for each in _calls_from(name, port, host, settings, fleet)]
         allowed = [ip_network(each) for each in settings.allow.get(str(port.number), ())]
         yield Guarded(port, (*callers, *allowed))
+
+
+def _dropins(ports: Sequence[Guarded], others: Sequence[Resource]) -> Iterator[File]:
+    """What has each service that listens on a guarded port ask for the rules first. It is none of what the service runs: no rule restarts
+    it."""
+    known = {each.port.id for each in ports}
+    for service in others:
+        if isinstance(service, Service) and (names := [f"{each.number}/{each.protocol}" for each in service.ports if each.id in known]):
+            section = service.name.rpartition(".")[2].capitalize()
+            text = render("firewall/30-firewall.conf.j2", section=section, guard=GUARD, ports=names, unit=UNIT, user=service.user)
+            yield File(f"{service.dropins}/30-firewall.conf", text)
 
 
 def _declared(others: Sequence[Resource]) -> Iterator[Port]:

@@ -12,6 +12,7 @@ from resources import Directory, File, Package, Resource, Service
 from roles.gpu import nvidia
 from roles.gpu.settings import Amd, GpuSettings, Nvidia
 from roles.role import render
+from roles.sandbox import NVIDIAS
 
 DIRECTORY = "/etc/paddock/gpu"
 SCRIPT = f"{DIRECTORY}/nvidia-ready.sh"
@@ -72,7 +73,7 @@ def _power(settings: Nvidia, units: tuple[str, ...]) -> Iterator[Resource]:
     script = File(POWER_SCRIPT, render("gpu/power.sh.j2", limits=LIMITS), mode=0o755)
     unit = File(
         f"/etc/systemd/system/{POWER_UNIT}",
-        render("gpu/paddock-gpu-power.service.j2", script=POWER_SCRIPT, ready=UNIT, units=units),
+        render("gpu/paddock-gpu-power.service.j2", script=POWER_SCRIPT, ready=UNIT, units=units, nvidias=NVIDIAS),
     )
     yield wanted
     yield script

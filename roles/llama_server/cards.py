@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 from inventory.errors import PaddockError
 from inventory.hardware import Hardware
+from roles.sandbox import NVIDIAS
 from roles.server import Card, Server
-
-NVIDIAS = ("char-nvidia-frontend", "char-nvidia", "char-nvidia-uvm", "char-nvidia-caps")
-"""What NVIDIA's driver opens, for Vulkan too: /dev/nvidiactl and nvidia-modeset have the major number of the cards."""
 
 DEVICES = {"cpu": (), "vulkan": ("char-drm",), "cuda": NVIDIAS}
 """The kinds of devices, as /proc/devices names them, that each backend uses."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
 from resources import Directory, File, Release, Resource, Service
 from roles.preset import Preset, is_on, purpose
-from roles.role import render
+from roles.role import address_of, render
 from roles.server import Server
 from roles.watchdog.settings import WatchdogSettings
 
@@ -38,8 +39,15 @@ def plan(host: Host, settings: WatchdogSettings, fleet: Fleet, knowledge: Knowle
     lines = [line for server in servers for line in watched(server, fleet, knowledge)]
     script = render("watchdog/watchdog.sh.j2", settings, watched=WATCHED, host=host.name, notify_file=NOTIFY)
     units = [server.unit for server in servers if server.scope == "system"]
+    called = [address_of(fleet.endpoint(server, server.host)) for server in servers]
     timeout_s = LOOKS * settings.look_s + settings.answer_s + AROUND_S
-    service = render("watchdog/paddock-watchdog.service.j2", script=SCRIPT, units=units, timeout_s=timeout_s)
+    service = render(
+        "watchdog/paddock-watchdog.service.j2",
+        script=SCRIPT,
+        units=units,
+        timeout_s=timeout_s,
+        addresses=list(dict.fromkeys(each for each in called if not ip_address(each).is_loopback)),
+    )
     yield Directory("/etc/paddock")
     yield Directory(DIRECTORY, exclusive=True)
     yield File(WATCHED, render("watchdog/servers.j2", lines=lines))

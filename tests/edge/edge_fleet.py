@@ -28,6 +28,7 @@ BOTH = ["0.0.0.0:443", "[::]:443"]
 INVENTORY = {
     "fleet": "edge",
     "domain": "home.example",
+    "networks": ["192.0.2.0/24"],
     "hosts": {
         "old": {
             "address": "192.0.2.10",

@@ -12,7 +12,7 @@ from tests.lab_fleet import LabFleet
 
 CADDYFILE = "/etc/caddy/Caddyfile"
 IMPORT = "import /etc/caddy/paddock/*.caddy"
-THEIRS = "{\n\temail them@home.example\n}\n\nhttp://:8081 {\n\trespond theirs\n}\n"
+THEIRS = "{\n\temail them@home.example\n}\n\nhttp://:8081 {\n\troot * /home/them/www\n\trespond theirs\n}\n"
 
 
 @pytest.fixture
@@ -27,9 +27,9 @@ def door(edge: LabFleet) -> Iterator[Door]:
     edge.up("--no-verify")
 
 
-def shared(edge: LabFleet) -> str:
+def shared(edge: LabFleet, **settings: bool) -> str:
     inventory = yaml.safe_load(edge.inventory.read_text())
-    inventory["hosts"]["new"]["roles"]["caddy"]["shared"] = True
+    inventory["hosts"]["new"]["roles"]["caddy"] |= {"shared": True, **settings}
     return yaml.safe_dump(inventory)
 
 
@@ -47,3 +47,14 @@ def test_a_caddyfile_with_options_of_its_own_needs_a_word_and_until_then_the_old
     assert edge.on("new", "curl -sS http://127.0.0.1:8081/") == "theirs"
     assert edge.on("new", f"cat {CADDYFILE}") == f"{THEIRS}{IMPORT}\n"
     assert "0 changed" in edge.up("--no-verify").stdout
+
+    planned = edge.paddock("plan", "--lab", "--limit", "new").stdout
+    assert "Caddy runs without a sandbox: sandbox: true adds one, and would hide /home/them/www from Caddy" in planned
+    assert "a TLS connection that names no site needs no client certificate: catch_all: true ends it" in planned
+    edge.write(shared(edge, catch_all=True, sandbox=True))
+    edge.up("--no-verify")
+    assert door.ask("GET", "/health", door.context(VERSIONS[1], door.identity("laptop")))[0] == 200
+    assert edge.on("new", "curl -sS http://127.0.0.1:8081/") == "theirs"
+    assert "0 changed" in edge.up("--no-verify").stdout
+    assert edge.on("new", "systemd-analyze security --no-pager --threshold=20 caddy.service >/dev/null && echo low") == "low\n"
+    edge.on("new", "systemctl reload caddy")

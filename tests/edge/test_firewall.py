@@ -9,6 +9,7 @@ import pytest
 
 from inventory.load import load
 from lab import hosts as lab_hosts
+from roles.firewall.plan import RULES
 from tests.lab.snapshot import Snapshot, differing, inside, snapshot
 from tests.lab_fleet import LabFleet, lab_fleet
 
@@ -110,6 +111,7 @@ def test_its_unit_is_as_systemd_wants_it(fleet: LabFleet) -> None:
 
 
 def test_an_exception_is_let_in_and_a_connection_outlives_it(fleet: LabFleet) -> None:
+    process = fleet.on("halo", "systemctl show -P InvocationID llama-server")
     address = fleet.host("halo").address
     allowed = f"firewall: {{allow: {{'8080': [{fleet.host('stray').address}, '{STRAY_6}']}}}}"
     fleet.write(INVENTORY.replace("firewall:", allowed))
@@ -117,13 +119,14 @@ def test_an_exception_is_let_in_and_a_connection_outlives_it(fleet: LabFleet) ->
     assert [said_to(fleet, "stray"), said_to(fleet, "stray", f"[{HALO_6}]")] == ["200", "200"]
     # One connection that asks again and again, also after the exception has gone: llama-server ends an idle one after five seconds.
     asks = r"while :; do printf 'GET /health HTTP/1.1\r\nHost: halo\r\n\r\n' >&3; timeout 0.5 cat <&3; done"
-    inside(fleet.host("stray").container, f'setsid timeout 90 bash -c "exec 3<>/dev/tcp/{address}/8080; {asks}" >/tmp/talk 2>&1 & sleep 1')
+    inside(fleet.host("stray").container, f'setsid timeout 300 bash -c "exec 3<>/dev/tcp/{address}/8080; {asks}" >/tmp/talk 2>&1 & sleep 1')
     fleet.write(INVENTORY)
     fleet.up()
     assert [said_to(fleet, "stray"), said_to(fleet, "stray", f"[{HALO_6}]")] == ["refused", "refused"]
     answered = "grep -c 'HTTP/1.1 200 OK' /tmp/talk"
     so_far = int(fleet.on("stray", answered))
     assert int(fleet.on("stray", f"sleep 3; {answered}")) > so_far > 0
+    assert fleet.on("halo", "systemctl show -P InvocationID llama-server") == process
 
 
 def test_what_others_have_in_nftables_stays(fleet: LabFleet) -> None:
@@ -150,6 +153,35 @@ def test_a_table_that_somebody_has_changed_is_found(fleet: LabFleet) -> None:
     assert "which no rule names" in found.stdout + found.stderr
     fleet.on("halo", "systemctl reload paddock-firewall")
     assert fleet.paddock("verify", "--lab", "--limit", "halo").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "nft flush ruleset",
+        "nft flush table inet paddock",
+        f"echo garbage >>{RULES}; systemctl restart paddock-firewall || true",
+    ],
+)
+def test_without_its_rules_nothing_that_they_guard_starts(fleet: LabFleet, attack: str) -> None:
+    since = fleet.on("halo", f"date '+%F %T'; {attack}").strip()
+    assert fleet.on("halo", "systemctl restart llama-server && echo started || true") == ""
+    assert said_to(fleet, "stray") == said_to(fleet, "halo") == "refused"
+    said = fleet.on("halo", f"journalctl -q --sync; journalctl -q -u llama-server -o cat --since '{since}'")
+    assert "cannot listen on port 8080/tcp: the firewall" in said and "`journalctl -u paddock-firewall.service` says why" in said
+    status = fleet.paddock("status", "--lab", "--limit", "halo").stdout
+    (line,) = [each for each in status.splitlines() if "service:paddock-firewall.service" in each]
+    assert "differs" in line and ("in force" in line or " failed " in line)
+    fleet.up("--limit", "halo", "--no-verify")
+    assert (said_to(fleet, "door"), said_to(fleet, "stray")) == ("200", "refused")
+
+
+def test_rules_that_cannot_be_loaded_leave_the_old_ones_and_the_server_alone(fleet: LabFleet) -> None:
+    fleet.on("halo", f"cp -p {RULES} /root/rules; echo garbage >>{RULES}; systemctl reload paddock-firewall && echo loaded || true")
+    fleet.on("halo", "systemctl restart llama-server")
+    wait_until_it_serves(fleet)
+    assert (said_to(fleet, "door"), said_to(fleet, "stray")) == ("200", "refused")
+    fleet.on("halo", f"cp -p /root/rules {RULES}; systemctl reload paddock-firewall")
 
 
 def test_after_a_reboot_it_stands_before_the_server_listens(fleet: LabFleet) -> None:

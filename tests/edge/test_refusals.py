@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 import ssl
+import subprocess
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,6 +51,66 @@ def test_whoever_is_no_client_is_refused(edge: LabFleet, tmp_path: Path, kind: s
 def test_one_that_is_made_by_the_fleets_ca_and_is_on_no_list_is_refused(edge: LabFleet, tmp_path: Path, host: str) -> None:
     door = Door.of(edge, host)
     assert door.is_refused(door.context(VERSIONS[1], _identity("laptop", door, tmp_path)))
+
+
+NAMELESS = ["", "{address}", "127.0.0.1", "2001:db8::10", "[2001:db8::10]", "unknown.home.example", "home.example", "localhost"]
+"""What a handshake may say in place of a site's name (SNI), nothing at all first."""
+
+
+def handshake(door: Door, version: ssl.TLSVersion, name: str, *arguments: str) -> str:
+    """All that openssl says of a handshake with this name, and of what is answered to a request in it."""
+    named = ["-servername", name.format(address=door.address)] if name else ["-noservername"]
+    command = ["openssl", "s_client", "-connect", f"{door.address}:443", f"-{version.name.lower().replace('tlsv', 'tls')}", "-ign_eof"]
+    request = f"GET /v1/models HTTP/1.1\r\nHost: {door.site}\r\nConnection: close\r\n\r\n"
+    done = subprocess.run([*command, *named, *arguments], input=request, capture_output=True, text=True, timeout=60, errors="replace")
+    return done.stdout + done.stderr
+
+
+@doors
+@versions
+@pytest.mark.parametrize("name", NAMELESS)
+@pytest.mark.parametrize("client", ["", "laptop"])
+def test_whoever_names_no_site_sees_no_certificate_and_gets_no_answer(
+    edge: LabFleet, name: str, client: str, host: str, version: ssl.TLSVersion
+) -> None:
+    door = Door.of(edge, host)
+    said = handshake(door, version, name, *_as_client(door.identity(client) if client else None))
+    assert "no peer certificate available" in said and "HTTP/" not in said
+    assert not [host for host in HOSTS if f"{host}.home.example" in said]
+
+
+@doors
+@versions
+def test_nor_does_a_client_whose_library_sends_no_name(edge: LabFleet, host: str, version: ssl.TLSVersion) -> None:
+    door = Door.of(edge, host)
+    context = door.context(version, None)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection((door.address, 443), timeout=60) as stream, pytest.raises(ssl.SSLError):
+        context.wrap_socket(stream)
+
+
+@doors
+def test_where_a_certificate_stands_for_the_address_a_clients_is_asked_for_all_the_same(edge: LabFleet, tmp_path: Path, host: str) -> None:
+    """No certificate that Paddock makes does. One that somebody has put there may."""
+    door = Door.of(edge, host)
+    key, now = certificates.new_key(), datetime.now(UTC)
+    ca, ca_key = door.authority()
+    names = ((door.site,), (door.address,), now - timedelta(minutes=5), now + timedelta(days=1))
+    texts = {"pem": certificates.sign(ca, ca_key, "server", key, door.site, *names), "key": key}
+    files = f"/etc/caddy/paddock/{door.site}"
+    try:
+        for kind, text in texts.items():
+            edge.on(host, f"cp -p {files}.{kind} /root/kept.{kind}; echo {shlex.quote(text)} >{files}.{kind}")
+        edge.on(host, "systemctl restart caddy")
+        for version in VERSIONS:
+            for name in ("", "{address}"):
+                for identity in (None, _identity("another CA", door, tmp_path)):
+                    said = handshake(door, version, name, *_as_client(identity))
+                    assert "no peer certificate available" not in said and "alert" in said and "HTTP/" not in said
+                # One that is listed is let in, and then not served.
+                assert "endless" not in handshake(door, version, name, *_as_client(door.identity("laptop")))
+    finally:
+        edge.on(host, f"for kind in pem key; do cp -p /root/kept.$kind {files}.$kind; done; systemctl restart caddy")
 
 
 @doors
@@ -115,6 +177,10 @@ def test_the_log_says_who_called_and_no_secret(edge: LabFleet, host: str) -> Non
     (line,) = [json.loads(each) for each in log.splitlines() if path in each and '"handled request"' in each]
     assert line["request"]["tls"]["client_common_name"] == "laptop"
     assert "SECRET" not in log
+
+
+def _as_client(identity: tuple[Path, Path] | None) -> tuple[str, ...]:
+    return ("-cert", str(identity[0]), "-key", str(identity[1])) if identity else ()
 
 
 def _identity(kind: str, door: Door, scratch: Path) -> tuple[Path, Path] | None:

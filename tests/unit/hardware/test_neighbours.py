@@ -64,6 +64,28 @@ def test_options_that_reach_all_sites_are_seen() -> None:
     assert (found.http_port, found.listeners[1].address) == (8080, ":8080")
 
 
+def test_paths_are_seen_where_caddy_reads_and_writes_and_no_secret_that_looks_like_one() -> None:
+    handlers = [
+        {"handler": "file_server", "root": "/srv/www"},
+        {"handler": "reverse_proxy", "upstreams": [{"dial": "unix//run/php/fpm.sock"}, {"dial": "127.0.0.1:9000"}]},
+        {"handler": "headers", "request": {"set": {"Authorization": ["/9j/4AAQ"]}}},
+    ]
+    logging = {"logs": {"default": {"writer": {"output": "file", "filename": "/srv/logs/a.log"}}}}
+    found = read(
+        {**site("unix//run/caddy.sock|0222"), "routes": [{"match": [{"path": ["/home/*"]}], "handle": handlers}]},
+        logging=logging,
+        storage={"module": "file_system", "root": "/srv/storage"},
+    )
+    assert found.reads == ("/run/php/fpm.sock", "/srv/www")
+    assert found.writes == ("/run/caddy.sock", "/srv/logs/a.log", "/srv/storage")
+
+
+def test_names_with_tls_settings_of_their_own_are_known() -> None:
+    policies = [{"match": {"sni": ["A.home.example"]}, "protocol_min": "tls1.3"}, {}]
+    (found, _) = read(site(":443", hosts=("a.home.example", "b.home.example"), tls_connection_policies=policies)).listeners
+    assert found.with_tls == ("a.home.example",)
+
+
 def test_a_caddyfile_that_caddy_refuses_is_known_for_one_and_none_is_none() -> None:
     assert caddyfile(["there", ""]) == caddyfile(["there"]) == Caddyfile(is_valid=False)
     assert caddyfile(["there", "{}"]) == Caddyfile()

@@ -118,3 +118,11 @@ def test_where_rules_are_to_guard_a_new_port_nothing_waits() -> None:
     admin = Service("admin.service", ports=(Port(8079, ("0.0.0.0",), "admin.service", reachable_from=("front",)),))
     left = found({**GUARD, "admin": (admin,)}, OLD, guards="firewall")
     assert (left.late, set(stages(left).values())) == (frozenset(), {AT_ONCE})
+
+
+def test_nor_where_a_server_that_runs_changes_to_a_new_port() -> None:
+    admin = Service("admin.service", ports=(Port(8079, ("0.0.0.0",), "admin.service", reachable_from=("front",)),))
+    runs = {"service:admin.service": {**admin.desired, "active": "active"}}
+    left = found({**GUARD, "admin": (admin,)}, {**OLD, "service:admin.service": "put"}, {**RUNS, **runs}, guards="firewall")
+    assert [change.action for change in left.changes if change.id == admin.id] == ["restart"]
+    assert (left.late, set(stages(left).values())) == (frozenset(), {AT_ONCE})

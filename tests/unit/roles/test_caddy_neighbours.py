@@ -132,6 +132,11 @@ def test_a_site_without_a_name_would_be_stopped_and_is_refused_unless_it_says_th
     assert not refused(settings("0.0.0.0:8444"), *site(":443", any_name=True))
 
 
+def test_a_site_that_answers_every_name_leaves_nothing_to_catch() -> None:
+    theirs = site(":443", any_name=True, strict=False)
+    assert "answers every name on :443 itself: remove roles.caddy.catch_all" in refused(settings(catch_all=True), *theirs)
+
+
 def test_plain_http_on_the_port_of_the_sites_is_refused() -> None:
     theirs = plain(":8443", "theirs.home.example")
     assert "its Caddyfile has plain HTTP on :8443: set another port" in refused(settings("0.0.0.0:8443"), theirs)

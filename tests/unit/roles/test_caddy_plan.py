@@ -14,10 +14,10 @@ from small_fleet import Small, pem
 
 from control.pki import certificates
 from inventory.errors import InventoryError, PaddockError
-from inventory.neighbours import Caddyfile
+from inventory.neighbours import Caddyfile, Listener
 from resources import File, Port, Service, User
 from roles.caddy.pem import certificates_in, fingerprint
-from roles.caddy.plan import needs
+from roles.caddy.plan import needs, remarks
 from roles.caddy.settings import CaddySettings
 from roles.host_plan import host_plan
 
@@ -83,7 +83,8 @@ def test_a_site_without_clients_denies_everybody(small: Small, package: object) 
 @pytest.mark.parametrize("package", [None, NEWER])
 def test_no_site_asks_for_certificates_without_saying_of_which_ca(small: Small, package: object) -> None:
     small.roles["door"]["caddy"]["package"] = package
-    assert sites(small).count("require_and_verify") == sites(small).count(" /etc/caddy/paddock/ca.pem") == 1
+    # The site, and whoever names none.
+    assert sites(small).count("require_and_verify") == sites(small).count(" /etc/caddy/paddock/ca.pem") == 2
 
 
 def test_the_key_is_read_by_root_and_caddy_alone(small: Small) -> None:
@@ -377,6 +378,72 @@ def test_who_has_been_admitted_and_is_no_more_has_something_left_open(
         command = service(small).left_open.replace("/run/paddock/caddy.service.admitted", str(tmp_path / "noted"))
         assert subprocess.run(["sh", "-c", command]).returncode == code
     assert subprocess.run(["sh", "-c", service(small).left_open]).returncode != 0, "nobody has been admitted yet"
+
+
+CATCH_ALL = "\nhttps://:443 {\n"
+DROPINS = "/etc/systemd/system/caddy.service.d"
+
+
+@pytest.mark.parametrize("package", [None, NEWER])
+def test_whoever_names_no_site_needs_a_listed_certificate_of_any_and_gets_nothing(small: Small, package: object) -> None:
+    caddy = small.roles["door"]["caddy"]
+    caddy["package"] = package
+    caddy["sites"]["ai.home.example"]["clients"] = ["phone"]
+    caddy["sites"]["one.home.example"] = {"upstream": "ai", "clients": ["laptop"]}
+    small.roles["one"]["caddy"]["sites"] = {}
+    begin = sites(small).index(CATCH_ALL)
+    block = sites(small)[begin : sites(small).index("\n}\n", begin)].split("\n\t")
+    assert block[1:3] == ["bind tcp4/0.0.0.0", "tls {"] and block[-1] == "abort"
+    assert [f"\t\ttrusted_leaf_cert_file /etc/caddy/paddock/clients/{name}.pem" in block for name in ("phone", "laptop")] == [True, True]
+    assert ".key" not in "".join(block) and "log {" in block  # of a site without a log, 2.6.2 makes that the others have none
+    small.active = []
+    begin = sites(small).index(CATCH_ALL)
+    assert "require_and_verify" in sites(small)[begin:] and "abort" in sites(small)[begin:]
+
+
+def test_a_host_without_sites_catches_nothing(small: Small) -> None:
+    small.roles["door"]["caddy"]["sites"] = {}
+    small.roles["one"]["caddy"]["sites"] = {}
+    assert CATCH_ALL not in sites(small)
+
+
+def test_in_a_shared_caddyfile_catch_all_and_sandbox_are_asked_for(small: Small) -> None:
+    caddy = small.roles["door"]["caddy"]
+    small.hardware = replace(small.hardware, caddy="2.11.4-1", caddyfile=Caddyfile())
+    assert CATCH_ALL in sites(small) and f"file:{DROPINS}/45-sandbox.conf" in small.plan("door")
+    caddy["shared"] = True
+    assert CATCH_ALL not in sites(small) and f"file:{DROPINS}/45-sandbox.conf" not in small.plan("door")
+    caddy |= {"catch_all": True, "sandbox": True}
+    assert CATCH_ALL in sites(small) and "UMask" not in small.text("door", f"{DROPINS}/45-sandbox.conf")
+    assert not service(small).joins  # a process that goes on would go on without its sandbox
+
+
+def test_a_plan_says_what_they_cost_and_what_it_costs_to_do_without(small: Small) -> None:
+    caddy = small.roles["door"]["caddy"]
+    caddy["shared"] = True
+    listeners = (Listener(":443", ("open.home.example", "own.home.example"), with_tls=("own.home.example",)),)
+    theirs = Caddyfile(listeners, reads=("/home/ann/www", "/srv/www"), writes=("/srv/logs/a.log", "/var/log/caddy/b.log"))
+    small.hardware = replace(small.hardware, caddyfile=theirs)
+    host = small.fleet.hosts["door"]
+
+    def said() -> list[str]:
+        settings = small.fleet.role("door", "caddy", CaddySettings)
+        assert settings
+        return [each for each in remarks(host, settings, small.fleet, small.context) if each.startswith("hosts.door.roles.caddy: ")]
+
+    hides, callers = "/home/ann/www from Caddy", "callers of open.home.example show a client certificate of the fleet"
+    lacking = said()
+    assert [hides in lacking[0], "keep Caddy from writing to /srv/logs/a.log" in lacking[0], callers in lacking[1]] == [True] * 3
+    assert ("sandbox: true" in lacking[0], "catch_all: true" in lacking[1]) == (True, True)
+    caddy |= {"catch_all": True, "sandbox": True}
+    assert said() == [
+        f"hosts.door.roles.caddy: the sandbox is to hide {hides} and to keep Caddy from writing to /srv/logs/a.log",
+        f"hosts.door.roles.caddy: catch_all is to have {callers}",
+    ]
+    small.hardware = replace(small.hardware, caddyfile=Caddyfile())
+    assert said() == []
+    caddy["shared"] = False
+    assert said() == []
 
 
 def test_caddys_account_stays_in_the_groups_of_other_sites(small: Small) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +12,13 @@ from pydantic import ValidationError
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.knowledge import Knowledge
-from resources import File, Service
+from resources import File, Resource, Service
 from roles import plan_of
-from roles.firewall.plan import RULES, UNIT, plan_beside
+from roles.firewall.plan import GUARD, RULES, UNIT, plan_beside
 from roles.firewall.settings import FirewallSettings
 from roles.host_plan import host_plan
+
+DROPIN = "/etc/systemd/system/llama-server.service.d/30-firewall.conf"
 
 
 def fleet(
@@ -190,7 +194,74 @@ def test_it_stands_before_anything_listens_and_a_change_of_rules_is_a_reload() -
     parts = host_plan(of.hosts["halo"], of, Knowledge())
     assert list(parts).index("firewall") < list(parts).index("llama_server")
     (service,) = (each for each in parts["firewall"] if isinstance(each, Service))
-    assert (service.name, [each.id for each in service.reloads]) == (UNIT, [f"file:{RULES}"])
+    assert (service.name, [each.id for each in service.reloads]) == (UNIT, [f"file:{RULES}", f"file:{DROPIN}"])
     (unit,) = (each for each in service.restarts if isinstance(each, File))
     text = unit.data.decode().splitlines()
     assert {"Before=network-pre.target shutdown.target", "WantedBy=sysinit.target", "DefaultDependencies=no"} < set(text)
+
+
+def landing(of: Fleet, host: str = "halo") -> dict[str, Resource]:
+    return {each.id: each for part in host_plan(of.hosts[host], of, Knowledge()).values() for each in part}
+
+
+def test_what_is_guarded_asks_for_its_rules_before_it_starts_and_no_rule_restarts_it() -> None:
+    plan = landing(fleet())
+    dropin, server = plan[f"file:{DROPIN}"], plan["service:llama-server.service"]
+    assert isinstance(dropin, File) and isinstance(server, Service)
+    lines = dropin.data.decode().splitlines()
+    assert f"ExecStartPre=+/bin/sh {GUARD} 8080/tcp" in lines and f"After={UNIT}" in lines
+    assert not [each for each in lines if each.startswith(("Requires=", "BindsTo=", "PartOf="))]
+    other = landing(fleet(allow={"8080": ["192.0.2.7"]}))["service:llama-server.service"]
+    assert (server.started, server.loaded) == (other.desired["started"], other.desired["loaded"])
+    assert dropin.id not in {each.id for each in server.reads}
+
+
+def test_what_listens_on_loopback_asks_for_none() -> None:
+    assert f"file:{DROPIN}" not in landing(fleet("127.0.0.1:8080", sites={}))
+
+
+def test_the_services_of_an_account_ask_too() -> None:
+    of = fleet()
+    halo = of.hosts["halo"].carried
+    roles = {**{name: settings.model_dump(exclude_unset=True) for name, settings in halo.items()}, "admin": {"listen": "0.0.0.0:8079"}}
+    roles["llama_server"] = {"models": ["chat"], "listen": "0.0.0.0:8080", "user": "ann"}
+    document = {**of.model_dump(exclude_unset=True), "name": "home"}
+    document["hosts"]["halo"]["roles"] = roles
+    plan = landing(Fleet.model_validate(document))
+    account = plan["file:/etc/systemd/user/llama-server.service.d/30-firewall.conf"]
+    admin = plan["file:/etc/systemd/system/paddock-admin.service.d/30-firewall.conf"]
+    assert isinstance(account, File) and isinstance(admin, File)
+    assert f"ExecStartPre=/bin/sh {GUARD} 8080/tcp" in account.data.decode() and "After=" not in account.data.decode()
+    assert f"ExecStartPre=+/bin/sh {GUARD} 8079/tcp" in admin.data.decode()
+
+
+HOOKED = "table inet paddock {\n\tchain input {\n\t\ttype filter hook input priority filter; policy accept;\n"
+CLOSED = "\t}\n}\n"
+
+
+@pytest.mark.parametrize(
+    ("listed", "words"),
+    [
+        (f"{HOOKED}\t\ttcp dport 8080 reject\n\t\ttcp dport 8079 reject\n{CLOSED}", ""),
+        (f"{HOOKED}\t\ttcp dport 8080 reject with icmpx port-unreachable\n\t\ttcp dport 8079 reject\n{CLOSED}", ""),
+        ("", "port 8080/tcp: the firewall is not loaded"),
+        (f"{HOOKED}{CLOSED}", "port 8080/tcp: the firewall has no rule for it"),
+        (f"{HOOKED}\t\ttcp dport 8080 reject\n\t\ttcp dport 80791 reject\n{CLOSED}", "port 8079/tcp: the firewall has no rule for it"),
+        (f"{HOOKED}\t\ttcp dport 8080 reject\n\t\tudp dport 8079 reject\n{CLOSED}", "port 8079/tcp: the firewall has no rule for it"),
+        (f"table inet paddock {{\n\tchain input {{\n\t\ttcp dport 8080 reject\n{CLOSED}", "port 8080/tcp: the firewall's rules are not in"),
+    ],
+)
+def test_the_guard_lets_a_service_start_where_each_of_its_ports_has_a_rule_in_force(tmp_path: Path, listed: str, words: str) -> None:
+    """With a program that lists what is given; without a table it fails, as nft does."""
+    guard = landing(fleet())[f"file:{GUARD}"]
+    assert isinstance(guard, File)
+    (tmp_path / "listed").write_text(listed)
+    programs = {"nsenter": f'[ "$*" = "--target 1 --net nft list chain inet paddock input" ] && grep . {tmp_path}/listed', "id": "echo 0"}
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "guard").write_bytes(guard.data)
+    command = ["/bin/sh", str(tmp_path / "guard"), "8080/tcp", "8079/tcp"]
+    done = subprocess.run(command, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True)
+    assert (done.returncode != 0) == bool(words)
+    assert words in done.stdout and ("systemctl restart paddock-firewall" in done.stdout) == bool(words)

@@ -78,6 +78,7 @@ class Machine:
         if loaded:
             (here / "ttm").mkdir()
         self.program("uname", "echo 6.12")
+        self.program("systemd-run", 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"')
         self.program("update-initramfs", f'echo "$*" >>{here}/calls')
 
     def program(self, name: str, text: str) -> None:

@@ -147,7 +147,7 @@ def test_whom_to_tell_is_a_line_for_the_shell_or_a_program(notify: Any, line: st
 
 def test_without_anybody_to_tell_nothing_is_run() -> None:
     resources = planned(instance())
-    assert f"file:{NOTIFY}" not in resources and "systemd-run" not in text(resources, SCRIPT)
+    assert f"file:{NOTIFY}" not in resources and "watchdog-notify" not in text(resources, SCRIPT)
 
 
 @pytest.mark.parametrize("notify", ["two\nlines", [], ""])
