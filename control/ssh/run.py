@@ -29,9 +29,11 @@ from pyinfra.connectors.util import CommandOutput
 from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state
 
 from control.ssh.failures import LOST, at_work, last_words, unreachable
-from control.ssh.output import read_any_bytes
+from control.ssh.output import take_no_more
 from control.ssh.privilege import SudoAsks, ask_once, hand_over, never_ask, password_for
 from control.ssh.ssh_keys import in_agent, unusable
+from inventory import bounds
+from inventory.bounds import time_words
 from inventory.connection import connection
 from inventory.errors import PaddockError
 from inventory.fleet import Host
@@ -209,10 +211,13 @@ def connected(target: Target) -> bool:
 def ask_as_root(target: Target, command: str, script: str | None) -> tuple[bool, CommandOutput]:
     """Whether a command that reads this script succeeds, run as root, and what it says. Raises PaddockError where sudo does not let it."""
 
+    arguments = {name: target.data.get(name) for name in ("_sudo", "_sudo_password")}
+
     def ask() -> tuple[bool, CommandOutput]:
-        return target.run_shell_command(
-            command, _stdin=script, _sudo=target.data.get("_sudo"), _sudo_password=target.data.get("_sudo_password")
-        )
+        try:
+            return target.run_shell_command(command, _stdin=script, _timeout=bounds.HOST_OUTPUT.seconds, **arguments)
+        except TimeoutError:
+            raise PaddockError(f"it has not answered within {time_words(bounds.HOST_OUTPUT.seconds)}") from None
 
     try:
         return ask()
@@ -241,7 +246,7 @@ class _Events(BaseStateCallback):
 
     def host_connect(self, state: PyinfraState, host: Target) -> None:  # type: ignore[override]
         if isinstance(host.connector, SSHConnector) and host.connector.client:
-            read_any_bytes(host.connector.client)
+            take_no_more(host.connector)
 
     def host_connect_error(self, state: PyinfraState, host: Target, error: Exception) -> None:  # type: ignore[override]
         self.run.failures.setdefault(host.name, unreachable(self.run.hosts[host.name], error, self.run.known_hosts))

@@ -35,6 +35,7 @@ from pydantic import TypeAdapter
 
 from inventory.errors import PaddockError, UsageError
 from inventory.hardware import Hardware
+from resources import lines_of
 
 PACKAGES = Path(__file__).resolve().parents[2]
 """Where Paddock's own packages lie: a clone, or site-packages."""
@@ -226,7 +227,7 @@ class FleetState:
         return next((" ".join(line.split()[1:3]) for line in self._known_hosts() if _host_of(line) == host), None)
 
     def _known_hosts(self) -> list[str]:
-        return (read(self.known_hosts) or b"").decode(errors="replace").splitlines()
+        return lines_of((read(self.known_hosts) or b"").decode(errors="replace"))
 
     # Hardware
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from control.state.fleet import FleetState
+from inventory.bounds import from_json
 from inventory.errors import PaddockError
 
 
@@ -47,7 +48,7 @@ def operator_lock(state: FleetState, verb: str) -> Iterator[None]:
 
 def _holder(note: bytes) -> str:
     try:
-        held = json.loads(note)
+        held = from_json(note)
         since = datetime.fromisoformat(held["since"]).astimezone()
         day = "" if since.date() == datetime.now().astimezone().date() else f"{since:%Y-%m-%d} "
         return f"locked by {held['who']} since {day}{since:%H:%M} ({held['verb']}, pid {held['pid']})"

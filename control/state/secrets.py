@@ -16,7 +16,7 @@ from typing import Any
 from control.state.fleet import FleetState, at_home, make_private, read, write_atomically
 from control.state.lineage import note_change
 from inventory.errors import PaddockError
-from resources import UNOPENED
+from resources import UNOPENED, lines_of
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 AGE_SECRET = "AGE-SECRET-KEY-"
@@ -123,7 +123,7 @@ class Vault:
 
     def recipients(self) -> list[str]:
         """The public keys in recipients.txt, with their comments."""
-        lines = (read(self.recipients_file) or b"").decode(errors="replace").splitlines()
+        lines = lines_of((read(self.recipients_file) or b"").decode(errors="replace"))
         return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
     def _recipients(self) -> list[Any]:
@@ -250,7 +250,7 @@ def _identities_in(path: Path, where: str) -> Iterator[Identity]:
                 f"{where}: this SSH key cannot be used ({error}): name one without a passphrase, or an age identity"
             ) from None
         return
-    lines = [line.strip() for line in data.decode(errors="replace").splitlines() if line.strip().startswith(AGE_SECRET)]
+    lines = [line.strip() for line in lines_of(data.decode(errors="replace")) if line.strip().startswith(AGE_SECRET)]
     if not lines:
         raise PaddockError(f"{where}: contains no age identity ({AGE_SECRET}…) and no SSH private key")
     for line in lines:
