@@ -58,7 +58,7 @@ ARCHIVE_HEADERS = Bound("what an archive says of its files", 64 * MIB, piece=16 
 PROGRAM = Bound("what is read of a program to learn what it needs", 4 * MIB)
 WEB_PAGE = Bound("llama.cpp's web page, built", 256 * MIB, items=10_000, of="files")
 
-HOST_OUTPUT = Bound("what a command prints on a host", 128 * MIB, 12 * HOUR, items=2_000_000, of="lines", piece=4 * MIB)
+HOST_OUTPUT = Bound("what a command prints on a host", 128 * MIB, 48 * HOUR, items=2_000_000, of="lines", piece=4 * MIB)
 HOST_ERRORS = Bound("the errors of a command whose lines are followed", MIB)
 FOLLOWED = Bound("a line of a journal that is followed", MIB, memory=MIB, piece=MIB)
 

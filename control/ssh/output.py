@@ -7,6 +7,7 @@ For the same reason what is too much ends the command, which then has failed, an
 from __future__ import annotations
 
 import io
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -39,17 +40,25 @@ class _Printed:
 
     def __init__(self, channel: paramiko.Channel) -> None:
         self.channel, self.size, self.lines, self.refused = channel, 0, 0, ""
+        self.clock = threading.Timer(bounds.HOST_OUTPUT.seconds or 0, self._late)
+        self.clock.daemon = True
+        self.clock.start()
+
+    def _late(self) -> None:
+        self._refuse(f"it has not ended within {time_words(bounds.HOST_OUTPUT.seconds)}")
+
+    def _refuse(self, words: str) -> None:
+        """Ends the command."""
+        self.refused = words
+        self.channel.close()
 
     def count(self, line: bytes) -> None:
-        """Ends the command where it is too much."""
         self.size, self.lines = self.size + len(line), self.lines + 1
         most = bounds.HOST_OUTPUT
         if len(line) > most.piece:
-            self.refused = f"a line of what it prints is longer than {size_words(most.piece)}"
+            self._refuse(f"a line of what it prints is longer than {size_words(most.piece)}")
         elif self.size > most.size or self.lines > most.items:
-            self.refused = f"it prints more than {size_words(most.size)} or {most.items:,} {most.of}"
-        if self.refused:
-            self.channel.close()
+            self._refuse(f"it prints more than {size_words(most.size)} or {most.items:,} {most.of}")
 
 
 class _Lines:
@@ -64,7 +73,9 @@ class _Lines:
             self.printed.count(line)
             if not self.printed.refused:
                 yield line.decode(errors="replace")
-        if self.errors and self.printed.refused:
+        if not self.errors:
+            self.printed.clock.cancel()
+        elif self.printed.refused:
             yield f"{self.printed.refused}: the rest was not read"
 
 

@@ -32,8 +32,6 @@ from control.ssh.failures import LOST, at_work, last_words, unreachable
 from control.ssh.output import take_no_more
 from control.ssh.privilege import SudoAsks, ask_once, hand_over, never_ask, password_for
 from control.ssh.ssh_keys import in_agent, unusable
-from inventory import bounds
-from inventory.bounds import time_words
 from inventory.connection import connection
 from inventory.errors import PaddockError
 from inventory.fleet import Host
@@ -211,13 +209,10 @@ def connected(target: Target) -> bool:
 def ask_as_root(target: Target, command: str, script: str | None) -> tuple[bool, CommandOutput]:
     """Whether a command that reads this script succeeds, run as root, and what it says. Raises PaddockError where sudo does not let it."""
 
-    arguments = {name: target.data.get(name) for name in ("_sudo", "_sudo_password")}
-
     def ask() -> tuple[bool, CommandOutput]:
-        try:
-            return target.run_shell_command(command, _stdin=script, _timeout=bounds.HOST_OUTPUT.seconds, **arguments)
-        except TimeoutError:
-            raise PaddockError(f"it has not answered within {time_words(bounds.HOST_OUTPUT.seconds)}") from None
+        return target.run_shell_command(
+            command, _stdin=script, _sudo=target.data.get("_sudo"), _sudo_password=target.data.get("_sudo_password")
+        )
 
     try:
         return ask()

@@ -33,6 +33,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from inventory.bounds import LOCAL_FILE, TooMuch, size_words
 from inventory.errors import PaddockError, UsageError
 from inventory.hardware import Hardware
 from resources import lines_of
@@ -78,7 +79,11 @@ def tell(text: str) -> None:
 def read(path: Path) -> bytes | None:
     """The file's content, None where there is no such file. Raises PaddockError where it cannot be read."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(LOCAL_FILE.size + 1)
+        if len(data) > LOCAL_FILE.size:
+            raise TooMuch(f"{path}: is larger than {size_words(LOCAL_FILE.size)}: this is not what Paddock has written")
+        return data
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from control.models.gguf import local_shape
+from control.state.fleet import read
 from inventory import bounds
-from inventory.bounds import from_json
-from inventory.errors import PaddockError
+from inventory.bounds import TooMuch, from_json
+from inventory.errors import InventoryError, PaddockError
+from inventory.model_lock import read_lock
 from services.admin import llama_server as of_admin
 from services.admin import server as admin
 
@@ -87,3 +89,13 @@ def test_a_header_that_says_it_has_no_end_is_refused_at_once(data: bytes, tmp_pa
     with pytest.raises(PaddockError):
         local_shape(path)
     assert time.monotonic() - began < 60
+
+
+def test_a_file_of_the_state_or_a_lock_that_has_no_end_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "ca.json", tmp_path / "home.models.lock"):
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    with pytest.raises(TooMuch, match="is larger than 64 MiB"):
+        read(tmp_path / "ca.json")
+    with pytest.raises(InventoryError, match="is larger than 64 MiB"):
+        read_lock(tmp_path / "home.yml")

@@ -163,6 +163,14 @@ def test_a_host_that_prints_without_end_has_failed(
     assert sum(map(len, lines)) <= 1 << 20
 
 
+def test_a_command_that_does_not_end_has_failed(client: paramiko.SSHClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "HOST_OUTPUT", replace(bounds.HOST_OUTPUT, seconds=1.0))
+    began = time.monotonic()
+    status, _, errors = printed(client, "while :; do echo more; sleep 0.1; done")
+    assert status != 0 and errors == ["it has not ended within 1 s: the rest was not read"]
+    assert time.monotonic() - began < 10
+
+
 def test_a_file_comes_whole_and_no_larger_than_an_artifact(client: paramiko.SSHClient, tmp_path: Path) -> None:
     connector = cast(SSHConnector, Connector(client))
     take_no_more(connector)
