@@ -248,10 +248,15 @@ def unit_values(text: str) -> Iterator[tuple[str, ...]]:
         assert equals, line
         assert not re.search(r"\\[^\\\"':]", value.replace("\\\\", "")), f"an escape: {line}"
         if EXEC.fullmatch(key):
-            words = [each.replace("$$", "$") for each in unit_words(value)]
+            words = [_undoubled(each, "$") for each in unit_words(value)]
         else:
             words = unit_words(value.replace("\\:", ":")) if key in LISTS else [value.strip()]
-        yield section, key, *(each.replace("%%", "%") for each in words)
+        yield section, key, *(_undoubled(each, "%") for each in words)
+
+
+def _undoubled(text: str, sign: str) -> str:
+    """What is doubled once; one that stands alone is no text, but is expanded."""
+    return sign.join(each.replace(sign, ACTIVE + sign) for each in text.split(2 * sign))
 
 
 def ini_values(text: str) -> Iterator[tuple[str, ...]]:
