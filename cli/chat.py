@@ -20,6 +20,7 @@ from cli.servers import each_reached, host_names, model_names, own_name, reached
 from cli.views.colour import dimmed
 from cli.views.terminal import unfiltered
 from cli.views.voice import Voice, pace
+from inventory.bounds import TYPED, size_words
 from inventory.errors import PaddockError, UsageError
 from roles.preset import purpose
 from roles.server import Server
@@ -49,7 +50,9 @@ def run(options: argparse.Namespace) -> int:
     servers = _candidates(this, options)
     question = options.question
     if question is None and not sys.stdin.isatty():
-        question = sys.stdin.read()
+        question = sys.stdin.read(TYPED.size + 1)
+        if len(question) > TYPED.size:
+            raise UsageError(f"standard input is larger than {size_words(TYPED.size)}")
     if question is not None and not question.strip():
         raise UsageError('there is no question: give one as in `paddock chat "Why is the sky blue?"`, or through a pipe')
     with reached(this, servers) as reach:

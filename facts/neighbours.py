@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from shlex import quote
 from typing import Any
 
+from inventory.bounds import from_json
 from inventory.neighbours import Caddyfile, InputChain, Listener
 from resources import as_unit
 
@@ -59,11 +59,15 @@ def caddyfile(lines: list[str]) -> Caddyfile | None:
     if not lines:
         return None
     try:
-        said = json.loads(lines[1])
-        http = _of(_of(said, "apps"), "http")
-        servers = [each for each in _of(http, "servers").values() if isinstance(each, dict)]
-    except (IndexError, ValueError, AttributeError):
+        return _adapted(from_json(lines[1]))
+    except (IndexError, ValueError, AttributeError, TypeError):
         return Caddyfile(is_valid=False)
+
+
+def _adapted(said: Mapping[str, Any]) -> Caddyfile:
+    """Of what `caddy adapt` prints. Raises ValueError, AttributeError or TypeError where no Caddy prints that."""
+    http = _of(_of(said, "apps"), "http")
+    servers = [each for each in _of(http, "servers").values() if isinstance(each, dict)]
     http_port = int(http.get("http_port", 80))
     automatic = [_of(each, "automatic_https") for each in servers]
     admin = _of(said, "admin")

@@ -14,14 +14,18 @@ import yaml
 from inventory.marks import Entry, Mapping, Node, Scalar, Sequence
 from inventory.problems import Place, Problem
 from inventory.scalars import as_read, meant, trap
-from roles.wording import quoted
+from roles.wording import UNSEEN, quoted
 
 NODES = 500_000
 DEPTH = 32
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+CONTROL = re.compile(rf"[\t\n]|{UNSEEN.pattern}")
+"""What ends a line for some reader of a file, or would show a person another text than stands there."""
 LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+
+
+NAMES = {"\n": "a line break", "\t": "a tab", **dict.fromkeys(map(chr, (*range(9), *range(11, 32), 127)), "a control character")}
 
 
 class Unreadable(Exception):
@@ -167,7 +171,7 @@ class _Composer:
         if not event.style and event.end_mark.line > event.start_mark.line:
             self._refuse_tabs(event, place.path)
         if found := CONTROL.search(text):
-            what = "a line break" if found[0] == "\n" else "a tab" if found[0] == "\t" else "a control character"
+            what = NAMES.get(found[0], f"the invisible character U+{ord(found[0]):04X}")
             self._complain(place, f"has {what} in it, which no value of an inventory may have: write it on one line, in quotes")
         if event.style:  # quoted
             return Scalar(place, text, text)

@@ -27,6 +27,8 @@ from roles.role import Domain, Name, RoleSettings, Settings
 
 BYTES = 10_000_000
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
+UNSEEN_LINE_END = re.compile("[\x85\u2028\u2029]")
+"""What ends a line for YAML, and is a character within a line to most editors: what looks like a comment could end in a key."""
 NAME: TypeAdapter[str] = TypeAdapter(Name)
 DOMAIN: TypeAdapter[str] = TypeAdapter(Domain)
 M = TypeVar("M", bound=Settings)
@@ -102,6 +104,9 @@ def _text(path: Path) -> str:
     if found := UNPRINTABLE.search(text):
         problem = Problem(_end(text[: found.start()]), f"is not a text file (character U+{ord(found[0]):04X}): this is not an inventory")
         raise InventoryError([problem.told(path)])
+    if found := UNSEEN_LINE_END.search(text):
+        words = f"the character U+{ord(found[0]):04X} ends a line in YAML, which hardly an editor shows: write a line break or a space"
+        raise InventoryError([Problem(_end(text[: found.start()]), words).told(path)])
     return text
 
 

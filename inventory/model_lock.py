@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from inventory.bounds import LOCAL_FILE, size_words
 from inventory.errors import InventoryError
 from inventory.fleet import Fleet
 from inventory.model_sources import ModelPart, ModelSource
@@ -51,7 +52,13 @@ def read_lock(inventory: Path) -> ModelLock:
     """The lock beside an inventory; an empty one where there is none. Raises InventoryError where it cannot be read."""
     path = lock_path(inventory)
     try:
-        return ModelLock.model_validate_json(path.read_bytes())
+        with path.open("rb") as file:
+            data = file.read(LOCAL_FILE.size + 1)
+        if len(data) > LOCAL_FILE.size:
+            raise InventoryError(
+                [f"{path}: is larger than {size_words(LOCAL_FILE.size)}: put it back from git, or remove it and run {pull()}"]
+            )
+        return ModelLock.model_validate_json(data)
     except FileNotFoundError:
         return ModelLock()
     except OSError as error:

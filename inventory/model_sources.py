@@ -9,18 +9,18 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from roles.role import LocalPath, Matches, Settings, Sha256, Url
+from roles.role import LINE_ENDS, LocalPath, Matches, Settings, Sha256, Url
 
 FilePath = Annotated[
     str,
     Matches(
-        r"(?=.{1,4000}$)(?!.*/\.{0,2}(/|$))/[^\x00-\x1f\x7f;#'\"]*[^\x00-\x20\x7f;#'\"]",
+        rf"(?=.{{1,4000}}$)(?!.*/\.{{0,2}}(/|$))/[^{LINE_ENDS};#'\"]*[^ {LINE_ENDS};#'\"]",
         "is not an absolute path that a preset and a unit can contain (no quotes, ; or #, no space at its end, no ..)",
     ),
 ]
 FileName = Annotated[
     str,
-    Matches(r"(?!.*(^|/)\.{0,2}(/|$))[^/\x00-\x1f\x7f][^\x00-\x1f\x7f]*", "is not a file name relative to its source"),
+    Matches(rf"(?!.*(^|/)\.{{0,2}}(/|$))[^/{LINE_ENDS}][^{LINE_ENDS}]*", "is not a file name relative to its source"),
 ]
 Repository = Annotated[
     str,
@@ -189,6 +189,8 @@ class ModelSource(Digests, OnHost, Local, FromUrl, HuggingFace):  # the last is 
                 raise ValueError(f"{stray[0]} is only for {kind.key()}, and this source has {self.kind.key()}")
         for fault in self.kind.faults(self):
             raise ValueError(fault)
+        if (first := self.kind.first(self)) and (part := PART.search(first)) and int(part[1]) > PARTS_MOST:
+            raise ValueError(f"{first} is of {int(part[1]):,} parts: llama.cpp loads {PARTS_MOST:,} at most")
         if self.files and self.named and len(self.files) != len(self.named):
             raise ValueError(f"files has {len(self.files)}, and {self.named[0]} is of {len(self.named)}")
         if self.sha256 and (self.files or len(self.named) > 1):
@@ -238,13 +240,14 @@ def source_kind_of(source: AnyModelSource) -> type[SourceKind]:
     return source.kind if isinstance(source, ModelSource) else Tiny
 
 
-PART = re.compile(r"-00001-of-(\d{5})(?=\.gguf)")
+PART = re.compile(r"-00001-of-([0-9]{5})(?=\.gguf)")
+PARTS_MOST = 1024
 
 
 def parts_of(first: str) -> tuple[str, ...]:
     """The names of all parts of a model, out of the first's, as llama-gguf-split gives them; of a model in one file its name alone."""
     found = PART.search(first)
-    if not found:
+    many = int(found[1]) if found else 1
+    if not 1 < many <= PARTS_MOST:
         return (first,)
-    many = int(found[1]) or 1
     return tuple(PART.sub(f"-{number:05d}-of-{many:05d}", first, count=1) for number in range(1, many + 1))

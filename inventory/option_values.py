@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import operator
 import re
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from inventory.bounds import from_json
 from roles.preset import OFF, ON
 from roles.wording import did_you_mean, one_of, quoted
 
@@ -103,7 +103,7 @@ def _is_number(text: str, takes: Takes) -> bool:
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
-    except (ValueError, RecursionError):
+        from_json(text)
+    except ValueError:
         return False
     return True

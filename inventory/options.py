@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from inventory.bounds import from_json
 from inventory.option_values import unfit
 from roles.preset import ON
 from roles.wording import did_you_mean, quoted
@@ -146,7 +147,7 @@ def bare(spelling: str) -> str:
 
 def read(text: str) -> Options:
     """What `written` wrote. Raises ValueError, KeyError or TypeError for anything else."""
-    data = json.loads(text)
+    data = from_json(text)
     rules = {name: tuple(values) for name, values in data["rules"].items()}
     types = tuple(TensorType(*each) for each in data["tensor_types"])
     return Options(data["source"], data["label"], tuple(_option(each) for each in data["all"]), rules, types, Sizing(**data["sizing"]))

@@ -13,10 +13,10 @@ from inventory.load import Positions
 from inventory.marks import Entry, Node, Scalar, Sequence, mapping_at
 from inventory.merge import Draft
 from inventory.option_values import as_read
-from inventory.options import Fault, Options, Value, faults, going, named_twice
+from inventory.options import Fault, Options, Value, bare, faults, going, named_twice
 from inventory.problems import Problem
 from roles.preset import ON
-from roles.sandbox import refusal
+from roles.sandbox import refusal, unopened
 from roles.server import Server
 from roles.source import Source
 from roles.wording import quoted
@@ -46,7 +46,7 @@ def judged(positions: Positions, fleet: Fleet, known: Known) -> Judged:
     for name in fleet.hosts:
         for server in fleet.servers(name):
             for entries in _written(server, positions.hosts[name], document):
-                granted_as = (server.scope, server.user, server.address)
+                granted_as = (server.scope, server.user, server.address, server.opens)
                 problems += _found(anew(entries, granted_as), partial(_not_granted, server=server))
         if not (source := source_of(fleet, name)):
             continue
@@ -94,6 +94,7 @@ def _problems(server: Server, options: Options, draft: Draft, document: Node, ro
     own, *shared = _written(server, draft, document)
     for entries, router in ((own, server.kind == "router"), *((each, routed) for each in shared)):
         yield from _found(anew(entries, options.source, router), partial(faults, options=options, router=router))
+        yield from _found(anew(entries, options.source, server.opens), partial(_unopened, options=options, server=server))
     served = {model: _served(server, model, draft, document, options) for model in server.models}
     for entries in served.values():
         if anew.first(options.source, len(server.gpus), *(entry.node.place[:2] for entry in entries.values())):
@@ -126,8 +127,18 @@ def _is_loaded_on_startup(entries: WrittenPreset) -> bool:
 def _not_granted(preset: Mapping[str, Value], server: Server) -> Iterator[Fault]:
     """What the unit of a server cannot grant."""
     for key, value in preset.items():
-        if words := refusal(key, value, server):
+        if words := unopened((key,), "", server):
+            yield Fault(key, f"{quoted(key)} {words}")
+        elif words := refusal(key, value, server):
             yield Fault(key, words, of_value=True)
+
+
+def _unopened(preset: Mapping[str, Value], options: Options, server: Server) -> Iterator[Fault]:
+    """What this version of llama-server would open besides its models."""
+    for key in preset:
+        option = options.find(key)
+        if option and (words := unopened([bare(each) for each in (*option.names, *option.negated)], option.hint, server)):
+            yield Fault(key, f"{quoted(key)} {words}")
 
 
 def _written(server: Server, draft: Draft, document: Node) -> tuple[WrittenPreset, ...]:

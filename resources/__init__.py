@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from resources.base import OnDisk, Owned, Resource, ResourceError, digest, expand, of_kind
+from resources.base import OnDisk, Owned, Resource, ResourceError, digest, expand, lines_of, of_kind
 from resources.disk import UNOPENED, Directory, File, Link
 from resources.environment import as_unit
 from resources.line import Line
@@ -43,6 +43,7 @@ __all__ = [
     "expand",
     "kind_of",
     "kinds",
+    "lines_of",
     "of_kind",
     "scripts",
 ]

@@ -32,7 +32,7 @@ Phase = Literal["prepare", "files", "services", "never"]
 PADDOCKS = ("/opt/paddock/", "/etc/paddock/", "/var/lib/paddock/")
 """The directories that are Paddock's alone."""
 
-CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class ResourceError(ValueError):
@@ -200,6 +200,13 @@ class Owned(OnDisk):
     @property
     def ownership(self) -> Attributes:
         return {"owner": self.owner, "group": self.group, "mode": f"{self.mode:o}"}
+
+
+def lines_of(text: str) -> list[str]:
+    """Its lines, which end at line feeds alone. str.splitlines() ends them at U+2028, U+0085 and form feeds too: what somebody else has
+    written within one line would become another.
+    """
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def of_kind(resources: Iterable[Resource], kind: type[R]) -> list[R]:

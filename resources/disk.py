@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-from resources.base import Attributes, Landing, OnDisk, Origin, Owned, Resource, ResourceError, of_kind
+from resources.base import Attributes, Landing, OnDisk, Origin, Owned, Resource, ResourceError, lines_of, of_kind
 from resources.probe import ProbeAnswer
 from resources.steps import Steps
 
@@ -61,7 +61,7 @@ class Directory(Owned):
 
     def land(self, steps: Steps, landing: Landing) -> None:
         steps.add("put_directory", self.path, self.owner, self.group, f"{self.mode:o}")
-        for extra in landing.actual.resources.get(self.id, {}).get("extra", "").splitlines():
+        for extra in lines_of(landing.actual.resources.get(self.id, {}).get("extra", "")):
             steps.add("put_aside", extra)
 
     @classmethod

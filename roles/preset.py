@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 OPTION = re.compile(r"[a-z][a-z0-9]*([.-][a-z0-9]+)*")
-CUT = re.compile(r"[;#\x00-\x1f\x7f]")
+CUT = re.compile(r"[;#\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 LISTEN = "set the role's `listen` instead"
 SOURCE = "set the model's `source` instead, with a digest"

@@ -74,6 +74,10 @@ Domain = Annotated[str, AfterValidator(_domain)]
 """A DNS name: `ai.home.example`."""
 
 
+LINE_ENDS = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
+"""For a class of a pattern: the control characters, and what else some reader takes for the end of a line."""
+
+
 @dataclass(frozen=True)
 class Matches:
     """Text of one form: `pattern` for the whole of it, and what to say of text that `"…"` it does not fit."""
@@ -113,7 +117,7 @@ PACKAGE = r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.]"
 
 Account = Annotated[str, Matches(r"[a-z_][a-z0-9_-]*", "is not an account name: lower-case letters, digits, _ and -")]
 Sha256 = Annotated[str, Matches(r"[0-9a-f]{64}", "is not a sha256: 64 lower-case hex digits")]
-Url = Annotated[str, Matches(r"https?://[^\s]+", "is not a URL: it must begin with http:// or https://")]
+Url = Annotated[str, Matches(rf"https?://[^\s{LINE_ENDS}]+", "is not a URL: it must begin with http:// or https://")]
 
 
 def _local_path(value: str) -> str:

@@ -7,12 +7,12 @@ reason (inventory/presets.py). Read off llama.cpp's common/arg.cpp in llama-cpp-
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from posixpath import dirname, normpath
 
-from roles.preset import is_on
+from roles.preset import REFUSED, is_on
 from roles.role import SHARED_DIRECTORY, is_address
 from roles.server import Server
 from roles.wording import quoted
@@ -50,6 +50,26 @@ LOCKED = frozenset(("load-mode", "lm", "mlock"))
 """Options that may lock a model in memory."""
 
 RPC = "rpc"
+
+BEYOND: Mapping[str, str] = {
+    "path": "serves the files of a directory to every caller",
+    "media-path": "lets every caller read the files of a directory",
+    "slot-save-path": "lets every caller write files, and read what others have asked",
+    "log-prompts-dir": "writes what every caller asks into files",
+    "log-file": "writes a log whose size nothing limits",
+    "video-ffmpeg-dir": "runs programs of a directory",
+    RPC: "sends the model and what callers ask to other hosts, unencrypted",
+}
+"""Options by which llama-server does more than answer with its models: the setting `opens` has to name each."""
+
+HINTS = re.compile(
+    r"(?i)(?<![a-z])(fname|files?|path|dir|directory|url|servers?|hosts?|address|ports?|socket|cmd|command|program|exec|shell|proxy|mcp|tools?"
+    r"|agent|listen|bind|rpc|download|upload|remote)(?![a-z])"
+)
+"""In the name of an option, or of its value: it may open a file or a connection."""
+
+HARMLESS = frozenset(("no-host",))
+"""Options that only sound so."""
 
 HOMES, TEMPORARY = ("/home", "/root", "/run/user"), ("/tmp", "/var/tmp")
 """What ProtectHome= and PrivateTmp= hide."""
@@ -89,6 +109,8 @@ def refusal(option: str, value: object, server: Server) -> str:
     for path in paths_read(option, text):
         if words := _unclear(option, path):
             return words
+        if path == "/":
+            return f"{quoted(option)} is all of the host: name a directory below it"
         if path in (*HOMES, *TEMPORARY) and server.scope == "system":
             return f"{quoted(option)} is all of {path}, which the unit of llama-server hides: name what is to be read below it"
     for directory in directories_written(option, text):
@@ -102,6 +124,19 @@ def refusal(option: str, value: object, server: Server) -> str:
                 words = f"a server on loopback reaches only the addresses that its unit names: write the IP address of {host}"
                 return f"{quoted(option)} has {quoted(host)} in it, and {words}"
     return ""
+
+
+def unopened(spellings: Collection[str], hint: str, server: Server) -> str:
+    """Why an option, given by all of its spellings, stands in no preset of a server whose `opens` does not name it; empty where it may."""
+    if not server.opens.isdisjoint(spellings):
+        return ""
+    does = next((BEYOND[each] for each in spellings if each in BEYOND), "")
+    if not does and any(map(HINTS.search, (*spellings, hint))) and KNOWN.isdisjoint(spellings):
+        does = "may open files or connections: Paddock does not know this option"
+    return f"{does}: leave it out, or name it in `opens` of llama_server on {server.host}" if does else ""
+
+
+KNOWN = READ | LISTED | SCALED | HARMLESS | BEYOND.keys() | REFUSED.keys()
 
 
 def paths_read(option: str, value: str) -> Iterator[str]:

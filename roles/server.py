@@ -55,6 +55,8 @@ class Server:
     user: str = "llama-server"
     key_name: str = ""
     shared: Mapping[str, PresetValue] = field(default_factory=dict)
+    opens: frozenset[str] = frozenset()
+    """The options of presets by which it may do more than answer with its models (roles/sandbox.py: BEYOND)."""
 
     @property
     def key_file(self) -> str:

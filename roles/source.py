@@ -7,13 +7,15 @@ from typing import Annotated
 
 from pydantic import model_validator
 
-from roles.role import LocalPath, Matches, Settings, Sha256, Url
+from roles.role import LINE_ENDS, LocalPath, Matches, Settings, Sha256, Url
 
 Commit = Annotated[str, Matches(r"[0-9a-f]{40}", "is not a full commit hash: 40 lower-case hex digits")]
 Sdist = Annotated[
     str, Matches(r"llama[-_]cpp[-_]python==[0-9][0-9A-Za-z.]*", "is not a release of llama-cpp-python, such as llama-cpp-python==0.3.36")
 ]
-GitUrl = Annotated[str, Matches(r"(https?|ssh|git|file)://\S+|[\w.-]+@[\w.-]+:\S+", "is not the URL of a Git repository")]
+GitUrl = Annotated[
+    str, Matches(rf"(https?|ssh|git|file)://[^\s{LINE_ENDS}]+|[\w.-]+@[\w.-]+:[^\s{LINE_ENDS}]+", "is not the URL of a Git repository")
+]
 
 
 class Source(Settings):

@@ -39,6 +39,8 @@ def _closest(word: str, known: Iterable[str]) -> str:
     """As `difflib.get_close_matches(word, known, n=1, cutoff=0.55)`, which compares also what the best so far rules out."""
     matcher, best = difflib.SequenceMatcher(b=word), (0.55, "")
     for each in known:
+        if len(each) > 256:  # what somebody else has named
+            continue
         matcher.set_seq1(each)
         if matcher.real_quick_ratio() >= best[0] and matcher.quick_ratio() >= best[0]:
             best = max(best, (matcher.ratio(), each))

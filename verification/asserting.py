@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from resources import Directory, File, Line, Link, ModelFile, OnDisk, Package, Port, Release, Resource, Service, User
+from resources import Directory, File, Line, Link, ModelFile, OnDisk, Package, Port, Release, Resource, Service, User, lines_of
 from roles.role import render
 from verification.subject import VerifiedHost
 
@@ -102,7 +102,7 @@ def _noted(host: Any, path: str) -> str:
 
 def _has_nothing_extra(subject: VerifiedHost, directory: Directory) -> None:
     planned = {each.path for part in subject.plan.values() for each in part if isinstance(each, OnDisk)}
-    inside = subject.host.check_output("find %s -mindepth 1 -maxdepth 1", directory.path).splitlines()
+    inside = lines_of(subject.host.check_output("find %s -mindepth 1 -maxdepth 1", directory.path))
     assert not (extra := sorted(set(inside) - planned)), f"extra: nothing declares {', '.join(extra)}"
 
 
@@ -116,7 +116,7 @@ def _release(subject: VerifiedHost, release: Release) -> None:
 
 def _port(subject: VerifiedHost, port: Port) -> None:
     host = subject.host
-    sockets = host.check_output("ss -Hlnp %s %s", f"--{port.protocol}", f"sport = :{port.number}").splitlines()
+    sockets = lines_of(host.check_output("ss -Hlnp %s %s", f"--{port.protocol}", f"sport = :{port.number}"))
     found = {line.split()[3].rpartition(":")[0].strip("[]").partition("%")[0] for line in sockets}
     _is("addresses", " ".join(sorted(found)), " ".join(sorted(port.addresses)))
     pids = {pid.partition(",")[0] for line in sockets for pid in line.split("pid=")[1:]}
@@ -128,7 +128,7 @@ def _properties(host: Any, service: Service) -> Mapping[str, str]:
     if not service.user:
         found: Mapping[str, str] = host.service(service.name).systemd_properties
         return found
-    lines = host.check_output(f"{render('manager.sh')}\nmanager %s show %s", service.user, service.name).splitlines()
+    lines = lines_of(host.check_output(f"{render('manager.sh')}\nmanager %s show %s", service.user, service.name))
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event, Timer
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from inventory.bounds import VERIFY_ANSWER, TooMuch, size_words, time_words
 from roles.outside import STRANGER, Refused
 
 TIMEOUT_S = 120
@@ -64,6 +66,15 @@ class Outside:
         connection = http.client.HTTPConnection(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
         # Outside of the try: where nobody listens, nobody has refused anything.
         stream = socket.create_connection((at, connection.port), timeout=TIMEOUT_S)
+        whole, late = stream.dup(), Event()
+
+        def hang_up() -> None:
+            late.set()
+            whole.shutdown(socket.SHUT_RDWR)
+
+        clock = Timer(VERIFY_ANSWER.seconds or 0, hang_up)  # a timeout of the socket is for each read
+        clock.daemon = True
+        clock.start()
         try:
             connection.sock = (
                 self._context(parts.hostname, client).wrap_socket(stream, server_hostname=parts.hostname)
@@ -76,14 +87,20 @@ class Outside:
             connection.request("POST" if data else "GET", target, data, sent)
             answer = connection.getresponse()
             said = {name.lower(): value for name, value in answer.getheaders()}
-            return Answered(answer.status, answer.read().decode(errors="replace"), said)
+            text = answer.read(VERIFY_ANSWER.size + 1)
+            if late.is_set():
+                raise TooMuch(f"{url}: its answer is not there within {time_words(VERIFY_ANSWER.seconds)}")
+            if len(text) > VERIFY_ANSWER.size:
+                raise TooMuch(f"{url}: sends more than {size_words(VERIFY_ANSWER.size)}")
+            return Answered(answer.status, text.decode(errors="replace"), said)
         except ssl.SSLCertVerificationError:
             raise  # it is the caller who refuses
         except (ssl.SSLError, ConnectionError) as error:
             raise Refused(str(error)) from error
         finally:
-            connection.close()
-            stream.close()
+            clock.cancel()
+            for each in (connection, stream, whole):
+                each.close()
 
     def _context(self, site: str, client: str | None) -> ssl.SSLContext:
         context = self._trusting(site)

@@ -14,7 +14,9 @@ import sys
 from cli.arguments import opened
 from cli.secrets.names import lab_argument, name_argument
 from control.state.secrets import Vault
+from inventory.bounds import TYPED
 from inventory.errors import UsageError
+from roles.wording import UNSEEN
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
@@ -24,9 +26,11 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     vault = Vault(opened(options).state)
-    value = getpass.getpass(f"{options.name}: ") if sys.stdin.isatty() else sys.stdin.read().rstrip("\n")
+    value = getpass.getpass(f"{options.name}: ") if sys.stdin.isatty() else sys.stdin.read(TYPED.size).rstrip("\n")
     if not value:
         raise UsageError(f"{options.name}: the value is empty: nothing was stored")
+    if UNSEEN.search(value) or set(value) & set("\n\t"):
+        raise UsageError(f"{options.name}: the value has a line break or another invisible character in it: nothing was stored")
     vault.set(options.name, value)
     print(f"{options.name} is stored, encrypted", file=sys.stderr)
     return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.views.colour import coloured
 from cli.views.table import table
-from resources import File, Release, Resource, Service
+from resources import File, Release, Resource, Service, lines_of
 
 if TYPE_CHECKING:
     from control.deployment.work import Work
@@ -50,7 +50,7 @@ def reasons(release: Release, told: set[str], *, lies: bool = False) -> Iterator
         return
     told.add(release.name)
     options = dict(release.options)
-    yield from table([(name, options.get(name, ""), why) for name, why in release.reasons]).splitlines()
+    yield from lines_of(table([(name, options.get(name, ""), why) for name, why in release.reasons]))
 
 
 def _origin(release: Release) -> str:

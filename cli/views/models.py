@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.views.colour import coloured
 from cli.views.table import table
+from resources import lines_of
 
 if TYPE_CHECKING:
     from control.servers.served import ServedModel
@@ -23,7 +24,7 @@ def lines(found: Iterable[ServedModel]) -> str:
         )
     if not any(row[6] for row in rows[1:]):
         rows = [(*row[:6], row[7]) for row in rows]
-    heads, *lines = table(rows).splitlines()
+    heads, *lines = lines_of(table(rows))
     colours = {"loaded": "+", "sleeping": "+", "unloaded": "", "loading": "@"}
     return "\n".join([heads, *(coloured(line, colours.get(row[3], "-")) for line, row in zip(lines, rows[1:], strict=True))])
 

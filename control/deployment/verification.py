@@ -19,6 +19,7 @@ from control.pki.authority import Authority
 from control.ssh.privilege import ANSWER, password_for
 from control.state.fleet import FleetState, read
 from control.state.secrets import Secrets, Vault
+from inventory.bounds import KIB, VERIFYING
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from resources.codec import seals, written
@@ -32,6 +33,9 @@ AT_A_TIME = 4
 OF_TESTS = re.compile("PYTEST_|PYTHONOPTIMIZE$")
 """Variables that would leave checks out: pytest's options, and Python's way to drop assertions."""
 
+
+LIMITED = 'ulimit -v "$1" 2>/dev/null || :; ulimit -f "$2"; shift 2; exec "$@"'
+"""In KiB and in blocks of 512 bytes (POSIX)."""
 
 Tell = Callable[[str], None]
 
@@ -56,7 +60,11 @@ def verify(
                     with _uninterrupted():
                         at_work[host] = _start(host, handed, Path(scratch))
                 host, process = next(iter(at_work.items()))
-                code = process.wait()
+                try:
+                    code = process.wait(VERIFYING.seconds)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    code = process.wait()
                 del at_work[host]
                 failed[host], summary, why = _result(host, code, Path(scratch))
                 tell(f"  {summary}")
@@ -113,7 +121,8 @@ def _start(host: str, handed: Mapping[str, Any], scratch: Path) -> subprocess.Po
     """What it is handed goes through standard input: there are keys in it."""
     # Files, not pipes, which nobody would read while another host is waited for.
     with (scratch / f"{host}.out").open("wb") as out, (scratch / f"{host}.err").open("wb") as err:
-        command = [sys.executable, "-m", "verification"]
+        limits = (str((VERIFYING.memory or 0) // KIB), str(VERIFYING.size // 512))
+        command = ["/bin/sh", "-c", LIMITED, "sh", *limits, sys.executable, "-m", "verification"]
         environment = {name: value for name, value in os.environ.items() if not OF_TESTS.match(name)}
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=out, stderr=err)
     assert process.stdin
@@ -124,10 +133,10 @@ def _start(host: str, handed: Mapping[str, Any], scratch: Path) -> subprocess.Po
 
 def _result(host: str, code: int, scratch: Path) -> tuple[int, str, list[str]]:
     output, errors = ((scratch / f"{host}.{name}").read_text(errors="replace") for name in ("out", "err"))
-    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|error)", output.splitlines()[-1] if output else "")}
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|error)", output.rstrip("\n").rpartition("\n")[2])}
     bad = counts.get("failed", 0) + counts.get("error", 0)
     if code not in (0, 1) or not counts:
-        said = [line for line in (output + errors).splitlines() if line.strip() and not line.startswith("no tests ran")]
+        said = [line for line in (output + errors).split("\n") if line.strip() and not line.startswith("no tests ran")]
         return 1, f"{host}: the checks could not run", [f"{host}: {line.removeprefix('!!! ')}" for line in said[-5:]]
     return bad, f"{host}: {counts.get('passed', 0)} checks passed" + (f", {bad} FAILED" if bad else ""), _failures(output)
 
@@ -136,7 +145,7 @@ def _failures(output: str) -> list[str]:
     """Of pytest's report each heading, and of the lines with the reasons the first: the others say how it was found."""
     lines: list[str] = []
     reason = True
-    for line in output.splitlines():
+    for line in output.split("\n"):
         if heading := re.match(r"_+ .*\[(.*)\] _+$", line):
             lines.append(heading[1])
             reason = False

@@ -15,6 +15,7 @@ from inventory.errors import InventoryError, PaddockError
 from inventory.fleet import Fleet
 from inventory.load import loaded
 from inventory.model_lock import locked, read_lock
+from resources import lines_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Candidate:
 
     def difference(self) -> Iterator[str]:
         """What an edit changes, as a unified diff of the file; nothing where it changes nothing."""
-        before, after, name = self.before.splitlines(), self.text.splitlines(), str(self.path)
+        before, after, name = lines_of(self.before), lines_of(self.text), str(self.path)
         yield from difflib.unified_diff(before, after, name, name, lineterm="", n=1)
 
     def keep(self) -> None:

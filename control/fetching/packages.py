@@ -22,7 +22,9 @@ def package_file(package: PackageFile, key: str, beside: Path, progress: Progres
         path = beside / Path(package.path).expanduser()
         if not path.is_file():
             raise PaddockError(f"{key}.path: there is no file {path}")
-        if (found := hashlib.sha256(path.read_bytes()).hexdigest()) != package.sha256:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != package.sha256:
             raise PaddockError(f"{key}.sha256: {path} has {found}, the inventory says {package.sha256}")
         return path
     assert package.url

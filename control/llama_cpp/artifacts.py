@@ -11,32 +11,32 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import lzma
 import os
 import re
 import tarfile
 import tempfile
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from pydantic import TypeAdapter
 
+from control.fetching.archives import Member, members
 from control.state.fleet import FleetState, read, write_atomically
+from inventory.bounds import ARTIFACT, ARTIFACT_FILE, PROGRAM
 from inventory.errors import PaddockError
 from inventory.knowledge import Artifact
-from resources import Release
+from resources import Release, lines_of
 
 if TYPE_CHECKING:
     from elftools.elf.gnuversions import GNUVerNeedSection
 
-ARCHITECTURES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
+DESCRIPTION_MOST = 1 << 20
+"""Bytes of what an artifact says of itself: its description, its list of files."""
 
-LARGEST_MIB = 4096
-"""Of an artifact that is imported, unpacked."""
+ARCHITECTURES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
 
 
 @dataclass(frozen=True)
@@ -161,20 +161,9 @@ class Artifacts:
         with tempfile.TemporaryDirectory(dir=self.state.directory("artifacts"), prefix=".import-") as scratch:
             archive = Path(scratch) / "release.tar.gz"
             try:
-                with tarfile.open(source) as tar:
-                    if tar.getnames() != ["artifact.json", "release.tar.gz"]:
-                        raise PaddockError(f"{no_artifact}: it holds other files")
-                    description, packed = (tar.extractfile(member) for member in tar.getmembers())
-                    if not description or not packed:
-                        raise PaddockError(f"{no_artifact}: it holds other files")
-                    said = _described_as().validate_json(description.read(1 << 20))
-                    with archive.open("wb") as file:
-                        while block := packed.read(1 << 20):
-                            file.write(block)
-            except (tarfile.TarError, EOFError, KeyError, RecursionError, lzma.LZMAError, zlib.error) as error:
-                raise PaddockError(f"{no_artifact}: {error}") from None
-            except ValueError as error:
-                raise PaddockError(f"{no_artifact}: its description cannot be read ({str(error).splitlines()[0]})") from None
+                said = _carried(source, archive)
+            except (tarfile.ReadError, ValueError) as error:
+                raise PaddockError(f"{no_artifact}: {lines_of(str(error))[0]}") from None
             except OSError as error:
                 raise PaddockError(f"{source}: cannot be read: {error.strerror or error}") from None
             if not re.fullmatch(r"[0-9a-f]{64}", said.fingerprint) or not re.fullmatch(rf"[\w.+-]+-{said.fingerprint[:12]}", said.name):
@@ -232,73 +221,146 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _carried(source: Path, archive: Path) -> Artifact:
+    """What an exported file says of its release, which is laid at `archive`.
+
+    Raises ValueError or tarfile.ReadError where it is no such file.
+    """
+    names = ("artifact.json", "release.tar.gz")
+    found = members(source, ARTIFACT_FILE, str(source))
+    for name, member in zip(names, found, strict=False):
+        if member.name != name or not member.info.isreg():
+            raise ValueError("it holds other files")
+        if name == names[0]:
+            if member.info.size > DESCRIPTION_MOST:
+                raise ValueError(f"its description has {member.info.size} bytes")
+            said = _described_as().validate_json(member.content())
+            continue
+        with archive.open("wb") as file:
+            file.writelines(member.blocks())
+        if next(found, None):
+            raise ValueError("it holds other files")
+        return said
+    raise ValueError("it holds other files")
+
+
 def _checked(archive: Path, name: str, fingerprint: str) -> Contents:
     """Raises PaddockError where an archive is not that release, whole."""
+    texts, programs = {}, {}
+    needs = Needs()
     try:
-        with tarfile.open(archive) as tar:
-            files = dict(_files(tar, name))
-    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+        for path, member in _files(archive, name):
+            if path in (".paddock-release", "MANIFEST"):
+                texts[path] = _text(member, name)
+            elif path.startswith("bin/"):
+                programs[path] = needs.learn(path, member.blocks())
+    except tarfile.ReadError as error:
         raise PaddockError(f"release {name}: its archive cannot be read: {error}") from None
-    if files.get(".paddock-release", b"").decode(errors="replace").strip() != fingerprint:
+    if texts.get(".paddock-release", b"").decode(errors="replace").strip() != fingerprint:
         raise PaddockError(f"release {name}: its archive holds another release")
-    listed = [line.partition("  ") for line in files.get("MANIFEST", b"").decode(errors="replace").splitlines()]
-    programs = {path: content for path, content in files.items() if path.startswith("bin/")}
+    listed = [line.partition("  ") for line in texts.get("MANIFEST", b"").decode(errors="replace").split("\n") if line]
     if sorted(path for _, _, path in listed) != sorted(programs):
         raise PaddockError(f"release {name}: its archive lacks files that its manifest names")
     for sha256, _, path in listed:
-        if hashlib.sha256(programs[path]).hexdigest() != sha256:
+        if programs[path] != sha256:
             raise PaddockError(f"release {name}: {path} differs from its manifest: it was damaged")
-    return Contents(needs_of(programs), hashlib.sha256(files["MANIFEST"]).hexdigest())
+    return Contents(needs.found(), hashlib.sha256(texts["MANIFEST"]).hexdigest())
 
 
-def _files(tar: tarfile.TarFile, name: str) -> Iterator[tuple[str, bytes]]:
+def _files(archive: Path, name: str) -> Iterator[tuple[str, Member]]:
     """The regular files below the one directory that the archive may hold. Links lie beside what they lead to, or it is refused."""
-    size = 0
-    for member in tar:
+    for member in members(archive, ARTIFACT, f"release {name}"):
         path = PurePosixPath(member.name)
         if path.parts[:1] != (name,) or ".." in path.parts:
             raise PaddockError(f"release {name}: its archive holds {member.name}")
-        if member.issym() and "/" not in member.linkname:
+        if member.info.issym() and "/" not in member.info.linkname:
             continue
-        size += member.size
-        if size > LARGEST_MIB << 20 or not (member.isdir() or member.isfile()):
+        if not (member.info.isdir() or member.info.isreg()):
             raise PaddockError(f"release {name}: its archive contains an unexpected file: {member.name}")
-        if member.isfile():
-            file = tar.extractfile(member)
-            assert file
-            yield str(path.relative_to(name)), file.read()
+        if member.info.isreg():
+            yield str(path.relative_to(name)), member
 
 
-def needs_of(programs: dict[str, bytes]) -> Requirements:
+def _text(member: Member, name: str) -> bytes:
+    if member.info.size > DESCRIPTION_MOST:
+        raise PaddockError(f"release {name}: its archive contains an unexpected file: {member.name}, of {member.info.size} bytes")
+    return member.content()
+
+
+def needs_of(programs: Mapping[str, bytes]) -> Requirements:
     """What ELF files, by name, need that is not among them. Raises PaddockError where they are not all for one architecture."""
-    from elftools.common.exceptions import ELFError, ELFParseError
-    from elftools.construct import ConstructError
-    from elftools.elf.dynamic import DynamicSection
-    from elftools.elf.elffile import ELFFile
-    from elftools.elf.gnuversions import GNUVerNeedSection
-
-    architectures, versions, libraries = set(), {"0"}, set()
+    needs = Needs()
     for name, content in programs.items():
-        if not content.startswith(b"\x7fELF"):
-            continue  # a web page, a kernel of a backend
+        needs.learn(name, [content])
+    return needs.found()
+
+
+class Needs:
+    """What the programs of a release need, learned of one after the other."""
+
+    def __init__(self) -> None:
+        self.architectures: set[str] = set()
+        self.damaged = ""
+        self.versions, self.libraries, self.names = {"0"}, set[str](), list[str]()
+
+    def learn(self, name: str, blocks: Iterable[bytes]) -> str:
+        """Reads one program, which lies on the disk meanwhile, and gives its sha256."""
+        self.names.append(name)
+        digest = hashlib.sha256()
+        with tempfile.TemporaryFile() as file:
+            for block in blocks:
+                digest.update(block)
+                file.write(block)
+            file.seek(0)
+            if file.read(4) == b"\x7fELF":  # no web page, no kernel of a backend
+                self._learn_elf(name, file)
+        return digest.hexdigest()
+
+    def _learn_elf(self, name: str, file: BinaryIO) -> None:
+        from elftools.common.exceptions import ELFError, ELFParseError
+        from elftools.construct import ConstructError
+        from elftools.elf.dynamic import DynamicSection
+        from elftools.elf.elffile import ELFFile
+        from elftools.elf.gnuversions import GNUVerNeedSection
+
         try:
-            elf = ELFFile(io.BytesIO(content))
-            architectures.add(ARCHITECTURES.get(elf["e_machine"], str(elf["e_machine"])))
+            elf = ELFFile(_Glimpsed(file))  # type: ignore[arg-type]  # as much of a file as it needs
+            self.architectures.add(ARCHITECTURES.get(elf["e_machine"], str(elf["e_machine"])))
             for section in elf.iter_sections():
                 if isinstance(section, DynamicSection):
-                    libraries |= {str(tag.needed) for tag in section.iter_tags("DT_NEEDED")}  # type: ignore[attr-defined]  # set by its tag
+                    self.libraries |= {str(tag.needed) for tag in section.iter_tags("DT_NEEDED")}  # type: ignore[attr-defined]  # set by its tag
                 if isinstance(section, GNUVerNeedSection):
-                    versions |= set(_libc(section))
-        except (ELFError, ELFParseError, ConstructError, ValueError, KeyError, AttributeError) as error:
-            raise PaddockError(f"{name} is a damaged program: {error}") from None
-    if len(architectures) != 1:
-        raise PaddockError(f"its programs are for {' and '.join(sorted(architectures)) or 'no architecture'}")
-    own = {PurePosixPath(path).name for path in programs}
-    return Requirements(
-        architecture=architectures.pop(),
-        libc=max(versions, key=lambda version: [int(part) for part in version.split(".")]),
-        libraries=tuple(sorted(each for each in libraries if each not in own and not any(name.startswith(each) for name in own))),
-    )
+                    self.versions |= set(_libc(section))
+        except (ELFError, ELFParseError, ConstructError, ValueError, LookupError, AttributeError, TypeError, AssertionError) as error:
+            self.damaged = self.damaged or f"{name} is a damaged program: {error}"
+
+    def found(self) -> Requirements:
+        """Raises PaddockError where one is damaged, or they are not all for one architecture."""
+        if self.damaged:
+            raise PaddockError(self.damaged)
+        if len(self.architectures) != 1:
+            raise PaddockError(f"its programs are for {' and '.join(sorted(self.architectures)) or 'no architecture'}")
+        own = {PurePosixPath(path).name for path in self.names}
+        return Requirements(
+            architecture=next(iter(self.architectures)),
+            libc=max(self.versions, key=lambda version: [int(part) for part in version.split(".")]),
+            libraries=tuple(sorted(each for each in self.libraries if each not in own and not any(name.startswith(each) for name in own))),
+        )
+
+
+class _Glimpsed:
+    """A program as elftools reads it: a little here and there. One that leads it in circles is damaged."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.left = file, PROGRAM.size
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.file.read(size if 0 <= size <= self.left else self.left)
+        self.left -= len(data) + 1
+        if self.left <= 0:
+            raise ValueError("what it says of itself has no end")
+        return data
 
 
 def _libc(section: GNUVerNeedSection) -> Iterable[str]:

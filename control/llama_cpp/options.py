@@ -10,13 +10,14 @@ Those of the version that Paddock builds by default ship with it, and those of a
 from __future__ import annotations
 
 import hashlib
-import tarfile
 from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from control.fetching.archives import members
 from control.llama_cpp.option_table import FILES, options_of
+from inventory.bounds import SOURCE
 from inventory.errors import InventoryError, PaddockError
 from inventory.fleet import Fleet
 from inventory.load import Positions
@@ -109,15 +110,13 @@ def _noted(source: Source, archive: Path) -> Options:
 
 
 def _in_archive(source: Source, archive: Path) -> Options:
-    with tarfile.open(archive) as tar:
-        wanted = {f"llama.cpp/{name}": name for name in FILES}
-        texts = {wanted[member.name]: _text(tar, member) for member in tar if member.name in wanted}
+    wanted = {f"llama.cpp/{name}": name for name in FILES}
+    texts = {
+        wanted[each.name]: each.content().decode(errors="replace")
+        for each in members(archive, SOURCE, source.identity)
+        if each.name in wanted and each.info.isreg()
+    }
     return options_of(texts, source.identity, source.label)
-
-
-def _text(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
-    content = tar.extractfile(member)
-    return content.read().decode(errors="replace") if content else ""
 
 
 def shipped_anew() -> Options:

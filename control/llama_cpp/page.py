@@ -22,7 +22,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from control.fetching.limited import limited_command
 from control.llama_cpp.node import node_directory
+from inventory.bounds import GIT, MIB, WEB_PAGE, size_words, time_words
 from inventory.errors import PaddockError
 
 PROGRESS = logging.getLogger("paddock.progress")
@@ -66,7 +68,11 @@ def web_page(sources: Files) -> Files:
         with _alone(kept.parent / "lock") as lock:
             if not kept.is_dir():
                 _build(sources, version, kept, lock)
-    return {str(file.relative_to(kept)): file.read_bytes() for file in sorted(kept.rglob("*")) if file.is_file()}
+    files = sorted(file for file in kept.rglob("*") if file.is_file())
+    if len(files) > WEB_PAGE.items or sum(file.stat().st_size for file in files) > WEB_PAGE.size:
+        most = f"{WEB_PAGE.items:,} {WEB_PAGE.of} or {size_words(WEB_PAGE.size)}"
+        raise PaddockError(f"llama.cpp's web page: its source gives more than {most}: `ui: false` at roles.llama_cpp does without it")
+    return {str(file.relative_to(kept)): file.read_bytes() for file in files}
 
 
 def digest(sources: Files) -> str:
@@ -120,7 +126,7 @@ def _run(command: Sequence[str], work: Path, environment: Mapping[str, str], log
     """`npm` has the lock too: where Paddock is killed, nobody begins anew before npm has ended."""
     began = log.seek(0, os.SEEK_END)
     with subprocess.Popen(
-        command,
+        limited_command(command, GIT),
         cwd=work,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -130,13 +136,17 @@ def _run(command: Sequence[str], work: Path, environment: Mapping[str, str], log
         start_new_session=True,
     ) as npm:
         try:
-            status = npm.wait()
+            status = npm.wait(GIT.seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(npm.pid, signal.SIGKILL)
+            words = " ".join(command).partition(" --")[0]
+            raise PaddockError(f"llama.cpp's web page: `{words}` has not ended within {time_words(GIT.seconds)}") from None
         except BaseException:
             os.killpg(npm.pid, signal.SIGKILL)
             raise
     if status:
-        log.seek(began)
         words = " ".join(command).partition(" --")[0]
+        log.seek(max(began, log.seek(0, os.SEEK_END) - MIB))
         raise PaddockError(
             f"llama.cpp's web page: `{words}` failed: {complaint(log.read())}"
             f" (the rest is in {log.name}; `ui: false` at roles.llama_cpp does without the page)"

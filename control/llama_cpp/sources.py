@@ -12,16 +12,19 @@ import gzip
 import hashlib
 import io
 import os
-import subprocess
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from control.fetching.archives import Member, members
 from control.fetching.download import Progress, fetched, sdist_of, silent, without_password
+from control.fetching.limited import limited
 from control.llama_cpp.page import RECIPE as PAGE
 from control.llama_cpp.page import web_page
+from inventory.bounds import GIT, SOURCE, size_words, time_words
 from inventory.errors import PaddockError
 from roles.source import Source
 
@@ -108,42 +111,44 @@ def _entries(source: Source, beside: Path, scratch: Path, progress: Progress) ->
 def _walk(root: Path) -> list[SourceFile]:
     if not (root / "CMakeLists.txt").is_file() or not (root / "include/llama.h").is_file():
         raise PaddockError(f"{root}: is not a llama.cpp source tree: CMakeLists.txt or include/llama.h is missing")
-    entries = []
+    entries: list[SourceFile] = []
+    size = 0
     for directory, below, names in os.walk(root):
         here = PurePosixPath(Path(directory).relative_to(root))
         below[:] = [name for name in below if _is_read(here / name / "any")]
         for name in names:
             file = Path(directory, name)
             if _is_read(here / name) and file.is_file() and not file.is_symlink():
+                size += file.stat().st_size
+                if size > SOURCE.size or len(entries) >= SOURCE.items:
+                    most = f"{size_words(SOURCE.size)} in {SOURCE.items:,} {SOURCE.of}"
+                    raise PaddockError(
+                        f"{root}: is larger than a llama.cpp source tree, which has {most} at most: move away what is no source"
+                    )
                 entries.append(SourceFile(str(here / name), os.access(file, os.X_OK), file.read_bytes()))
     return sorted(entries)
 
 
 def _unpacked(archive: Path, source: Source) -> list[SourceFile]:
     """The entries of the llama.cpp tree in an archive, wherever it lies in it: on top, or in `vendor/` of a source distribution."""
+    what = f"llama.cpp's source, {source.identity}"
     try:
-        with tarfile.open(archive) as tar:
-            members = [member for member in tar if member.isfile()]
-            roots = {PurePosixPath(each.name).parent.parent for each in members if each.name.endswith("/include/llama.h")}
-            roots &= {PurePosixPath(each.name).parent for each in members if each.name.endswith("CMakeLists.txt")}
-            if not roots:
-                raise PaddockError(
-                    f"llama.cpp's source, {source.identity}: it contains no llama.cpp (a CMakeLists.txt beside include/llama.h)"
-                )
-            root = min(roots, key=lambda path: len(path.parts))
-            return sorted(_contents(tar, members, root))
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise PaddockError(f"llama.cpp's source, {source.identity}: is not a readable tar archive: {error}") from None
+        names = [PurePosixPath(each.name) for each in members(archive, SOURCE, what) if each.info.isreg()]
+        roots = {each.parent.parent for each in names if each.parts[-2:] == ("include", "llama.h")}
+        roots &= {each.parent for each in names if each.name == "CMakeLists.txt"}
+        if not roots:
+            raise PaddockError(f"{what}: it contains no llama.cpp (a CMakeLists.txt beside include/llama.h)")
+        root = min(roots, key=lambda path: len(path.parts))
+        return sorted(_contents(members(archive, SOURCE, what), root))
+    except tarfile.ReadError as error:
+        raise PaddockError(f"{what}: is not a readable tar archive: {error}") from None
 
 
-def _contents(tar: tarfile.TarFile, members: list[tarfile.TarInfo], root: PurePosixPath) -> Iterator[SourceFile]:
-    for member in members:
+def _contents(found: Iterable[Member], root: PurePosixPath) -> Iterator[SourceFile]:
+    for member in found:
         path = PurePosixPath(member.name)
-        if not path.is_relative_to(root) or ".." in path.parts or not _is_read(path.relative_to(root)):
-            continue
-        content = tar.extractfile(member)
-        assert content is not None  # a regular file, as `members` are
-        yield SourceFile(str(path.relative_to(root)), bool(member.mode & 0o100), content.read())
+        if member.info.isreg() and path.is_relative_to(root) and ".." not in path.parts and _is_read(path.relative_to(root)):
+            yield SourceFile(str(path.relative_to(root)), bool(member.info.mode & 0o100), member.content())
 
 
 def _is_read(path: PurePosixPath) -> bool:
@@ -161,18 +166,14 @@ def _git_archive(source: Source, scratch: Path) -> Path:
         ["fetch", "--quiet", "--depth", "1", "--end-of-options", str(source.git), str(source.commit)],
         ["archive", "--prefix", "llama.cpp/", "--output", "tree.tar", str(source.commit)],
     )
+    if not shutil.which("git"):
+        raise PaddockError("llama.cpp's source: git is not installed on this machine: install it, or take an archive or sdist")
     for command in commands:
-        try:
-            done = subprocess.run(
-                ["git", *command], cwd=scratch, capture_output=True, text=True, env=os.environ | {"GIT_TERMINAL_PROMPT": "0"}
-            )
-        except FileNotFoundError:
-            raise PaddockError(
-                "llama.cpp's source: git is not installed on this machine: install it, or take an archive or sdist"
-            ) from None
-        if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-            raise PaddockError(without_password(f"llama.cpp's source, {source.git}: git {command[0]} of {source.commit} failed: {said}"))
+        done = limited(["git", *command], GIT, cwd=scratch, environment=os.environ | {"GIT_TERMINAL_PROMPT": "0"})
+        if done.status != 0:
+            said = (done.said.split("\n") if done.said else ["it gave no reason"])[-1]
+            why = f"failed: {said}" if done.status is not None else f"has not ended within {time_words(GIT.seconds)}"
+            raise PaddockError(without_password(f"llama.cpp's source, {source.git}: git {command[0]} of {source.commit} {why}"))
     return scratch / "tree.tar"
 
 

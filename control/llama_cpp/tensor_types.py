@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from inventory.options import TensorType
+from resources import lines_of
 
 ENUM = re.compile(r"\benum ggml_type\s*\{(.*?)\}", re.DOTALL)
 ENUMERATOR = re.compile(r"\s*(//)?\s*GGML_TYPE_(\w+)\s*(?:=\s*(\d+))?\s*(?:,|//|$)")
@@ -17,7 +18,7 @@ def tensor_types(header: str) -> Iterator[TensorType]:
     ggml refuses every other number: those from GGML_TYPE_COUNT on, and the gaps, whose blocks have no size (ggml/src/gguf.cpp).
     """
     body, number = ENUM.search(header), -1
-    for found in filter(None, map(ENUMERATOR.match, body[1].splitlines() if body else ())):
+    for found in filter(None, map(ENUMERATOR.match, lines_of(body[1]) if body else ())):
         comment, name, value = found.groups()
         if name == "COUNT" or (comment and not value):
             continue

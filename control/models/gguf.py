@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import re
 import struct
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import requests
-
 from control.fetching.download import without_password
+from control.fetching.session import Session
 from control.models.gguf_front import FIRST_BYTES, NAME_SHOWN, FileFront, Front, UrlFront, shown, wrong
 from control.models.gguf_tensors import read_tensors, type_name
+from inventory import bounds
 from inventory.model_shape import ModelShape, PerLayer, TensorTypes
 
-TENSORS_MOST, KEYS_MOST, ITEMS_MOST, LAYERS_MOST, SHARDS_MOST = 1 << 17, 1 << 16, 4096, 512, 1024
+KEYS_MOST, ITEMS_MOST, LAYERS_MOST, SHARDS_MOST = 1 << 16, 4096, 512, 1024
+TENSORS_MOST = bounds.GGUF_HEADER.items
+ALL_PARTS_S = 3600
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
@@ -50,7 +53,8 @@ def remote_shape(url: str, *, token: str = "") -> ModelShape:
 
     `token` is sent as a bearer's, as Hugging Face wants it. Raises PaddockError where there is no GGUF, or nobody answers.
     """
-    with requests.Session() as connection:
+    header = bounds.GGUF_HEADER
+    with Session(replace(header, size=header.size + bounds.MIB)) as connection:  # who knows no ranges sends on behind it
         return shape_of(url, lambda name: UrlFront(name, token, connection))
 
 
@@ -72,13 +76,17 @@ class _Header:
 def shape_of(name: str, opened: Callable[[str], Front]) -> ModelShape:
     """The shape of the model in a file and its other shards; `opened` gives the front of each. Raises PaddockError where one is no GGUF."""
     first = SHARD.sub(lambda found: f"-00001-of-{found[2]}.gguf", _path(name))
-    header = _header(opened(_with_path(name, first)))
+    header, began = _header(opened(_with_path(name, first))), time.monotonic()
     count = header.keys.get("split.count", 1)
     if not isinstance(count, int) or not 0 <= count <= SHARDS_MOST or (count > 1 and not SHARD.search(first)):
         raise wrong(without_password(name), f"it is one of {count} shards, and not named like one (…-00001-of-00003.gguf)")
     for number in range(2, count + 1):
         other = _header(opened(_with_path(name, SHARD.sub(f"-{number:05}-of-{count:05}.gguf", first))))
         header.tensors.update(other.tensors)
+        if len(header.tensors) > TENSORS_MOST:
+            raise wrong(without_password(name), f"its parts have more than {TENSORS_MOST:,} tensors: llama.cpp would not load this file")
+        if time.monotonic() - began > ALL_PARTS_S:
+            raise wrong(without_password(name), f"the headers of its {count} parts have not come within {bounds.time_words(ALL_PARTS_S)}")
         header.types = other.types | header.types
     return _of_header(without_password(name), header)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import time
 from collections.abc import Iterator
@@ -10,16 +11,13 @@ from typing import Any
 
 import requests
 
-from control.fetching.download import TIMEOUT_S, reason
+from control.fetching.download import reason, said_length
 from control.models.hugging_face import bearer
+from inventory import bounds
 from inventory.errors import PaddockError
 from inventory.urls import without_query
 
 FIRST_BYTES = 1 << 20
-HEADER_MOST = 64 << 20
-"""The largest that are known, with a vocabulary of 260000 tokens, have 16 MiB."""
-DEADLINE_S = 120
-"""For one header, however slowly it trickles in."""
 NAME_MOST = 65535
 NAME_SHOWN = 80
 
@@ -44,9 +42,10 @@ class Front:
         """Where the next `count` bytes begin; they are there, and behind us."""
         start, end = self.position, self.position + count
         if end > len(self.data):
-            if end > HEADER_MOST:
-                raise self.wrong(f"its header says that it goes on beyond {HEADER_MOST >> 20} MiB, which no model's does")
-            self.more(min(max(end, 2 * len(self.data), FIRST_BYTES), HEADER_MOST))
+            most = bounds.GGUF_HEADER.size  # the largest that are known, with a vocabulary of 260,000 tokens, have 16 MiB
+            if end > most:
+                raise self.wrong(f"its header says that it goes on beyond {bounds.size_words(most)}, which no model's does")
+            self.more(min(max(end, 2 * len(self.data), FIRST_BYTES), most))
             if end > len(self.data):
                 raise self.wrong(f"it is cut off after {len(self.data)} bytes, in its header: fetch it again")
         self.position = end
@@ -105,7 +104,7 @@ class UrlFront(Front):
     def _ask(self, end: int) -> None:
         headers = {"Range": f"bytes={len(self.data)}-{end - 1}", "Accept-Encoding": "identity"}
         sign = bearer(self.token) if self.token else None
-        answer = self.session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT_S, auth=sign)
+        answer = self.session.get(self.url, headers=headers, stream=True, auth=sign)
         if answer.status_code == 416:  # Range Not Satisfiable: nothing is left
             answer.close()
             return
@@ -115,20 +114,19 @@ class UrlFront(Front):
         answer.raise_for_status()
         if answer.status_code == 206:
             total = answer.headers.get("Content-Range", "").rpartition("/")[2]
-            self.size = int(total) if total.isdecimal() else 0
+            self.size = int(total) if re.fullmatch(r"[0-9]{1,18}", total) else 0
             with answer:
                 self._listen(answer.iter_content(1 << 16), end)
         else:
-            length = answer.headers.get("Content-Length", "")
-            self.size = int(length) if length.isdecimal() else 0
+            self.size = said_length(answer)
             self.data.clear()
             self.whole = answer.iter_content(1 << 16)
 
     def _listen(self, pieces: Iterator[bytes], end: int) -> None:
         while len(self.data) < end and (piece := next(pieces, b"")):
             self.data += piece
-            if time.monotonic() - self.started > DEADLINE_S:
-                raise self.wrong(f"its header has not come within {DEADLINE_S} seconds")
+            if time.monotonic() - self.started > (bounds.GGUF_HEADER.seconds or 0):
+                raise self.wrong(f"its header has not come within {bounds.time_words(bounds.GGUF_HEADER.seconds)}")
 
 
 REFUSALS = {

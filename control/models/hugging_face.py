@@ -5,6 +5,7 @@ https://huggingface.co/docs/hub/api. HF_ENDPOINT names a mirror.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -12,14 +13,16 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
-from control.fetching.download import TIMEOUT_S, reason
+from control.fetching.download import reason
+from control.fetching.session import Session
 from control.models.origins import KNOWN_TOKEN, NO_TOKEN, hugging_face
+from inventory import bounds
 from inventory.errors import PaddockError
 from inventory.model_sources import ModelPart, ModelSource, parts_of
 from roles.wording import did_you_mean
 
-PAGES = 100
-"""A thousand files each: more is no repository of models."""
+LISTED_S = 600
+"""For all pages of a list."""
 
 NO_MODEL_ITSELF = ("mmproj", "imatrix")
 """What lies beside models and is none: how a file's name begins, or what stands in it."""
@@ -42,8 +45,10 @@ def chosen(source: ModelSource, names: Sequence[str], where: str) -> tuple[str, 
         if missing := [name for name in source.named if name not in names]:
             raise PaddockError(f"{where}: {source.hf} has no file {missing[0]}{did_you_mean(missing[0], names)}")
         return source.named
-    fit = [name for name in names if name.endswith(".gguf") and _fits(name, source.include)]
-    models = [parts for first in fit if (parts := parts_of(first)) and set(parts) <= set(fit) and not _is_later_part(first, fit)]
+    fit = dict.fromkeys(name for name in names if name.endswith(".gguf") and _fits(name, source.include))
+    whole = [parts for parts in map(parts_of, fit) if all(part in fit for part in parts)]
+    later = {part for parts in whole for part in parts[1:]}
+    models = [parts for parts in whole if parts[0] not in later]
     if len(models) == 1:
         return models[0]
     what = f"fits {source.include}" if source.include else "is a model"
@@ -63,10 +68,6 @@ def _fits(name: str, pattern: str | None) -> bool:
     return not any(word in last.lower() for word in NO_MODEL_ITSELF)
 
 
-def _is_later_part(name: str, names: Iterable[str]) -> bool:
-    return any(name in parts_of(first)[1:] for first in names)
-
-
 def _some(names: Iterable[str]) -> str:
     found = list(names)
     return ", ".join(found[:12]) + (f" and {len(found) - 12} more" if len(found) > 12 else "") or "no GGUF files at all"
@@ -84,7 +85,7 @@ class _Repository:
 
     def __init__(self, where: str, name: str, token: str) -> None:
         self.where, self.name, self.token = where, name, token
-        self.session = requests.Session()
+        self.session = Session(bounds.LISTING)
         self.api = f"{hugging_face()}/api/models/{name}"
 
     def commit(self, revision: str) -> str:
@@ -92,12 +93,18 @@ class _Repository:
         return str(answer["sha"])
 
     def files(self, commit: str) -> Iterator[dict[str, Any]]:
-        url = f"{self.api}/tree/{commit}?recursive=true"
-        for _ in range(PAGES):
+        url, listed, end = f"{self.api}/tree/{commit}?recursive=true", 0, time.monotonic() + LISTED_S
+        while True:
             answer, following = self._get(url, commit)
+            listed += len(answer) or 1  # a page with nothing on it counts too: they are no way to go on for ever
+            if listed > bounds.LISTING.items:
+                words = f"{self.name} has more than {bounds.LISTING.items:,} files and folders, so it is no repository of models"
+                raise PaddockError(f"{self.where}: {words}: give the file's address with `url`, or its digest with `file` and `sha256`")
             yield from (each for each in answer if each["type"] == "file")
             if not following:
                 return
+            if time.monotonic() > end:
+                raise PaddockError(f"{self.where}: {hugging_face()} does not come to an end of its list of files")
             if _origin(following) != _origin(self.api):
                 raise PaddockError(f"{self.where}: {hugging_face()} names a next page elsewhere, {following}: nothing is asked of that")
             url = following
@@ -105,16 +112,16 @@ class _Repository:
     def _get(self, url: str, revision: str) -> tuple[Any, str]:
         """The JSON there, and where the next page of it lies."""
         try:
-            answer = self.session.get(url, timeout=TIMEOUT_S, auth=bearer(self.token))
+            answer = self.session.get(url, auth=bearer(self.token))
             if answer.status_code in (401, 403, 404):
                 hint = KNOWN_TOKEN if self.token else NO_TOKEN
                 raise PaddockError(f"{self.where}: {hugging_face()} answers {answer.status_code} for {self.name} at {revision}: {hint}")
             answer.raise_for_status()
-            return answer.json(), answer.links.get("next", {}).get("url", "")
-        except requests.exceptions.JSONDecodeError:
-            raise PaddockError(f"{self.where}: {_no_hub()}") from None
+            return bounds.from_json(answer.content), answer.links.get("next", {}).get("url", "")
         except requests.RequestException as error:
             raise PaddockError(f"{self.where}: {hugging_face()}: {reason(error)}") from None
+        except ValueError:
+            raise PaddockError(f"{self.where}: {_no_hub()}") from None
 
 
 def _origin(url: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from control.models.tiny_model import VERSION, write
 from control.state.fleet import write_atomically
+from inventory.bounds import from_json
 from inventory.errors import PaddockError
 from inventory.knowledge import ModelDigest
 from inventory.model_sources import ModelSource
@@ -63,7 +64,7 @@ def digest_of(path: Path) -> ModelDigest:
     stamp = [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino]
     note = CACHE.expanduser() / "digests" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
     try:
-        noted, sha256 = json.loads(note.read_text())
+        noted, sha256 = from_json(note.read_text())
     except (OSError, ValueError):
         noted, sha256 = None, ""
     if noted != stamp:

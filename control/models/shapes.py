@@ -9,6 +9,7 @@ from pathlib import Path
 
 from control.models.local import CACHE
 from control.state.fleet import write_atomically
+from inventory.bounds import from_json
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.model_lock import read_lock, unpinned
@@ -33,7 +34,7 @@ def known(fleet: Fleet, inventory: Path) -> dict[str, ModelShape]:
         elif (note := _note(entry)) and note.exists():
             # A note that is damaged, or says nothing of types of tensors, is none: `paddock models fit` writes it anew.
             with suppress(ValueError, TypeError, PaddockError):
-                shape = from_data(json.loads(note.read_text()), str(note))
+                shape = from_data(from_json(note.read_text()), str(note))
                 if shape.tensor_types:
                     found[name] = shape
     return found

@@ -22,6 +22,7 @@ from control.pki.leaves import digest
 from control.state.fleet import FleetState, read, sync_directory, write_atomically
 from control.state.lineage import note_change
 from control.state.secrets import Vault
+from inventory.bounds import from_json
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 
@@ -80,12 +81,12 @@ class Authorities:
                 raise PaddockError(f"{self.path}: {words}")
             return Standing()
         try:
-            values = json.loads(text)
+            values = from_json(text)
             found = Standing(values["signing"], tuple(values["trusted"]), values["next"])
             named = {found.signing, found.next} - {None}
             if all(isinstance(each, str) and ID.fullmatch(each) for each in found.trusted) and named <= set(found.trusted):
                 return found
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError):
             pass
         raise PaddockError(f"{self.path}: is damaged: put it back from a backup or from git; the CAs are in {self.path.with_suffix('')}")
 
@@ -195,12 +196,12 @@ class Authorities:
     def _as_noted(self, id: str, pem: str) -> Issuer | None:
         """By its record, None where that is missing, damaged, or of another certificate."""
         try:
-            record = json.loads(read(self.directory(id) / "ca.json") or b"{}")
+            record = from_json(read(self.directory(id) / "ca.json") or b"{}")
             domain, networks, not_after = record["domain"], record["networks"], datetime.fromisoformat(record["not_after"])
             is_whole = isinstance(domain, str | None) and isinstance(networks, list) and all(isinstance(each, str) for each in networks)
             if record["certificate"] == digest(pem) and is_whole and not_after.tzinfo:
                 return Issuer(id, pem, domain, frozenset(networks), not_after)
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError):
             pass
         return None
 

@@ -9,7 +9,6 @@ there needs no X.509: cryptography, whose import costs more than all the rest, i
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
@@ -23,6 +22,7 @@ from pydantic import AwareDatetime, TypeAdapter
 from control.state.fleet import FleetState, read, sync_directory, write_atomically
 from control.state.lineage import note_change
 from control.state.secrets import Vault
+from inventory.bounds import from_json
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.knowledge import Certificate
@@ -116,7 +116,7 @@ class Leaves:
         if text is None:
             return Record()
         try:
-            values = json.loads(text)
+            values = from_json(text)
             if "serial" in values:  # of one certificate alone, as it once was
                 values = {"current": {**values, "files": name}}
             record = (
@@ -124,7 +124,7 @@ class Leaves:
                 if isinstance(values, dict) and values and values.keys() <= KEYS
                 else None
             )
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError):
             record = None
         if record is None or any((leaf.kind, leaf.name) != (kind, name) for leaf in record.leaves):
             raise PaddockError(

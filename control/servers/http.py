@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
 
 from paramiko import SSHException
 
 from control.ssh.reach import NotListening, Reach, Tunnelled
+from inventory import bounds
+from inventory.bounds import Bound, TooMuch, from_json, size_words, time_words
 from inventory.errors import PaddockError
 from roles.role import address_of, port_of
 from roles.server import Server
 from roles.wording import one_line
 
-ANSWER_TIMEOUT_S = 60
+ANSWER_TIMEOUT_S = int(bounds.SERVER_ANSWER.seconds or 0)
 """For what a server knows without a model; an answer of a model may take its time."""
 
 NO_SERVER = "does not answer like a llama-server"
@@ -42,11 +45,14 @@ class Asking:
         """The events of an answer, as they come, until it ends or is stopped."""
         try:
             with self._asked("POST", path, body, None, stop) as answer:
-                for line in answer.response:
+                for line in answer.lines(bounds.SERVER_STREAM):
                     data = line.removeprefix(b"data: ").strip()
                     if line.startswith(b"data: ") and data != b"[DONE]":
-                        event = json.loads(data)
-                        if "error" in event:
+                        try:
+                            event = from_json(data)
+                        except ValueError:
+                            raise PaddockError(f"{self.name}: {NO_SERVER}: {_shown(data)}") from None
+                        if not isinstance(event, dict) or "error" in event:
                             raise PaddockError(f"{self.name}: {_message(event)}")
                         yield event
         except PaddockError:
@@ -55,11 +61,11 @@ class Asking:
 
     def _json(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         with self._asked(method, path, body, self.patience_s) as answer:
-            text = answer.response.read()
+            text = answer.whole()
         try:
-            return json.loads(text)
+            return from_json(text)
         except ValueError:
-            raise PaddockError(f"{self.name}: {NO_SERVER}: {text[:80].decode(errors='replace')!r}") from None
+            raise PaddockError(f"{self.name}: {NO_SERVER}: {_shown(text)}") from None
 
     @contextmanager
     def understood(self) -> Iterator[None]:
@@ -70,27 +76,32 @@ class Asking:
             raise PaddockError(f"{self.name}: {NO_SERVER}: {type(error).__name__}: {error}") from None
 
     def _asked(self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float | None, stop: Stop | None = None) -> _Answer:
+        """`timeout_s` is for all of the answer; None where a model may take its time for it."""
         try:
             connection = self.reach.http(self.server.host, *self.where)
         except NotListening as error:
             raise NotListening(
                 f"{error}, where {self.server.name} should: `paddock start {self.name}` starts it, `paddock logs {self.name}` says why not"
             ) from None
+        headers = {"Content-Type": "application/json", "Connection": "close", **self._authorization()}
+        clock = _Clock(connection, timeout_s or bounds.SERVER_STREAM.seconds or 0)
         try:
             connection.sock.settimeout(timeout_s)
             if stop:
                 stop.by(connection.hang_up)
             data = None if body is None else json.dumps(body).encode()
-            connection.request(method, path, data, {"Content-Type": "application/json", "Connection": "close", **self._authorization()})
-            answer = _Answer(self.name, connection, connection.getresponse())
+            connection.request(method, path, data, headers)
+            answer = _Answer(self.name, connection, connection.getresponse(), clock)
         except (HTTPException, SSHException, OSError, EOFError, ValueError) as error:
+            clock.stop()
             connection.hang_up()
-            raise PaddockError(f"{self.name}: no answer ({str(error) or type(error).__name__}): `paddock logs {self.name}`") from None
+            why = clock.why or str(error) or type(error).__name__
+            raise PaddockError(f"{self.name}: no answer ({why}): `paddock logs {self.name}`") from None
         if answer.response.status >= 400:
             with answer:
-                text = answer.response.read()
+                text = answer.whole()
             try:
-                said = _message(json.loads(text))
+                said = _message(from_json(text))
             except ValueError:
                 said = one_line(text[:200].decode(errors="replace").strip())
             raise HttpError(f"{self.name}: {said} (HTTP {answer.response.status})", answer.response.status)
@@ -131,19 +142,61 @@ class Stop:
             self._act()
 
 
+class _Clock:
+    """Hangs up when it is time: a timeout of the channel is for each piece of an answer."""
+
+    def __init__(self, connection: Tunnelled, seconds: float) -> None:
+        self.connection, self.seconds, self.why = connection, seconds, ""
+        self._timer = threading.Timer(seconds, self._ring)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _ring(self) -> None:
+        self.why = f"it has not come to its end within {time_words(self.seconds)}"
+        self.connection.hang_up()
+
+
 @dataclass
 class _Answer:
     name: str
     connection: Tunnelled
     response: HTTPResponse
+    clock: _Clock
 
     def __enter__(self) -> _Answer:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.clock.stop()
         self.connection.hang_up()
-        if isinstance(error, (HTTPException, SSHException, OSError, EOFError)):
-            raise PaddockError(f"{self.name}: the answer broke off ({str(error) or type(error).__name__})") from None
+        if self.clock.why or isinstance(error, (HTTPException, SSHException, OSError, EOFError)):
+            raise PaddockError(f"{self.name}: the answer broke off ({self.clock.why or str(error) or type(error).__name__})") from None
+
+    def whole(self) -> bytes:
+        """Raises TooMuch where it is larger than such an answer is."""
+        most = bounds.SERVER_ANSWER
+        text = self.response.read(most.size + 1)
+        if len(text) > most.size:
+            raise TooMuch(f"{self.name}: {NO_SERVER}: it sends more than {size_words(most.size)}")
+        if self.response.length:
+            raise IncompleteRead(text, self.response.length)
+        return text
+
+    def lines(self, most: Bound) -> Iterator[bytes]:
+        size = 0
+        while line := self.response.readline(most.piece + 1):
+            size += len(line)
+            if len(line) > most.piece or size > most.size:
+                limits = f"{size_words(most.size)} in {most.piece_of}s of {size_words(most.piece)}"
+                raise TooMuch(f"{self.name}: {NO_SERVER}: it sends more than {limits}")
+            yield line
+
+
+def _shown(text: bytes) -> str:
+    return repr(text[:80].decode(errors="replace"))
 
 
 def _message(answer: Any) -> str:

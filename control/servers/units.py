@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from control.ssh.reach import Reach
+from inventory.bounds import from_json
 from inventory.errors import PaddockError
 from roles.role import render
 from roles.server import Server
+from roles.wording import one_line
 
 LOOK = """
 # look NAME UNIT USER: the state of the unit, and what each of its processes holds. USER is - for a unit of the system's
@@ -124,14 +125,18 @@ def journal(reach: Reach, servers: Iterable[Server], *, since: str, count: int, 
     command = f"journalctl {shlex.join(options)} {' + '.join(_matches(each) for each in servers)}"
     script = UNTIL_NOBODY_READS % command if follow else f"{command} </dev/null"
     for line in reach.lines(servers[0].host, f"sh -c {shlex.quote(script)}", "journalctl"):
-        entry = json.loads(line)
+        try:
+            entry = from_json(line)
+            at = int(entry["__REALTIME_TIMESTAMP"])
+        except (ValueError, TypeError, LookupError):
+            raise PaddockError(f"{servers[0].host}: journalctl says what is no line of a journal: {one_line(line[:80])}") from None
         unit = next((entry[field] for field in FIELDS[1:] if entry.get(field) in names), "")
-        yield JournalLine(int(entry["__REALTIME_TIMESTAMP"]), names.get(unit, servers[0].host), _text(entry.get("MESSAGE")))
+        yield JournalLine(at, names.get(unit, servers[0].host), _text(entry.get("MESSAGE")))
 
 
 def _text(message: object) -> str:
     """The journal gives what is no text as a list of bytes, and what is too long not at all."""
-    if isinstance(message, list):
+    if isinstance(message, list) and all(isinstance(each, int) and 0 <= each < 256 for each in message):
         return bytes(message).decode(errors="replace")
     return message if isinstance(message, str) else "(a line too long to show)"
 

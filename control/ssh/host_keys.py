@@ -12,6 +12,7 @@ from paramiko import SSHException, Transport
 from control.ssh.failures import no_way_to
 from control.state.fleet import FleetState
 from inventory.fleet import Host
+from resources import lines_of
 
 SCAN_TIMEOUT_S = 15
 SCANS_AT_ONCE = 16
@@ -61,7 +62,7 @@ def _at(host: Host, state: FleetState) -> bool:
     """Whether the pin is for the host's present address."""
     where = host.address if host.port == 22 else f"[{host.address}]:{host.port}"
     try:
-        lines = state.known_hosts.read_text().splitlines()
+        lines = lines_of(state.known_hosts.read_text())
     except UnicodeDecodeError:  # paramiko would read none of it: to pin the host anew makes it text again
         return False
     return any(line.split()[:1] == [where] and line.endswith(f" {host.name}") for line in lines)

@@ -24,8 +24,11 @@ from pyinfra.connectors.util import make_unix_command_for_host
 
 from control.ssh.failures import last_words
 from control.ssh.host_keys import pin_all
+from control.ssh.output import Received
 from control.state.fleet import FleetState
 from control.state.secrets import Secrets, Vault
+from inventory import bounds
+from inventory.bounds import size_words
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 
@@ -102,15 +105,21 @@ class Reach:
             if self.hung_up:  # while this was on its way
                 return
             channel.exec_command(shell.get_raw_value())
-            begun = b""
-            for line in io.BufferedReader(_Received(channel)):
-                if line.endswith(b"\n"):
+            begun, cut = b"", False
+            received = io.BufferedReader(Received(channel.recv))
+            while line := received.readline(bounds.FOLLOWED.piece):
+                if cut:  # it is shown without its end
+                    cut = not line.endswith(b"\n")
+                elif line.endswith(b"\n"):
                     yield line.decode(errors="replace").rstrip("\r\n")
+                elif len(line) == bounds.FOLLOWED.piece:
+                    yield f"{line.decode(errors='replace')} … (a line longer than {size_words(len(line))})"
+                    cut = True
                 else:
                     begun = line  # the last one, whole only where the command has ended by itself
             status = channel.recv_exit_status()
             if status and not self.hung_up:
-                said = channel.makefile_stderr("rb").read().decode(errors="replace").splitlines()
+                said = channel.makefile_stderr("rb").read(bounds.HOST_ERRORS.size).decode(errors="replace").split("\n")
                 raise PaddockError(f"{host}: {last_words(said, doing) if connected(target) else GONE}")
             if begun and not status:
                 yield begun.decode(errors="replace")
@@ -177,24 +186,9 @@ class _Socket:
         self.sendall, self.settimeout = channel.sendall, channel.settimeout
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Received(self.channel))
+        return io.BufferedReader(Received(self.channel.recv))
 
     def close(self) -> None: ...
-
-
-class _Received(io.RawIOBase):
-    """paramiko's own file for a channel cannot be peeked into, which reading a chunked answer line by line does."""
-
-    def __init__(self, channel: Channel) -> None:
-        self.channel = channel
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.channel.recv(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from pyinfra.connectors.util import CommandOutput
 from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state
 
 from control.ssh.failures import LOST, at_work, last_words, unreachable
-from control.ssh.output import read_any_bytes
+from control.ssh.output import take_no_more
 from control.ssh.privilege import SudoAsks, ask_once, hand_over, never_ask, password_for, take_back
 from control.ssh.ssh_keys import in_agent, unusable
 from inventory.connection import connection
@@ -245,7 +245,7 @@ class _Events(BaseStateCallback):
 
     def host_connect(self, state: PyinfraState, host: Target) -> None:  # type: ignore[override]
         if isinstance(host.connector, SSHConnector) and host.connector.client:
-            read_any_bytes(host.connector.client)
+            take_no_more(host.connector)
 
     def host_connect_error(self, state: PyinfraState, host: Target, error: Exception) -> None:  # type: ignore[override]
         self.run.failures.setdefault(host.name, unreachable(self.run.hosts[host.name], error, self.run.known_hosts))

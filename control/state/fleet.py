@@ -34,8 +34,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from inventory.bounds import LOCAL_FILE, TooMuch, size_words
 from inventory.errors import PaddockError, UsageError
 from inventory.hardware import Hardware
+from resources import lines_of
 
 PACKAGES = Path(__file__).resolve().parents[2]
 """Where Paddock's own packages lie: a clone, or site-packages."""
@@ -83,7 +85,11 @@ def nobody(question: str) -> bool:
 def read(path: Path) -> bytes | None:
     """The file's content, None where there is no such file. Raises PaddockError where it cannot be read."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(LOCAL_FILE.size + 1)
+        if len(data) > LOCAL_FILE.size:
+            raise TooMuch(f"{path}: is larger than {size_words(LOCAL_FILE.size)}: this is not what Paddock has written")
+        return data
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -248,7 +254,7 @@ class FleetState:
         return next((" ".join(line.split()[1:3]) for line in self._known_hosts() if _host_of(line) == host), None)
 
     def _known_hosts(self) -> list[str]:
-        return (read(self.known_hosts) or b"").decode(errors="replace").splitlines()
+        return lines_of((read(self.known_hosts) or b"").decode(errors="replace"))
 
     # Hardware
 

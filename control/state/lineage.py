@@ -17,7 +17,9 @@ from datetime import UTC, datetime, timedelta
 
 from control.state.fleet import FleetState, read, write_atomically
 from control.state.lock import admission_lock
+from inventory.bounds import from_json
 from inventory.errors import PaddockError
+from resources import lines_of
 from resources.owner import TIME, Owner, time_of
 
 NAME = "fleet.json"
@@ -44,11 +46,11 @@ def lineage_of(state: FleetState) -> Lineage | None:
     if text is None:
         return None
     try:
-        values = json.loads(text)
+        values = from_json(text)
         found = Lineage(values["id"], time_of(values["changed"]), tuple(map(time_of, values["told"])))
         if re.fullmatch("[0-9a-f]{16}", found.id):
             return found
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         pass
     raise PaddockError(
         f"{state.path / NAME}: is damaged: put it back from a backup or from git, or delete it: then hosts are another state's, "
@@ -106,5 +108,5 @@ def _admit(state: FleetState) -> None:
     """Into git, also where the state is older than the file: a copy without it would be taken for another state."""
     path, line = state.directory() / ".gitignore", f"!/{NAME}"
     text = (read(path) or b"").decode(errors="replace")
-    if line not in text.splitlines():
+    if line not in lines_of(text):
         write_atomically(path, f"{text.rstrip()}\n{line}\n")

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from control.state.fleet import FleetState
+from inventory.bounds import from_json
 from inventory.errors import PaddockError
 
 
@@ -80,7 +81,7 @@ def _opened(path: Path) -> int:
 
 def _holder(note: bytes) -> str:
     try:
-        held = json.loads(note)
+        held = from_json(note)
         since = datetime.fromisoformat(held["since"]).astimezone()
         day = "" if since.date() == datetime.now().astimezone().date() else f"{since:%Y-%m-%d} "
         return f"locked by {held['who']} since {day}{since:%H:%M} ({held['verb']}, pid {held['pid']})"

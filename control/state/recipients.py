@@ -18,6 +18,7 @@ from pathlib import Path
 
 from control.state.fleet import FleetState, make_private, read, write_atomically
 from inventory.errors import PaddockError
+from resources import lines_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Recipients:
         return Path.home() / ".config" / "paddock" / "known_recipients"
 
     def listed(self) -> list[Recipient]:
-        lines = (line.strip() for line in (read(self.file) or b"").decode(errors="replace").splitlines())
+        lines = (line.strip() for line in lines_of((read(self.file) or b"").decode(errors="replace")))
         return [Recipient.of(line) for line in lines if line and not line.startswith("#")]
 
     def known(self) -> frozenset[str]:
@@ -89,7 +90,7 @@ class Recipients:
 
     def _remembered(self) -> list[tuple[str, str]]:
         """Fleet and key of each line."""
-        lines = (read(self.known_file) or b"").decode(errors="replace").splitlines()
+        lines = lines_of((read(self.known_file) or b"").decode(errors="replace"))
         return [(fleet, key) for fleet, _, key in (line.partition(" ") for line in lines) if key]
 
 

@@ -18,7 +18,7 @@ from control.state.fleet import FleetState, at_home, make_private, read, write_a
 from control.state.lineage import note_change
 from control.state.recipients import Recipients
 from inventory.errors import PaddockError
-from resources import UNOPENED
+from resources import UNOPENED, lines_of
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 AGE_SECRET = "AGE-SECRET-KEY-"
@@ -254,7 +254,7 @@ def _identities_in(path: Path, where: str) -> Iterator[Identity]:
                 f"{where}: this SSH key cannot be used ({error}): name one without a passphrase, or an age identity"
             ) from None
         return
-    lines = [line.strip() for line in data.decode(errors="replace").splitlines() if line.strip().startswith(AGE_SECRET)]
+    lines = [line.strip() for line in lines_of(data.decode(errors="replace")) if line.strip().startswith(AGE_SECRET)]
     if not lines:
         raise PaddockError(f"{where}: contains no age identity ({AGE_SECRET}…) and no SSH private key")
     for line in lines:

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from roles.role import PACKAGE, Matches, RoleSettings
+from roles.role import LINE_ENDS, PACKAGE, Matches, RoleSettings
 
 if TYPE_CHECKING:
     from roles.rehearsal import Rehearsal
 
 UnitPath = Annotated[
     str,
-    Matches(r"/\S+/systemd/\S+\.(conf|service|timer)", "is no unit's or drop-in's path: /etc/systemd/system/NAME.service.d/NAME.conf"),
+    Matches(
+        rf"/[^\s{LINE_ENDS}]+/systemd/[^\s{LINE_ENDS}]+\.(conf|service|timer)",
+        "is no unit's or drop-in's path: /etc/systemd/system/NAME.service.d/NAME.conf",
+    ),
 ]
 PackageName = Annotated[str, Matches(PACKAGE, "is not a package name: lower-case letters, digits, + . and -, and no - at the end")]
 

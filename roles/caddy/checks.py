@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,9 @@ from typing import Any
 
 from testinfra.host import Host as TestinfraHost
 
+from inventory.bounds import from_json
 from inventory.fleet import Fleet, Host
+from resources import lines_of
 from roles.caddy.settings import CaddySettings, Site
 from roles.outside import STRANGER, Outside, Refused
 from roles.role import address_of
@@ -100,7 +101,7 @@ def check_the_log_has_the_client_and_no_secret(
         url = f"{_url(settings, name)}/props/{mark}?api_key={secret}"
         outside.ask(url, at=_reach(settings, this), client=client, headers=hidden)
         log = host.check_output("journalctl -q --sync; journalctl -q -u caddy -o cat --since=-5min")
-        (line,) = [json.loads(each) for each in log.splitlines() if mark in each and '"handled request"' in each]
+        (line,) = [from_json(each) for each in lines_of(log) if mark in each and '"handled request"' in each]
         # Of an imported certificate, the name in it need not be the fleet's.
         assert line["request"]["tls"]["client_common_name"], f"{name}: {line}"
         assert secret not in log, f"{name}: a key is in the log"

@@ -10,7 +10,7 @@ from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import TO_BE_ISSUED, Certificate, Knowledge
 from inventory.neighbours import Caddyfile
-from resources import Directory, File, Line, Package, Port, Resource, Service, User, as_unit
+from resources import Directory, File, Line, Package, Port, Resource, Service, User, as_unit, lines_of
 from roles.caddy import neighbours
 from roles.caddy.pem import certificates_in, fingerprint
 from roles.caddy.settings import ADMINISTRATION, CaddySettings, CaddyVersion, Site, caddy_version, refusal
@@ -104,7 +104,7 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
 def _left_open(configuration: Iterable[File]) -> str:
     """Whether somebody has been admitted since the start who is admitted no more."""
     (admitted,) = (each for each in configuration if each.path == f"{DIRECTORY}/admitted")
-    lines = " ".join(quote(line) for line in admitted.data.decode().splitlines())
+    lines = " ".join(quote(line) for line in lines_of(admitted.data.decode()))
     return f"printf '%s\\n' {lines} | grep -qvxF -f - {NOTED}" if lines else f"[ -s {NOTED} ]"
 
 

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from roles.expiry import ExpirySettings
 from roles.package_file import PackageFile
-from roles.role import Domain, Endpoint, LocalPath, Matches, Name, RoleSettings, Settings, port_of
+from roles.role import LINE_ENDS, Domain, Endpoint, LocalPath, Matches, Name, RoleSettings, Settings, port_of
 
 if TYPE_CHECKING:
     from roles.rehearsal import Rehearsal
@@ -38,7 +38,7 @@ Listen = Annotated[
 
 WebOrigin = Annotated[str, Matches(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", "is not a web origin, such as https://chat.home.example")]
 Version = Annotated[str, Matches(r"[0-9]+\.[0-9]+\.[0-9]+", "is not a version of Caddy, such as 2.11.3")]
-Reason = Annotated[str, Matches(r"[\s\S]*\S[\s\S]*", "is not a reason: explain why this version is used")]
+Reason = Annotated[str, Matches(rf"[^{LINE_ENDS}]*[^\s{LINE_ENDS}][^{LINE_ENDS}]*", "is not a reason: explain why this version is used")]
 Mailbox = Annotated[str, Matches(r"[A-Za-z0-9.!#$%&'*+/=?^_|~-]+@[A-Za-z0-9.-]+", "is not an e-mail address")]
 HttpsUrl = Annotated[str, Matches(r"https://[A-Za-z0-9._~:/?#@!$&()*+,;=%\[\]-]+", "is not a URL that begins with https://")]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from testinfra.host import Host as TestinfraHost
 
+from inventory.bounds import from_json
 from inventory.fleet import Fleet
 from roles.client.certificates import FILES, PI_CERTIFICATES
 from roles.client.home import NOTES
@@ -94,5 +94,5 @@ def check_pi_is_told_of_models_that_its_site_serves(host: TestinfraHost, setting
         if seat.pi:
             said = host.check_output("runuser -u %s -- sh -c %s %s", account, AS_PI, f"{DIRECTORY}/{account}/pi")
             told, _, listed = said.partition("\n\n")
-            missing = set(told.split()) - {each["id"] for each in json.loads(listed)["data"]}
+            missing = set(told.split()) - {each["id"] for each in from_json(listed)["data"]}
             assert not missing, f"pi of {account} has models that nobody serves: {', '.join(sorted(missing))}"

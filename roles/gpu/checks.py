@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from resources import lines_of
 from roles.gpu.plan import PAGES_A_MIB, POWER_UNIT, SCRIPT, limits
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def check_every_card_keeps_to_its_power_limit(host: TestinfraHost, settings: Gpu
     for card, watts in (limits(settings.nvidia) if settings.nvidia else {}).items():
         asked = "nvidia-smi --query-gpu=pci.bus_id,power.limit --format=csv,noheader,nounits"
         said = host.check_output(asked if card == "all" else f"{asked} --id=%s", *([] if card == "all" else [card]))
-        off = [line for line in said.splitlines() if float(line.rpartition(",")[2]) != watts]
+        off = [line for line in lines_of(said) if float(line.rpartition(",")[2]) != watts]
         assert not off, f"{'; '.join(off)} W, not {watts}: `systemctl restart {POWER_UNIT}` sets it, its journal says what is in the way"
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from resources import Release, Resource, of_kind
+from resources import Release, Resource, lines_of, of_kind
 from roles.llama_cpp.gate import instances
 
 if TYPE_CHECKING:
@@ -47,4 +47,4 @@ def check_its_services_reach_the_devices_that_it_is_built_for(host: TestinfraHos
 
 
 def _last_line(text: str) -> str:
-    return next(iter(reversed(text.strip().splitlines())), "")
+    return next(iter(reversed(lines_of(text.strip()))), "")

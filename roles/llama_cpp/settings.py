@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from roles.references import Finding, Whole
-from roles.role import Matches, Name, RoleSettings
+from roles.role import LINE_ENDS, Matches, Name, RoleSettings
 from roles.source import DEFAULT, Source
 from roles.wording import quoted
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from roles.rehearsal import Rehearsal
 
 CMakeOption = Annotated[str, Matches(r"[A-Z][A-Z0-9_]*", "is not a CMake option, such as GGML_AVX512")]
-CMakeValue = Annotated[str, Matches(r"[^\x00-\x1f\x7f]*", "contains a control character, which a command line cannot contain")]
+CMakeValue = Annotated[str, Matches(rf"[^{LINE_ENDS}]*", "contains a control character, which a command line cannot contain")]
 
 
 def _no_rocm(value: object) -> object:

@@ -9,8 +9,9 @@ from typing import Any
 
 from testinfra.host import Host as TestinfraHost
 
+from inventory.bounds import from_json
 from inventory.fleet import Fleet, Host
-from resources import Release, Resource, of_kind
+from resources import Release, Resource, lines_of, of_kind
 from roles.llama_server.settings import LlamaServerSettings
 from roles.preset import Preset
 from roles.role import render
@@ -78,7 +79,7 @@ def check_runs_as_its_own_user(host: TestinfraHost, fleet: Fleet, this: Host) ->
 
 def check_workers_listen_on_loopback_alone(host: TestinfraHost, fleet: Fleet, this: Host) -> None:
     own = {server.port for server in fleet.servers(this.name)}
-    sockets = [line.split() for line in host.check_output("ss -Hltnp").splitlines() if '"llama-server"' in line]
+    sockets = [line.split() for line in lines_of(host.check_output("ss -Hltnp")) if '"llama-server"' in line]
     workers = [each[3] for each in sockets if int(each[3].rpartition(":")[2]) not in own]
     outside = [address for address in workers if not address.startswith(("127.", "[::1]"))]
     assert not outside, f"reachable from elsewhere, past the router: {', '.join(outside)}"
@@ -111,7 +112,7 @@ def ask(host: TestinfraHost, fleet: Fleet, server: Server, path: str, body: Mapp
     alive = f"curl --silent --output /dev/null --max-time {ANSWER_S} {health}; [ $? != 28 ] || {{ echo {hangs} >&2; exit 1; }}"
     done = host.run(f"{alive}; {command}")
     assert done.rc == 0, f"{server.name}: {' '.join(done.stderr.split()) or f'curl ended with {done.rc}'}"
-    return json.loads(done.stdout)
+    return from_json(done.stdout)
 
 
 def _context(host: TestinfraHost, fleet: Fleet, server: Server, model: str) -> str:
@@ -120,7 +121,7 @@ def _context(host: TestinfraHost, fleet: Fleet, server: Server, model: str) -> s
         arguments = _listed(host, fleet, server)[model]["args"]
     else:
         pid = _main_pid(host, server)
-        arguments = host.check_output(r"tr '\0' '\n' </proc/%s/cmdline", pid).splitlines()
+        arguments = lines_of(host.check_output(r"tr '\0' '\n' </proc/%s/cmdline", pid))
     return next((arguments[at + 1] for at, each in enumerate(arguments) if each in ("--ctx-size", "-c")), "")
 
 

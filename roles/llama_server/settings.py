@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
-from roles.preset import Preset
+from roles.preset import Preset, PresetOption
 from roles.role import Account, Endpoint, Matches, Name, RequiredAccount, RoleSettings, Settings, port_of
 
 if TYPE_CHECKING:
@@ -104,6 +104,10 @@ class LlamaServerSettings(RoleSettings):
     preset: Preset = {}
     """Options for every model: llama-server's long options without dashes: `{ctx-size: 8192, cache-type-k: q8_0}`."""
 
+    opens: tuple[PresetOption, ...] = ()
+    """Options that presets may use although they let llama-server do more than answer with its models: `[slot-save-path]`. Without their
+    names here Paddock refuses `path`, `media-path`, `slot-save-path`, `log-prompts-dir`, `log-file`, `video-ffmpeg-dir` and `rpc`."""
+
     memory_max: MemoryMax | None = None
     """The memory limit of the router with its models, in systemd's notation: `24G`."""
 
@@ -143,6 +147,7 @@ class LlamaServerSettings(RoleSettings):
     def servers(self, host: str, first_card: int = 0) -> Iterator[Server]:
         """The router first, where there is one, then the instances in the inventory's order."""
         alike: dict[str, Any] = {"count_from": first_card, "api_key": self.api_key, "key_name": api_key_name(host), "shared": self.preset}
+        alike["opens"] = frozenset(self.opens)
         if self.user:
             alike |= {"scope": "user", "user": self.user}
         if self.models:

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field
 
-from roles.role import Account, Matches, RoleSettings
+from roles.role import LINE_ENDS, Account, Matches, RoleSettings
 
 if TYPE_CHECKING:
     from roles.rehearsal import Rehearsal
 
-ShellLine = Annotated[str, Matches(r"[^\x00-\x1f\x7f]+", "is not a shell command line")]
-Word = Annotated[str, Matches(r"[^\x00-\x1f\x7f]*", "contains a control character, which a command line cannot contain")]
+ShellLine = Annotated[str, Matches(rf"[^{LINE_ENDS}]+", "is not a shell command line")]
+Word = Annotated[str, Matches(rf"[^{LINE_ENDS}]*", "contains a control character, which a command line cannot contain")]
 
 
 def _program(words: tuple[str, ...]) -> tuple[str, ...]:

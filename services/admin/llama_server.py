@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import threading
 import time
 from http.client import HTTPConnection, HTTPException
 from itertools import pairwise
@@ -14,7 +16,8 @@ from .configuration import Server
 from .units import systemctl
 
 ANSWER_S = 120
-"""For the router to end a model's process."""
+"""For the router to end a model's process, and for all of an answer."""
+ANSWER_BYTES = 16 << 20
 HEALTHY_S = 900
 """For servers that were restarted to answer: of a fixed model they read it first."""
 
@@ -26,9 +29,11 @@ def reads_presets(router: Server, api_key: str, model: str, size: int) -> bool:
     """
     try:
         listed = json.loads(ask(router, api_key, "/models?reload=1"))["data"]
+        arguments: list[str] = next((each["status"].get("args", []) for each in listed if each["id"] == model), [])
     except OSError:
         return True
-    arguments: list[str] = next((each["status"].get("args", []) for each in listed if each["id"] == model), [])
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise Refusal(500, f"{router.unit} does not answer like a llama-server") from None
     return ("--ctx-size", str(size)) in pairwise(arguments)
 
 
@@ -56,14 +61,30 @@ def ask(server: Server, api_key: str, path: str) -> bytes:
     """Raises OSError where it does not answer, and Refusal where that is no 200."""
     where = urlsplit(server.url)
     connection = HTTPConnection(where.hostname or "", where.port, timeout=ANSWER_S)
+    connection.connect()
+    whole, late = connection.sock.dup(), threading.Event()
+
+    def hang_up() -> None:
+        late.set()
+        whole.shutdown(socket.SHUT_RDWR)
+
+    clock = threading.Timer(ANSWER_S, hang_up)  # `timeout` is for each read, of which there can be many
+    clock.daemon = True
+    clock.start()
     try:
         connection.request("GET", path, headers={"Authorization": f"Bearer {api_key}"} if api_key else {})
         answer = connection.getresponse()
-        text = answer.read()
+        text = answer.read(ANSWER_BYTES + 1)
+        if len(text) > ANSWER_BYTES:
+            raise Refusal(500, f"{server.unit} answers {path} with more than {ANSWER_BYTES >> 20} MiB")
+        if answer.length or late.is_set():
+            raise OSError(f"{server.unit}: its answer broke off")
     except HTTPException as error:
         raise OSError(f"{server.unit}: {type(error).__name__}") from None
     finally:
+        clock.cancel()
         connection.close()
+        whole.close()
     if answer.status != 200:
         raise Refusal(500, f"{server.unit} answers {answer.status} to {path}: {text[:200].decode(errors='replace')}")
     return text

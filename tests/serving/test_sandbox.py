@@ -25,6 +25,7 @@ hosts:
       llama_cpp: {ui: false}
       models:
       llama_server:
+        opens: [slot-save-path, log-file]
         instances:
           low: {model: demo, listen: "127.0.0.1:81", preset: {slot-save-path: /srv/slots, chat-template-file: /home/ann/chat.jinja}}
 models: {demo: {preset: {ctx-size: 512, log-file: /var/lib/llama-server/logs/demo}}}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from control.deployment.model_files import left, pruned, pulled
-from control.deployment.peers import gifts
+from control.deployment.peers import _offer, gifts
 from control.deployment.work import Work
-from inventory.fleet import Fleet
+from inventory.fleet import Fleet, Host
 from resources import Directory, File, ModelFile, Resource
 from resources.drift import drift
 from resources.probe import Actual
@@ -93,3 +96,12 @@ def test_a_file_that_is_not_as_declared_is_not_given() -> None:
 def test_what_a_host_gets_from_this_machine_it_does_not_ask_others_for() -> None:
     plan = {"models": (replace(BIG, origin="local big.gguf"),)}
     assert gifts({"one": work(has(BIG), plan), "two": work(plan=plan)}, fleet(one=True, two=True)) == {}
+
+
+@pytest.mark.parametrize("address", ["fe80::1%a;id", "fe80::1%$(id)", "fe80::1%a b", "fe80::1%'x", "fe80::1%*", "192.0.2.1", "2001:db8::1"])
+def test_an_address_is_one_word_to_the_shell_that_offers_models(address: str) -> None:
+    """As root, whatever stands behind the percent sign. The schema lets none of it through: what is asked here is the second door."""
+    host = Host.model_construct(name="ai", address=address)
+    first = _offer(host, 20_000, "token", {"5eed": "/srv/a b'c.gguf"}).partition("\n")[0]
+    shown = subprocess.run(["sh", "-c", f'{first}; printf %s "$listen"'], capture_output=True, text=True, check=True).stdout
+    assert shown == (f"[{address}]:20000" if ":" in address else f"{address}:20000")

@@ -179,3 +179,12 @@ def test_the_script_is_one_that_dash_reads() -> None:
 def test_script_and_trial_agree_on_the_directories() -> None:
     script = (Path(__file__).parents[3] / "resources/gate.sh").read_text()
     assert f"gate={HOME.rpartition('/')[2]} " in script and f"server={SOCKET.split('/')[2]}\n" in script
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\v", "\f", "\x1c", "\x1d", "\x1e", "\r"])
+def test_a_unit_is_read_back_line_by_line_as_systemd_does(end: str) -> None:
+    """What str.splitlines() takes for the end of a line made a trial run as root, with a library of somebody's choice."""
+    hostile = f"x{end}User=root{end}Environment=LD_PRELOAD=/x{end}[Service]{end}User=root"
+    (found,) = instances(service(f'{CURRENT}/bin/llama-server --grammar "{hostile}"'), RELEASE)
+    assert found.properties == ("User=small",)
+    assert found.arguments[:2] == ("--grammar", hostile)

@@ -72,7 +72,14 @@ HARMLESS: Mapping[str, str] = {
 
 
 def fleet(text: Mapping[str, str] = HARMLESS) -> Fleet:
-    """`box` serves, `rig` does so as an account, `door` is the proxy in front of them, `desk` is where a person sits."""
+    """What the inventory says, as far as one can be made of it that no file was read for."""
+    said = document(text)
+    hosts = {name: {"name": name, **host} for name, host in said["hosts"].items()}
+    return Fleet.model_validate({**{key: value for key, value in said.items() if key != "fleet"}, "name": said["fleet"], "hosts": hosts})
+
+
+def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
+    """An inventory: `box` serves, `rig` does so as an account, `door` is the proxy in front of them, `desk` is where a person sits."""
     box, chat, client = (text[f"Document.{name}{{key}}"] for name in ("hosts", "models", "clients"))
     site = text["CaddySettings.sites{key}"]
     far = {text["LlamaServerSettings.instances{key}"]: _instance(text)}
@@ -168,16 +175,14 @@ def fleet(text: Mapping[str, str] = HARMLESS) -> Fleet:
         },
         "far-away": {"source": {"path": text["ModelSource.path"], "sha256": "5eed" * 16}},
     }
-    return Fleet.model_validate(
-        {
-            "name": text["Document.fleet"],
-            "domain": text["Document.domain"],
-            "networks": [text["Document.networks[]"]],
-            "hosts": {name: {"name": name, **host} for name, host in hosts.items()},
-            "models": models,
-            "clients": {client: {"admin": True}},
-        }
-    )
+    return {
+        "fleet": text["Document.fleet"],
+        "domain": text["Document.domain"],
+        "networks": [text["Document.networks[]"]],
+        "hosts": hosts,
+        "models": models,
+        "clients": {client: {"admin": True}},
+    }
 
 
 def _instance(text: Mapping[str, str]) -> Mapping[str, Any]:

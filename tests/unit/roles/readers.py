@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from html.parser import HTMLParser
 
 import yaml
 
@@ -223,3 +224,138 @@ def structure(path: str, text: str) -> object:
     if name == "servers":
         return [len(line.split(" ")) for line in text.splitlines() if not line.startswith("#")]
     return len(text.split("\n"))
+
+
+# What a reader makes of a file: its values as they are to the program that reads it.
+
+
+ACTIVE = "\x01"
+"""Before a character by which a shell does more than read it."""
+
+
+def unit_values(text: str) -> Iterator[tuple[str, ...]]:
+    """Section, setting and words, without quotes and with what is doubled once."""
+    section, lines = "", iter(text.split("\n"))
+    for line in lines:
+        if not line.strip() or line.lstrip().startswith(("#", ";")):
+            continue
+        while line.endswith("\\"):
+            line = line[:-1] + " " + next(lines)
+        if line.startswith("["):
+            section = line
+            continue
+        key, equals, value = line.partition("=")
+        assert equals, line
+        assert not re.search(r"\\[^\\\"':]", value.replace("\\\\", "")), f"an escape: {line}"
+        if EXEC.fullmatch(key):
+            words = [_undoubled(each, "$") for each in unit_words(value)]
+        else:
+            words = unit_words(value.replace("\\:", ":")) if key in LISTS else [value.strip()]
+        yield section, key, *(_undoubled(each, "%") for each in words)
+
+
+def _undoubled(text: str, sign: str) -> str:
+    """What is doubled once; one that stands alone is no text, but is expanded."""
+    return sign.join(each.replace(sign, ACTIVE + sign) for each in text.split(2 * sign))
+
+
+def ini_values(text: str) -> Iterator[tuple[str, ...]]:
+    section = ""
+    for line in text.split("\n"):
+        if found := re.fullmatch(r"\[([^\]]+)\]", line):
+            section = found[1]
+        elif line and not line.startswith(("#", ";")):
+            key, _, value = line.partition("=")
+            yield section, key.strip(), ini_value(value)
+
+
+def shell_values(text: str) -> Iterator[str]:
+    """The words of a script without their quotes, and the lines of here-documents."""
+    document, words, quote, word, within = "", [], "", "", False
+    begins, escaped, comment = False, False, False
+    for line in text.split("\n"):
+        if document:
+            document = "" if line == document else document
+            yield line
+            continue
+        for each in f"{line}\n":
+            if comment:
+                comment = each != "\n"
+            elif escaped:
+                word, escaped = word + ("\\" if quote == '"' and each not in '$`"\\\n' else "") + each, False
+            elif each == "\\" and quote != "'":
+                escaped = begins = True
+            elif quote:
+                quote, word = ("", word) if each == quote else (quote, word + (ACTIVE if quote == '"' and each in "$`" else "") + each)
+            elif each in "\"'":
+                quote, begins = each, True
+            elif each == "#" and not begins:
+                comment = True
+            elif each.isspace():
+                if begins:
+                    words.append(word)
+                word, begins = "", False
+            else:
+                word, begins = word + (ACTIVE if each in "$`;&|<>()*?[~!{}" else "") + each, True
+        if not quote:
+            yield from words
+            words = []
+        if found := re.search(r"<<'(\w+)'$", line):
+            document = found[1]
+    assert not quote and not within
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[tuple[str, ...]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append(("<", tag, *(str(each) for pair in attrs for each in pair)))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.found.append((">", tag))
+
+    def handle_data(self, data: str) -> None:
+        self.found.append(("text", data))
+
+    def handle_comment(self, data: str) -> None:
+        self.found.append(("comment", data))
+
+
+def html_values(text: str) -> list[tuple[str, ...]]:
+    page = _Page()
+    page.feed(text)
+    page.close()
+    return page.found
+
+
+def flat(value: object) -> Iterator[str]:
+    """The texts of data, keys included, in their order."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from (key, *flat(each))
+    elif isinstance(value, list):
+        yield "["
+        for each in value:
+            yield from flat(each)
+    else:
+        yield str(value)
+
+
+def values(path: str, text: str) -> list[object]:
+    """Of a file that lands on a host, or in an export, what its reader reads."""
+    name = path.rpartition("/")[2]
+    if text.startswith("#!/bin/sh\n") or path == "build" or name.endswith(".words"):
+        return list(shell_values(text))
+    if path.startswith("/etc/systemd/"):
+        return list(unit_values(text))
+    if name.endswith(".ini"):
+        return list(ini_values(text))
+    if name.endswith((".caddy", ".admin")):
+        return [tuple(token for token, _ in line) for line in caddy_lines(text)]
+    if name.endswith(".json"):
+        return list(flat(json.loads(text)))
+    if name.endswith(".html"):
+        return list(html_values(text))
+    return list(text.split("\n"))

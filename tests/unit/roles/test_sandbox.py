@@ -19,7 +19,7 @@ from roles.llama_cpp.releases import releases
 from roles.llama_server.plan import WAIT_SCRIPT, WAIT_UNIT
 from roles.preset import REFUSED
 from roles.role import TEMPLATES
-from roles.sandbox import LISTED, LOCKED, LOGGED, PRIORITY, READ, RPC, SCALED, WRITTEN, Grants, grants, refusal
+from roles.sandbox import LISTED, LOCKED, LOGGED, PRIORITY, READ, RPC, SCALED, WRITTEN, Grants, grants, refusal, unopened
 from roles.server import Server
 
 UNIT = "/etc/systemd/system/llama-server.service"
@@ -257,3 +257,20 @@ def test_long_after_the_boot_nothing_is_waited_for_and_what_is_missing_is_named(
     there.touch()
     done = subprocess.run(["sh", TEMPLATES / "llama_server/wait-for.sh", there, gone], capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stdout) == (0, f"<4>{gone} is not there; llama-server starts without it\n")
+
+
+def test_what_opens_more_than_models_is_named_by_the_inventory() -> None:
+    """Of the options of the shipped version, and of those that a later one may have."""
+    options = read(SHIPPED.read_text())
+    judged = {each: unopened([bare(name) for name in (*each.names, *each.negated)], each.hint, SYSTEM) for each in options.all}
+    refused = {bare(each.names[-1]) for each, words in judged.items() if words and each.part not in ("source", "router", "ends")}
+    assert refused == {"path", "media-path", "slot-save-path", "log-prompts-dir", "log-file", "video-ffmpeg-dir", "rpc"}
+    opened = replace(SYSTEM, opens=frozenset(refused))
+    assert not any(unopened([name], "", opened) for name in refused)
+    for unknown, hint in (("webui-shell-proxy", ""), ("listen-extra", "ADDRESS"), ("save-prompts", "FNAME"), ("remote-experts", "URL")):
+        words = unopened([unknown], hint, SYSTEM)
+        assert (
+            words
+            == "may open files or connections: Paddock does not know this option: leave it out, or name it in `opens` of llama_server on ai"
+        )
+    assert unopened(["new-sampler"], "N", SYSTEM) == ""

@@ -114,6 +114,7 @@ RENDERED_NOWHERE = {
     "HostEntry.ssh_key": "a file of the control machine",
     "HostEntry.host_key": "what the control machine pins",
     "LabSettings.image": "the lab's",
+    "LlamaServerSettings.opens[]": "compared with the options of presets",
     "BaseSettings.packages[]": "the name of a package, which no file holds",
     "BaseSettings.accepted_units[]": "compared with what systemd has loaded",
     "Source.sdist": "where the control machine fetches from",
