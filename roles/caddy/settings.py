@@ -40,6 +40,8 @@ WebOrigin = Annotated[str, Matches(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", "is no
 Version = Annotated[str, Matches(r"[0-9]+\.[0-9]+\.[0-9]+", "is not a version of Caddy, such as 2.11.3")]
 Reason = Annotated[str, Matches(r"[\s\S]*\S[\s\S]*", "is not a reason: explain why this version is used")]
 Mailbox = Annotated[str, Matches(r"[A-Za-z0-9.!#$%&'*+/=?^_|~-]+@[A-Za-z0-9.-]+", "is not an e-mail address")]
+ROUTE = r"(GET|POST|PUT|PATCH|DELETE) (/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)+(/\*)?"
+Route = Annotated[str, Matches(ROUTE, "is not a method and a path, such as GET /metrics or GET /slots/*")]
 HttpsUrl = Annotated[str, Matches(r"https://[A-Za-z0-9._~:/?#@!$&()*+,;=%\[\]-]+", "is not a URL that begins with https://")]
 
 
@@ -65,6 +67,10 @@ class Site(Settings):
 
     clients: tuple[Name, ...] | None = None
     """The clients that the site admits; by default all of the fleet's."""
+
+    routes: tuple[Route, ...] = ()
+    """Further requests that clients may make, each a method and a path: `[GET /metrics, "POST /models/load"]`. `/*` at the end stands for
+    all paths below. Without it clients may use models, list them, and open the web page; only clients with `admin: true` may do more."""
 
     acme: Acme | None = None
     """A public authority for the site's certificate, instead of the fleet's CA. The site's name may then be in any domain."""
