@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from roles.caddy.settings import Route
+from roles.caddy.settings import LISTED, Route
 
 COMPUTING = (
     *("/v1/chat/completions", "/chat/completions", "/v1/completions", "/completions", "/completion", "/infill"),
@@ -22,9 +22,6 @@ COMPUTING = (
 """Posted to. The answer hangs on the request and on the model alone."""
 
 HEALTH = ("/health", "/v1/health")
-
-LISTED = ("/v1/models", "/models", "/models/sse", "/props")
-"""Shown by the model list (services/caddy): llama-server's own answers have command lines and paths in them."""
 
 NAME = "[A-Za-z0-9_-][A-Za-z0-9._-]*"
 PAGE = (f"/(?:{NAME}/)*{NAME}[.](?:css|html|ico|js|json|mjs|png|svg|txt|wasm|webmanifest|woff2)", "/")

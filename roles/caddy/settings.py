@@ -45,6 +45,10 @@ Route = Annotated[str, Matches(ROUTE, "is not a method and a path, such as GET /
 HttpsUrl = Annotated[str, Matches(r"https://[A-Za-z0-9._~:/?#@!$&()*+,;=%\[\]-]+", "is not a URL that begins with https://")]
 
 
+LISTED = ("/v1/models", "/models", "/models/sse", "/props")
+"""Shown to clients by the model list (services/caddy): llama-server's own answers have command lines and paths in them."""
+
+
 class Acme(Settings):
     """A certificate authority that issues the site's certificate over ACME, instead of the fleet's CA. Clients still need the fleet's
     certificates."""
@@ -192,10 +196,23 @@ class CaddySettings(RoleSettings):
                 yield Finding(keys, words)
             if words := _unreachable(site.upstream, host, fleet) or _unreachable_admin(site.upstream, host, fleet):
                 yield Finding((*keys, "upstream"), words, of_value=True)
+            for number, route in enumerate(site.routes):
+                if words := _never_open(route):
+                    yield Finding((*keys, "routes", str(number)), f"{quoted(route)} {words}", of_value=True)
             for number, client in enumerate(site.clients or ()):
                 yield from fleet.no_client(client, (*keys, "clients", str(number)))
             if (first := fleet.entrances[name][0].host) != host:
                 yield Finding(keys, f"{quoted(name)} is a site of host {quoted(first)} already: a name must be unique in the fleet")
+
+
+def _never_open(route: str) -> str:
+    """Why a route is none that a site may open to all clients; empty where it may."""
+    method, _, path = route.partition(" ")
+    if path == "/paddock" or path.startswith("/paddock/"):
+        return "is the admin endpoint's: set `admin: true` for the clients that may use it"
+    if method == "GET" and path in LISTED:
+        return "is answered for every client already, without command lines and paths: only administrators see these"
+    return ""
 
 
 def _unreachable(upstream: str, proxy: str, fleet: Whole) -> str:

@@ -14,7 +14,7 @@ PLAIN, ANYTHING = "plain", "anything"
 META = dict.fromkeys(("vocab_type", "n_vocab", "n_ctx", "n_ctx_train", "n_embd", "n_params", "size", "ftype"), PLAIN)
 
 MODEL: Shape = {
-    **dict.fromkeys(("id", "object", "created", "owned_by", "aliases", "tags", "can_remove"), PLAIN),
+    **dict.fromkeys(("id", "object", "created", "owned_by", "aliases", "tags", "source", "can_remove"), PLAIN),
     "status": dict.fromkeys(("value", "failed", "exit_code"), PLAIN),
     "architecture": dict.fromkeys(("input_modalities", "output_modalities"), PLAIN),
     "meta": META,

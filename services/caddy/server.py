@@ -79,10 +79,9 @@ class Call(BaseHTTPRequestHandler):
                 self._send(*self._shown(path, query))
             else:
                 self.send_error(404, "there is no such list")
-        except Unreachable as error:
-            self.send_error(502, str(error))
-        except (OSError, HTTPException, ValueError, RecursionError) as error:
-            self.send_error(502, f"the server's answer cannot be read ({type(error).__name__})")
+        except (Unreachable, OSError, HTTPException, ValueError, RecursionError) as error:
+            print(f"<4>{path}: {type(error).__name__}: {str(error)[:500]!r}", flush=True)
+            self.send_error(502, "the server does not answer, or not as llama-server does")
 
     do_HEAD = do_GET
 
@@ -133,10 +132,7 @@ class Call(BaseHTTPRequestHandler):
         return {name: self.headers[name] for name in ("Authorization", "X-Api-Key") if name in self.headers}
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        words = message or "this is no request"
-        if code >= 500:
-            print(f"<4>{words[:500]!r}", flush=True)
-        self._send(code, {"error": {"message": words, "type": "api_error", "param": None, "code": None}})
+        self._send(code, {"error": {"message": message or "this is no request", "type": "api_error", "param": None, "code": None}})
 
     def _send(self, status: int, said: Any) -> None:
         data = json.dumps(said).encode()

@@ -12,7 +12,7 @@ ENDPOINT = re.compile(r"\[?([^\]]+?)\]?:([0-9]{1,5})")
 
 
 class Unreachable(Exception):
-    """No llama-server answers, in one line."""
+    """No llama-server answers. Its words are for the log."""
 
 
 @contextmanager
@@ -42,4 +42,4 @@ def asked(endpoints: str, path: str, headers: dict[str, str], answer_s: float | 
                 answer.close()
                 connection.close()
         return
-    raise Unreachable(f"the server does not answer ({why})")
+    raise Unreachable(why)
