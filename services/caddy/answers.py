@@ -95,16 +95,12 @@ def kept(value: Any, shape: Shape) -> Any:
 
 def _described(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     """With what only its command line says: the context of one conversation, and whether it is for embeddings or for ranking."""
-    arguments, found = _arguments(entry), dict(entry)
-    meta = found.get("meta") if isinstance(found.get("meta"), dict) else {}
-    context = _context(arguments)
-    if context and "n_ctx" not in meta:
-        found["meta"] = {**meta, "n_ctx": context}
-    made = ["embeddings"] if EMBEDDING & set(arguments) else ["scores"] if RANKING & set(arguments) else None
-    if made:
-        architecture = found.get("architecture")
-        found["architecture"] = {**(architecture if isinstance(architecture, dict) else {}), "output_modalities": made}
-    return found
+    arguments, meta, architecture = _arguments(entry), _object(entry.get("meta")), _object(entry.get("architecture"))
+    if context := _context(arguments):
+        meta = {"n_ctx": context, **meta}
+    if made := "embeddings" if EMBEDDING & set(arguments) else "scores" if RANKING & set(arguments) else "":
+        architecture = {**architecture, "output_modalities": [made]}
+    return {**entry, **({"meta": meta} if meta else {}), **({"architecture": architecture} if architecture else {})}
 
 
 def _has_source(entry: Mapping[str, Any]) -> bool:
@@ -114,9 +110,12 @@ def _has_source(entry: Mapping[str, Any]) -> bool:
 
 
 def _arguments(entry: Mapping[str, Any]) -> list[str]:
-    status = entry.get("status")
-    arguments = status.get("args") if isinstance(status, dict) else None
+    arguments = _object(entry.get("status")).get("args")
     return [str(each) for each in arguments] if isinstance(arguments, list) else []
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _context(arguments: list[str]) -> int:

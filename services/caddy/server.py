@@ -19,8 +19,8 @@ from .upstream import Unreachable, asked
 
 HANDED_OVER = 3
 """The file descriptor of the socket that systemd opened (sd_listen_fds(3))."""
-CALLS = 128
-"""At a time: a page that is open has one of them. Who comes beyond that is hung up on."""
+CALLS, STREAMS = 64, 48
+"""At a time, and of these the most that follow events: a page that is open is one. Who comes beyond that is hung up on, or told so."""
 REQUEST_S = 10
 ANSWER_S = 60
 ANSWER_BYTES, EVENT_BYTES = 8 << 20, 1 << 20
@@ -46,7 +46,8 @@ class Calls(ThreadingMixIn, UnixStreamServer):
     def __init__(self, listener: socket.socket) -> None:
         super().__init__(listener.getsockname(), Call, bind_and_activate=False)
         self.socket.close()
-        self.socket, self.room = listener, threading.BoundedSemaphore(CALLS)
+        self.socket = listener
+        self.room, self.streams = threading.BoundedSemaphore(CALLS), threading.BoundedSemaphore(STREAMS)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self.room.acquire(blocking=False):
@@ -67,6 +68,7 @@ class Calls(ThreadingMixIn, UnixStreamServer):
 class Call(BaseHTTPRequestHandler):
     """One request. HTTP/1.0: a connection carries one, and is closed."""
 
+    server: Calls
     server_version, sys_version = "paddock-model-list", ""
     timeout = REQUEST_S
 
@@ -74,7 +76,7 @@ class Call(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         try:
             if path == EVENTS:
-                self._stream()
+                self._stream_in_its_turn()
             elif path in SHOWN:
                 self._send(*self._shown(path, query))
             else:
@@ -96,15 +98,24 @@ class Call(BaseHTTPRequestHandler):
             found = json.loads(data)
             return answer.status, SHOWN[path](found) if answer.status == 200 else answers.error(found)
 
+    def _stream_in_its_turn(self) -> None:
+        if not self.server.streams.acquire(blocking=False):
+            self.send_error(503, "too many follow what happens to the models: ask again later")
+            return
+        try:
+            self._stream()
+        finally:
+            self.server.streams.release()
+
     def _stream(self) -> None:
-        with asked(self._upstream, EVENTS, self._credentials, None) as (connection, answer):
+        with asked(self._upstream, EVENTS, self._credentials, None) as (upstream, answer):
             if answer.status != 200:
                 self._send(answer.status, answers.error(json.loads(answer.read(EVENT_BYTES))))
                 return
             self._head(200, "text/event-stream")
             if self.command == "HEAD":
                 return
-            leaving = threading.Thread(target=self._until_gone, args=(connection.sock,), daemon=True)
+            leaving = threading.Thread(target=self._until_gone, args=(upstream,), daemon=True)
             leaving.start()
             with suppress(OSError, HTTPException, ValueError):
                 while line := answer.readline(EVENT_BYTES):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse
+from socket import socket
 
 CONNECT_S = 10
 ENDPOINT = re.compile(r"\[?([^\]]+?)\]?:([0-9]{1,5})")
@@ -16,8 +17,9 @@ class Unreachable(Exception):
 
 
 @contextmanager
-def asked(endpoints: str, path: str, headers: dict[str, str], answer_s: float | None) -> Iterator[tuple[HTTPConnection, HTTPResponse]]:
-    """The answer of the first of `ADDRESS:PORT,ADDRESS:PORT` that can be reached. `answer_s` is how long nothing may come, None for ever.
+def asked(endpoints: str, path: str, headers: dict[str, str], answer_s: float | None) -> Iterator[tuple[socket, HTTPResponse]]:
+    """The connection to the first of `ADDRESS:PORT,ADDRESS:PORT` that can be reached, and its answer. `answer_s` is how long nothing may
+    come, None for ever.
 
     Raises Unreachable where none can, or where what comes is no HTTP.
     """
@@ -28,7 +30,8 @@ def asked(endpoints: str, path: str, headers: dict[str, str], answer_s: float | 
         connection = HTTPConnection(found[1], int(found[2]), timeout=CONNECT_S)
         try:
             connection.connect()
-            connection.sock.settimeout(answer_s)
+            stream = connection.sock  # which the connection forgets where the answer is its last
+            stream.settimeout(answer_s)
             connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
         except (OSError, HTTPException) as error:
@@ -36,7 +39,7 @@ def asked(endpoints: str, path: str, headers: dict[str, str], answer_s: float | 
             why = f"{endpoint}: {type(error).__name__}"
             continue
         try:
-            yield connection, answer
+            yield stream, answer
         finally:
             with suppress(OSError):
                 answer.close()
