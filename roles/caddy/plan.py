@@ -44,7 +44,7 @@ BEGIN = "-----BEGIN CERTIFICATE-----"
 
 CLOSED = {
     "error": {
-        "message": "Only administrators may ask for this: the inventory's admin makes a client one, and its routes open paths to all.",
+        "message": "Only administrators may ask for this. In the inventory, admin makes a client one, and routes opens paths to all.",
         "type": "permission_error",
         "param": None,
         "code": "forbidden",

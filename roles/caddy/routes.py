@@ -7,6 +7,7 @@ that show it (`/slots`) or that reach beyond the server (`/cors-proxy`) are not.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from roles.caddy.settings import LISTED, Route
@@ -38,6 +39,11 @@ def patterns(routes: Iterable[Route]) -> Iterator[tuple[str, str]]:
         method, _, path = route.partition(" ")
         found.setdefault({"GET": "GET HEAD"}.get(method, method), []).append(_exactly(path))
     return ((methods, uri(paths)) for methods, paths in found.items())
+
+
+def is_open(method: str, path: str, routes: Iterable[Route]) -> bool:
+    """Whether clients that are no administrators may ask for it."""
+    return any(method in methods.split() and re.search(pattern, path) for methods, pattern in patterns(routes))
 
 
 def listed() -> str:
