@@ -51,8 +51,9 @@ def test_what_is_closed_to_a_client_stays_closed_however_its_path_is_spelled(edg
     opened = {("GET", "/metrics")} if host == "new" else set()
     asked = [*closed(), *(("POST", each.format(site=door.site)) for each in WHOLE)]
     found = {(method, target): line(door, "phone", method, target) for method, target in asked if (method, target) not in opened}
-    assert not {request: status for request, status in found.items() if status not in (400, 403, 421)}
-    assert sum(status == 403 for status in found.values()) > 100
+    misread = {request for request, status in found.items() if status in (400, 421)}  # which Caddy itself refuses
+    assert not {request: status for request, status in found.items() if status != 403 and request not in misread}
+    assert len(misread) < 5, misread
     assert ask(door, "laptop", "GET", "/models")[1]["data"][0]["status"]["value"] == "loaded"
 
 
@@ -96,7 +97,7 @@ def test_a_client_sees_models_and_contexts_and_no_command_lines(edge: LabFleet, 
         if "data" in whole:
             (model,), (listed,) = whole["data"], shown["data"]
             assert "--model" in model["status"]["args"] and listed["status"] == {"value": "loaded"}
-            assert listed["meta"]["n_ctx"] == model["meta"]["n_ctx"] == 262144
+            assert listed["meta"]["n_ctx"] == model["meta"]["n_ctx"] > 0
         else:
             assert shown["default_generation_settings"]["n_ctx"] == whole["default_generation_settings"]["n_ctx"]
 
