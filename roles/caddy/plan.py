@@ -271,7 +271,6 @@ def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledg
     clients = {_print(chain, client, host): client for client, chains in leaves.items() for chain in chains.values()}
     behind = named_upstream(site.upstream)[0]
     admin = fleet.administration(behind, host.name)
-    administrators = tuple(each for each, client in clients.items() if fleet.clients[client].admin)
     return {
         **dict(site),
         "upstreams": fleet.upstreams(site.upstream, host.name),
@@ -279,8 +278,8 @@ def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledg
         "clients": clients,
         "origins": (f"https://{name}" + ("" if settings.port == 443 else f":{settings.port}"), *site.origins),
         "admin": {"endpoint": admin.endpoint, "key_file": _key_file(behind)} if admin else None,
-        "administrators": administrators,
-        "apart": len(administrators) < len(clients),
+        "administrators": tuple(each for each, client in clients.items() if fleet.clients[client].admin),
+        "apart": any(not fleet.clients[client].admin for client in leaves),
         "open": tuple(routes.patterns(site.routes)),
     }
 

@@ -33,6 +33,11 @@ OTHERS = (
         ("GET", path)
         for path in ("/v1/stream?conv_id=a", "/slots", "/slots?model=a", "/metrics", "/lora-adapters", "/cors-proxy?url=a", "/tools")
     ),
+    *(
+        ("GET", path)
+        for path in ("//models", "/models/", "/MODELS", "/%6dodels", "/models;", "/models/.", "/v1//models", "/v1/models/endless")
+    ),
+    *(("GET", path) for path in ("/props/", "/Props", "/models%2fsse", "/slots/../models", "/models/x.json/..", "/%u0073lots")),
     *(("DELETE", path) for path in ("/models?model=a", "/v1/stream?conv_id=a")),
     *((method, "/v1/models") for method in ("PUT", "PATCH", "DELETE")),
     *((method, "/v1/chat/completions") for method in ("GET", "PUT", "DELETE", "OPTIONS", "CONNECT", "post")),
