@@ -93,7 +93,7 @@ def check_who_is_no_administrator_gets_what_is_open_and_sees_no_command_line(
                 assert (answer.status == 403) != is_open("GET", path, site.routes), f"{client} at {name}{path}: {answer.status}"
             listed = outside.ask(f"{_url(settings, name)}/v1/models", at=_reach(settings, this), client=client)
             assert listed.status in (200, 401), f"{client} at {name}: {listed.status} {listed.text[:200]}"
-            assert '"args"' not in listed.text and '"preset"' not in listed.text, f"{name} shows {client} command lines"
+            assert '"args":' not in listed.text and '"preset":' not in listed.text, f"{name} shows {client} command lines"
 
 
 def check_the_log_has_the_client_and_no_secret(
