@@ -14,7 +14,7 @@ from inventory.options import Options
 from resources import UNOPENED, Release
 
 TO_BE_ISSUED = "<to be issued>"
-TO_BE_READ = {"__main__.py": "<to be read from the services' package>\n"}
+TO_BE_READ = {"__main__.py": "# <to be read from the services' package>\n"}
 
 
 @dataclass(frozen=True)

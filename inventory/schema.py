@@ -97,7 +97,8 @@ class Client(Settings):
     """Validity of its certificates in days. `paddock up` renews a certificate when a third of that is left."""
 
     admin: bool = False
-    """Allow the client to restart servers and change presets, on hosts with the role `admin`."""
+    """Allow the client every request at the sites that admit it, and, where a host has the role `admin`, to restart servers and change
+    presets. Other clients may use models, list them and open the web page."""
 
 
 class LabSettings(Settings):

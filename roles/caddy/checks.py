@@ -14,6 +14,7 @@ from testinfra.host import Host as TestinfraHost
 from inventory.bounds import from_json
 from inventory.fleet import Fleet, Host
 from resources import lines_of
+from roles.caddy.routes import is_open
 from roles.caddy.settings import CaddySettings, Site
 from roles.outside import STRANGER, Outside, Refused
 from roles.role import address_of
@@ -90,6 +91,21 @@ def check_only_administrators_reach_the_admin_endpoint(settings: CaddySettings, 
                 assert answer.status not in (401, 403, 502), f"{client} at {name}: {answer.status} {answer.text[:200]}"
             else:
                 assert answer.status == 403, f"{client} at {name}: {answer.status}"
+
+
+def check_who_is_no_administrator_gets_what_is_open_and_sees_no_command_line(
+    settings: CaddySettings, fleet: Fleet, this: Host, outside: Outside
+) -> None:
+    for name, site in settings.sites.items():
+        for client in _admitted(site, fleet, outside):
+            if fleet.clients[client].admin:
+                continue
+            for path in ("/slots", "/lora-adapters"):
+                answer = outside.ask(_url(settings, name) + path, at=_reach(settings, this), client=client)
+                assert (answer.status == 403) != is_open("GET", path, site.routes), f"{client} at {name}{path}: {answer.status}"
+            listed = outside.ask(f"{_url(settings, name)}/v1/models", at=_reach(settings, this), client=client)
+            assert listed.status in (200, 401), f"{client} at {name}: {listed.status} {listed.text[:200]}"
+            assert '"args":' not in listed.text and '"preset":' not in listed.text, f"{name} shows {client} command lines"
 
 
 def check_the_log_has_the_client_and_no_secret(

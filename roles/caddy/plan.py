@@ -11,7 +11,9 @@ from inventory.fleet import Fleet, Host
 from inventory.knowledge import TO_BE_ISSUED, Certificate, Knowledge
 from inventory.neighbours import Caddyfile
 from resources import Directory, File, Line, Package, Port, Resource, Service, User, as_unit, lines_of
-from roles.caddy import neighbours
+from roles.caddy import neighbours, routes
+from roles.caddy.model_list import SOCKET as MODEL_LIST
+from roles.caddy.model_list import model_list
 from roles.caddy.pem import certificates_in, fingerprint
 from roles.caddy.settings import ADMINISTRATION, CaddySettings, CaddyVersion, Site, caddy_version, refusal
 from roles.expiry import Pem, expiry_watch
@@ -46,6 +48,16 @@ REVOKED = f"{DIRECTORY}/revoked"
 """Who has been thrown out. Caddy does not read it."""
 
 BEGIN = "-----BEGIN CERTIFICATE-----"
+
+CLOSED = {
+    "error": {
+        "message": "Only administrators may ask for this. In the inventory, admin makes a client one, and routes opens paths to all.",
+        "type": "permission_error",
+        "param": None,
+        "code": "forbidden",
+    }
+}
+"""What other clients are told, as OpenAI's API has it."""
 
 UNISSUED = Certificate(TO_BE_ISSUED, TO_BE_ISSUED)
 
@@ -87,6 +99,7 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
     if reloads:
         yield File(f"{DIRECTORY}/cut", render("caddy/cut.j2", settings, directory=DIRECTORY, port=settings.port, noted=NOTED), mode=0o755)
     yield from dropins
+    yield from model_list(_kept_apart(host, settings, fleet), knowledge)
     read = (directories[0], *configuration, imports)
     yield Service(
         UNIT,
@@ -257,6 +270,9 @@ def _sites(
         authorities=tuple(_trusted(knowledge, release)),
         # Whoever is on a list. Where nobody is, the CA alone, and nothing is answered either.
         everybody=tuple(dict.fromkeys(path for site in sites.values() for path in site["leaves"])) if settings.catches_all else None,
+        listed=routes.listed(),
+        model_list=f"unix/{MODEL_LIST}",
+        closed=CLOSED,
     )
     yield File(f"{DIRECTORY}/sites.caddy", text)
     admitted = sorted(f"{name} {each}\n" for name, site in sites.items() for each in site["clients"])
@@ -278,7 +294,15 @@ def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledg
         "origins": (f"https://{name}" + ("" if settings.port == 443 else f":{settings.port}"), *site.origins),
         "admin": {"endpoint": admin.endpoint, "key_file": _key_file(behind)} if admin else None,
         "administrators": tuple(each for each, client in clients.items() if fleet.clients[client].admin),
+        "apart": any(not fleet.clients[client].admin for client in leaves),
+        "open": tuple(routes.patterns(site.routes)),
     }
+
+
+def _kept_apart(host: Host, settings: CaddySettings, fleet: Fleet) -> tuple[str, ...]:
+    """`ADDRESS:PORT` of each llama-server that lists its models for clients who are no administrators."""
+    sites = (site for site in settings.sites.values() if not all(fleet.clients[client].admin for client in fleet.admits(site)))
+    return tuple(dict.fromkeys(each for site in sites for each in fleet.upstreams(site.upstream, host.name)))
 
 
 def _ports(settings: CaddySettings, release: CaddyVersion, theirs: Caddyfile | None, binds: tuple[str, ...]) -> Iterator[Port]:

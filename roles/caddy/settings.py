@@ -40,7 +40,13 @@ WebOrigin = Annotated[str, Matches(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", "is no
 Version = Annotated[str, Matches(r"[0-9]+\.[0-9]+\.[0-9]+", "is not a version of Caddy, such as 2.11.3")]
 Reason = Annotated[str, Matches(rf"[^{LINE_ENDS}]*[^\s{LINE_ENDS}][^{LINE_ENDS}]*", "is not a reason: explain why this version is used")]
 Mailbox = Annotated[str, Matches(r"[A-Za-z0-9.!#$%&'*+/=?^_|~-]+@[A-Za-z0-9.-]+", "is not an e-mail address")]
+ROUTE = r"(GET|POST|PUT|PATCH|DELETE) (/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)+(/\*)?"
+Route = Annotated[str, Matches(ROUTE, "is not a method and a path, such as GET /metrics or GET /slots/*")]
 HttpsUrl = Annotated[str, Matches(r"https://[A-Za-z0-9._~:/?#@!$&()*+,;=%\[\]-]+", "is not a URL that begins with https://")]
+
+
+LISTED = ("/v1/models", "/models", "/models/sse", "/props")
+"""Shown to clients by the model list (services/caddy): llama-server's own answers have command lines and paths in them."""
 
 
 class Acme(Settings):
@@ -65,6 +71,10 @@ class Site(Settings):
 
     clients: tuple[Name, ...] | None = None
     """The clients that the site admits; by default all of the fleet's."""
+
+    routes: tuple[Route, ...] = ()
+    """Further requests that clients may make, each a method and a path: `[GET /metrics, "POST /models/load"]`. `/*` at the end stands for
+    all paths below. Without it clients may use models, list them, and open the web page; only clients with `admin: true` may do more."""
 
     acme: Acme | None = None
     """A public authority for the site's certificate, instead of the fleet's CA. The site's name may then be in any domain."""
@@ -203,10 +213,23 @@ class CaddySettings(RoleSettings):
                 yield Finding(keys, words)
             if words := _unreachable(site.upstream, host, fleet) or _unreachable_admin(site.upstream, host, fleet):
                 yield Finding((*keys, "upstream"), words, of_value=True)
+            for number, route in enumerate(site.routes):
+                if words := _never_open(route):
+                    yield Finding((*keys, "routes", str(number)), f"{quoted(route)} {words}", of_value=True)
             for number, client in enumerate(site.clients or ()):
                 yield from fleet.no_client(client, (*keys, "clients", str(number)))
             if (first := fleet.entrances[name][0].host) != host:
                 yield Finding(keys, f"{quoted(name)} is a site of host {quoted(first)} already: a name must be unique in the fleet")
+
+
+def _never_open(route: str) -> str:
+    """Why a route is none that a site may open to all clients; empty where it may."""
+    method, _, path = route.partition(" ")
+    if path == "/paddock" or path.startswith("/paddock/"):
+        return "is the admin endpoint's: set `admin: true` for the clients that may use it"
+    if method == "GET" and path in LISTED:
+        return "is answered for every client already, without command lines and paths: only administrators see these"
+    return ""
 
 
 def _unreachable(upstream: str, proxy: str, fleet: Whole) -> str:

@@ -43,7 +43,10 @@ INVENTORY = {
         },
         "new": {
             "address": "192.0.2.11",
-            "roles": {"base": {"time": "elsewhere"}, "caddy": {"listen": BOTH, "sites": {"new.home.example": SITE}}},
+            "roles": {
+                "base": {"time": "elsewhere"},
+                "caddy": {"listen": BOTH, "sites": {"new.home.example": {**SITE, "routes": ["GET /metrics"]}}},
+            },
         },
     },
     # It goes on for longer than a revocation takes: each of two that ask at a time has half of the context.

@@ -7,7 +7,6 @@ import shlex
 import socket
 import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -109,12 +108,10 @@ def client(port: int, environment: dict[str, str]) -> openai.OpenAI:
     )
 
 
-def is_generating(port: int, key: str) -> bool:
-    """Whether llama-server says, over the bridge too, that a model is at work."""
-    headers = {"Host": HOSTS, "Authorization": f"Bearer {key}"}
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/slots?model=story", headers=headers)
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        slots: list[dict[str, Any]] = json.load(answer)
+def is_generating(fleet: LabFleet) -> bool:
+    """Whether llama-server says that a model is at work."""
+    key = '. /etc/paddock/llama-server/api-key.env; printf \'header = "Authorization: Bearer %s"\' "$LLAMA_API_KEY"'
+    slots: list[dict[str, Any]] = json.loads(fleet.on("ai", f"{key} | curl -sS -K - 'http://127.0.0.1:8080/slots?model=story'"))
     return any(each["is_processing"] for each in slots)
 
 
@@ -125,18 +122,15 @@ def answer(fleet: LabFleet, *options: str, who: str = "anna", host: str = "desk"
     return int(head.split()[1]), head.lower(), body
 
 
-def test_the_openai_package_gets_its_first_token_before_the_last_is_made(
-    client: openai.OpenAI, port: int, environment: dict[str, str]
-) -> None:
-    key = environment["OPENAI_API_KEY"]
+def test_the_openai_package_gets_its_first_token_before_the_last_is_made(fleet: LabFleet, client: openai.OpenAI) -> None:
     with client.chat.completions.create(
         model="story", messages=TELL, stream=True, max_tokens=60000, extra_body={"ignore_eos": True}
     ) as stream:
         first = next(each.choices[0].delta.content for each in stream if each.choices and each.choices[0].delta.content)
         assert first
-        assert is_generating(port, key)
+        assert is_generating(fleet)
     for _ in range(150):
-        if not is_generating(port, key):
+        if not is_generating(fleet):
             return
         time.sleep(0.2)
     raise AssertionError("it goes on writing for a caller who has left")
@@ -147,6 +141,12 @@ def test_a_streamed_completion_comes_whole_and_in_pieces(client: openai.OpenAI) 
     choices = [each.choices[0] for each in stream if each.choices]
     assert len([each for each in choices if each.delta.content]) > 4
     assert choices[-1].finish_reason == "length"
+
+
+def test_a_client_that_is_no_administrator_hears_of_what_is_closed_as_of_a_permission(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.PermissionDeniedError, match="Only administrators may ask for this") as told:
+        client.get("/slots", cast_to=object)
+    assert told.value.type == "permission_error"
 
 
 def test_another_account_of_the_machine_gets_nothing(fleet: LabFleet) -> None:

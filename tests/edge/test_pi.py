@@ -172,6 +172,16 @@ def test_pi_offers_the_fleets_models_and_answers_over_the_bridge(fleet: LabFleet
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_who_is_no_administrator_has_the_same_models_with_the_same_contexts(fleet: LabFleet, version: str) -> None:
+    found = {}
+    for account in ("anna", "bob"):
+        with Pi(fleet, "desk", account, version).at_work() as frontend:
+            models = frontend.ask("get_available_models")[0]["data"]["models"]
+        found[account] = {each["id"]: (each["contextWindow"], each["input"]) for each in models if each["provider"] == FLEET}
+    assert found["anna"] == found["bob"] and found["bob"].keys() == {"demo", "endless"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_without_extensions_models_json_alone_is_enough(fleet: LabFleet, version: str) -> None:
     done = Pi(fleet, "desk", "anna", version).run("--no-extensions", "--provider", FLEET, "--model", "demo", "-p", "hi")
     assert done.stdout.strip() == ANSWER, done.stderr
@@ -289,6 +299,10 @@ def test_who_is_no_administrator_is_told_what_is_missing_and_nothing_changes(fle
             assert said.told == ["this client is no administrator: it needs `admin: true` in the fleet's inventory, and then `paddock up`"]
             assert said.kinds == ["error"]
         assert "demo" in bob.type("/ai-server-status").told[0]
+        bob.type("/ai-server-unload demo")
+        for command in ("load demo", "load endless"):
+            told = "".join(bob.type(f"/ai-server-{command}").told)
+            assert "Only administrators may ask for this" in told or "is loaded already" in told
     assert fleet.on("ai", f"cat {PRESETS}") == before
 
 

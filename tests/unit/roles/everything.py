@@ -64,6 +64,7 @@ HARMLESS: Mapping[str, str] = {
     "Acme.email": "hostmaster@home.example",
     "Acme.directory": "https://acme.example/directory",
     "Site.origins[]": "https://chat.home.example",
+    "Site.routes[]": "GET /slots/*",
     "ClientSettings.accounts{key}": "ann",
     "Seat.home": "/home/ann",
     "Seat.bridge": "127.0.0.1:8399",
@@ -137,7 +138,7 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
                 "caddy": {
                     "listen": [text["CaddySettings.listen[]"]],
                     "sites": {
-                        site: {"upstream": box, "origins": [text["Site.origins[]"]]},
+                        site: {"upstream": box, "origins": [text["Site.origins[]"]], "routes": [text["Site.routes[]"]]},
                         "public.example": {
                             "upstream": box,
                             "acme": {"email": text["Acme.email"], "directory": text["Acme.directory"], "root": ROOT},

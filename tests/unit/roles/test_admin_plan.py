@@ -104,7 +104,7 @@ def test_all_files_of_the_program_lie_in_one_directory_and_nothing_else_does() -
 
 def test_where_nobody_has_read_the_program_a_placeholder_stands_for_it() -> None:
     program = [each for each in planned(known={}).values() if isinstance(each, File) and each.path.startswith(PROGRAM)]
-    assert [(each.path, each.data) for each in program] == [(f"{PROGRAM}/__main__.py", b"<to be read from the services' package>\n")]
+    assert [(each.path, each.data) for each in program] == [(f"{PROGRAM}/__main__.py", b"# <to be read from the services' package>\n")]
 
 
 def test_an_accounts_own_servers_are_named_with_it_and_no_drop_in_of_the_systems_is_made_for_them() -> None:

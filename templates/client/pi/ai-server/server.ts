@@ -25,7 +25,7 @@ interface Entry {
   id: string;
   status?: { value: string; args?: string[]; failed?: boolean; exit_code?: number };
   meta?: { n_ctx?: number } | null;
-  architecture?: { input_modalities?: string[] };
+  architecture?: { input_modalities?: string[]; output_modalities?: string[] };
 }
 
 export class Server {
@@ -99,6 +99,7 @@ export class Server {
   }
 }
 
+/** An administrator sees command lines; of other clients the site keeps them, and says in their place what they mean. */
 function model(entry: Entry): Model {
   const args = entry.status?.args ?? [];
   const has = (...options: string[]): boolean => options.some((option) => args.includes(option));
@@ -108,8 +109,8 @@ function model(entry: Entry): Model {
     exitCode: entry.status?.exit_code,
     context: entry.meta?.n_ctx ?? contextOf(args),
     images: (entry.architecture?.input_modalities ?? []).includes("image"),
-    chats: !has("--embedding", "--embeddings", "--rerank", "--reranking"),
-    hasPath: !entry.status || has("--model", "--model-url", "--hf-repo"),
+    chats: (entry.architecture?.output_modalities ?? ["text"]).includes("text") && !has("--embedding", "--embeddings", "--rerank", "--reranking"),
+    hasPath: !entry.status?.args || has("--model", "--model-url", "--hf-repo"),
     isFixed: !entry.status,
   };
 }

@@ -1,0 +1,32 @@
+"""The model list: the program beside Caddy that answers clients who are no administrators when they ask what models there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from inventory.knowledge import Knowledge
+from resources import Directory, File, Package, Resource, Service
+from roles.role import address_of, is_address, render
+
+DIRECTORY = "/etc/paddock/model-list"
+UNIT = "paddock-model-list.service"
+LISTENER = "paddock-model-list.socket"
+SOCKET = "/run/paddock/model-list.sock"
+
+
+def model_list(upstreams: Sequence[str], knowledge: Knowledge) -> Iterator[Resource]:
+    """`upstreams` are the `ADDRESS:PORT` that it may ask; without any there is nothing to run."""
+    if not upstreams:
+        return
+    program = [File(f"{DIRECTORY}/{name}", text) for name, text in knowledge.program("caddy").items()]
+    hosts = list(dict.fromkeys(address_of(each).partition("%")[0] for each in upstreams))
+    addresses = hosts if all(map(is_address, hosts)) else []  # systemd knows no names
+    units = [
+        File(f"/etc/systemd/system/{UNIT}", render("caddy/paddock-model-list.service.j2", program=DIRECTORY, addresses=addresses)),
+        File(f"/etc/systemd/system/{LISTENER}", render("caddy/paddock-model-list.socket.j2", socket=SOCKET, unit=UNIT)),
+    ]
+    yield Package("python3")
+    yield Directory("/etc/paddock")
+    yield Directory(DIRECTORY, exclusive=True)
+    yield from (*program, *units)
+    yield Service(UNIT, restarts=(*program, *units))

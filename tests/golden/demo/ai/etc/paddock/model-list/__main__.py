@@ -1,0 +1,1 @@
+# <to be read from the services' package>
