@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
-from inventory.errors import InventoryError
 from inventory.fleet import Fleet
+from inventory.lock_file import read_lock_file
 from inventory.model_sources import ModelPart, ModelSource
 from inventory.schema import ModelEntry
 from roles.role import Settings
@@ -49,18 +47,7 @@ def lock_path(inventory: Path) -> Path:
 
 def read_lock(inventory: Path) -> ModelLock:
     """The lock beside an inventory; an empty one where there is none. Raises InventoryError where it cannot be read."""
-    path = lock_path(inventory)
-    try:
-        return ModelLock.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return ModelLock()
-    except OSError as error:
-        raise InventoryError([f"{path}: cannot be read: {error.strerror}"]) from None
-    except ValidationError as error:
-        found = error.errors(include_url=False)[0]
-        where = ".".join(map(str, found["loc"]))
-        why = f"{where}: {found['msg']}" if where else found["msg"]
-        raise InventoryError([f"{path}: is not a lock of models ({why}): put it back from git, or remove it and run {pull()}"]) from None
+    return read_lock_file(lock_path(inventory), ModelLock, "models", pull())
 
 
 def locked(fleet: Fleet, lock: ModelLock) -> Fleet:

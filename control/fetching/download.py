@@ -1,19 +1,14 @@
-"""One file over HTTP, checked against its digest; and where a Python package index keeps a source distribution."""
+"""One file over HTTP, checked against its digest."""
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
-from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple, UnsupportedContentTypeError
 
 from inventory.errors import PaddockError
 from inventory.urls import without_query
@@ -27,6 +22,10 @@ Progress = Callable[[str, int, int], None]
 
 def silent(name: str, done: int, total: int) -> None:
     """The progress that nobody sees."""
+
+
+class PlainHttp(requests.RequestException):
+    """Another machine would be asked without TLS."""
 
 
 def fetched(
@@ -52,7 +51,10 @@ def fetched(
     if sha256 and digest.hexdigest() != sha256:
         kept = aside / f"wrong-{name}"
         target.replace(kept)
-        raise PaddockError(f"{without_query(url)}: its sha256 is {digest.hexdigest()}, not {sha256}; what came is kept as {kept}")
+        raise PaddockError(
+            f"{without_query(url)}: its sha256 is {digest.hexdigest()}, not {sha256}, so it was not used: take it from elsewhere, or, if this"
+            f" is the one that is meant, correct the digest; what came is kept as {kept}"
+        )
     return target
 
 
@@ -80,52 +82,6 @@ def digest_at(url: str, progress: Progress = silent) -> tuple[str, int]:
     return digest.hexdigest(), done
 
 
-def sdist_of(sdist: str, sha256: str | None, into: Path, *, aside: Path, progress: Progress = silent) -> Path:
-    """A source distribution, `llama-cpp-python==0.3.36`, from the index that pip is configured for, checked against the index's digest and
-    `sha256`, the inventory's."""
-    project, _, version = sdist.partition("==")
-    pip = pip_configuration()
-    session = requests.Session()
-    session.verify = pip.get("cert", True)
-    refusals = []
-    for index in indexes(pip):
-        try:
-            page = PyPISimple(index, session=session).get_project_page(project, timeout=TIMEOUT_S)
-        except NoSuchProjectError:
-            refusals.append(f"{without_query(index)} has no {project}")
-            continue
-        except (requests.RequestException, UnsupportedContentTypeError) as error:
-            refusals.append(f"{without_query(index)}: {reason(error)}")
-            continue
-        for package in page.packages:
-            if package.package_type == "sdist" and package.version == version:
-                if sha256 and (promised := package.digests.get("sha256")) and sha256 != promised:
-                    raise PaddockError(f"llama.cpp's source, {sdist}: the inventory says sha256 {sha256}, the index {promised}")
-                digest = sha256 or package.digests.get("sha256")
-                return fetched(package.url, digest, into, aside=aside, progress=progress, session=session)
-        newest = [package.version for package in page.packages if package.package_type == "sdist"][-3:]
-        refusals.append(f"{without_query(index)} has no source of {version} (but of {', '.join(filter(None, newest)) or 'none'})")
-    raise PaddockError(f"llama.cpp's source, {sdist}: {'; '.join(refusals)}; the index is pip's (PIP_INDEX_URL, pip config)")
-
-
-def pip_configuration() -> Mapping[str, str]:
-    """What pip is configured with, its environment variables last: `{"index-url": "https://…", "cert": "/…"}`."""
-    asked = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True)
-    lines = (line.partition("=") for line in asked.stdout.splitlines())
-    found = {
-        key.rpartition(".")[2]: str(ast.literal_eval(value))
-        for key, _, value in lines
-        if re.match(r"(global|install|download)\.|:env:\.", key)
-    }
-    return found or {name[4:].lower().replace("_", "-"): value for name, value in os.environ.items() if name.startswith("PIP_")}
-
-
-def indexes(pip: Mapping[str, str]) -> list[str]:
-    """The package indexes in the order in which they are asked; those that lie in a local directory are left out."""
-    given = [pip.get("index-url", PYPI_SIMPLE_ENDPOINT), *pip.get("extra-index-url", "").split()]
-    return [index for index in given if urlsplit(index).scheme in ("http", "https")]
-
-
 def reason(error: Exception) -> str:
     """Why a request failed, in a few words instead of the library's nested ones."""
     match error:
@@ -135,6 +91,8 @@ def reason(error: Exception) -> str:
             return "does not answer in time"
         case requests.exceptions.SSLError():
             return "its certificate is not trusted"
+        case PlainHttp():
+            return "is asked without TLS: use https, or, for an index of your own, `plain_http: true` at the source"
         case requests.ConnectionError():
             return "cannot be reached: is this machine online, and the name right?"
     return f"{type(error).__name__}: {error}"

@@ -16,6 +16,7 @@ from resources import Package, Release
 from roles.llama_cpp.plan import plan
 from roles.llama_cpp.releases import releases
 from roles.llama_cpp.settings import LlamaCppSettings
+from roles.source import PINNED
 
 HERE = Hardware(
     "x86_64", "Celeron", frozenset({"sse4_2"}), cores=2, memory_mib=3839, distribution="debian 13", libc="2.41", disk_free_mib=50000
@@ -61,13 +62,14 @@ def artifact_of(found: Release, libc: str = "2.36", fingerprint: str = "") -> Ar
 def test_a_release_lies_under_its_version_and_the_start_of_its_fingerprint() -> None:
     found = release()
     assert found.path == f"/opt/paddock/llama.cpp/releases/0.3.36-{found.fingerprint[:12]}"
-    assert found.source == "sdist llama-cpp-python==0.3.36"
+    assert found.source == f"sdist llama-cpp-python==0.3.36 {PINNED['llama-cpp-python==0.3.36']}"
 
 
 @pytest.mark.parametrize(
     ("settings", "hardware"),
     [
-        ({"source": {"sdist": "llama-cpp-python==0.3.35"}}, HERE),
+        ({"source": {"sdist": "llama-cpp-python==0.3.35", "sha256": "aa" * 32}}, HERE),
+        ({"source": {"sdist": "llama-cpp-python==0.3.36", "sha256": "aa" * 32}}, HERE),
         ({"options": {"GGML_LTO": True}}, HERE),
         ({}, OLDER),
         ({}, replace(HERE, cpu_flags=frozenset({"sse4_2", "avx"}))),
@@ -87,6 +89,12 @@ def test_another_source_option_distribution_or_processor_is_another_release(sett
 )
 def test_what_changes_nothing_in_the_result_keeps_the_release(settings: dict[str, Any], hardware: Hardware) -> None:
     assert release(settings, hardware).fingerprint == release().fingerprint
+
+
+def test_a_source_of_no_known_digest_makes_no_release() -> None:
+    found = releases(fleet_of(pea={"source": {"sdist": "llama-cpp-python==0.3.35"}}), {"pea": HERE}, {})["pea"]
+    assert isinstance(found, PaddockError)
+    assert re.match(r"roles\.llama_cpp\.source: nothing says which file llama-cpp-python==0\.3\.35 is, .*pull --lock`$", str(found))
 
 
 def test_a_local_tree_is_known_by_its_content() -> None:
