@@ -7,16 +7,15 @@ import base64
 import io
 import logging
 import tarfile
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from shlex import quote
-from typing import Any
 
 import gevent
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
-from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from control.deployment.work import Wanted
+from deploys.applying import Failure
 from facts.build import Build, BuildStatus
 from inventory.errors import PaddockError
 from resources import Release
@@ -99,17 +98,6 @@ def fetched(wanted: Wanted) -> Generator[StringCommand, None, None]:
     finally:
         place.unlink(missing_ok=True)
     yield StringCommand(f"rm -f {quote(recipe.artifact)}; rmdir --ignore-fail-on-non-empty {recipe.directories}")
-
-
-class Failure(StringCommand):
-    """Fails with these lines as its errors, without asking the host: that may be the one that does not answer."""
-
-    def __init__(self, lines: Iterable[str]) -> None:
-        super().__init__("false")
-        self.lines = list(lines)
-
-    def execute(self, state: Any, host: Any, connector_arguments: Any) -> tuple[bool, CommandOutput]:
-        return False, CommandOutput([OutputLine("stderr", line) for line in self.lines])
 
 
 def _status(unit: str) -> Build:

@@ -110,6 +110,9 @@ def _release(subject: VerifiedHost, release: Release) -> None:
     host = subject.host
     _is("current", host.check_output("readlink -- %s || true", release.current), release.path)
     _is("fingerprint", host.check_output("cat -- %s || true", f"{release.path}/.paddock-release"), release.fingerprint)
+    if release.manifest:
+        listed = host.check_output("sha256sum -- %s | cut -c 1-64", f"{release.path}/MANIFEST")
+        assert listed == release.manifest, f"its list of files has the sha256 {listed}, and the fleet's key has signed {release.manifest}"
     altered = host.run("cd %s && sha256sum --check --quiet --strict MANIFEST", release.path)
     assert altered.rc == 0, f"its files are not as they were built: {altered.stdout}{altered.stderr}"
 

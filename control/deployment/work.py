@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +63,9 @@ class Work:
     owner: Owner | None = None
     """Whose the host is, as its manifest is to say."""
 
+    artifacts: Artifacts | None = None
+    """Where the releases are that it is given."""
+
     @cached_property
     def resources(self) -> tuple[Resource, ...]:
         return tuple(each for part in self.plan.values() for each in part)
@@ -98,6 +101,11 @@ class Work:
 
     def origin(self, resource: Resource) -> Origin:
         return self.drift.manifest.get(resource.id, "put")
+
+    def manifest_of(self, release: Release) -> Callable[[], bytes]:
+        artifacts = self.artifacts
+        assert artifacts
+        return lambda: artifacts.signed_manifest(release).encode()
 
     def curl(self, resource: Resource) -> tuple[str, ...]:
         asked = self.asks.get(resource.id) or (asked_of(resource) if isinstance(resource, ModelFile) else ())

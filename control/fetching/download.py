@@ -52,8 +52,8 @@ def fetched(
         kept = aside / f"wrong-{name}"
         target.replace(kept)
         raise PaddockError(
-            f"{without_query(url)}: its sha256 is {digest.hexdigest()}, not {sha256}, so it was not used: take it from elsewhere, or, if this"
-            f" is the one that is meant, correct the digest; what came is kept as {kept}"
+            f"{without_query(url)}: its sha256 is {digest.hexdigest()}, not {sha256}, so it was not used: take it from elsewhere,"
+            f" or, if this is the one that is meant, correct the digest; what came is kept as {kept}"
         )
     return target
 

@@ -42,8 +42,8 @@ class Sdist:
         """The file, in the directory `into`. Raises PaddockError where it is not the one with this digest; see `download.fetched`."""
         if self.promised and self.promised != sha256:
             raise PaddockError(
-                f"llama.cpp's source, {self.name}: its sha256 in {without_query(self.index)} is {self.promised}, and {sha256} is pinned, so it"
-                " was not fetched: use another index (PIP_INDEX_URL); or, if this file is the one that is meant, correct `sha256` at the"
+                f"llama.cpp's source, {self.name}: its sha256 in {without_query(self.index)} is {self.promised}, and {sha256} is pinned, so"
+                " it was not fetched: use another index (PIP_INDEX_URL); or, if this file is the one that is meant, correct `sha256` at the"
                 f" source, or run `paddock artifacts pull --lock {self.name}`"
             )
         return fetched(self.package.url, sha256, into, aside=aside, progress=progress, session=self.session)

@@ -123,6 +123,8 @@ def _release(
         suite=tools.suite,
         inside=tools.inside,
         ui=settings.ui,
+        manifest=made.manifest if made else "",
+        imported=made.imported if made else "",
     )
 
 

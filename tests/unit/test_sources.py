@@ -289,9 +289,7 @@ def test_another_file_under_the_genuine_name_and_version_is_refused_unread(
 
 
 def test_an_index_that_promises_another_digest_than_the_inventory_is_refused(index: dict[str, str]) -> None:
-    with pytest.raises(
-        PaddockError, match=f"/simple/ is {index[OTHER]}, and {'b' * 64} is pinned, so it was not fetched: use another index"
-    ):
+    with pytest.raises(PaddockError, match=f"/simple/ is {index[OTHER]}, and {'b' * 64} is pinned, so it was not fetched: "):
         source_archive(Source(sdist=OTHER, sha256="b" * 64), Path("/"))
 
 
@@ -313,15 +311,13 @@ def test_another_machine_is_asked_over_tls_only(
     else:
         moved = redirecting(f"{far}/simple/llama-cpp-python/")
         monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{moved.server_port}/simple/")
-    with pytest.raises(
-        PaddockError, match="is asked without TLS: use https, or, for an index of your own, `plain_http: true` at the source"
-    ):
+    with pytest.raises(PaddockError, match="is asked without TLS: use https, or, for an index of your own, `plain_http: true`"):
         source_archive(Source(sdist=OTHER, sha256=index[OTHER]), Path("/"))
 
 
 def redirecting(to: str) -> http.server.ThreadingHTTPServer:
     class Moved(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the library's name
+        def do_GET(self) -> None:
             self.send_response(302)
             self.send_header("Location", to)
             self.end_headers()
@@ -430,9 +426,8 @@ def test_a_damaged_lock_is_told_with_what_to_do(home_yml: Path, text: str, capsy
     home_yml.with_name("home.sources.lock").write_text(text)
     assert main(["-i", str(home_yml), "check"]) == 2
     told = capsys.readouterr().err
-    assert "home.sources.lock: is not a lock of sources (" in told and told.endswith(
-        "or remove it and run `paddock artifacts pull --lock`\n"
-    )
+    assert "home.sources.lock: is not a lock of sources (" in told
+    assert told.endswith("or remove it and run `paddock artifacts pull --lock`\n")
 
 
 def test_a_name_that_the_inventory_does_not_have_is_not_pinned(home_yml: Path, capsys: pytest.CaptureFixture[str]) -> None:
