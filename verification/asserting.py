@@ -34,6 +34,8 @@ def _package(subject: VerifiedHost, resource: Package) -> None:
 
 
 def _user(subject: VerifiedHost, resource: User) -> None:
+    if not resource.needed:
+        return
     user = subject.host.user(resource.name)
     assert user.exists, "there is no such user"
     _is("home", user.home, resource.home)
