@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from typing import TYPE_CHECKING, Any
 
 from control.state.fleet import FleetState
 from control.state.secrets import Vault
 from inventory.errors import PaddockError
 from resources import UNOPENED
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 NAME = "release.key"
 SIGNER, SIGNATURE = "signer", "signature"
@@ -60,6 +60,8 @@ class FleetKey:
     def _opened(self, vault: Vault) -> Ed25519PrivateKey | None:
         if not vault.has(NAME):
             return None
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
         data = vault.unseal(NAME)
         if data == UNOPENED.encode():
             return None
@@ -68,6 +70,8 @@ class FleetKey:
         return Ed25519PrivateKey.from_private_bytes(data)
 
     def _made(self) -> Ed25519PrivateKey:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
         key = Ed25519PrivateKey.generate()
         Vault(self._state).seal(NAME, key.private_bytes_raw())
         return key
@@ -78,6 +82,9 @@ def signer_of(record: Record) -> str | None:
     signer, signature = record.get(SIGNER), record.get(SIGNATURE)
     if signer is None and signature is None:
         return ""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     try:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(str(signer))).verify(bytes.fromhex(str(signature)), _message(record))
     except (InvalidSignature, ValueError):
