@@ -37,7 +37,8 @@ SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "1024"}
 
 BOOT = """
 [ -e /etc/ssh/ssh_host_ed25519_key ] || ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
-cd /var/cache/paddock/ccache && [ -e ccache.conf ] || { chmod -R a+rwX . && echo 'umask = 000' >ccache.conf; }
+shared=/var/cache/paddock/ccache
+[ -e $shared/ccache.conf ] || { chmod -R a+rwX $shared; echo 'umask = 000' >$shared/ccache.conf; }
 umount -R /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec /lib/systemd/systemd
 """

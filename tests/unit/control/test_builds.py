@@ -15,7 +15,7 @@ from control.state.fleet import FleetState
 from inventory.fleet import Fleet
 from inventory.hardware import Hardware
 from inventory.knowledge import Artifact, Knowledge
-from resources import Package, Release, Service
+from resources import Package, Release, Service, User
 from resources.codec import read, written
 from resources.drift import drift
 from resources.probe import Actual
@@ -37,12 +37,13 @@ RELEASE = Release(
     made="recorded",
 )
 COMPILER = Package("cmake", needed=False)
+ACCOUNT = User("paddock-build", "/var/lib/paddock/build", needed=False)
 THERE, LACKING = {RELEASE.id: dict(RELEASE.desired)}, dict[str, dict[str, str]]()
 HARDWARE = Hardware("x86_64", "Celeron", frozenset(), cores=2, memory_mib=3839, distribution="debian 13")
 
 
 def work(found: dict[str, dict[str, str]], release: Release = RELEASE, **known: Any) -> Work:
-    plan = {"llama_cpp": (COMPILER, release)}
+    plan = {"llama_cpp": (COMPILER, ACCOUNT, release)}
     actual = Actual(found, **known)
     return Work(plan, actual, drift(plan, actual))
 
@@ -123,14 +124,21 @@ def test_a_compiler_that_was_installed_stays_while_its_host_may_compile_again() 
 def test_who_has_something_to_compile_is_given_the_compiler() -> None:
     plan = with_compilers(work(LACKING).plan)
     found = drift(plan, Actual())
-    assert [change.id for change in found.changes] == ["package:cmake", RELEASE.id]
+    assert [change.id for change in found.changes] == ["package:cmake", ACCOUNT.id, RELEASE.id]
     assert found.claims["package:cmake"] == "put"
+
+
+def test_the_account_that_builds_is_paddocks_own_also_where_no_manifest_has_it() -> None:
+    """`artifacts build` makes it on a builder, and notes nothing there."""
+    there = {**THERE, ACCOUNT.id: {"home": ACCOUNT.home}}
+    assert work(there).drift.manifest[ACCOUNT.id] == "put"
 
 
 def test_a_plan_that_was_written_down_asks_for_no_compiler_either() -> None:
     plan = work(THERE).plan
-    (package, _) = read(written(plan), lambda name: "")["llama_cpp"]
+    (package, account, _) = read(written(plan), lambda name: "")["llama_cpp"]
     assert isinstance(package, Package) and not package.needed
+    assert isinstance(account, User) and not account.needed
 
 
 @pytest.mark.parametrize(

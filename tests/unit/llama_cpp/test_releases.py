@@ -12,7 +12,7 @@ from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.hardware import Hardware
 from inventory.knowledge import Artifact, Knowledge
-from resources import Package, Release
+from resources import Package, Release, User
 from roles.llama_cpp.plan import plan
 from roles.llama_cpp.releases import releases
 from roles.llama_cpp.settings import LlamaCppSettings
@@ -124,6 +124,16 @@ def test_only_who_builds_has_the_compilers() -> None:
     hardware = dict.fromkeys(("pea", "bean"), HERE)
     assert packages_of("pea", hardware, pea={}, bean={}) == {"ccache", "cmake", "g++", "ninja-build", "curl", "libgomp1", "libstdc++6"}
     assert packages_of("bean", hardware, pea={}, bean={}) == {"curl", "libgomp1", "libstdc++6"}
+
+
+def test_only_who_builds_has_the_account_that_does() -> None:
+    fleet, hardware = fleet_of(pea={}, bean={}), dict.fromkeys(("pea", "bean"), HERE)
+    knowledge = Knowledge(hardware=hardware, releases=releases(fleet, hardware, {}))
+    for name, accounts in (("pea", [("paddock-build", False)]), ("bean", [])):
+        settings = fleet.role(name, "llama_cpp", LlamaCppSettings)
+        assert settings
+        planned = plan(fleet.hosts[name], settings, fleet, knowledge)
+        assert [(each.name, each.needed) for each in planned if isinstance(each, User)] == accounts
 
 
 def test_a_host_that_only_compiles_for_others_serves_nothing() -> None:
