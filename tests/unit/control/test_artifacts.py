@@ -15,7 +15,8 @@ from typing import Any
 import pyrage
 import pytest
 
-from control.llama_cpp.artifacts import Artifacts, needs_of
+from cli import main
+from control.llama_cpp.artifacts import Artifacts, _description, needs_of
 from control.state.fleet import FleetState
 from inventory.errors import PaddockError
 from resources import Release
@@ -266,6 +267,37 @@ def test_the_key_is_sealed_and_goes_into_git(artifacts: Artifacts, tmp_path: Pat
     artifacts.add(packed(tmp_path / "built.tar.gz"), RELEASE, "debian 13")
     assert (artifacts.state.path / "release.key.age").read_bytes().startswith(b"age-encryption.org/")
     assert "!*.age" in (artifacts.state.path / ".gitignore").read_text().splitlines()
+
+
+HOME = "fleet: home\ndomain: home.example\nhosts: {ai: {address: 192.0.2.10, roles: {llama_cpp: }}}\n"
+
+
+def test_the_command_says_what_it_takes_and_who_vouches_for_it(
+    artifacts: Artifacts, others: Artifacts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "home.yml").write_text(HOME)
+    (tmp_path / "island.yml").write_text(HOME.replace("home\n", "island\n", 1))
+    added = artifacts.add(packed(tmp_path / "built.tar.gz"), RELEASE, "debian 13")
+    (artifacts.directory / "old.json").write_text(json.dumps({**_description(added), "name": "old"}))
+
+    def said(inventory: str, *words: str) -> tuple[int, str]:
+        code = main(["-i", str(tmp_path / inventory), "artifacts", *words])
+        return code, capsys.readouterr().err
+
+    carried = str(tmp_path / "carried")
+    code, told = said("home.yml", "export", NAME, "-o", carried)
+    key = told.rpartition(" ")[2].strip()
+    assert (code, len(key)) == (0, 64)
+    assert said("home.yml", "list") == (0, "old: not used, this fleet's key has not signed it: `paddock artifacts prune` removes it\n")
+    assert said("home.yml", "prune", "old")[0] == 0 and not (artifacts.directory / "old.json").exists()
+    assert said("island.yml", "import", carried) == (
+        1,
+        f"{carried}: is signed by another fleet, with the key {key}: if `paddock artifacts export` said just that key where it was"
+        f" exported, add `--key {key}`\n",
+    )
+    assert said("island.yml", "import", "--key", "3f2a", carried)[0] == 2
+    assert said("island.yml", "import", "--key", key, carried)[0] == 0
+    assert said("island.yml", "list") == (0, f"{NAME}: was imported, signed by {key}\n")
 
 
 def test_one_that_nobody_knows_is_told_with_those_that_there_are(artifacts: Artifacts, tmp_path: Path) -> None:
