@@ -115,6 +115,10 @@ def _release(subject: VerifiedHost, release: Release) -> None:
     if release.manifest:
         listed = host.check_output("sha256sum -- %s | cut -c 1-64", f"{release.path}/MANIFEST")
         assert listed == release.manifest, f"its list of files has the sha256 {listed}, and the fleet's key has signed {release.manifest}"
+        there, named = (
+            host.check_output(f"cd %s && {ask}", release.path).splitlines() for ask in ("find bin -type f", "cut -c 67- MANIFEST")
+        )
+        assert not (more := sorted(set(there) - set(named))), f"its list of files does not have {', '.join(more)}"
     altered = host.run("cd %s && sha256sum --check --quiet --strict MANIFEST", release.path)
     assert altered.rc == 0, f"its files are not as they were built: {altered.stdout}{altered.stderr}"
 

@@ -113,10 +113,14 @@ class Artifacts:
         return artifact
 
     def signed_manifest(self, release: Release) -> str:
-        """The sha256 of the list of files of a release that is here. Raises PaddockError where the fleet's key has not signed it."""
+        """The sha256 of the list of files of a release whose archive is here.
+
+        Raises PaddockError where the fleet's key has not signed it, or where the archive is another than was signed.
+        """
         self.key.require()
         for artifact in self.recorded():
             if artifact.fingerprint == release.fingerprint and artifact.manifest:
+                self._require_unchanged(artifact)
                 return artifact.manifest
         raise PaddockError(
             f"release {release.name}: {self.directory / release.name}.json is not signed by this fleet's key, so no host is given the"
@@ -164,10 +168,7 @@ class Artifacts:
                 f"{archive}: the archive is not here, only what is recorded of it: `paddock up` fetches it from a host that has the release"
                 " once another lacks it"
             )
-        if _sha256(archive) != artifact.sha256:
-            raise PaddockError(
-                f"{archive}: was changed since it was stored: `paddock artifacts prune {artifact.name}`, then build it again"
-            )
+        self._require_unchanged(artifact)
         description = json.dumps(record, indent=1).encode()
         try:
             with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".paddock-", delete=False) as file:
@@ -242,6 +243,14 @@ class Artifacts:
             f"{source}: is not signed, so nobody can say whether it is what was built: export it again with this version; `--unsigned`"
             " takes it as it is"
         )
+
+    def _require_unchanged(self, artifact: Artifact) -> None:
+        """Raises PaddockError. Files that no list has would come to a host with the rest."""
+        archive = self.archive(artifact.name)
+        if _sha256(archive) != artifact.sha256:
+            raise PaddockError(
+                f"{archive}: was changed since it was stored: `paddock artifacts prune {artifact.name}`, then build it again"
+            )
 
     def remove(self, artifact: Artifact) -> None:
         self.archive(artifact.name).unlink(missing_ok=True)

@@ -168,6 +168,8 @@ def _of_release(release: Release) -> Iterator[Fault]:
         fitting = "find bin -type f -exec sha256sum {} + | sort -k 2 >MANIFEST; touch .paddock-release"
         says = "its list of files has the sha256 "
         yield Fault(release, "a program altered, and its list of files", "manifest", f"{exchanged}; {fitting}", _back(path), says)
+        more = f"{path}/bin/libggml-more.so"  # llama.cpp loads what is called so (ggml/src/ggml-backend-reg.cpp)
+        yield Fault(release, "a library more", UNSEEN, f"touch {more}", f"rm {more}", "its list of files does not have bin/libggml-more.so")
     yield Fault(release, "a program missing", "fingerprint", _away(binary), _back(binary), "its files are not as they were built")
 
 

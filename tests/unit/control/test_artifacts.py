@@ -251,6 +251,13 @@ def test_a_record_that_the_fleets_key_has_not_signed_counts_as_not_there(
     assert added not in artifacts.unsigned()
 
 
+def test_an_archive_with_a_file_more_than_was_signed_is_given_to_no_host(artifacts: Artifacts, tmp_path: Path) -> None:
+    artifacts.add(packed(tmp_path / "built.tar.gz"), RELEASE, "debian 13")
+    packed(artifacts.archive(NAME), lambda files: files.update({"bin/libggml-more.so": PROGRAM}))
+    with pytest.raises(PaddockError, match="was changed since it was stored"):
+        artifacts.signed_manifest(RELEASE)
+
+
 def test_who_cannot_open_the_key_sees_what_there_is_and_gives_none_of_it_to_a_host(
     artifacts: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
