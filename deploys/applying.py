@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Iterable
 from shlex import quote
+from typing import Any
 
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
+from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from inventory.errors import PaddockError
 from resources import scripts
@@ -31,19 +33,30 @@ sync -f "$stage"; at=
 
 @operation()
 def apply(steps: Steps | Callable[[], Steps]) -> Generator[StringCommand, None, None]:
-    """Carries the steps out, in order, as root; the first that fails ends them. Those that are made at the last moment may be none."""
+    """Carries the steps out, in order, as root; the first that fails ends them. Those that are made at the last moment may be none. None is
+    carried out where what travels with them cannot be had."""
     try:
         made = steps() if callable(steps) else steps
+        if made:
+            yield command(made)
     except PaddockError as error:
-        yield StringCommand("echo", quote(str(error)), ">&2;", "exit", "1")
-        return
-    if made:
-        yield command(made)
+        yield Failure([str(error)])
 
 
 def command(steps: Steps) -> StringCommand:
     """What carries the steps out: the steps themselves go through standard input."""
     return StringCommand("sh", "-c", quote(RECEIVE), _stdin=base64.encodebytes(steps.archive(scripts().encode())).decode())
+
+
+class Failure(StringCommand):
+    """Fails with these lines as its errors, without asking the host: that may be the one that does not answer."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        super().__init__("false")
+        self.lines = list(lines)
+
+    def execute(self, state: Any, host: Any, connector_arguments: Any) -> tuple[bool, CommandOutput]:
+        return False, CommandOutput([OutputLine("stderr", line) for line in self.lines])
 
 
 @operation()

@@ -7,6 +7,7 @@ from control.deployment.work import Wanted
 from deploys.applying import apply
 from deploys.building import compiled, fetched, packed
 from deploys.packages import of_the_distribution
+from deploys.users import account
 from resources.steps import Steps
 
 
@@ -22,6 +23,7 @@ def build(wanted: Wanted) -> None:
 
 def _built(name: str, wanted: Wanted) -> None:
     of_the_distribution(f"{name}: compiler", wanted.release.packages)
+    account(f"{name}: account", wanted.recipe.account)
     if wanted.release.suite:
         steps = Steps()
         steps.add("release_root", wanted.recipe.root, wanted.release.suite, *wanted.release.inside)

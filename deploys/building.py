@@ -7,16 +7,15 @@ import base64
 import io
 import logging
 import tarfile
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from shlex import quote
-from typing import Any
 
 import gevent
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
-from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from control.deployment.work import Wanted
+from deploys.applying import Failure
 from facts.build import Build, BuildStatus
 from inventory.errors import PaddockError
 from resources import Release
@@ -29,16 +28,33 @@ ANSWER_TIMEOUT_S = 60
 LOST = Build("absent", result="lost")
 
 # One build a host at a time: what another fingerprint left, running or failed, is of no use to anybody any more.
-# RemainAfterExit, so that a later run sees how it ended; no network, so that nothing is built but what was sent.
-START = """set -eu; LC_ALL=C; export LC_ALL; at={at}; trap '[ $? = 0 ] || echo "$at" >&2' EXIT
+# RemainAfterExit, so that a later run sees how it ended. A build before this version ran as root, and left its cache to root.
+START = """set -eu; umask 022; LC_ALL=C; export LC_ALL; at={at}; trap '[ $? = 0 ] || echo "$at" >&2' EXIT
 systemctl stop --quiet 'paddock-build-*' 2>/dev/null || true; systemctl reset-failed --quiet 'paddock-build-*' 2>/dev/null || true
-mkdir -p {all}; find {all} -mindepth 1 -maxdepth 1 ! -path {packed} -exec rm -rf {{}} +; mkdir -p {work} {ccache}
+install -d -m 755 {all} {cache}; mkdir -p {ccache}; find {all} -mindepth 1 -maxdepth 1 ! -path {work} -exec rm -rf {{}} +
+[ -f {packed} ] || rm -rf {work}; mkdir -p {work}
 said=$(base64 -d | tar -xf - -C {work} 2>&1) || {{ printf '%s\\n' "$said" | head -n 1 >&2; exit 1; }}
-systemd-run --quiet --unit={unit} --description={description} --remain-after-exit --nice=10 \
--p CPUWeight=20 -p IOWeight=20 -p OOMScoreAdjust=500 -p PrivateNetwork=yes -p TimeoutStopSec=10{within} /bin/sh {work}/build.sh"""
+find {work} {ccache} ! -user {account} \\( -type d -o -links 1 \\) -exec chown -h {account}: {{}} +
+systemd-run --quiet --unit={unit} --description={description} --remain-after-exit --nice=10 {properties} /bin/sh {work}/build.sh"""
 
-WITHIN = " -p RootDirectory={root} -p MountAPIVFS=yes -p BindPaths={all} -p BindPaths={ccache}"
+PROPERTIES = (
+    *("CPUWeight=20", "IOWeight=20", "OOMScoreAdjust=500", "TimeoutStopSec=10"),
+    # The source is somebody else's program: it writes where it builds, and reaches nobody.
+    *("User={account}", "UMask=0022", "CapabilityBoundingSet=", "NoNewPrivileges=yes"),
+    *("PrivateNetwork=yes", "RestrictAddressFamilies=AF_UNIX"),
+    *("ProtectSystem=strict", "ReadWritePaths=+{work}", "ReadWritePaths=+{ccache}", "ProtectHome=yes", "PrivateTmp=yes"),
+    *("PrivateDevices=yes", "PrivateIPC=yes", "RemoveIPC=yes", "ProtectProc=invisible", "ProtectClock=yes", "ProtectHostname=yes"),
+    *("ProtectControlGroups=yes", "ProtectKernelLogs=yes", "ProtectKernelModules=yes", "ProtectKernelTunables=yes"),
+    *("RestrictNamespaces=yes", "RestrictRealtime=yes", "RestrictSUIDSGID=yes", "LockPersonality=yes"),
+    *("SystemCallArchitectures=native", "SystemCallFilter=@system-service", "SystemCallFilter=~@privileged", "SystemCallErrorNumber=EPERM"),
+)
+
+WITHIN = ("RootDirectory={root}", "MountAPIVFS=yes", "BindPaths={work}", "BindPaths={ccache}")
 """In the tree of another release of Debian, with what is to be seen from both sides."""
+
+# The account runs nothing any more: what it has left cannot change while it is read.
+ENDED = """systemctl stop {unit}; [ -f {packed} ] && [ ! -L {packed} ] || {{ echo 'the build left nothing: `paddock up` builds it anew' >&2
+echo {at} >&2; exit 1; }}"""
 
 
 @operation(is_idempotent=False)
@@ -54,11 +70,11 @@ def compiled(wanted: Wanted) -> Generator[StringCommand, None, None]:
         gevent.sleep(POLL_S)
     if build.state != "done":
         yield Failure(_words(build, wanted))
-    yield StringCommand("systemctl", "stop", unit)
+    yield StringCommand(ENDED.format(unit=unit, packed=quote(wanted.recipe.artifact), at=quote(_at(wanted.release))))
 
 
 PACK = """set -eu; LC_ALL=C; export LC_ALL; at={at}; trap '[ $? = 0 ] || echo "$at" >&2' EXIT
-mkdir -p {all}
+rm -rf {work}; mkdir -p {work}
 said=$(tar -czf {packed}.part --owner=root:0 --group=root:0 -C {releases} {name} 2>&1) ||
   {{ printf '%s\\n' "$said" | head -n 1 >&2; exit 1; }}
 mv -T {packed}.part {packed}"""
@@ -71,7 +87,7 @@ def packed(wanted: Wanted) -> Generator[StringCommand, None, None]:
     yield StringCommand(
         PACK.format(
             at=quote(_at(release)),
-            all=recipe.directories,
+            work=recipe.directory,
             packed=quote(recipe.artifact),
             releases=quote(release.path.rpartition("/")[0]),
             name=quote(release.name),
@@ -98,18 +114,7 @@ def fetched(wanted: Wanted) -> Generator[StringCommand, None, None]:
         return
     finally:
         place.unlink(missing_ok=True)
-    yield StringCommand(f"rm -f {quote(recipe.artifact)}; rmdir --ignore-fail-on-non-empty {recipe.directories}")
-
-
-class Failure(StringCommand):
-    """Fails with these lines as its errors, without asking the host: that may be the one that does not answer."""
-
-    def __init__(self, lines: Iterable[str]) -> None:
-        super().__init__("false")
-        self.lines = list(lines)
-
-    def execute(self, state: Any, host: Any, connector_arguments: Any) -> tuple[bool, CommandOutput]:
-        return False, CommandOutput([OutputLine("stderr", line) for line in self.lines])
+    yield StringCommand(f"rm -rf {recipe.directory}; rmdir --ignore-fail-on-non-empty {recipe.directories}")
 
 
 def _status(unit: str) -> Build:
@@ -119,10 +124,16 @@ def _status(unit: str) -> Build:
     return LOST
 
 
+def properties(wanted: Wanted) -> list[str]:
+    """Of the unit that builds: what it may do on the host."""
+    recipe = wanted.recipe
+    given = {"account": recipe.account.name, "work": recipe.directory, "ccache": recipe.ccache, "root": recipe.root}
+    return [each.format(**given) for each in (*PROPERTIES, *(WITHIN if recipe.root else ()))]
+
+
 def _start(wanted: Wanted) -> StringCommand:
     release, recipe = wanted.release, wanted.recipe
     description = quote(f"llama.cpp {release.version} for this machine")
-    within = WITHIN.format(root=recipe.root, all=recipe.directories, ccache=recipe.ccache) if recipe.root else ""
     assert wanted.source
     command = START.format(
         at=quote(_at(release)),
@@ -131,8 +142,10 @@ def _start(wanted: Wanted) -> StringCommand:
         work=recipe.directory,
         unit=recipe.unit,
         description=description,
+        account=recipe.account.name,
+        cache=recipe.cache,
         ccache=recipe.ccache,
-        within=within,
+        properties=" ".join(f"-p {quote(each)}" for each in properties(wanted)),
     )
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:

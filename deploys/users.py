@@ -16,17 +16,21 @@ from resources.user import SHELL
 def made(wrong: Sequence[Resource], work: Work) -> None:
     """The users that are missing or not as declared."""
     for user in of_kind(wrong, User):
-        server.user(
-            name=f"user {user.name}",
-            user=user.name,
-            home=user.home,
-            shell=SHELL,
-            groups=list(user.groups),
-            append=not user.only,
-            system=True,
-            ensure_home=False,
-        )
+        account(f"user {user.name}", user)
         steps = Steps()
         user.land(steps, work)
         if steps:
             apply(name=f"user {user.name}: groups", steps=steps)
+
+
+def account(name: str, user: User) -> None:
+    server.user(
+        name=name,
+        user=user.name,
+        home=user.home,
+        shell=SHELL,
+        groups=list(user.groups),
+        append=not user.only,
+        system=True,
+        ensure_home=False,
+    )

@@ -54,6 +54,8 @@ class Artifact:
     size: int
     manifest: str = ""
     """The sha256 of its list of files, by which a release on a host is known to be this one; empty in what an earlier version wrote."""
+    imported: str = ""
+    """Who vouches for it where this fleet did not build it: `unsigned`, or `signed by 3f2a90c1…`, the key of another fleet."""
     archived: bool = True
     """Whether the archive is here. The state in git has descriptions alone."""
 

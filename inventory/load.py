@@ -21,6 +21,9 @@ from inventory.model_sources import KINDS
 from inventory.problems import Place, Problem
 from inventory.references import Carrier, problems_between
 from inventory.schema import Document, HostEntry
+from inventory.source_lock import locked as with_sources
+from inventory.source_lock import read_lock as read_source_lock
+from inventory.source_lock import unlocked as unlocked_sources
 from inventory.words import problems_of
 from roles import ROLES, settings_of
 from roles.role import Domain, Name, RoleSettings, Settings
@@ -44,7 +47,7 @@ class Positions:
 
 
 class Loaded(NamedTuple):
-    """What a file describes, and where it says it. `lock` is what lay beside it."""
+    """What a file describes, and where it says it. `lock` is what lay beside it of its models."""
 
     fleet: Fleet
     positions: Positions
@@ -52,7 +55,7 @@ class Loaded(NamedTuple):
 
 
 def load(path: Path) -> Fleet:
-    """The fleet that a file describes, with what the lock beside it says of its models.
+    """The fleet that a file describes, with what the locks beside it say of its models and of its sources of llama.cpp.
 
     Raises InventoryError with all that is wrong, in the order of the file.
     """
@@ -72,15 +75,21 @@ def loaded(path: Path) -> Loaded:
     if fleet is None or more:
         raise InventoryError([problem.told(path) for problem in sorted(set(more))])
     lock = read_lock(path)
-    return Loaded(locked(fleet, lock), Positions(path, document, hosts), lock)
+    return Loaded(with_sources(locked(fleet, lock), read_source_lock(path)), Positions(path, document, hosts), lock)
 
 
 def require_lock(this: Loaded) -> None:
-    """Raises InventoryError with every model of a loaded file whose files nothing says the digests of."""
-    if lacking := list(unlocked(this.fleet, this.lock)):
-        models = mapping_at(this.positions.document, "models")
-        problems = [Problem((child(models[name].node, "source") or models[name]).key, words) for name, words in lacking]
-        raise InventoryError([problem.told(this.positions.path) for problem in sorted(problems)])
+    """Raises InventoryError with every model of a loaded file whose files nothing says the digests of, and every such source."""
+    models = mapping_at(this.positions.document, "models")
+    problems = [
+        *(Problem((child(models[name].node, "source") or models[name]).key, words) for name, words in unlocked(this.fleet, this.lock)),
+        *(
+            Problem(Carrier(this.positions.hosts[host], {}).key("roles", role, "source", "sdist"), words)
+            for host, role, words in unlocked_sources(this.fleet)
+        ),
+    ]
+    if problems:
+        raise InventoryError([problem.told(this.positions.path) for problem in sorted(set(problems))])
 
 
 def _text(path: Path) -> str:

@@ -7,11 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
-from inventory.bounds import LOCAL_FILE, size_words
-from inventory.errors import InventoryError
 from inventory.fleet import Fleet
+from inventory.lock_file import read_lock_file
 from inventory.model_sources import ModelPart, ModelSource
 from inventory.schema import ModelEntry
 from roles.role import Settings
@@ -50,24 +47,7 @@ def lock_path(inventory: Path) -> Path:
 
 def read_lock(inventory: Path) -> ModelLock:
     """The lock beside an inventory; an empty one where there is none. Raises InventoryError where it cannot be read."""
-    path = lock_path(inventory)
-    try:
-        with path.open("rb") as file:
-            data = file.read(LOCAL_FILE.size + 1)
-        if len(data) > LOCAL_FILE.size:
-            raise InventoryError(
-                [f"{path}: is larger than {size_words(LOCAL_FILE.size)}: put it back from git, or remove it and run {pull()}"]
-            )
-        return ModelLock.model_validate_json(data)
-    except FileNotFoundError:
-        return ModelLock()
-    except OSError as error:
-        raise InventoryError([f"{path}: cannot be read: {error.strerror}"]) from None
-    except ValidationError as error:
-        found = error.errors(include_url=False)[0]
-        where = ".".join(map(str, found["loc"]))
-        why = f"{where}: {found['msg']}" if where else found["msg"]
-        raise InventoryError([f"{path}: is not a lock of models ({why}): put it back from git, or remove it and run {pull()}"]) from None
+    return read_lock_file(lock_path(inventory), ModelLock, "models", pull())
 
 
 def locked(fleet: Fleet, lock: ModelLock) -> Fleet:

@@ -37,10 +37,13 @@ SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "1024"}
 
 BOOT = """
 [ -e /etc/ssh/ssh_host_ed25519_key ] || ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
+shared=/var/cache/paddock/ccache
+[ -e $shared/ccache.conf ] || { chmod -R a+rwX $shared; echo 'umask = 000' >$shared/ccache.conf; }
 umount -R /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec /lib/systemd/systemd
 """
-"""A cgroup tree of the host's own: the machine's, mounted whole, could be rewritten from inside."""
+"""A cgroup tree of the host's own: the machine's, mounted whole, could be rewritten from inside. And what all hosts have compiled is each
+one's to add to: the accounts that compile have other numbers on other hosts."""
 
 FILES = {"/etc/dpkg/dpkg.cfg.d/paddock-lab": "force-unsafe-io\n"}
 """A lab host need not outlive a power cut: dpkg waits for no disk."""

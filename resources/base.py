@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeVar
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeVar
 if TYPE_CHECKING:
     from resources.drift import Change
     from resources.probe import Actual, ProbeAnswer
+    from resources.release import Release
     from resources.steps import Steps
 
 Attributes = Mapping[str, str]
@@ -57,6 +58,9 @@ class Landing(Protocol):
         """The whole plan of the host."""
 
     def origin(self, resource: Resource) -> Origin: ...
+    def manifest_of(self, release: Release) -> Callable[[], bytes]:
+        """The sha256 of a release's list of files, as somebody vouches for it, once the release is there."""
+
     def curl(self, resource: Resource) -> Sequence[str]:
         """The configurations that the host's curl asks for a file with, one after another."""
 
@@ -80,6 +84,11 @@ class Resource:
     @property
     def desired(self) -> Attributes:
         raise NotImplementedError
+
+    @property
+    def identity(self) -> Attributes:
+        """What of `desired` makes it another resource for those who read it, and is known in every plan."""
+        return self.desired
 
     # What the probe asks, and how its answer reads
 
@@ -216,7 +225,7 @@ def of_kind(resources: Iterable[Resource], kind: type[R]) -> list[R]:
 
 def digest(resources: Iterable[Resource]) -> str:
     """Sixteen hex digits over what the resources are to be."""
-    lines = sorted(f"{each.id} {sorted(each.desired.items())}" for each in resources)
+    lines = sorted(f"{each.id} {sorted(each.identity.items())}" for each in resources)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 

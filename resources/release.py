@@ -25,7 +25,8 @@ class Release(OnDisk):
     only what it is (`recorded`); `triplet` is the cross compiler's, if it takes one; with a
     `suite` it is compiled in a tree of that release of Debian, which has the packages `inside`. `jobs` are compilers at a time, which
     change nothing in the result; 0 is as many as the builder's cores and memory carry. `packages` are what it is compiled with. With `ui`,
-    llama-server has its web page in it.
+    llama-server has its web page in it. `manifest` is the sha256 of its list of files, as far as somebody has compiled it already, and
+    `imported` who vouches for it where it was not this fleet.
 
     Where it serves, `environment` holds, `devices` are what its `--list-devices` must then list, and `cpu_features` the flags of
     /proc/cpuinfo that its code uses.
@@ -56,6 +57,8 @@ class Release(OnDisk):
     suite: str = ""
     inside: tuple[str, ...] = ()
     ui: bool = False
+    manifest: str = ""
+    imported: str = ""
 
     @property
     def id(self) -> str:
@@ -68,6 +71,11 @@ class Release(OnDisk):
 
     @property
     def desired(self) -> Attributes:
+        return {**self.identity, **({"manifest": self.manifest} if self.manifest else {})}
+
+    @property
+    def identity(self) -> Attributes:
+        """Without the list of files, which nobody knows before it is built."""
         return {"fingerprint": self.fingerprint, "current": self.path}
 
     @classmethod
@@ -76,19 +84,20 @@ class Release(OnDisk):
         return {"releases": [each.path for each in releases], "paths": [each.current for each in releases]}
 
     def found(self, answer: ProbeAnswer) -> Attributes:
-        fingerprint, current = answer.table("release").get(self.path), stat_of(self.current, answer).get("target")
-        return {**({"fingerprint": fingerprint} if fingerprint else {}), **({"current": current} if current else {})}
+        fingerprint, _, manifest = answer.table("release").get(self.path, "").partition("\t")
+        found = {"fingerprint": fingerprint, "manifest": manifest, "current": stat_of(self.current, answer).get("target", "")}
+        return {name: value for name, value in found.items() if value}
 
     def lies_on(self, actual: Attributes) -> bool:
         """Whether it lies on a host already, by its attributes there: only `current` has to move."""
-        return actual.get("fingerprint") == self.fingerprint
+        return actual.get("fingerprint") == self.fingerprint and self.manifest in ("", actual.get("manifest"))
 
     def land(self, steps: Steps, landing: Landing) -> None:
         there = self.lies_on(landing.actual.resources.get(self.id, {}))
-        packed = "" if there else steps.pack_file(landing.payload[self.id])
+        packed, manifest = ("", "") if there else (steps.pack_file(landing.payload[self.id]), steps.pack_later(landing.manifest_of(self)))
         trial = landing.trials.get(self.id)
         gate, tried = (steps.pack(GATE.read_bytes()), steps.pack(trial)) if trial is not None else ("", "")
-        steps.add("put_release", self.current, self.path, self.fingerprint, packed, gate, tried)
+        steps.add("put_release", self.current, self.path, self.fingerprint, packed, manifest, gate, tried)
 
     def try_flags(self, steps: Steps, landing: Landing) -> None:
         """It serves already: whether it takes what its services are to read."""

@@ -20,19 +20,19 @@ probe_release() {
     if deep && ! (cd "$path" && sha256sum --check --status --strict MANIFEST) 2>/dev/null; then
       print="a file is not as it was built"
     fi
-    echo "$path$tab$print"
+    echo "$path$tab$print$tab$(sha256sum <"$path/MANIFEST" | cut -c 1-64)"
   done
 }
 
-# CURRENT PATH FINGERPRINT PACKED GATE TRIAL: packed only where it does not lie here yet; `current` moves once it has
-# passed its gate
+# CURRENT PATH FINGERPRINT PACKED MANIFEST GATE TRIAL: packed only where it does not lie here yet, with the sha256 that
+# its list of files is to have; `current` moves once it has passed its gate
 put_release() {
   at "release:$1"
   if [ -n "$4" ]; then
-    release_unpack "$2" "$3" "$4"
+    release_unpack "$2" "$3" "$4" "$5"
   fi
-  [ -n "$6" ] || fail "has not passed its gate: \`paddock up\` sees to that"
-  said=$(sh "$stage/$5" "$2" "$stage/$6" 2>&1 </dev/null 9>&-) || {
+  [ -n "$7" ] || fail "has not passed its gate: \`paddock up\` sees to that"
+  said=$(sh "$stage/$6" "$2" "$stage/$7" 2>&1 </dev/null 9>&-) || {
     printf '%s\n' "$said" | sed '$d' >&2
     fail "does not pass its gate, so the one before serves on: $(printf '%s\n' "$said" | tail -n 1 |
       sed 's/^the gate refuses it: //')"
@@ -51,13 +51,15 @@ try_flags() {
   }
 }
 
-# PATH FINGERPRINT PACKED
+# PATH FINGERPRINT PACKED MANIFEST
 release_unpack() {
   new=$1.paddock
   rm -rf "$new"
   mkdir "$new"
   said=$(tar -xzf "$stage/$3" -C "$new" --strip-components=1 --no-same-owner --no-same-permissions 2>&1) ||
     fail "$(printf '%s\n' "$said" | head -n 1)"
+  [ "$(sha256sum <"$new/MANIFEST" | cut -c 1-64)" = "$(cat "$stage/$4")" ] ||
+    fail "is not what the fleet's key has signed: its list of files was changed, so the one before serves on"
   said=$(cd "$new" && sha256sum --check --quiet MANIFEST 2>&1) ||
     fail "came damaged: $(printf '%s\n' "$said" | head -n 1)"
   built=$(cat "$new/.paddock-release")

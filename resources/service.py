@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from resources.drift import Change
     from resources.probe import Actual
 
-NOT_READ = ("owner", "group", "mode", "fingerprint")
+NOT_READ = ("owner", "group", "mode", "fingerprint", "manifest")
 """Attributes of what a service reads that change nothing of what it has read."""
 
 VENDOR = ("/usr/lib/systemd/", "/lib/systemd/", "/run/systemd/generator")

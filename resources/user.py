@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 from resources.base import Attributes, Landing, Origin, Phase, Resource, of_kind
 from resources.probe import ProbeAnswer
 from resources.steps import Steps
+
+if TYPE_CHECKING:
+    from resources.probe import Actual
 
 SHELL = "/usr/sbin/nologin"
 
 
 @dataclass(frozen=True)
 class User(Resource):
-    """A system user without a login shell, with a group of its own name, and in no other than `groups`; unless `only` is false."""
+    """A system user without a login shell, with a group of its own name, and in no other than `groups`; unless `only` is false.
+
+    One that is not `needed` stays where it is, and is not made where it is missing: who compiles, where there is nothing to compile.
+    """
 
     kind: ClassVar[str] = "user"
     phase: ClassVar[Phase] = "prepare"
@@ -24,6 +30,7 @@ class User(Resource):
     home: str
     groups: tuple[str, ...] = ()
     only: bool = True
+    needed: bool = field(default=True, compare=False)
 
     @property
     def id(self) -> str:
@@ -31,11 +38,19 @@ class User(Resource):
 
     @property
     def desired(self) -> Attributes:
+        if not self.needed:
+            return {}
         return {"home": self.home, "shell": SHELL, "groups": " ".join(sorted(self.all_groups))}
 
     @property
     def all_groups(self) -> frozenset[str]:
         return frozenset({self.name, *self.groups})
+
+    def noted_as(self, actual: Actual) -> Origin | None:
+        return super().noted_as(actual) if self.needed or self.id in actual.resources else actual.manifest.get(self.id)
+
+    def is_paddocks(self, actual: Actual) -> bool:
+        return self.name.startswith("paddock-")
 
     @classmethod
     def asks(cls, resources: Sequence[Resource]) -> Mapping[str, Iterable[str]]:

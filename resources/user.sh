@@ -21,13 +21,17 @@ put_user() {
   usermod -G "" "$1"
 }
 
-# NAME: but not that of a package that stays
+# NAME: but not that of a package that stays. What it left in Paddock's cache is not the next account's of its number
 gone_user() {
   at "user:$1"
   case $(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null) in
     ?i*) return 0 ;;
   esac
   if getent passwd "$1" >/dev/null; then
+    case $1 in
+      paddock-*) systemctl stop --quiet "$1-*" 2>/dev/null || true ;;
+    esac
+    [ ! -d /var/cache/paddock ] || find /var/cache/paddock -user "$1" -exec chown -h root: {} +
     said=$(userdel "$1" 2>&1) || fail "$said"
   fi
 }

@@ -270,6 +270,10 @@ class RoleSettings(Settings):
         """The source of the llama.cpp that serves here."""
         return None
 
+    def pinned(self, digests: Mapping[str, str]) -> Self:
+        """The settings with the sha256 of their source: source distribution → sha256, as the lock has it."""
+        return self
+
     # What `paddock check` asks (inventory/references.py, inventory/summary.py).
 
     listens_by_family: ClassVar[bool] = False

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import model_validator
 
 from roles.role import LINE_ENDS, LocalPath, Matches, Settings, Sha256, Url
+
+PINNED = {"llama-cpp-python==0.3.36": "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"}
+"""The sha256 of the source distributions that Paddock knows itself: of what it builds by default."""
 
 Commit = Annotated[str, Matches(r"[0-9a-f]{40}", "is not a full commit hash: 40 lower-case hex digits")]
 Sdist = Annotated[
@@ -23,7 +27,8 @@ class Source(Settings):
     builder."""
 
     sdist: Sdist | None = None
-    """A source distribution of llama-cpp-python, which contains all of llama.cpp. It works in networks with only a PyPI mirror."""
+    """A source distribution of llama-cpp-python, which contains all of llama.cpp. It works in networks with only a PyPI mirror. Requires a
+    digest: `sha256`, or the lock beside the inventory, which `paddock artifacts pull --lock` writes."""
 
     archive: Url | None = None
     """The URL of a tar archive. Requires `sha256`."""
@@ -35,10 +40,20 @@ class Source(Settings):
     """A source tree on the control machine."""
 
     sha256: Sha256 | None = None
-    """The digest of the archive or the source distribution."""
+    """The digest of the archive or the source distribution. Paddock knows that of the version that it builds by default."""
+
+    plain_http: bool = False
+    """Allow a package index without TLS, such as a mirror in your own network. The digest is checked all the same."""
 
     commit: Commit | None = None
     """The full commit to build."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, data: object) -> object:
+        if isinstance(data, dict) and not data.get("sha256") and isinstance(sdist := data.get("sdist"), str) and sdist in PINNED:
+            return {**data, "sha256": PINNED[sdist]}
+        return data
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Source:
@@ -49,16 +64,28 @@ class Source(Settings):
             raise ValueError("an archive needs sha256, the digest of the file")
         if self.git and not self.commit:
             raise ValueError("a git source needs the full commit (40 hex digits), because a branch or a tag can move")
+        if self.plain_http and not self.sdist:
+            raise ValueError("plain_http is for the package index of an sdist, and this source has another kind")
         return self
 
     @property
+    def unpinned(self) -> str:
+        """What is asked of a package index without a digest: `llama-cpp-python==0.3.35`; empty where it is known what is to come."""
+        return self.sdist if self.sdist and not self.sha256 else ""
+
+    def pinned(self, digests: Mapping[str, str]) -> Source:
+        """With the sha256 that `digests` has of it (sdist → sha256), unless it has one itself."""
+        found = digests.get(self.unpinned)
+        return self.model_copy(update={"sha256": found}) if found else self
+
+    @property
     def identity(self) -> str:
-        """A text that identifies the source: `sdist llama-cpp-python==0.3.36`."""
+        """A text that identifies the source: `sdist llama-cpp-python==0.3.36 832db069…`, with all of its digest."""
         if self.git:
             return f"git {self.commit}"
         if self.archive:
             return f"archive {self.sha256}"
-        return f"sdist {self.sdist}" if self.sdist else f"path {self.path}"
+        return f"sdist {self.sdist} {self.sha256 or ''}".rstrip() if self.sdist else f"path {self.path}"
 
     @property
     def label(self) -> str:

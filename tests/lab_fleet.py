@@ -14,9 +14,12 @@ from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 
+from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
+from control.llama_cpp.artifacts import Artifacts
 from control.state.fleet import FleetState
+from inventory.knowledge import Artifact
 from inventory.load import load
 from lab import hosts as lab_hosts
 from lab.container import LabHost
@@ -32,6 +35,8 @@ UP_TIMEOUT_S = 3000
 
 COMPILES_WITH = ("ccache", "cmake", "g++", "libgomp1", "ninja-build")
 """What a host installs to compile llama.cpp. It takes half of a first deploy."""
+
+RECORD = TypeAdapter(Artifact)
 
 RELEASES = os.environ.get("PADDOCK_RELEASES", "")
 """Where fleets leave what they have compiled for others, of this run of `make test` and of later ones; nothing where none does."""
@@ -178,7 +183,11 @@ def _keep_releases(directory: Path) -> None:
 
 
 def _give_releases(fleet: LabFleet) -> None:
-    """To the state of the fleet in the lab, and to that of an inventory which says itself where lab hosts are."""
+    """To the state of the fleet in the lab, and to that of an inventory which says itself where lab hosts are: as if built there."""
     for name in (f"{fleet.name}-lab", fleet.name):
-        for kept in Path(RELEASES).glob("[!.]*/*") if RELEASES else ():
-            shutil.copy(kept, FleetState.of(fleet.inventory, name).directory("artifacts"))
+        artifacts = Artifacts(FleetState.of(fleet.inventory, name))
+        for kept in Path(RELEASES).glob("[!.]*/*.json") if RELEASES else ():
+            described = RECORD.validate_json(kept.read_bytes())
+            archive = artifacts.state.directory("artifacts") / ".given"
+            shutil.copy(kept.with_name(f"{described.name}.tar.gz"), archive)
+            artifacts.keep(archive, described)

@@ -34,6 +34,8 @@ def _package(subject: VerifiedHost, resource: Package) -> None:
 
 
 def _user(subject: VerifiedHost, resource: User) -> None:
+    if not resource.needed:
+        return
     user = subject.host.user(resource.name)
     assert user.exists, "there is no such user"
     _is("home", user.home, resource.home)
@@ -110,6 +112,11 @@ def _release(subject: VerifiedHost, release: Release) -> None:
     host = subject.host
     _is("current", host.check_output("readlink -- %s || true", release.current), release.path)
     _is("fingerprint", host.check_output("cat -- %s || true", f"{release.path}/.paddock-release"), release.fingerprint)
+    if release.manifest:
+        listed = host.check_output("sha256sum -- %s | cut -c 1-64", f"{release.path}/MANIFEST")
+        assert listed == release.manifest, f"its list of files has the sha256 {listed}, and the fleet's key has signed {release.manifest}"
+        there, named = (lines_of(host.check_output(f"cd %s && {ask}", release.path)) for ask in ("find bin -type f", "cut -c 67- MANIFEST"))
+        assert not (more := sorted(set(there) - set(named))), f"its list of files does not have {', '.join(more)}"
     altered = host.run("cd %s && sha256sum --check --quiet --strict MANIFEST", release.path)
     assert altered.rc == 0, f"its files are not as they were built: {altered.stdout}{altered.stderr}"
 

@@ -2,11 +2,14 @@
 
 examples:
   paddock artifacts export 1f0c8a -o /media/stick/
+
+It is signed with the fleet's key. Prints that key, which another fleet has to name: note it down, do not carry it on the same stick.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from cli.arguments import opened
@@ -27,6 +30,7 @@ def run(options: argparse.Namespace) -> int:
     artifacts = Artifacts(opened(options).state)
     artifact = artifacts.named(options.name)
     target = options.output / f"{artifact.name}{SUFFIX}" if options.output.is_dir() else options.output
-    artifacts.export(artifact, target)
+    key = artifacts.export(artifact, target)
     print(target)
+    print(f"signed by fleet {artifacts.state.fleet}: it imports it as it is, another fleet with --key {key}", file=sys.stderr)
     return 0

@@ -27,7 +27,8 @@ def run(options: argparse.Namespace) -> int:
     from control.deployment.served_releases import hosts_by_fingerprint
 
     this = opened(options)
-    served, known = hosts_by_fingerprint(this.fleet, this.state), Artifacts(this.state).all()
+    artifacts = Artifacts(this.state)
+    served, known = hosts_by_fingerprint(this.fleet, this.state), artifacts.all()
     if options.json:
         print(json.dumps([{**asdict(each), "hosts": served.get(each.fingerprint, [])} for each in known], indent=1))
     elif known:
@@ -35,6 +36,11 @@ def run(options: argparse.Namespace) -> int:
         print(table([heads, *(_row(each, served.get(each.fingerprint, [])) for each in known)]))
     else:
         print("there are no artifacts yet: `paddock artifacts build` or `paddock up` builds them", file=sys.stderr)
+    for each in known:
+        if each.imported:
+            print(f"{each.name}: was imported, {each.imported}", file=sys.stderr)
+    for each in artifacts.unsigned():
+        print(f"{each.name}: not used, this fleet's key has not signed it: `paddock artifacts prune` removes it", file=sys.stderr)
     return 0
 
 

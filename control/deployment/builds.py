@@ -14,7 +14,7 @@ from control.state.fleet import FleetState
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.knowledge import Knowledge
-from resources import Package, Release, of_kind
+from resources import Package, Release, User, of_kind
 from roles.host_plan import HostPlan
 
 
@@ -57,9 +57,9 @@ def compiling(works: Mapping[str, Work], artifacts: Artifacts) -> set[str]:
 
 
 def with_compilers(plan: HostPlan) -> HostPlan:
-    """The plan of a host that has something to compile."""
+    """The plan of a host that has something to compile: with what it compiles with, and the account that does."""
     return {
-        role: tuple(replace(each, needed=True) if isinstance(each, Package) and not each.needed else each for each in part)
+        role: tuple(replace(each, needed=True) if isinstance(each, Package | User) and not each.needed else each for each in part)
         for role, part in plan.items()
     }
 

@@ -384,7 +384,8 @@ class Deployment:
     def _supplied(self, name: str, work: Work) -> Work:
         """With the files that travel, and where the host gets the others. Raises PaddockError."""
         payload = payload_for(work, name, self.fleet, self.state)
-        return replace(work, payload=payload, asks=asks_for(work, self.run.secrets), trials=trials_for(work))
+        asks, trials = asks_for(work, self.run.secrets), trials_for(work)
+        return replace(work, payload=payload, asks=asks, trials=trials, artifacts=Artifacts(self.state))
 
 
 def _is_of(fleet: Fleet, work: Work) -> bool:

@@ -52,6 +52,8 @@ def prunable(fleet: Fleet, state: FleetState, names: Iterable[str]) -> Iterator[
     if unknown := [host.name for host in fleet.hosts_with("llama_cpp") if not names and not state.hardware(host.name)]:
         known = "nothing is known of their hardware"
         raise UsageError(f"{', '.join(unknown)}: {known}: `paddock plan` looks at it; or name the artifacts to remove")
+    if not names:
+        yield from ((each, []) for each in artifacts.unsigned())
     for each in map(artifacts.named, names) if names else artifacts.recorded():
         hosts = served.get(each.fingerprint, [])
         if names or not hosts:

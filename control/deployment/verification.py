@@ -22,6 +22,7 @@ from control.state.secrets import Secrets, Vault
 from inventory.bounds import KIB, VERIFYING
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
+from resources import Release, of_kind
 from resources.codec import seals, written
 from roles.host_plan import HostPlan
 
@@ -49,6 +50,10 @@ def verify(
     Where `deep`, models are read whole.
     """
     failed, waiting = {}, list(plans)
+    for host, plan in plans.items():
+        for release in of_kind((each for part in plan.values() for each in part), Release):
+            if release.imported:
+                tell(f"  {host}: release {release.name} was not built by this fleet: imported, {release.imported}")
     described, outside = fleet.model_dump(mode="json", exclude_none=True), _outside(fleet, state)
     with tempfile.TemporaryDirectory() as scratch:
         at_work: dict[str, subprocess.Popen[bytes]] = {}

@@ -74,6 +74,9 @@ class Work:
         """This work as it is to be now: who is let in may have changed since it was made. Raises PaddockError where it cannot be made."""
         return self.renew(self) if self.renew else self
 
+    artifacts: Artifacts | None = None
+    """Where the releases are that it is given."""
+
     @cached_property
     def resources(self) -> tuple[Resource, ...]:
         return tuple(each for part in self.plan.values() for each in part)
@@ -109,6 +112,11 @@ class Work:
 
     def origin(self, resource: Resource) -> Origin:
         return self.drift.manifest.get(resource.id, "put")
+
+    def manifest_of(self, release: Release) -> Callable[[], bytes]:
+        artifacts = self.artifacts
+        assert artifacts
+        return lambda: artifacts.signed_manifest(release).encode()
 
     def curl(self, resource: Resource) -> tuple[str, ...]:
         asked = self.asks.get(resource.id) or (asked_of(resource) if isinstance(resource, ModelFile) else ())

@@ -15,6 +15,8 @@ from inventory.errors import InventoryError, PaddockError
 from inventory.fleet import Fleet
 from inventory.load import loaded
 from inventory.model_lock import locked, read_lock
+from inventory.source_lock import locked as with_sources
+from inventory.source_lock import read_lock as read_source_lock
 from resources import lines_of
 
 
@@ -57,7 +59,8 @@ def candidate(path: Path, text: str) -> Candidate:
             os.fchmod(file.fileno(), target.stat().st_mode & 0o7777)
             file.write(text)
         this = loaded(trial)
-        fleet = locked(this.fleet, read_lock(path))  # the lock has the inventory's name, and not the trial's
+        # The locks have the inventory's name, and not the trial's.
+        fleet = with_sources(locked(this.fleet, read_lock(path)), read_source_lock(path))
         checked(this.positions, fleet)
         return Candidate(path, read_text(path), text, fleet)
     except InventoryError as error:

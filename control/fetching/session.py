@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -25,15 +27,22 @@ class TooSlow(requests.Timeout):
     """An answer takes longer than its bound."""
 
 
-class Session(requests.Session):
-    """Raises TooMuch for an answer beyond its bound, and TooSlow for one that takes longer. Nothing is asked for, or taken, compressed."""
+class PlainHttp(requests.RequestException):
+    """Another machine would be asked without TLS."""
 
-    def __init__(self, bound: Bound, verify: str | bool = True) -> None:
+
+class Session(requests.Session):
+    """Raises TooMuch for an answer beyond its bound, and TooSlow for one that takes longer. Nothing is asked for, or taken, compressed.
+
+    Without `plain_http` other machines are asked over TLS alone: PlainHttp is raised otherwise.
+    """
+
+    def __init__(self, bound: Bound, verify: str | bool = True, *, plain_http: bool = True) -> None:
         super().__init__()
         self.bound, self.verify = bound, verify
         self.headers["Accept-Encoding"] = "identity"
-        for scheme in ("http://", "https://"):
-            self.mount(scheme, _Adapter(bound))
+        self.mount("https://", _Adapter(bound))
+        self.mount("http://", _Adapter(bound) if plain_http else _ThisMachineOnly(bound))
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         stream = options.pop("stream", False)
@@ -54,6 +63,22 @@ class _Adapter(HTTPAdapter):
         answer = super().build_response(req, resp)
         answer.raw = _Body(answer.raw, self.bound, without_query(str(req.url)))
         return answer
+
+
+class _ThisMachineOnly(_Adapter):
+    """Plain HTTP to loopback alone, in redirects and links too."""
+
+    def send(self, request: requests.PreparedRequest, *arguments: Any, **named: Any) -> requests.Response:
+        if not is_loopback(urlsplit(request.url or "").hostname or ""):
+            raise PlainHttp(request=request)
+        return super().send(request, *arguments, **named)
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class _Body:

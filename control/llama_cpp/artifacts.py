@@ -1,9 +1,10 @@
 """Releases of llama.cpp, packed to travel: kept in the fleet's state, carried out of it and into another's.
 
     artifacts/NAME.tar.gz       NAME/bin/…, NAME/MANIFEST, NAME/.paddock-release
-    artifacts/NAME.json         what it is and what it needs: `inventory.knowledge.Artifact`; this may be in git, the archive is not
+    artifacts/NAME.json         what it is and what it needs: `inventory.knowledge.Artifact`, signed (see signing.py); this may be in git,
+                                the archive is not
 
-An exported artifact is a tar archive of these two.
+An exported artifact is a tar archive of these two. What this fleet's key has not signed counts as not there.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 from pydantic import TypeAdapter
 
 from control.fetching.archives import Member, members
+from control.llama_cpp.signing import FleetKey, Record, signer_of
 from control.state.fleet import FleetState, read, write_atomically
-from inventory.bounds import ARTIFACT, ARTIFACT_FILE, PROGRAM
+from inventory.bounds import ARTIFACT, ARTIFACT_FILE, PROGRAM, from_json
 from inventory.errors import PaddockError
 from inventory.knowledge import Artifact
 from resources import Release, lines_of
@@ -66,13 +68,21 @@ class Artifacts:
     def directory(self) -> Path:
         return self.state.path / "artifacts"
 
+    @cached_property
+    def key(self) -> FleetKey:
+        return FleetKey(self.state)
+
     def all(self) -> tuple[Artifact, ...]:
         """In the order of their names. One whose archive is missing is none."""
         return tuple(each for each in self.recorded() if each.archived)
 
     def recorded(self) -> tuple[Artifact, ...]:
         """In the order of their names, also those of which only the description is here: a state from git has no archives."""
-        return tuple(filter(None, (self._described(path) for path in sorted(self.directory.glob("*.json")))))
+        return tuple(artifact for record, artifact in self._described() if self.key.vouches_for(record))
+
+    def unsigned(self) -> tuple[Artifact, ...]:
+        """Those that the fleet's key has not signed, or not as they are now: they are not used."""
+        return tuple(artifact for record, artifact in self._described() if not self.key.vouches_for(record))
 
     def archive(self, name: str) -> Path:
         """Where the archive of this name lies, or is to lie."""
@@ -99,8 +109,23 @@ class Artifacts:
             size=archive.stat().st_size,
             manifest=found.manifest,
         )
-        self._keep(archive, artifact)
+        self.keep(archive, artifact)
         return artifact
+
+    def signed_manifest(self, release: Release) -> str:
+        """The sha256 of the list of files of a release whose archive is here.
+
+        Raises PaddockError where the fleet's key has not signed it, or where the archive is another than was signed.
+        """
+        self.key.require()
+        for artifact in self.recorded():
+            if artifact.fingerprint == release.fingerprint and artifact.manifest:
+                self._require_unchanged(artifact)
+                return artifact.manifest
+        raise PaddockError(
+            f"release {release.name}: {self.directory / release.name}.json is not signed by this fleet's key, so no host is given the"
+            f" release: `paddock artifacts prune {release.name}`, and it is built anew"
+        )
 
     def take_back(self, archive: Path, release: Release) -> Artifact:
         """Takes in the archive of a release that is recorded here, as a host had it: the file moves. Raises PaddockError where it is not
@@ -116,12 +141,12 @@ class Artifacts:
                 f"`paddock artifacts prune {release.name}`, and it is built anew"
             )
         artifact = replace(recorded, sha256=_sha256(archive), size=archive.stat().st_size, archived=True)
-        self._keep(archive, artifact)
+        self.keep(archive, artifact)
         return artifact
 
     def named(self, name: str) -> Artifact:
         """The one of this name, or whose fingerprint begins so. Raises PaddockError."""
-        known = self.recorded()
+        known = tuple(artifact for _, artifact in self._described())
         found = [each for each in known if name in (each.name, each.fingerprint) or (len(name) >= 4 and each.fingerprint.startswith(name))]
         if len(found) != 1:
             have = ", ".join(each.name for each in known) or "none"
@@ -129,19 +154,22 @@ class Artifacts:
             raise PaddockError(f"{name}: {what} of fleet {self.state.fleet} (it has {have})")
         return found[0]
 
-    def export(self, artifact: Artifact, target: Path) -> None:
-        """Writes one file that `take_in` reads, anywhere. Raises PaddockError."""
+    def export(self, artifact: Artifact, target: Path) -> str:
+        """Writes one file that `take_in` reads, anywhere, and gives the public key that has signed it. Raises PaddockError."""
         archive = self.archive(artifact.name)
+        record = next((record for record, each in self._described() if each == artifact), {})
+        if not self.key.vouches_for(record):
+            raise PaddockError(
+                f"{self.directory / artifact.name}.json: is not signed by this fleet's key: `paddock artifacts prune {artifact.name}`, then"
+                " build it again"
+            )
         if not artifact.archived:
             raise PaddockError(
                 f"{archive}: the archive is not here, only what is recorded of it: `paddock up` fetches it from a host that has the release"
                 " once another lacks it"
             )
-        if _sha256(archive) != artifact.sha256:
-            raise PaddockError(
-                f"{archive}: was changed since it was stored: `paddock artifacts prune {artifact.name}`, then build it again"
-            )
-        description = json.dumps(_description(artifact), indent=1).encode()
+        self._require_unchanged(artifact)
+        description = json.dumps(record, indent=1).encode()
         try:
             with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".paddock-", delete=False) as file:
                 with tarfile.open(fileobj=file, mode="w") as tar:
@@ -154,14 +182,20 @@ class Artifacts:
             Path(file.name).replace(target)
         except OSError as error:
             raise PaddockError(f"{target}: cannot be written: {error.strerror}") from None
+        return str(signer_of(record))
 
-    def take_in(self, source: Path) -> Artifact:
-        """Keeps an exported artifact. Raises PaddockError where it is none, is damaged, or is not what it says of itself."""
+    def take_in(self, source: Path, *, key: str = "", unsigned: bool = False) -> Artifact:
+        """Keeps an exported artifact that this fleet's key has signed, or `key`, another fleet's; with `unsigned` also any other.
+
+        Raises PaddockError where it is none, is damaged, is not what it says of itself, or where nobody vouches for it.
+        """
         no_artifact = f"{source}: was not written by `paddock artifacts export`"
         with tempfile.TemporaryDirectory(dir=self.state.directory("artifacts"), prefix=".import-") as scratch:
             archive = Path(scratch) / "release.tar.gz"
             try:
-                said = _carried(source, archive)
+                record = _carried(source, archive)
+                said = _described_as().validate_python(record)
+                imported = self._vouched(source, record, key, unsigned)
             except (tarfile.ReadError, ValueError) as error:
                 raise PaddockError(f"{no_artifact}: {lines_of(str(error))[0]}") from None
             except OSError as error:
@@ -174,29 +208,63 @@ class Artifacts:
             needs = found.needs
             if (needs.architecture, needs.libc, needs.libraries) != (said.architecture, said.libc, said.libraries):
                 raise PaddockError(f"{source}: its description does not match its programs")
-            taken = replace(said, manifest=found.manifest, archived=True)
-            self._keep(archive, taken)
+            taken = replace(said, manifest=found.manifest, imported=imported, archived=True)
+            self.keep(archive, taken)
         return taken
+
+    def _vouched(self, source: Path, record: Record, key: str, unsigned: bool) -> str:
+        """How an artifact is known from now on: see `Artifact.imported`. Raises PaddockError where it is not to be taken."""
+        signer = signer_of(record)
+        if signer is None:
+            raise PaddockError(f"{source}: was changed after it was signed, so nothing was taken: export it again")
+        if signer and signer == self.key.public:
+            return str(record.get("imported", ""))
+        if signer and signer == key:
+            return f"signed by {signer}"
+        if unsigned:
+            return "unsigned"
+        if signer:
+            raise PaddockError(
+                f"{source}: is signed by another fleet, with the key {signer}: if `paddock artifacts export` said just that key where it"
+                f" was exported, add `--key {signer}`"
+            )
+        raise PaddockError(
+            f"{source}: is not signed, so nobody can say whether it is what was built: export it again with this version; `--unsigned`"
+            " takes it as it is"
+        )
+
+    def _require_unchanged(self, artifact: Artifact) -> None:
+        """Raises PaddockError. Files that no list has would come to a host with the rest."""
+        archive = self.archive(artifact.name)
+        if _sha256(archive) != artifact.sha256:
+            raise PaddockError(
+                f"{archive}: was changed since it was stored: `paddock artifacts prune {artifact.name}`, then build it again"
+            )
 
     def remove(self, artifact: Artifact) -> None:
         self.archive(artifact.name).unlink(missing_ok=True)
         (self.directory / f"{artifact.name}.json").unlink(missing_ok=True)
 
-    def _keep(self, archive: Path, artifact: Artifact) -> None:
-        """The archive first: what is described is there."""
+    def keep(self, archive: Path, artifact: Artifact) -> None:
+        """Signs what is known of an archive, and keeps both: the file moves. The archive first: what is described is there."""
         self.state.directory("artifacts")
+        record = self.key.signed(_description(artifact))
         with archive.open("rb") as file:
             os.fsync(file.fileno())
         archive.chmod(0o600)
         archive.replace(self.archive(artifact.name))
-        write_atomically(self.directory / f"{artifact.name}.json", json.dumps(_description(artifact), indent=1) + "\n")
+        write_atomically(self.directory / f"{artifact.name}.json", json.dumps(record, indent=1) + "\n")
 
-    def _described(self, path: Path) -> Artifact | None:
-        try:
-            found = _described_as().validate_json(read(path) or b"")
-        except ValueError:
-            return None  # written by another version, or by hand
-        return replace(found, archived=self.archive(found.name).is_file()) if found.name == path.name.removesuffix(".json") else None
+    def _described(self) -> Iterator[tuple[Record, Artifact]]:
+        """What each description says, as it is written and as it is understood, whoever signed it."""
+        for path in sorted(self.directory.glob("*.json")):
+            try:
+                record = _record(read(path) or b"")
+                found = _described_as().validate_python(record)
+            except ValueError:
+                continue  # written by another version, or by hand
+            if found.name == path.name.removesuffix(".json"):
+                yield record, replace(found, archived=self.archive(found.name).is_file())
 
 
 @cache
@@ -221,7 +289,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _carried(source: Path, archive: Path) -> Artifact:
+def _carried(source: Path, archive: Path) -> Record:
     """What an exported file says of its release, which is laid at `archive`.
 
     Raises ValueError or tarfile.ReadError where it is no such file.
@@ -234,14 +302,22 @@ def _carried(source: Path, archive: Path) -> Artifact:
         if name == names[0]:
             if member.info.size > DESCRIPTION_MOST:
                 raise ValueError(f"its description has {member.info.size} bytes")
-            said = _described_as().validate_json(member.content())
+            record = _record(member.content())
             continue
         with archive.open("wb") as file:
             file.writelines(member.blocks())
         if next(found, None):
             raise ValueError("it holds other files")
-        return said
+        return record
     raise ValueError("it holds other files")
+
+
+def _record(text: bytes) -> Record:
+    """Raises ValueError where it is no description."""
+    found = from_json(text)
+    if not isinstance(found, dict):
+        raise ValueError("its description is none")
+    return found
 
 
 def _checked(archive: Path, name: str, fingerprint: str) -> Contents:

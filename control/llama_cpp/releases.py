@@ -10,7 +10,7 @@ from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.hardware import Hardware
 from inventory.knowledge import Artifact
-from resources import Release, Resource
+from resources import Release, Resource, User
 from roles.llama_cpp import gate, recipe
 from roles.llama_cpp.releases import releases
 from roles.llama_cpp.settings import LlamaCppSettings
@@ -26,15 +26,19 @@ class Recipe:
 
     script: str
     unit: str
+    account: User
+    """Whom it runs as."""
     directory: str
-    """It is built here; the directory is gone once that is done."""
+    """It is built here, and the packed release is all that it leaves."""
     directories: str
     """Where the directories of all builds lie."""
     artifact: str
     """The packed release, until it is fetched."""
     root: str
     """The tree of another release of Debian that it is compiled in; empty where the builder's own will do."""
+    cache: str
     ccache: str
+    """In `cache`."""
 
 
 def releases_of(
@@ -62,10 +66,12 @@ def recipe_of(release: Release) -> Recipe:
     return Recipe(
         script=recipe.script(release, work=directory),
         unit=recipe.unit(release),
+        account=recipe.ACCOUNT,
         directory=directory,
         directories=recipe.WORK,
         artifact=recipe.artifact(release),
         root=recipe.root(release),
+        cache=recipe.CACHE,
         ccache=recipe.CCACHE,
     )
 

@@ -20,12 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from control.fetching.archives import Member, members
-from control.fetching.download import Progress, fetched, sdist_of, silent, without_password
+from control.fetching.download import Progress, fetched, silent, without_password
 from control.fetching.limited import limited
+from control.fetching.package_index import find_sdist
 from control.llama_cpp.page import RECIPE as PAGE
 from control.llama_cpp.page import web_page
 from inventory.bounds import GIT, SOURCE, size_words, time_words
 from inventory.errors import PaddockError
+from inventory.source_lock import unknown
 from roles.source import Source
 
 CACHE = Path("~/.cache/paddock/sources")
@@ -61,8 +63,11 @@ def source_archive(source: Source, beside: Path, progress: Progress = silent, *,
 
     With `ui`, the web page is built and lies in it. A llama.cpp from before there was a `tools/ui` goes as it is.
 
-    Raises PaddockError where it cannot be fetched, is not what its digest says, or holds no llama.cpp, and where the page cannot be built.
+    Raises PaddockError where nothing says its digest, where it cannot be fetched, is not what its digest says, or holds no llama.cpp, and
+    where the page cannot be built.
     """
+    if source.unpinned:
+        raise PaddockError(f"llama.cpp's source: {unknown(source.unpinned)}")
     tree = tree_digest(beside / Path(source.path).expanduser()) if source.path else ""
     key = hashlib.sha256(f"{PACKING} {source.identity} {source.sha256} {tree} {PAGE if ui else ''}".encode()).hexdigest()[:32]
     target = CACHE.expanduser() / f"{key}.tar.gz"
@@ -105,7 +110,9 @@ def _entries(source: Source, beside: Path, scratch: Path, progress: Progress) ->
         return _unpacked(_git_archive(source, scratch), source)
     if source.archive:
         return _unpacked(fetched(source.archive, source.sha256, scratch, aside=CACHE.expanduser(), progress=progress), source)
-    return _unpacked(sdist_of(str(source.sdist), source.sha256, scratch, aside=CACHE.expanduser(), progress=progress), source)
+    assert source.sdist and source.sha256
+    found = find_sdist(source.sdist, plain_http=source.plain_http)
+    return _unpacked(found.fetched(source.sha256, scratch, aside=CACHE.expanduser(), progress=progress), source)
 
 
 def _walk(root: Path) -> list[SourceFile]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from control.pki.leaves import Leaves, Record, Revoked
+from resources import lines_of
 from roles.role import LABEL
 
 TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -66,7 +67,7 @@ def read(lines: Iterable[str]) -> Revocations:
 
 def merged(each: Iterable[Revocations]) -> Revocations:
     """What several hosts say, as one."""
-    return read(line for one in each for line in one.text.splitlines())
+    return read(line for one in each for line in lines_of(one.text))
 
 
 def lacking(leaves: Leaves, theirs: Revocations) -> list[str]:

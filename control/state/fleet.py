@@ -6,6 +6,7 @@
     certs/              authorities.json: the fleet's CAs, and which of them signs; server/NAME.json and client/NAME.json: which certificate
                         is in use, which are still let in, and what is revoked
     secrets/NAME.age    the named secrets
+    release.key.age     the key that signs releases
     known_hosts         the hosts' pinned keys, as OpenSSH writes them
     hardware/HOST.json  what each host's machine is
     artifacts/          NAME.json: what each release is; NAME.tar.gz: the release itself, packed to travel

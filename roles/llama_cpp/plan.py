@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
 from resources import Directory, Package, Release, Resource
+from roles.llama_cpp.recipe import ACCOUNT
 from roles.llama_cpp.releases import HOME, TARGETS
 from roles.llama_cpp.settings import LlamaCppSettings
 
@@ -15,8 +17,11 @@ TO_BE_DETECTED = "to-be-detected"
 
 
 def plan(host: Host, settings: LlamaCppSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[Resource]:
+    # None of it is needed but where there is something to compile (control/deployment/builds.py).
     for package in _compiles_with(host, knowledge):
-        yield Package(package, needed=False)  # but where there is something to compile (control/deployment/builds.py)
+        yield Package(package, needed=False)
+    if knowledge.compiled.get(host.name):
+        yield replace(ACCOUNT, needed=False)
     if not settings.serve:
         return
     for path in ("/opt/paddock", HOME, f"{HOME}/releases"):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from resources import Release
+from resources import Release, User
 from roles.llama_cpp.toolchain import DISK_MIB
 from roles.role import render
 
 WORK = "/var/lib/paddock/build"
 ROOTS = "/var/lib/paddock/roots"
-CCACHE = "/var/cache/paddock/ccache"
+CACHE = "/var/cache/paddock"
+CCACHE = f"{CACHE}/ccache"
+
+ACCOUNT = User("paddock-build", WORK)
+"""Who builds: it owns the directory of the build and the cache, and nothing else."""
 
 
 def unit(release: Release) -> str:
@@ -28,7 +32,7 @@ def root(release: Release) -> str:
 
 def artifact(release: Release) -> str:
     """Where the build leaves the packed release, until it is fetched."""
-    return f"{WORK}/{release.name}.tar.gz"
+    return f"{work(release)}/{release.name}.tar.gz"
 
 
 def script(release: Release, *, work: str, packed: str = "", ccache: str = CCACHE) -> str:

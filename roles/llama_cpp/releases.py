@@ -12,6 +12,7 @@ from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.hardware import Hardware
 from inventory.knowledge import Artifact
+from inventory.source_lock import unknown
 from resources import Release
 from roles.llama_cpp.cuda import kv_pairs
 from roles.llama_cpp.profile import Profile, profile
@@ -44,6 +45,9 @@ def releases(
         settings = fleet.role(host.name, "llama_cpp", LlamaCppSettings)
         assert settings
         own, builder = hardware.get(host.name), hardware.get(settings.builder or host.name)
+        if settings.source.unpinned:
+            found[host.name] = PaddockError(f"roles.llama_cpp.source: {unknown(settings.source.unpinned)}")
+            continue
         source = identity(settings, sources)
         if not settings.serve or not own or not builder or not source:
             continue
@@ -119,6 +123,8 @@ def _release(
         suite=tools.suite,
         inside=tools.inside,
         ui=settings.ui,
+        manifest=made.manifest if made else "",
+        imported=made.imported if made else "",
     )
 
 

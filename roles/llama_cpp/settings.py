@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field
 
@@ -84,6 +84,9 @@ class LlamaCppSettings(RoleSettings):
 
     def llama_cpp_source(self) -> Source:
         return self.source
+
+    def pinned(self, digests: Mapping[str, str]) -> Self:
+        return self.model_copy(update={"source": self.source.pinned(digests)})
 
     def references(self, host: str, fleet: Whole) -> Iterator[Finding]:
         """Who compiles for a host carries llama.cpp too, and where llama.cpp is only compiled there is nothing that could serve."""

@@ -37,6 +37,8 @@ class Fault:
 def faults_of(resource: Resource) -> Iterator[Fault]:
     """Raises NotImplementedError for a kind of resource that has none here: what has no fault has no proof that its check can fail."""
     match resource:
+        case Package() | User() if not resource.needed:
+            return
         case Package():
             yield from _of_package(resource)
         case User():
@@ -161,6 +163,13 @@ def _of_release(release: Release) -> Iterator[Fault]:
     yield Fault(release, "not there at all", "fingerprint", _away(path), _back(path), "fingerprint is none")
     altered = f"{_away(binary)}; cp -p {ASIDE}/it {binary}; {_flipped(binary)}; touch -r {ASIDE}/it {binary}"
     yield Fault(release, "a program altered", "fingerprint", altered, _back(binary), "its files are not as they were built")
+    if release.manifest:
+        exchanged = f"{_away(path)}; cp -a {ASIDE}/it {path}; {_flipped(binary)}; cd {path}"
+        fitting = "find bin -type f -exec sha256sum {} + | sort -k 2 >MANIFEST; touch .paddock-release"
+        says = "its list of files has the sha256 "
+        yield Fault(release, "a program altered, and its list of files", "manifest", f"{exchanged}; {fitting}", _back(path), says)
+        more = f"{path}/bin/libggml-more.so"  # llama.cpp loads what is called so (ggml/src/ggml-backend-reg.cpp)
+        yield Fault(release, "a library more", UNSEEN, f"touch {more}", f"rm {more}", "its list of files does not have bin/libggml-more.so")
     yield Fault(release, "a program missing", "fingerprint", _away(binary), _back(binary), "its files are not as they were built")
 
 

@@ -129,8 +129,45 @@ def test_a_compiler_that_is_killed_is_told_and_the_next_run_begins_anew(fleet: F
         fleet.failed(
             fleet.told(building), BUILT + r"the compiler was killed, as it is where memory runs out: set roles\.llama_cpp\.jobs to 1, .*"
         )
-    assert not fleet.inside("one", "ls -A /var/lib/paddock/build | grep -v '^[0-9a-f]*$' || true"), "half of it was packed"
+    assert not fleet.inside("one", "find /var/lib/paddock/build -name '*.tar.gz*' ! -name source.tar.gz"), "half of it was packed"
     (tree / "server.c").write_text(TREE["server.c"] + "/* smaller */")
+    fleet.heals()
+
+
+TRIES = """echo "seen: it is $(id -un)"
+for each in / /etc /opt/paddock /var/lib/paddock /var/lib/paddock/build /var/cache/paddock /usr/local/bin /root /home /run; do
+  ! touch "$each/left" 2>/dev/null || echo "seen: it wrote to $each"
+done
+for each in /etc/shadow /root/.bashrc /var/lib/paddock/manifest /etc/ssh/ssh_host_ed25519_key; do
+  ! cat "$each" >/dev/null 2>&1 || echo "seen: it read $each"
+done
+for each in tcp/{address}/22 tcp/127.0.0.1/22 udp/{address}/53; do
+  ! bash -c "exec 3<>/dev/$each" 2>/dev/null || echo "seen: it reached $each"
+done
+! mount -t tmpfs none /mnt 2>/dev/null || echo "seen: it mounted"
+"""
+"""What somebody's build could do, whose source is not what it was."""
+
+
+def test_a_build_runs_as_an_account_of_its_own_and_reaches_nothing_but_where_it_builds(fleet: FaultFleet, tree: Path) -> None:
+    (tree / "tries.sh").write_text(TRIES.replace("{address}", fleet.hosts["two"].address))
+    (tree / "CMakeLists.txt").write_text(TREE["CMakeLists.txt"] + "execute_process(COMMAND sh ${CMAKE_SOURCE_DIR}/tries.sh)\n")
+    as_root = "mkdir -p /var/lib/paddock/build; touch /var/lib/paddock/build/of-an-earlier-version.tar.gz"
+    fleet.inside("one", f"{as_root}; chown -R root: /var/cache/paddock/ccache")
+    fleet.heals()
+    current = fleet.inside("one", "basename $(readlink /opt/paddock/llama.cpp/current)").strip().rpartition("-")[2]
+    seen = fleet.inside("one", f"journalctl -q -o cat -u paddock-build-{current} | grep ^seen:").splitlines()
+    assert seen == ["seen: it is paddock-build"]
+    assert not fleet.inside(
+        "one", "ls -A /var/lib/paddock/build 2>/dev/null || true; find /var/cache/paddock/ccache ! -user paddock-build | head -n 1"
+    )
+
+
+def test_a_build_that_asks_the_network_fails(fleet: FaultFleet, tree: Path) -> None:
+    asks = f'execute_process(COMMAND bash -c "exec 3<>/dev/tcp/{fleet.hosts["two"].address}/22" COMMAND_ERROR_IS_FATAL ANY)\n'
+    (tree / "CMakeLists.txt").write_text(TREE["CMakeLists.txt"] + asks)
+    fleet.up_fails(BUILT + r"CMake Error at CMakeLists\.txt:6 \(execute_process\): execute_process failed command indexes:")
+    (tree / "CMakeLists.txt").write_text(TREE["CMakeLists.txt"])
     fleet.heals()
 
 

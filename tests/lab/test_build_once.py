@@ -107,7 +107,11 @@ def test_a_host_that_nothing_may_be_compiled_for_says_what_it_needs(isle: LabFle
 
 
 def test_an_artifact_for_a_newer_c_library_is_refused_before_it_is_installed(pea: LabFleet, isle: LabFleet, tmp_path: Path) -> None:
-    imported = isle.paddock("artifacts", "import", "--lab", str(newer(exported(pea, tmp_path))))
+    carried, _ = exported(pea, tmp_path)
+    altered = newer(carried)
+    refused = isle.paddock("artifacts", "import", "--lab", str(altered))
+    assert refused.returncode == 1 and "is not signed, so nobody can say whether it is what was built" in refused.stderr, refused.stderr
+    imported = isle.paddock("artifacts", "import", "--lab", "--unsigned", str(altered))
     assert imported.returncode == 0, imported.stderr
     assert "it runs with glibc 2.99 or later" in imported.stderr
     failed = isle.paddock("up", "--lab", "--yes")
@@ -124,26 +128,32 @@ def test_an_artifact_that_was_carried_installs_a_host_without_a_compiler_and_a_w
     container = isle.host("isle1").container
     assert "unreachable" in inside(container, "bash -c '</dev/tcp/192.0.2.1/80' 2>&1 || true")
     assert not inside(container, "command -v g++ gcc cc cmake || true")
-    imported = isle.paddock("artifacts", "import", "--lab", str(exported(pea, tmp_path)))
+    carried, key = exported(pea, tmp_path)
+    refused = isle.paddock("artifacts", "import", "--lab", str(carried))
+    assert refused.returncode == 1 and f"is signed by another fleet, with the key {key}: if" in refused.stderr, refused.stderr
+    imported = isle.paddock("artifacts", "import", "--lab", "--key", key, str(carried))
     assert imported.returncode == 0, imported.stderr
-    isle.up()
+    assert re.search(rf"^  isle1: release \S+ was not built by this fleet: imported, signed by {key}$", isle.up().stdout, re.MULTILINE)
     body = json.dumps({"model": "demo", "prompt": "Hello", "max_tokens": 8})
     asked = f"curl -sS http://127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' -d '{body}'"
     assert '"text_completion"' in inside(container, asked)
     assert "0 changed" in isle.up().stdout
 
 
-def exported(fleet: LabFleet, directory: Path) -> Path:
-    """The artifact that the fleet's hosts serve, as a file."""
+def exported(fleet: LabFleet, directory: Path) -> tuple[Path, str]:
+    """The artifact that the fleet's hosts serve, as a file, and the key that it is signed with."""
     listed = json.loads(fleet.paddock("artifacts", "list", "--lab", "--json").stdout)
     (name,) = {each["name"] for each in listed if each["hosts"]}
     done = fleet.paddock("artifacts", "export", "--lab", name, "-o", str(directory))
     assert done.returncode == 0, done.stderr
-    return Path(done.stdout.strip())
+    key = re.search(r"--key ([0-9a-f]{64})$", done.stderr, re.MULTILINE)
+    assert key, done.stderr
+    return Path(done.stdout.strip()), key[1]
 
 
 def newer(carried: Path) -> Path:
-    """The same artifact, were it built with a C library that is yet to come: its programs ask for a later version of some symbols."""
+    """The same artifact, were it built with a C library that is yet to come: its programs ask for a later version of some symbols. All
+    digests fit; whoever has the file can do that, but for the signature."""
     with tarfile.open(carried) as tar:
         described, packed = (tar.extractfile(name) for name in ("artifact.json", "release.tar.gz"))
         assert described and packed
@@ -170,6 +180,7 @@ def newer(carried: Path) -> Path:
         manifest.size = len(content)
         new.addfile(manifest, io.BytesIO(content))
     archive = changed.getvalue()
+    del said["signer"], said["signature"]
     said |= {"libc": "2.99", "sha256": hashlib.sha256(archive).hexdigest(), "size": len(archive)}
     target = carried.with_name("newer.paddock.tar")
     with tarfile.open(target, "w") as tar:

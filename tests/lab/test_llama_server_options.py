@@ -14,9 +14,9 @@ from control.llama_cpp.options import checked, learned, shipped_anew
 from inventory.errors import InventoryError
 from inventory.load import load, loaded
 from inventory.options import SHIPPED, read
-from roles.source import Source
+from roles.source import DEFAULT, Source
 
-BEFORE = "llama-cpp-python==0.3.35"
+BEFORE = Source(sdist="llama-cpp-python==0.3.35", sha256="1139dbb54509074b70893fab8554e3b079aa9f4d312058ce4018ef0019e3de12")
 """It warns of `mlock`, which the next has no more."""
 
 INVENTORY = """
@@ -25,7 +25,7 @@ domain: home.example
 hosts:
   ai:
     address: 192.0.2.10
-    roles: {{llama_cpp: {{source: {{sdist: {sdist}}}}}, models: , llama_server: {{models: [demo]}}}}
+    roles: {{llama_cpp: {{source: {{sdist: {0.sdist}, sha256: {0.sha256}}}}}, models: , llama_server: {{models: [demo]}}}}
 models:
   demo: {{preset: {{mlock: on}}}}
 """
@@ -56,10 +56,10 @@ def helped(text: str) -> Iterator[tuple[tuple[str, ...], bool]]:
 
 def test_a_key_that_the_next_version_has_no_more_is_caught_in_the_inventory(tmp_path: Path) -> None:
     path = tmp_path / "home.yml"
-    path.write_text(INVENTORY.format(sdist=BEFORE))
-    learned(Source(sdist=BEFORE), tmp_path, silent)
+    path.write_text(INVENTORY.format(BEFORE))
+    learned(BEFORE, tmp_path, silent)
     (going,) = checked(loaded(path).positions, load(path)).going
     assert going.endswith('"mlock" is deprecated in llama-server as of 0.3.35: use --load-mode')
-    path.write_text(INVENTORY.format(sdist="llama-cpp-python==0.3.36"))
+    path.write_text(INVENTORY.format(DEFAULT))
     with pytest.raises(InventoryError, match="it was removed, write `load-mode: mlock`"):
         checked(loaded(path).positions, load(path))

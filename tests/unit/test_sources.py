@@ -6,6 +6,8 @@ import functools
 import hashlib
 import http.server
 import io
+import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -14,13 +16,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from pydantic import ValidationError
 from small_page import keep_node, small_page
 
-from control.fetching.download import indexes, without_password
+from cli import main
+from control.fetching.download import without_password
+from control.fetching.package_index import indexes
+from control.llama_cpp.lock import sources, write_lock
 from control.llama_cpp.sources import source_archive, tree_digest
 from inventory.errors import PaddockError
-from roles.source import Source
+from inventory.load import load, loaded, require_lock
+from roles.source import PINNED, Source
 
 TREE = {
     "CMakeLists.txt": "project(llama.cpp)",
@@ -207,7 +214,7 @@ def test_an_archive_is_fetched_once(served: tuple[Path, str]) -> None:
 def test_an_archive_with_another_digest_is_refused_and_kept_to_be_looked_at(served: tuple[Path, str], home: Path) -> None:
     root, address = served
     (root / "b9999.tar.gz").write_bytes(b"something else")
-    with pytest.raises(PaddockError, match=f"not {'a' * 64}; what came is kept as .*wrong-b9999.tar.gz"):
+    with pytest.raises(PaddockError, match=f"not {'a' * 64}, so it was not used: .*; what came is kept as .*wrong-b9999.tar.gz"):
         source_archive(Source(archive=f"{address}/b9999.tar.gz", sha256="a" * 64), Path("/"))
     assert [each.name for each in (home / ".cache/paddock/sources").iterdir()] == ["wrong-b9999.tar.gz"]
 
@@ -239,39 +246,200 @@ def test_a_member_that_climbs_out_of_the_archive_is_left_out(served: tuple[Path,
     assert names(source_archive(Source(archive=f"{served[1]}/x.tar.gz", sha256=sha256(data)), Path("/"))) == KEPT
 
 
+NAME, GENUINE = "llama-cpp-python==0.3.36", PINNED["llama-cpp-python==0.3.36"]
+OTHER = "llama-cpp-python==0.3.35"
+
+
 @pytest.fixture
-def index(served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """A package index with llama-cpp-python 0.3.36, whose address pip is configured for; the digest it promises."""
+def index(served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A package index whose address pip is configured for: the sha256 of each source distribution that it has, under its name."""
     root, address = served
-    data = packed("llama_cpp_python-0.3.36/vendor/llama.cpp/", TREE)
     page = root / "simple/llama-cpp-python"
     page.mkdir(parents=True)
-    (root / "llama_cpp_python-0.3.36.tar.gz").write_bytes(data)
-    (page / "index.html").write_text(f'<a href="/llama_cpp_python-0.3.36.tar.gz#sha256={sha256(data)}">llama_cpp_python-0.3.36.tar.gz</a>')
+    found, links = {}, []
+    for name in (NAME, OTHER):
+        version = name.partition("==")[2]
+        data = packed(f"llama_cpp_python-{version}/vendor/llama.cpp/", {**TREE, "src/llama.cpp": f"int tampered; // {version}"})
+        (root / f"llama_cpp_python-{version}.tar.gz").write_bytes(data)
+        links.append(f'<a href="/llama_cpp_python-{version}.tar.gz#sha256={sha256(data)}">llama_cpp_python-{version}.tar.gz</a>')
+        found[name] = sha256(data)
+    (page / "index.html").write_text("\n".join(links))
     monkeypatch.setenv("PIP_INDEX_URL", f"{address}/simple/")
-    return sha256(data)
+    return found
 
 
-@pytest.mark.parametrize("pinned", [False, True])
-def test_a_source_distribution_comes_from_the_index_that_pip_is_configured_for(index: str, pinned: bool) -> None:
-    source = Source(sdist="llama-cpp-python==0.3.36", sha256=index if pinned else None)
-    assert names(source_archive(source, Path("/"))) == KEPT
+def test_a_source_distribution_comes_from_the_index_that_pip_is_configured_for(index: dict[str, str]) -> None:
+    assert names(source_archive(Source(sdist=OTHER, sha256=index[OTHER]), Path("/"))) == KEPT
 
 
-def test_an_index_that_promises_another_digest_than_the_inventory_is_refused(index: str) -> None:
-    with pytest.raises(PaddockError, match=f"the inventory says sha256 {'b' * 64}, the index {index}"):
-        source_archive(Source(sdist="llama-cpp-python==0.3.36", sha256="b" * 64), Path("/"))
+@pytest.mark.parametrize("promises", [True, False], ids=["that it says so", "that it keeps silent about it"])
+def test_another_file_under_the_genuine_name_and_version_is_refused_unread(
+    index: dict[str, str], served: tuple[Path, str], home: Path, promises: bool
+) -> None:
+    """What somebody serves who has the index, or the way to it; nobody has to have written a digest for it."""
+    page = served[0] / "simple/llama-cpp-python/index.html"
+    if not promises:
+        page.write_text(page.read_text().replace(index[NAME], GENUINE))
+    with pytest.raises(PaddockError) as refused:
+        source_archive(Source(sdist=NAME), Path("/"))
+    assert index[NAME] in str(refused.value) and GENUINE in str(refused.value)
+    assert ("PIP_INDEX_URL" if promises else "take it from elsewhere") in str(refused.value)
+    kept = [each.name for each in (home / ".cache/paddock/sources").iterdir()]
+    assert kept == ([] if promises else ["wrong-llama_cpp_python-0.3.36.tar.gz"])
 
 
-def test_a_version_that_the_index_does_not_have_is_named_with_those_it_has(index: str) -> None:
-    with pytest.raises(PaddockError, match=r"has no source of 9\.9 \(but of 0\.3\.36\)"):
-        source_archive(Source(sdist="llama-cpp-python==9.9"), Path("/"))
+def test_an_index_that_promises_another_digest_than_the_inventory_is_refused(index: dict[str, str]) -> None:
+    with pytest.raises(PaddockError, match=f"/simple/ is {index[OTHER]}, and {'b' * 64} is pinned, so it was not fetched: "):
+        source_archive(Source(sdist=OTHER, sha256="b" * 64), Path("/"))
+
+
+def test_a_source_distribution_of_no_known_digest_is_refused_before_anybody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple/")
+    with pytest.raises(PaddockError, match=rf"nothing says which file {OTHER} is, .*: run `paddock artifacts pull --lock`"):
+        source_archive(Source(sdist=OTHER), Path("/"))
+
+
+@pytest.mark.parametrize("where", ["as the index", "as the link to the file", "by a redirect"])
+def test_another_machine_is_asked_over_tls_only(
+    index: dict[str, str], served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    page, far = served[0] / "simple/llama-cpp-python/index.html", "http://192.0.2.66:1"
+    if where == "as the index":
+        monkeypatch.setenv("PIP_INDEX_URL", f"{far}/simple/")
+    elif where == "as the link to the file":
+        page.write_text(page.read_text().replace('href="', f'href="{far}'))
+    else:
+        moved = redirecting(f"{far}/simple/llama-cpp-python/")
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{moved.server_port}/simple/")
+    with pytest.raises(PaddockError, match="is asked without TLS: use https, or, for an index of your own, `plain_http: true`"):
+        source_archive(Source(sdist=OTHER, sha256=index[OTHER]), Path("/"))
+
+
+def redirecting(to: str) -> http.server.ThreadingHTTPServer:
+    class Moved(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", to)
+            self.end_headers()
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Moved)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def test_an_inventory_can_allow_an_index_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def send(self: object, request: requests.PreparedRequest, **_: object) -> requests.Response:
+        asked.append(str(request.url))
+        raise requests.ConnectionError
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://mirror.home.example/simple/")
+    with pytest.raises(PaddockError, match="cannot be reached"):
+        source_archive(Source(sdist=NAME, plain_http=True), Path("/"))
+    assert asked == ["http://mirror.home.example/simple/llama-cpp-python/"]
+
+
+def test_only_an_index_can_be_allowed_without_tls() -> None:
+    with pytest.raises(ValidationError, match="plain_http is for the package index of an sdist"):
+        Source(path="llama.cpp", plain_http=True)
+
+
+def test_a_version_that_the_index_does_not_have_is_named_with_those_it_has(index: dict[str, str]) -> None:
+    with pytest.raises(PaddockError, match=r"has no source of 9\.9 \(but of 0\.3\.36, 0\.3\.35\)"):
+        source_archive(Source(sdist="llama-cpp-python==9.9", sha256="a" * 64), Path("/"))
 
 
 def test_an_index_without_the_project_is_named(served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", f"{served[1]}/simple/")
     with pytest.raises(PaddockError, match=r"/simple/ has no llama-cpp-python; the index is pip's"):
-        source_archive(Source(sdist="llama-cpp-python==0.3.36"), Path("/"))
+        source_archive(Source(sdist=NAME), Path("/"))
+
+
+# The lock
+
+
+@pytest.fixture
+def home_yml(tmp_path: Path) -> Path:
+    """Two hosts: one builds what Paddock knows, the other a version of which nothing says which file it is."""
+    path = tmp_path / "home.yml"
+    hosts = {
+        "ai": {"address": "192.0.2.10", "roles": {"llama_cpp": {}}},
+        "old": {"address": "192.0.2.11", "roles": {"llama_cpp": {"source": {"sdist": OTHER}}}},
+    }
+    path.write_text(json.dumps({"fleet": "home", "domain": "home.example", "hosts": hosts}))  # JSON is YAML
+    return path
+
+
+def test_a_source_that_nothing_says_the_digest_of_is_refused_at_its_place(home_yml: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-i", str(home_yml), "check"]) == 2
+    column = home_yml.read_text().index('"sdist"') + 1
+    words = f"nothing says which file {OTHER} is, neither a sha256 here nor the lock: run `paddock artifacts pull --lock`"
+    assert capsys.readouterr().err == f"{home_yml}:1:{column}: hosts.old.roles.llama_cpp.source.sdist: {words}\n"
+
+
+def test_the_lock_pins_what_the_index_has_and_nothing_that_is_known(
+    index: dict[str, str], home_yml: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["-i", str(home_yml), "artifacts", "pull", "--lock"]) == 0
+    assert capsys.readouterr().out == f"{home_yml.with_name('home.sources.lock')}: 1 source. It belongs into git, as the inventory does\n"
+    assert json.loads(home_yml.with_name("home.sources.lock").read_text())["sources"] == {OTHER: {"sha256": index[OTHER]}}
+    require_lock(loaded(home_yml))
+    (source,) = (each for each in sources(load(home_yml)) if each.sdist == OTHER)
+    assert source.identity == f"sdist {OTHER} {index[OTHER]}"
+    assert names(source_archive(source, Path("/"))) == KEPT
+
+
+def test_an_index_that_says_no_digest_is_read_for_it(index: dict[str, str], served: tuple[Path, str], home_yml: Path) -> None:
+    page = served[0] / "simple/llama-cpp-python/index.html"
+    page.write_text(page.read_text().replace("#sha256=", "#md5="))
+    lock = write_lock(home_yml, load(home_yml))
+    assert lock.sources[OTHER].sha256 == index[OTHER]
+    assert lock.sources[OTHER].size == (served[0] / "llama_cpp_python-0.3.35.tar.gz").stat().st_size
+
+
+def test_a_pin_stays_until_it_is_asked_for_anew(index: dict[str, str], served: tuple[Path, str], home_yml: Path) -> None:
+    write_lock(home_yml, load(home_yml))
+    page = served[0] / "simple/llama-cpp-python/index.html"
+    page.write_text(page.read_text().replace(index[OTHER], "c" * 64))
+    assert write_lock(home_yml, load(home_yml)).sources[OTHER].sha256 == index[OTHER]
+    assert main(["-i", str(home_yml), "artifacts", "pull", "--lock", OTHER]) == 0
+    (source,) = (each for each in sources(load(home_yml)) if each.sdist == OTHER)
+    assert source.sha256 == "c" * 64
+
+
+def test_what_left_the_inventory_or_says_its_digest_leaves_the_lock(index: dict[str, str], home_yml: Path) -> None:
+    write_lock(home_yml, load(home_yml))
+    home_yml.write_text(home_yml.read_text().replace(f'"sdist": "{OTHER}"', f'"sdist": "{OTHER}", "sha256": "{"d" * 64}"'))
+    assert write_lock(home_yml, load(home_yml)).sources == {}
+
+
+def test_an_inventorys_digest_goes_before_the_locks(index: dict[str, str], home_yml: Path) -> None:
+    write_lock(home_yml, load(home_yml))
+    home_yml.write_text(home_yml.read_text().replace(f'"sdist": "{OTHER}"', f'"sdist": "{OTHER}", "sha256": "{"d" * 64}"'))
+    assert {source.sha256 for source in sources(load(home_yml))} == {GENUINE, "d" * 64}
+
+
+@pytest.mark.parametrize("text", ['{"version": 2}', '{"sources": {"a==1": {}}}', "[]", "\x00", '{"sources": {"a==1": {"sha256": "x"}}}'])
+def test_a_damaged_lock_is_told_with_what_to_do(home_yml: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    home_yml.with_name("home.sources.lock").write_text(text)
+    assert main(["-i", str(home_yml), "check"]) == 2
+    told = capsys.readouterr().err
+    assert "home.sources.lock: is not a lock of sources (" in told
+    assert told.endswith("or remove it and run `paddock artifacts pull --lock`\n")
+
+
+def test_a_name_that_the_inventory_does_not_have_is_not_pinned(home_yml: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-i", str(home_yml), "artifacts", "pull", "--lock", "llama-cpp-python==0.3.53"]) == 2
+    assert 'is called "llama-cpp-python==0.3.53" (did you mean "llama-cpp-python==0.3.3' in capsys.readouterr().err
+
+
+def test_all_sources_are_fetched_before_a_host_is_asked(index: dict[str, str], home_yml: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lock(home_yml, load(home_yml))
+    home_yml.write_text(home_yml.read_text().replace('{"llama_cpp": {}}', "{}"))
+    assert main(["-i", str(home_yml), "artifacts", "pull"]) == 0
+    assert re.search(r"^0\.3\.35 with its web page: \d+\.\d MiB, .*/sources/\w{32}\.tar\.gz$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_a_commit_is_fetched_from_a_git_repository(tree: Path) -> None:

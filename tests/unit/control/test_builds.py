@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,11 +11,11 @@ from cli.views.changes import reasons
 from control.deployment.builds import assigned, compiling, kept, with_compilers
 from control.deployment.work import Work
 from control.llama_cpp.artifacts import Artifacts
-from control.state.fleet import FleetState, write_atomically
+from control.state.fleet import FleetState
 from inventory.fleet import Fleet
 from inventory.hardware import Hardware
 from inventory.knowledge import Artifact, Knowledge
-from resources import Package, Release
+from resources import Package, Release, Service, User
 from resources.codec import read, written
 from resources.drift import drift
 from resources.probe import Actual
@@ -38,12 +37,13 @@ RELEASE = Release(
     made="recorded",
 )
 COMPILER = Package("cmake", needed=False)
+ACCOUNT = User("paddock-build", "/var/lib/paddock/build", needed=False)
 THERE, LACKING = {RELEASE.id: dict(RELEASE.desired)}, dict[str, dict[str, str]]()
 HARDWARE = Hardware("x86_64", "Celeron", frozenset(), cores=2, memory_mib=3839, distribution="debian 13")
 
 
 def work(found: dict[str, dict[str, str]], release: Release = RELEASE, **known: Any) -> Work:
-    plan = {"llama_cpp": (COMPILER, release)}
+    plan = {"llama_cpp": (COMPILER, ACCOUNT, release)}
     actual = Actual(found, **known)
     return Work(plan, actual, drift(plan, actual))
 
@@ -52,8 +52,16 @@ def work(found: dict[str, dict[str, str]], release: Release = RELEASE, **known: 
 def artifacts(state: FleetState) -> Artifacts:
     """Their archives are gone."""
     recorded = Artifact(NAME, "0.3.36", FINGERPRINT, RELEASE.key, "", "x86_64", "debian 13", "2.36", (), "5eed" * 16, 1, manifest="aa" * 32)
-    write_atomically(state.directory("artifacts") / f"{NAME}.json", json.dumps(asdict(recorded)))
-    return Artifacts(state)
+    artifacts = Artifacts(state)
+    record(artifacts, recorded)
+    return artifacts
+
+
+def record(artifacts: Artifacts, artifact: Artifact) -> None:
+    archive = artifacts.state.directory("artifacts") / "archive"
+    archive.touch()
+    artifacts.keep(archive, artifact)
+    artifacts.archive(artifact.name).unlink()
 
 
 def given(state: FleetState, works: dict[str, Work]) -> Any:
@@ -79,10 +87,23 @@ def test_what_no_host_has_whole_is_compiled_by_its_builder(artifacts: Artifacts)
 
 def test_what_nothing_was_recorded_of_is_compiled_although_a_host_has_it(artifacts: Artifacts) -> None:
     description = artifacts.directory / f"{NAME}.json"
-    description.write_text(description.read_text().replace("aa" * 32, ""))
+    record(artifacts, replace(artifacts.named(NAME), manifest=""))
     assert compiling({"pea": work(LACKING), "bean": work(THERE)}, artifacts) == {"pea"}, "an earlier version wrote no list of files down"
     description.unlink()
     assert compiling({"pea": work(LACKING), "bean": work(THERE)}, artifacts) == {"pea"}
+
+
+def test_what_has_another_list_of_files_than_was_recorded_is_compiled_anew(artifacts: Artifacts) -> None:
+    """A program was exchanged there, and its list of files made anew."""
+    release = replace(RELEASE, manifest="aa" * 32)
+    exchanged = {RELEASE.id: {**release.desired, "manifest": "bb" * 32}}
+    assert compiling({"pea": work(exchanged, release)}, artifacts) == {"pea"}
+    assert compiling({"pea": work({RELEASE.id: dict(release.desired)}, release)}, artifacts) == set()
+
+
+def test_no_service_is_restarted_since_the_list_of_files_became_known() -> None:
+    service = Service("x.service", restarts=(RELEASE,))
+    assert service.started == replace(service, restarts=(replace(RELEASE, manifest="aa" * 32),)).started
 
 
 def test_what_nobody_has_and_nobody_may_compile_says_what_to_do(artifacts: Artifacts, state: FleetState) -> None:
@@ -103,14 +124,21 @@ def test_a_compiler_that_was_installed_stays_while_its_host_may_compile_again() 
 def test_who_has_something_to_compile_is_given_the_compiler() -> None:
     plan = with_compilers(work(LACKING).plan)
     found = drift(plan, Actual())
-    assert [change.id for change in found.changes] == ["package:cmake", RELEASE.id]
+    assert [change.id for change in found.changes] == ["package:cmake", ACCOUNT.id, RELEASE.id]
     assert found.claims["package:cmake"] == "put"
+
+
+def test_the_account_that_builds_is_paddocks_own_also_where_no_manifest_has_it() -> None:
+    """`artifacts build` makes it on a builder, and notes nothing there."""
+    there = {**THERE, ACCOUNT.id: {"home": ACCOUNT.home}}
+    assert work(there).drift.manifest[ACCOUNT.id] == "put"
 
 
 def test_a_plan_that_was_written_down_asks_for_no_compiler_either() -> None:
     plan = work(THERE).plan
-    (package, _) = read(written(plan), lambda name: "")["llama_cpp"]
+    (package, account, _) = read(written(plan), lambda name: "")["llama_cpp"]
     assert isinstance(package, Package) and not package.needed
+    assert isinstance(account, User) and not account.needed
 
 
 @pytest.mark.parametrize(

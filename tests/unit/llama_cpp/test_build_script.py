@@ -46,15 +46,18 @@ def packed(place: Path) -> Path:
     return place / "built here" / "1.0-0123456789ab.tar.gz"
 
 
-def run(release: Release, work: Path, server: str = SERVER.replace("EXIT", "0")) -> subprocess.CompletedProcess[str]:
+def run(
+    release: Release, work: Path, server: str = SERVER.replace("EXIT", "0"), packed_in: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     work.mkdir(exist_ok=True)
-    packed(work.parent).parent.mkdir(exist_ok=True)
+    target = packed_in / f"{release.name}.tar.gz" if packed_in else packed(work.parent)
+    target.parent.mkdir(exist_ok=True)
     with tarfile.open(work / "source.tar.gz", "w:gz") as tar:
         for name, text in (("CMakeLists.txt", CMAKE), ("server.cpp", server)):
             member = tarfile.TarInfo(f"llama.cpp/{name}")
             member.size = len(text)
             tar.addfile(member, io.BytesIO(text.encode()))
-    text = script(release, work=str(work), packed=str(packed(work.parent)), ccache=str(work.parent / "ccache"))
+    text = script(release, work=str(work), packed=str(target), ccache=str(work.parent / "ccache"))
     return subprocess.run(["sh", "-s"], input=text, capture_output=True, text=True)
 
 
@@ -70,7 +73,8 @@ def test_a_build_leaves_a_whole_release_packed_and_nothing_else(release: Release
     assert (whole / ".paddock-release").read_text() == release.fingerprint + "\n"
     assert subprocess.run(["sha256sum", "--check", "--quiet", "MANIFEST"], cwd=whole).returncode == 0
     assert subprocess.run([whole / "bin/llama-server"], capture_output=True, text=True).stdout == "version; $1.0\n"
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["built here", "ccache", "unpacked"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["built here", "ccache", "unpacked", "work"]
+    assert list((tmp_path / "work").iterdir()) == []
     assert list(packed(tmp_path).parent.iterdir()) == [packed(tmp_path)]
 
 
@@ -94,7 +98,17 @@ def test_what_is_packed_already_is_not_built_again(release: Release, tmp_path: P
     run(release, tmp_path / "work")
     again = run(release, tmp_path / "work", server="wrong thing;")
     assert again.returncode == 0 and "is built already" in again.stdout
-    assert not (tmp_path / "work").exists()
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+@needs_a_compiler
+def test_what_is_packed_among_what_it_is_built_from_is_all_that_stays(release: Release, tmp_path: Path) -> None:
+    """As it is on a host: the account that builds can write nowhere else."""
+    work = tmp_path / "work"
+    for _ in range(2):
+        done = run(release, work, packed_in=work)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert [each.name for each in work.iterdir()] == [f"{release.name}.tar.gz"]
 
 
 @needs_a_compiler

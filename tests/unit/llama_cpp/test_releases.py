@@ -12,10 +12,11 @@ from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.hardware import Hardware
 from inventory.knowledge import Artifact, Knowledge
-from resources import Package, Release
+from resources import Package, Release, User
 from roles.llama_cpp.plan import plan
 from roles.llama_cpp.releases import releases
 from roles.llama_cpp.settings import LlamaCppSettings
+from roles.source import PINNED
 
 HERE = Hardware(
     "x86_64", "Celeron", frozenset({"sse4_2"}), cores=2, memory_mib=3839, distribution="debian 13", libc="2.41", disk_free_mib=50000
@@ -61,13 +62,14 @@ def artifact_of(found: Release, libc: str = "2.36", fingerprint: str = "") -> Ar
 def test_a_release_lies_under_its_version_and_the_start_of_its_fingerprint() -> None:
     found = release()
     assert found.path == f"/opt/paddock/llama.cpp/releases/0.3.36-{found.fingerprint[:12]}"
-    assert found.source == "sdist llama-cpp-python==0.3.36"
+    assert found.source == f"sdist llama-cpp-python==0.3.36 {PINNED['llama-cpp-python==0.3.36']}"
 
 
 @pytest.mark.parametrize(
     ("settings", "hardware"),
     [
-        ({"source": {"sdist": "llama-cpp-python==0.3.35"}}, HERE),
+        ({"source": {"sdist": "llama-cpp-python==0.3.35", "sha256": "aa" * 32}}, HERE),
+        ({"source": {"sdist": "llama-cpp-python==0.3.36", "sha256": "aa" * 32}}, HERE),
         ({"options": {"GGML_LTO": True}}, HERE),
         ({}, OLDER),
         ({}, replace(HERE, cpu_flags=frozenset({"sse4_2", "avx"}))),
@@ -87,6 +89,12 @@ def test_another_source_option_distribution_or_processor_is_another_release(sett
 )
 def test_what_changes_nothing_in_the_result_keeps_the_release(settings: dict[str, Any], hardware: Hardware) -> None:
     assert release(settings, hardware).fingerprint == release().fingerprint
+
+
+def test_a_source_of_no_known_digest_makes_no_release() -> None:
+    found = releases(fleet_of(pea={"source": {"sdist": "llama-cpp-python==0.3.35"}}), {"pea": HERE}, {})["pea"]
+    assert isinstance(found, PaddockError)
+    assert re.match(r"roles\.llama_cpp\.source: nothing says which file llama-cpp-python==0\.3\.35 is, .*pull --lock`$", str(found))
 
 
 def test_a_local_tree_is_known_by_its_content() -> None:
@@ -116,6 +124,16 @@ def test_only_who_builds_has_the_compilers() -> None:
     hardware = dict.fromkeys(("pea", "bean"), HERE)
     assert packages_of("pea", hardware, pea={}, bean={}) == {"ccache", "cmake", "g++", "ninja-build", "curl", "libgomp1", "libstdc++6"}
     assert packages_of("bean", hardware, pea={}, bean={}) == {"curl", "libgomp1", "libstdc++6"}
+
+
+def test_only_who_builds_has_the_account_that_does() -> None:
+    fleet, hardware = fleet_of(pea={}, bean={}), dict.fromkeys(("pea", "bean"), HERE)
+    knowledge = Knowledge(hardware=hardware, releases=releases(fleet, hardware, {}))
+    for name, accounts in (("pea", [("paddock-build", False)]), ("bean", [])):
+        settings = fleet.role(name, "llama_cpp", LlamaCppSettings)
+        assert settings
+        planned = plan(fleet.hosts[name], settings, fleet, knowledge)
+        assert [(each.name, each.needed) for each in planned if isinstance(each, User)] == accounts
 
 
 def test_a_host_that_only_compiles_for_others_serves_nothing() -> None:

@@ -75,7 +75,7 @@ def test_another_preset_another_release_and_another_model_file_each_ask_for_a_re
     seen = {started(small)}
     small.models["demo"]["preset"]["ctx-size"] = 4096
     seen.add(started(small))
-    small.roles["ai"]["llama_cpp"] = {"source": {"sdist": "llama-cpp-python==0.3.35"}}
+    small.roles["ai"]["llama_cpp"] = {"source": {"sdist": "llama-cpp-python==0.3.35", "sha256": "aa" * 32}}
     seen.add(started(small))
     small.models["demo"]["source"] = {"url": "https://models.home.example/demo.gguf", "sha256": "1" * 64}
     seen.add(started(small))

@@ -1,0 +1,67 @@
+"""Fetch the sources of llama.cpp to this machine now; with --lock, pin their digests instead.
+
+examples:
+  paddock artifacts pull --lock
+  paddock artifacts pull --lock llama-cpp-python==0.3.35      pins this one anew
+  paddock artifacts pull
+
+Hosts are not connected to: they are sent what they build.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cli.arguments import kept_inventory
+from cli.views.progress import Progress
+from inventory.errors import UsageError
+from inventory.fleet import Fleet
+from inventory.load import load, loaded, require_lock
+from roles.wording import did_you_mean, quoted
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", nargs="*", help="with --lock: pin these source distributions again")
+    command.add_argument("--lock", action="store_true", help="write the lock beside the inventory: what each source distribution is")
+
+
+def run(options: argparse.Namespace) -> int:
+    path = kept_inventory(options)
+    if options.lock:
+        return _lock(path, load(path), options.source)
+    if options.source:
+        raise UsageError("naming sources is for --lock: without it all of them are fetched")
+    return _fetch(path)
+
+
+def _lock(path: Path, fleet: Fleet, anew: list[str]) -> int:
+    from control.fetching.progress import Download
+    from control.llama_cpp.lock import sources, write_lock
+    from inventory.source_lock import lock_path
+
+    known = [source.sdist for source in sources(fleet) if source.sdist]
+    for name in anew:
+        if name not in known:
+            raise UsageError(f"no source of {path} is called {quoted(name)}{did_you_mean(name, known)}")
+    lock = write_lock(path, fleet, anew, Progress(to_stderr=True).line, Download())
+    if not lock.sources:
+        print("there is nothing to pin: the digest of each source is known")
+        return 0
+    many = f"{len(lock.sources)} source{'' if len(lock.sources) == 1 else 's'}"
+    print(f"{lock_path(path)}: {many}. It belongs into git, as the inventory does")
+    return 0
+
+
+def _fetch(path: Path) -> int:
+    from control.fetching.progress import Download
+    from control.llama_cpp.releases import source_for
+    from control.llama_cpp.sources import source_archive
+
+    this, progress = loaded(path), Progress()
+    require_lock(this)
+    wanted = dict.fromkeys(source_for(this.fleet, host.name) for host in this.fleet.hosts_with("llama_cpp"))
+    for source, ui in wanted:
+        archive = source_archive(source, path.absolute().parent, Download(), ui=ui)
+        progress.line(f"{source.label}{' with its web page' if ui else ''}: {archive.stat().st_size / (1 << 20):.1f} MiB, {archive}")
+    return 0
