@@ -97,8 +97,8 @@ class Client(Settings):
     """Validity of its certificates in days. `paddock up` renews a certificate when a third of that is left."""
 
     admin: bool = False
-    """Allow the client every request at the sites that admit it, and, on hosts with the role `admin`, to restart servers and change presets.
-    Other clients may use models, list them and open the web page."""
+    """Allow the client every request at the sites that admit it and, on hosts with the role `admin`, restarts and other presets. Other
+    clients may use models, list them and open the web page."""
 
 
 class LabSettings(Settings):
