@@ -13,7 +13,7 @@ BEARERS = {
     "caddy": re.compile(r"file:/etc/caddy/paddock/.+"),
     "client": re.compile(
         r"(file|directory):/etc/paddock/clients/.+"
-        r"|(service:|file:/etc/systemd/system/)paddock-(bridge|browsers|profiles|seat)-.+"
+        r"|(service:|(file|directory):/etc/systemd/system/)paddock-(bridge|browsers|profiles|seat)-.+"
     ),
 }
 """The roles that lay certificates on hosts, and what leaves at once with a client that is thrown out: of a reverse proxy the certificates

@@ -12,7 +12,7 @@ from inventory.fleet import Fleet
 from resources import File, Resource
 from resources.drift import drift
 from resources.probe import Actual
-from roles.client.plan import plan as client_plan
+from roles.host_plan import host_plan
 from tests.unit.roles import everything
 
 PRESETS = File("/etc/paddock/llama-server/presets.ini", "[big]")
@@ -55,9 +55,9 @@ def test_of_an_account_whose_client_is_thrown_out_certificate_key_and_programs_g
     """All that the role has laid for the account, but for packages and what belongs to all accounts."""
     fleet = everything.fleet()
     host, known = fleet.hosts["desk"], everything.context(fleet)
-    before = tuple(client_plan(host, host.carried["client"], fleet, known))
+    before = host_plan(host, fleet, known)["client"]
     seat = [each.id for each in before if each.noted and re.search(r"clients/ann|paddock-(bridge|browsers|profiles|seat)-ann", each.id)]
-    after = {"client": tuple(client_plan(host, host.carried["client"], fleet, replace(known, clients={})))}
+    after = {"client": host_plan(host, fleet, replace(known, clients={}))["client"]}
     actual = Actual(
         {each.id: dict(each.desired) for each in before}, manifest={each.id: "put" for each in before if each.noted} | {ELSEWHERE: "put"}
     )
