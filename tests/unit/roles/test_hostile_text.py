@@ -108,7 +108,9 @@ def rendered(fleet: Fleet, text: Mapping[str, str]) -> Iterator[tuple[str, str]]
     """Every file by its path, the scripts of builds, and an export."""
     known = everything.context(fleet)
     yield from ((file.path, file.data.decode()) for file in everything.files(fleet, known) if not file.path.endswith("/50-paddock.conf"))
-    yield from (("build", script(each, work="/var/tmp")) for each in known.releases.values() if isinstance(each, Release))
+    yield from (
+        ("build", script(each, work="/var/tmp", packed="/var/tmp/packed")) for each in known.releases.values() if isinstance(each, Release)
+    )
     client, site = text["Document.clients{key}"], text["CaddySettings.sites{key}"]
     exported = members(client, Certificate("chain", "key"), fleet, known, "password", site)
     yield from ((f"export/{name}", data.decode()) for name, data in exported.items() if name in ("README.html", "install.sh"))
