@@ -29,7 +29,7 @@ from control.ssh.host_keys import pin_all
 from control.ssh.run import Run
 from control.state import api_keys
 from control.state.fleet import FleetState
-from control.state.lineage import lineage_of, note_change, told_hosts
+from control.state.lineage import lineage_of, note_admission, note_change, told_hosts
 from control.state.lock import admission_lock
 from control.state.secrets import Secrets, Vault
 from inventory.errors import PaddockError
@@ -337,16 +337,19 @@ class Deployment:
             self.tell(", ".join(started), f"watches what was started for {self.fleet.settle} s")
             time.sleep(self.fleet.settle)
 
-    def _owner(self, wanted: Mapping[str, Work]) -> Owner | None:
-        """Whose these hosts are from now on, as their manifests are to say."""
+    def _owner(self, wanted: Mapping[str, Work], *, whole: bool = True) -> Owner | None:
+        """Whose these hosts are from now on, as their manifests are to say. They get all of their plans, if this is `whole`."""
         strangers = [owner.changed for name in wanted.keys() & self.strangers.keys() if (owner := self.actual[name].owner)]
         if not wanted:
             return None
         with admission_lock(self.state):
             behind = self._is_behind()
-            if strangers or any(admits(work) for work in wanted.values()):
+            if strangers:
                 note_change(self.state, strangers)  # no other copy of the state knows that: it finds out when it comes to these hosts
             owner = told_hosts(self.state)
+            if whole:
+                note_admission(self.state, {name: admits(work) for name, work in wanted.items()})
+                owner = told_hosts(self.state)
             self.lineage = self.lineage if behind else lineage_of(self.state)
         return owner
 
@@ -364,7 +367,7 @@ class Deployment:
 
     def carry_out(self, works: Mapping[str, Work]) -> None:
         """Does on each host the work that is given for it, and nothing else. Builds nothing."""
-        busy, owner = {}, self._owner(works)
+        busy, owner = {}, self._owner(works, whole=False)
         for name, work in works.items():
             try:
                 busy[name] = replace(self._supplied(name, work), owner=owner, renew=partial(self._renewed, name=name))

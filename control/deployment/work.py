@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -123,6 +125,7 @@ class Work:
         return tuple(map(curl_configuration, asked))
 
 
-def admits(work: Work) -> bool:
-    """Whether it may change who is let in: so does what leaves, whatever it was."""
-    return any(change.action != "keep" and (change.role in ADMITTING or change.resource is None) for change in work.drift.changes)
+def admits(work: Work) -> str:
+    """A digest, in hex, of all that decides on a host who is let in, as its plan has it."""
+    decides = ((each.id, dict(each.desired)) for role in sorted(ADMITTING & work.plan.keys()) for each in work.plan[role])
+    return hashlib.sha256(json.dumps(sorted(decides, key=str), sort_keys=True).encode()).hexdigest()[:16]

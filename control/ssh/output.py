@@ -10,10 +10,10 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import IO, Any
 
 import paramiko
+from pyinfra.api.util import memoize
 from pyinfra.connectors.ssh import SSHConnector
 
 from inventory import bounds
@@ -91,7 +91,7 @@ def take_no_more(connector: SSHConnector) -> None:
         printed = _Printed(channel)
         return stdin, _Lines(printed, channel.recv), _Lines(printed, channel.recv_stderr, errors=True)
 
-    @cache
+    @memoize  # which pyinfra empties when it disconnects
     def files() -> _Files:
         link = client.get_transport()
         assert link

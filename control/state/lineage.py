@@ -1,6 +1,7 @@
 """Which state this is, when certificates or secrets last changed in it, and what hosts were told of that.
 
-    fleet.json    {"id": "3f2a90c1d4e5b687", "changed": "2026-11-29T14:45:11.123456Z", "told": ["2026-11-29T14:45:11.123456Z"]}
+    fleet.json    {"id": "3f2a90c1d4e5b687", "changed": "2026-11-29T14:45:11.123456Z", "told": ["2026-11-29T14:45:11.123456Z"],
+                   "admits": {"door": "5d41402abc4b2a76"}}
 
 A host's manifest notes the id, and `changed` as it was when the host was changed. A state that was put back from an older backup has not
 told hosts what a newer one has, and so it is found out, also after it was changed itself. It is made when a run first changes a host.
@@ -11,8 +12,8 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from control.state.fleet import FleetState, read, write_atomically
@@ -29,11 +30,13 @@ TOLD_MOST = 256
 
 @dataclass(frozen=True)
 class Lineage:
-    """`told` are the times, each a former `changed`, that hosts may have in their manifests; the last one comes last."""
+    """`told` are the times, each a former `changed`, that hosts may have in their manifests; the last one comes last. `admits` is by host
+    a digest of all that decides there who is let in."""
 
     id: str
     changed: datetime
     told: tuple[datetime, ...] = ()
+    admits: Mapping[str, str] = field(default_factory=dict)
 
     def has_told(self, changed: datetime) -> bool:
         """Whether hosts may have this from here, and not from a newer copy of the state."""
@@ -47,10 +50,11 @@ def lineage_of(state: FleetState) -> Lineage | None:
         return None
     try:
         values = from_json(text)
-        found = Lineage(values["id"], time_of(values["changed"]), tuple(map(time_of, values["told"])))
+        admits = {str(host): str(digest) for host, digest in values.get("admits", {}).items()}
+        found = Lineage(values["id"], time_of(values["changed"]), tuple(map(time_of, values["told"])), admits)
         if re.fullmatch("[0-9a-f]{16}", found.id):
             return found
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         pass
     raise PaddockError(
         f"{state.path / NAME}: is damaged: put it back from a backup or from git, or delete it: then hosts are another state's, "
@@ -65,6 +69,17 @@ def note_change(state: FleetState, after: Iterable[datetime] = ()) -> None:
             found = lineage_of(state)
             assert found
             _write(state, replace(found, changed=_later(found.changed, *after)))
+
+
+def note_admission(state: FleetState, admits: Mapping[str, str]) -> None:
+    """To be called before who is let in changes on hosts, with a digest of that by host: where one is new, the state is another one."""
+    with admission_lock(state):
+        found = lineage_of(state)
+        if found and any(found.admits.get(host) != digest for host, digest in admits.items()):
+            note_change(state)
+            found = lineage_of(state)
+            assert found
+            _write(state, replace(found, admits={**found.admits, **admits}))
 
 
 def told_hosts(state: FleetState) -> Owner:
@@ -89,7 +104,7 @@ def adopt(state: FleetState, owners: Collection[Owner]) -> Lineage:
         newest = max(each.changed for each in owners)
         before = found.told if found and found.id == id else ()
         told = sorted({*before, *(each.changed for each in owners)})
-        adopted = Lineage(id, _later(newest), tuple(told)[-TOLD_MOST:])
+        adopted = Lineage(id, _later(newest), tuple(told)[-TOLD_MOST:])  # what they admit, the next run finds out
         _write(state, adopted)
         return adopted
 
@@ -100,7 +115,8 @@ def _later(*times: datetime) -> datetime:
 
 
 def _write(state: FleetState, lineage: Lineage) -> None:
-    said = {"id": lineage.id, "changed": lineage.changed.strftime(TIME), "told": [each.strftime(TIME) for each in lineage.told]}
+    told = [each.strftime(TIME) for each in lineage.told]
+    said = {"id": lineage.id, "changed": lineage.changed.strftime(TIME), "told": told, "admits": dict(sorted(lineage.admits.items()))}
     write_atomically(state.directory() / NAME, json.dumps(said, indent=1) + "\n")
 
 

@@ -14,7 +14,7 @@ from control.pki import roll_over
 from control.pki.authority import Authority
 from control.state import lineage
 from control.state.fleet import FleetState
-from control.state.lineage import TOLD_MOST, Lineage, lineage_of, note_change, told_hosts
+from control.state.lineage import TOLD_MOST, Lineage, lineage_of, note_admission, note_change, told_hosts
 from control.state.secrets import Vault
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
@@ -168,3 +168,16 @@ def test_nobody_but_its_owner_reads_it(state: FleetState) -> None:
     told_hosts(state)
     assert (state.path / "fleet.json").stat().st_mode & 0o777 == 0o600
     assert current(state).changed <= datetime.now(UTC)
+
+
+def test_a_change_of_who_is_let_in_makes_the_state_another_and_the_same_again_does_not(state: FleetState) -> None:
+    told_hosts(state)
+    first = current(state).changed
+    note_admission(state, {"door": "a" * 16, "rig": "b" * 16})
+    second = current(state).changed
+    assert second > first
+    note_admission(state, {"door": "a" * 16})
+    assert current(state).changed == second
+    note_admission(state, {"door": "c" * 16})
+    assert current(state).changed > second
+    assert current(state).admits == {"door": "c" * 16, "rig": "b" * 16}
