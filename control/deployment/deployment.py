@@ -303,6 +303,8 @@ class Deployment:
         assignment = assigned(missing, self.fleet, self.state, self.knowledge(), there, where)
         self.run.failures.update(assignment.failures)
         wanted = {name: work for name, work in self.work.items() if work.drift or name in assignment.builds}
+        if any(assignment.builds.values()):
+            Artifacts(self.state).key.make()  # a secret more makes the state another one, before hosts hear of it
         owner = self._owner(wanted)
         for name, work in wanted.items():
             try:

@@ -33,6 +33,11 @@ class FleetKey:
         self._state = state
         self._public: str | None = ""
 
+    def make(self) -> None:
+        """Where there is none yet. Raises PaddockError where it cannot be opened."""
+        if not self._opened(Vault(self._state)):
+            self._made()
+
     def signed(self, record: Record) -> dict[str, Any]:
         """The record with this fleet's signature. Makes the key where there is none yet. Raises PaddockError where it cannot be opened."""
         key = self._opened(Vault(self._state)) or self._made()

@@ -140,7 +140,7 @@ def test_a_role_that_left_the_inventory_is_gone_with_files_services_ports_packag
     story.fleet.up()
     assert_no_caddy(story, "ai")
     after = story.snapshot("ai")
-    assert set(differing(before.running, after.running)) == {"caddy.service"}, "another service was touched"
+    assert set(differing(before.running, after.running)) == {"caddy.service", "paddock-model-list.service"}, "another service was touched"
     assert scan(story.address("ai"), SCANNED) == set()
     assert listed(story) == {"demo"}
 
