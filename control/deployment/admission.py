@@ -53,6 +53,7 @@ def push(
             deployment.ask_time()
             deployment.require_time()
             first()
+            deployment.outdated()
         deployment.survey()
         try:
             for line in deployment.issue():  # a plan is whole only then

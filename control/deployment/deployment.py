@@ -268,10 +268,14 @@ class Deployment:
                 self.authority.forget(self.authority.over(self.fleet, now))  # by the hosts' clocks, too
             api_keys.issue(self.fleet, self.vault)
         if lines or self._is_behind():  # somebody may have revoked a certificate since the plans were made
-            self.lineage = lineage_of(self.state)  # before the rest is read, so that no change is missed
-            self.plans.outdated()
+            self.outdated()
             self._plan()
         return lines
+
+    def outdated(self) -> None:
+        """The state has changed: plans are made anew. When it changed last is read before the rest, so that no change is missed."""
+        self.lineage = lineage_of(self.state)
+        self.plans.outdated()
 
     def _is_behind(self) -> bool:
         """Whether another run has changed who is let in since the plans were made."""

@@ -156,8 +156,8 @@ def test_where_the_state_was_lost_nothing_replaces_the_ca(shared: Shared) -> Non
 
     refused = up(shared.alpha, code=1)
     assert (
-        f"{lost}. Nothing was changed there. Put the newest state back into {state}, from a backup or from git, or take it over, "
-        in refused
+        f"{lost}. Nothing was changed there. Put the newest state back into {state}, from a backup or from git "
+        "(`paddock state adopt` where it is lost), or take it over, " in refused
     )
     assert not (state / "certs").exists() and not (state / "fleet.json").exists()
     assert shared.everything() == before
