@@ -149,7 +149,7 @@ class Theirs:
                 name, port = url.split("/")[2].partition(":")[0], url.split("/")[2].partition(":")[2] or ("80" if url[4] == ":" else "443")
                 what = "-o /dev/null -w '%{http_code}'" if answer.isdecimal() else ""
                 ask = f"curl -sk --max-time 5 {what} --resolve {shlex.quote(f'{name}:{port}:{at}')} {url}"
-                lines.append(f'said=$({ask} || {ask} || true); [ "$said" = {answer} ] || echo "{url} at {at}: $said"')
+                lines.append(f'said=$({ask}) || said=$({ask}) || true; [ "$said" = {answer} ] || echo "{url} at {at}: $said"')
         return "\n".join(lines)
 
     def missed(self) -> str:
