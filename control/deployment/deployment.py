@@ -20,7 +20,7 @@ from control.deployment.payload import asks_for, payload_for, trials_for
 from control.deployment.peers import offered
 from control.deployment.plans import Plans
 from control.deployment.remaining import still
-from control.deployment.work import Work, admits
+from control.deployment.work import Work, admits, changes_admission
 from control.llama_cpp.artifacts import Artifacts
 from control.llama_cpp.releases import ROLE
 from control.pki.authority import Authority
@@ -354,7 +354,8 @@ class Deployment:
                 note_change(self.state, strangers)  # no other copy of the state knows that: it finds out when it comes to these hosts
             owner = told_hosts(self.state)
             if whole:
-                note_admission(self.state, {name: admits(work) for name, work in wanted.items()})
+                changing = {name for name, work in wanted.items() if changes_admission(work)}
+                note_admission(self.state, {name: admits(work) for name, work in wanted.items()}, changing)
                 owner = told_hosts(self.state)
             self.lineage = self.lineage if behind else lineage_of(self.state)
         return owner

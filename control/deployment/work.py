@@ -129,3 +129,8 @@ def admits(work: Work) -> str:
     """A digest, in hex, of all that decides on a host who is let in, as its plan has it."""
     decides = ((each.id, dict(each.desired)) for role in sorted(ADMITTING & work.plan.keys()) for each in work.plan[role])
     return hashlib.sha256(json.dumps(sorted(decides, key=str), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def changes_admission(work: Work) -> bool:
+    """Whether the host lets in others than before once this work is done, as far as its changes tell; what is removed has no role."""
+    return any(each.role in ADMITTING or each.action == "remove" for each in work.drift.changes)

@@ -71,14 +71,16 @@ def note_change(state: FleetState, after: Iterable[datetime] = ()) -> None:
             _write(state, replace(found, changed=_later(found.changed, *after)))
 
 
-def note_admission(state: FleetState, admits: Mapping[str, str]) -> None:
-    """To be called before who is let in changes on hosts, with a digest of that by host: where one is new, the state is another one."""
+def note_admission(state: FleetState, admits: Mapping[str, str], changing: Collection[str]) -> None:
+    """To be called before who is let in changes on hosts, with a digest of that by host: where one is new on a host that this run is
+    `changing` in that, the state is another one. The others are so already."""
     with admission_lock(state):
         found = lineage_of(state)
-        if found and any(found.admits.get(host) != digest for host, digest in admits.items()):
+        new = {host for host, digest in admits.items() if found and found.admits.get(host) != digest}
+        if new & set(changing):
             note_change(state)
             found = lineage_of(state)
-            assert found
+        if found and new:
             _write(state, replace(found, admits={**found.admits, **admits}))
 
 

@@ -173,11 +173,20 @@ def test_nobody_but_its_owner_reads_it(state: FleetState) -> None:
 def test_a_change_of_who_is_let_in_makes_the_state_another_and_the_same_again_does_not(state: FleetState) -> None:
     told_hosts(state)
     first = current(state).changed
-    note_admission(state, {"door": "a" * 16, "rig": "b" * 16})
+    note_admission(state, {"door": "a" * 16, "rig": "b" * 16}, {"door"})
     second = current(state).changed
     assert second > first
-    note_admission(state, {"door": "a" * 16})
+    note_admission(state, {"door": "a" * 16}, {"door"})
     assert current(state).changed == second
-    note_admission(state, {"door": "c" * 16})
+    note_admission(state, {"door": "c" * 16}, {"door"})
     assert current(state).changed > second
     assert current(state).admits == {"door": "c" * 16, "rig": "b" * 16}
+
+
+def test_a_host_that_lets_in_already_who_it_is_to_makes_the_state_no_other(state: FleetState) -> None:
+    """Another machine's copy comes to a host where `certs issue` has been: it may go on being used beside this one."""
+    told_hosts(state)
+    first = current(state).changed
+    note_admission(state, {"door": "a" * 16}, ())
+    assert current(state).changed == first
+    assert current(state).admits == {"door": "a" * 16}
