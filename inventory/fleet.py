@@ -6,7 +6,9 @@ What roles have a part in they say themselves (`roles.role.RoleSettings`): nothi
 from __future__ import annotations
 
 import ipaddress
+import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self, TypeVar
 
@@ -122,14 +124,16 @@ class Fleet(Memoized):
         directory = next((each for each in said if each), MODEL_DIRECTORY)
         return tuple(f"{directory}/{name}" for name in entry.laid_as(model))
 
-    def upstreams(self, upstream: str, seen_from: str) -> tuple[str, ...]:
-        """`ADDRESS:PORT` of each llama-server that answers for `HOST` or `HOST/INSTANCES`, for a caller on `seen_from`.
+    def upstreams(self, upstream: str, seen_from: str, by_socket: bool = False) -> tuple[str, ...]:
+        """`ADDRESS:PORT` of each llama-server that answers for `HOST` or `HOST/INSTANCES`, for a caller on `seen_from`; `unix//PATH` of one
+        there, `by_socket`, where it has one.
 
         Raises InventoryError where there is none, or where that host cannot reach it.
         """
         if not (found := self.behind(upstream)):
             raise InventoryError([f"hosts.{seen_from}: it proxies to {upstream}, which has no llama-server"])
-        return tuple(self.endpoint(server, seen_from) for server in found)
+        here = [server.socket if by_socket and server.host == seen_from else "" for server in found]
+        return tuple(f"unix/{socket}" if socket else self.endpoint(server, seen_from) for server, socket in zip(found, here, strict=True))
 
     def behind(self, upstream: str) -> tuple[Server, ...]:
         """The llama-servers that answer for `HOST` or `HOST/INSTANCES`."""
@@ -140,13 +144,19 @@ class Fleet(Memoized):
         """`ADDRESS:PORT` of a llama-server for a caller on `seen_from`. Raises InventoryError where that cannot reach it."""
         return self.reach(server.listen, f"hosts.{server.host}.{'.'.join(server.keys)}.listen", server.host, seen_from)
 
+    def asked(self, server: Server, path: str) -> str:
+        """What curl is to be given on the server's own host, so that it asks there: words of a shell."""
+        if server.socket:
+            return f"--unix-socket {shlex.quote(server.socket)} {shlex.quote(f'http://localhost{path}')}"
+        return shlex.quote(f"http://{self.endpoint(server, server.host)}{path}")
+
     def administration(self, host: str, seen_from: str) -> Administration | None:
         """The admin endpoint of a host, for a caller on `seen_from`; None where it has none. Raises InventoryError where that cannot
         reach it."""
         for role, settings in self.hosts[host].carried.items():
             if found := settings.administration(host):
                 endpoint = self.reach(found.endpoint, f"hosts.{host}.roles.{role}.listen", host, seen_from)
-                return Administration(endpoint, found.key_name)
+                return replace(found, endpoint=endpoint)
         return None
 
     def reach(self, listen: str, where: str, host: str, seen_from: str) -> str:

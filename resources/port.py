@@ -1,4 +1,4 @@
-"""Ports that services listen on."""
+"""Ports that services listen on, or that systemd holds for them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from typing import ClassVar, Literal
 from resources.base import Attributes, Phase, Resource, of_kind
 from resources.probe import ProbeAnswer
 
+MANAGER = "1"
+"""The process of systemd."""
+
+KINDS = {"tcp": "Stream", "udp": "Datagram"}
+
 
 @dataclass(frozen=True)
 class Port(Resource):
-    """What listens, and on which addresses: nothing may listen on this port anywhere else. `unit` is who listens.
+    """What listens, and on which addresses: nothing may listen on this port anywhere else. `unit` is who listens: a service, or a socket
+    unit, for which systemd does it.
 
     `reachable_from` are the hosts of the fleet, by name, and the addresses that may reach it, beside its own host; None is everybody whom
     its address lets in. That is so where the host carries a firewall.
@@ -48,9 +54,8 @@ class Port(Resource):
         if not mine:
             return {}
         addresses = sorted({each[4].rpartition(":")[0].strip("[]").partition("%")[0] for each in mine})
-        pids = {part.partition(",")[0] for each in mine for part in " ".join(each[6:]).split("pid=")[1:]}
-        units = answer.once(_units)
-        return {"addresses": " ".join(addresses), "unit": " ".join(sorted({units.get(pid, "?") for pid in pids}))}
+        units = {unit for each in mine for unit in _holders(each, answer)}
+        return {"addresses": " ".join(addresses), "unit": " ".join(sorted(units))}
 
     @property
     def noted(self) -> bool:
@@ -62,3 +67,15 @@ class Port(Resource):
 
 def _units(answer: ProbeAnswer) -> Mapping[str, str]:
     return {pid: group.rstrip("/").rpartition("/")[2] for pid, group in answer.pairs("cgroup")}
+
+
+def _holders(socket: Sequence[str], answer: ProbeAnswer) -> set[str]:
+    """The units of the processes that have a socket. What systemd has is its socket unit's, although that one's service has it too."""
+    pids = {part.partition(",")[0] for part in " ".join(socket[6:]).split("pid=")[1:]}
+    if MANAGER in pids:
+        number, kind = socket[4].rpartition(":")[2], KINDS.get(socket[0], "")
+        held = (line.split("\t") for line in answer.lines("held") if "\t" in line)
+        if units := {each[0] for each in held if each[1].rpartition(":")[2] == number and each[2:] == [kind]}:
+            return units
+    units_of = answer.once(_units)
+    return {units_of.get(pid, "?") for pid in pids}

@@ -103,7 +103,7 @@ put_service() {
   until service_listens "$@" && service_settled "$service"; do
     if service_settled "$service"; then
       case $(service_manager "$service" show -P SubState) in
-        running | reload* | start*) ;;
+        running | listening | reload* | start*) ;;
         *) service_unwell "$service" "$since" "did not come up" ;;
       esac
     fi

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Annotated, Literal, Protocol
 
 from pydantic import AfterValidator, Field
@@ -12,6 +13,9 @@ from roles.preset import Preset, PresetValue, purpose
 from roles.role import CARD, Matches, address_of, port_of, whole_address
 
 KEY_FILE = "/etc/paddock/llama-server/api-key.env"
+
+CALLERS = "paddock-callers"
+"""The group of the programs that may ask the llama-servers of their host by a socket of files."""
 
 MODEL_DIRECTORY = "/var/lib/paddock/models"
 """Where the models' files lie on a host that does not say it."""
@@ -57,6 +61,26 @@ class Server:
     shared: Mapping[str, PresetValue] = field(default_factory=dict)
     opens: frozenset[str] = frozenset()
     """The options of presets by which it may do more than answer with its models (roles/sandbox.py: BEYOND)."""
+    egress: bool = False
+    """Whether it may connect to other machines."""
+
+    @property
+    def listener(self) -> str:
+        """The socket unit by which systemd holds its port; empty of an account's own, which holds it itself."""
+        return f"paddock-proxy-{self.unit.removesuffix('.service')}.socket" if self.scope == "system" else ""
+
+    @property
+    def socket(self) -> str:
+        """Where callers on its host reach it, those that the group CALLERS lets in; empty of an account's own."""
+        return f"/run/paddock/llama-server/{self.unit.removesuffix('.service')}.sock" if self.scope == "system" else ""
+
+    @property
+    def holds_its_port(self) -> str:
+        """A shell command that succeeds while its TCP port is held for it, and by nobody else: before that it is sent no key there."""
+        if self.listener:
+            return f"systemctl is-active --quiet {quote(self.listener)}"
+        listening = f"ss -Hltne 'sport = :{self.port}' | grep -o 'uid:[0-9]*' | sort -u"
+        return f'[ "$({listening})" = "uid:$(id -u {quote(self.user)})" ]'
 
     @property
     def key_file(self) -> str:
@@ -121,9 +145,11 @@ class Entrance:
 
 @dataclass(frozen=True)
 class Administration:
-    """The admin endpoint of a host: where it answers, `ADDRESS:PORT`, and the name of the secret that it asks for."""
+    """The admin endpoint of a host: where it answers, `ADDRESS:PORT`, there itself by a socket too, and the name of the secret that it asks
+    for."""
 
     endpoint: str
+    socket: str
     key_name: str
 
 

@@ -5,6 +5,9 @@ from collections.abc import Iterator, Mapping
 from roles.role import Endpoint, RoleSettings
 from roles.server import Administration
 
+SOCKET = "/run/paddock/admin.sock"
+"""Where the reverse proxy of the same host reaches it."""
+
 
 class AdminSettings(RoleSettings):
     """An endpoint that shows the router's presets, changes the context of a model, and restarts the servers of this host.
@@ -22,7 +25,7 @@ class AdminSettings(RoleSettings):
         yield admin_key_name(host), f"key of {host}'s admin endpoint"
 
     def administration(self, host: str) -> Administration:
-        return Administration(self.listen, admin_key_name(host))
+        return Administration(self.listen, SOCKET, admin_key_name(host))
 
     @classmethod
     def companions(cls, host: str) -> Mapping[str, str]:

@@ -18,7 +18,7 @@ from roles.caddy.pem import certificates_in, fingerprint
 from roles.caddy.settings import ADMINISTRATION, CaddySettings, CaddyVersion, Site, caddy_version, refusal
 from roles.expiry import Pem, expiry_watch
 from roles.role import address_of, port_of, render
-from roles.server import named_upstream
+from roles.server import CALLERS, named_upstream
 
 CADDYFILE = "/etc/caddy/Caddyfile"
 DIRECTORY = "/etc/caddy/paddock"
@@ -68,8 +68,12 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
     theirs = _theirs(host, settings, knowledge)
     # `caddy reload` asks Caddy's API.
     reloads = release >= RELOADS_SAFELY and not (theirs and theirs.administration == "off")
+    joins = settings.shared and reloads and not settings.is_sandboxed
+    by_socket = not joins  # a process from before Paddock is in none of its groups
+    local = by_socket and _calls_here(host, settings, fleet)
     dropin = render(
         "caddy/40-restart.conf.j2",
+        group=CALLERS if local else "",
         reloads=reloads,
         directory=DIRECTORY,
         caddyfile=CADDYFILE,
@@ -84,7 +88,10 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
         Directory(f"{DIRECTORY}/clients", group="caddy", mode=0o750, exclusive=True),
     )
     binds = neighbours.chosen(settings, theirs, release)
-    configuration = [*_files(host, settings, fleet, knowledge, release), *_sites(host, settings, fleet, knowledge, release, binds)]
+    configuration = [
+        *_files(host, settings, fleet, knowledge, release),
+        *_sites(host, settings, fleet, knowledge, release, binds, by_socket),
+    ]
     imports = Line(CADDYFILE, f"import {DIRECTORY}/*.caddy")
 
     yield package
@@ -99,7 +106,7 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
     if reloads:
         yield File(f"{DIRECTORY}/cut", render("caddy/cut.j2", settings, directory=DIRECTORY, port=settings.port, noted=NOTED), mode=0o755)
     yield from dropins
-    yield from model_list(_kept_apart(host, settings, fleet), knowledge)
+    yield from model_list(_kept_apart(host, settings, fleet, by_socket), knowledge)
     read = (directories[0], *configuration, imports)
     yield Service(
         UNIT,
@@ -107,11 +114,16 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
         reloads=read if reloads else (),
         ports=tuple(_ports(settings, release, theirs, binds)),
         validate=(VALIDATE,),
-        joins=settings.shared and reloads and not settings.is_sandboxed,
+        joins=joins,
         left_open=_left_open(configuration) if settings.shared and reloads else "",
     )
     if settings.sites:
         yield from expiry_watch("caddy", host.name, _watched(settings, fleet, knowledge), settings.expiry)
+
+
+def _calls_here(host: Host, settings: CaddySettings, fleet: Fleet) -> bool:
+    """Whether a server of its own host, or that one's admin endpoint, is behind a site, with a socket that its callers' group opens."""
+    return any(server.host == host.name and server.socket for site in settings.sites.values() for server in fleet.behind(site.upstream))
 
 
 def _left_open(configuration: Iterable[File]) -> str:
@@ -254,9 +266,15 @@ def _key_file(host: str) -> str:
 
 
 def _sites(
-    host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge, release: CaddyVersion, binds: tuple[str, ...]
+    host: Host,
+    settings: CaddySettings,
+    fleet: Fleet,
+    knowledge: Knowledge,
+    release: CaddyVersion,
+    binds: tuple[str, ...],
+    by_socket: bool,
 ) -> Iterator[File]:
-    sites = {name: _site(host, settings, name, fleet, knowledge) for name in settings.sites}
+    sites = {name: _site(host, settings, name, fleet, knowledge, by_socket) for name in settings.sites}
     text = render(
         "caddy/sites.caddy.j2",
         redirect=settings.redirect,
@@ -279,8 +297,9 @@ def _sites(
     yield File(f"{DIRECTORY}/admitted", "".join(admitted))
 
 
-def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledge: Knowledge) -> Mapping[str, Any]:
-    """What the template knows of a site. `clients` are their names, by the fingerprint of each certificate."""
+def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledge: Knowledge, by_socket: bool) -> Mapping[str, Any]:
+    """What the template knows of a site. `clients` are their names, by the fingerprint of each certificate. Where Caddy has its callers'
+    group, it asks servers of its own host `by_socket`."""
     site = settings.sites[name]
     leaves = {client: _leaves(client, knowledge, host) for client in admitted(site, fleet, knowledge)}
     clients = {_print(chain, client, host): client for client, chains in leaves.items() for chain in chains.values()}
@@ -288,21 +307,26 @@ def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledg
     admin = fleet.administration(behind, host.name)
     return {
         **dict(site),
-        "upstreams": fleet.upstreams(site.upstream, host.name),
+        "upstreams": fleet.upstreams(site.upstream, host.name, by_socket),
         "leaves": tuple(path for chains in leaves.values() for path in chains),
         "clients": clients,
         "origins": (f"https://{name}" + ("" if settings.port == 443 else f":{settings.port}"), *site.origins),
-        "admin": {"endpoint": admin.endpoint, "key_file": _key_file(behind)} if admin else None,
+        "admin": {
+            "endpoint": f"unix/{admin.socket}" if by_socket and behind == host.name else admin.endpoint,
+            "key_file": _key_file(behind),
+        }
+        if admin
+        else None,
         "administrators": tuple(each for each, client in clients.items() if fleet.clients[client].admin),
         "apart": any(not fleet.clients[client].admin for client in leaves),
         "open": tuple(routes.patterns(site.routes)),
     }
 
 
-def _kept_apart(host: Host, settings: CaddySettings, fleet: Fleet) -> tuple[str, ...]:
-    """`ADDRESS:PORT` of each llama-server that lists its models for clients who are no administrators."""
+def _kept_apart(host: Host, settings: CaddySettings, fleet: Fleet, by_socket: bool) -> tuple[str, ...]:
+    """`ADDRESS:PORT`, or `unix//PATH`, of each llama-server that lists its models for clients who are no administrators."""
     sites = (site for site in settings.sites.values() if not all(fleet.clients[client].admin for client in fleet.admits(site)))
-    return tuple(dict.fromkeys(each for site in sites for each in fleet.upstreams(site.upstream, host.name)))
+    return tuple(dict.fromkeys(each for site in sites for each in fleet.upstreams(site.upstream, host.name, by_socket)))
 
 
 def _ports(settings: CaddySettings, release: CaddyVersion, theirs: Caddyfile | None, binds: tuple[str, ...]) -> Iterator[Port]:

@@ -93,8 +93,7 @@ def _dropins(ports: Sequence[Guarded], others: Sequence[Resource]) -> Iterator[F
     known = {each.port.id for each in ports}
     for service in others:
         if isinstance(service, Service) and (names := [f"{each.number}/{each.protocol}" for each in service.ports if each.id in known]):
-            section = service.name.rpartition(".")[2].capitalize()
-            text = render("firewall/30-firewall.conf.j2", section=section, guard=GUARD, ports=names, unit=UNIT, user=service.user)
+            text = render("firewall/30-firewall.conf.j2", section=service.section, guard=GUARD, ports=names, unit=UNIT, user=service.user)
             yield File(f"{service.dropins}/30-firewall.conf", text)
 
 

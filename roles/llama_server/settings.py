@@ -115,6 +115,10 @@ class LlamaServerSettings(RoleSettings):
     """Servers with one fixed model each. `{chat: {model: chat, listen: "127.0.0.1:8081", gpus: [1, 2, 3]}}` means three servers, one card
     each."""
 
+    egress: bool = False
+    """Let the servers connect to other machines, for example to fetch an `image_url` that a request names. By default a server reaches
+    only the RPC servers that its presets name. Whoever may ask a server with `egress` can have it call any address."""
+
     user: Annotated[Account, AfterValidator(_not_root)] | None = None
     """Run the servers as user services of this account; they also run while it is not logged in. By default they are system services, which
     have a tighter sandbox."""
@@ -147,7 +151,7 @@ class LlamaServerSettings(RoleSettings):
     def servers(self, host: str, first_card: int = 0) -> Iterator[Server]:
         """The router first, where there is one, then the instances in the inventory's order."""
         alike: dict[str, Any] = {"count_from": first_card, "api_key": self.api_key, "key_name": api_key_name(host), "shared": self.preset}
-        alike["opens"] = frozenset(self.opens)
+        alike |= {"opens": frozenset(self.opens), "egress": self.egress}
         if self.user:
             alike |= {"scope": "user", "user": self.user}
         if self.models:
