@@ -67,6 +67,7 @@ port_holders() {
 port_unit() {
   kind=Stream
   [ "${1#*/}" = tcp ] || kind=Datagram
-  unit=$(port_sockets | sed -n "s/^\\([^$tab]*\\)$tab.*:${1%/*}$tab$kind\$/\\1/p" | head -n1)
+  unit=$(port_sockets | awk -F "$(printf '\t')" -v kind="$kind" -v end=":${1%/*}" '
+    $3 == kind && substr($2, length($2) - length(end) + 1) == end { print $1; exit }')
   echo "${unit:-none} systemd (pid 1)"
 }
