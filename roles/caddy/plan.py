@@ -122,8 +122,9 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
 
 
 def _calls_here(host: Host, settings: CaddySettings, fleet: Fleet) -> bool:
-    """Whether a server of its own host, or that one's admin endpoint, is behind a site, with a socket that its callers' group opens."""
-    return any(server.host == host.name and server.socket for site in settings.sites.values() for server in fleet.behind(site.upstream))
+    """Whether a server of its own host, or that one's admin endpoint, is behind a site, with a socket that the callers' group opens."""
+    here = [server for site in settings.sites.values() for server in fleet.behind(site.upstream) if server.host == host.name]
+    return any(server.socket for server in here) or bool(here and fleet.administration(host.name, host.name))
 
 
 def _left_open(configuration: Iterable[File]) -> str:

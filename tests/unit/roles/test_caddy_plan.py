@@ -22,6 +22,7 @@ from roles.caddy.settings import CaddySettings
 from roles.host_plan import host_plan
 
 SITES = "/etc/caddy/paddock/sites.caddy"
+RESTART = "/etc/systemd/system/caddy.service.d/40-restart.conf"
 NEWER = {"url": "https://packages.home.example/caddy.deb", "sha256": "0" * 64, "version": "2.11.4-1"}
 
 
@@ -101,7 +102,20 @@ def test_what_has_not_been_issued_says_so(small: Small) -> None:
     assert small.text("door", "/etc/caddy/paddock/new.home.example.pem") == "<to be issued>"
 
 
-def test_an_upstream_on_the_same_host_is_reached_on_loopback(small: Small) -> None:
+def test_an_upstream_on_the_same_host_is_reached_by_its_socket(small: Small) -> None:
+    assert "reverse_proxy unix//run/paddock/llama-server/llama-server.sock {\n" in small.text("one", SITES)
+    assert "SupplementaryGroups=paddock-callers\n" in small.text("one", RESTART)
+    assert "SupplementaryGroups=" not in small.text("door", RESTART)
+
+
+def test_a_caddy_from_before_paddock_is_in_no_group_of_its_and_reaches_a_server_of_its_host_on_loopback(small: Small) -> None:
+    small.roles["one"]["caddy"] |= {"shared": True, "package": NEWER}
+    assert "reverse_proxy 127.0.0.1:8080 {\n" in small.text("one", SITES)
+    assert "SupplementaryGroups=" not in small.text("one", RESTART)
+
+
+def test_an_accounts_own_server_on_the_same_host_is_reached_on_loopback(small: Small) -> None:
+    small.roles["one"]["llama_server"]["user"] = "ann"
     assert "reverse_proxy 127.0.0.1:8080 {\n" in small.text("one", SITES)
 
 

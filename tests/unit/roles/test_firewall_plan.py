@@ -18,7 +18,7 @@ from roles.firewall.plan import GUARD, RULES, UNIT, plan_beside
 from roles.firewall.settings import FirewallSettings
 from roles.host_plan import host_plan
 
-DROPIN = "/etc/systemd/system/llama-server.service.d/30-firewall.conf"
+DROPIN = "/etc/systemd/system/paddock-proxy-llama-server.socket.d/30-firewall.conf"
 
 
 def fleet(
@@ -141,14 +141,14 @@ def test_an_exception_of_what_is_open_or_out_of_reach_anyway_is_refused() -> Non
     of = of.model_copy(update={"hosts": {**of.hosts, "door": door}})
     assert refusal(of, "door") == "hosts.door.roles.firewall.allow: port 443, caddy.service, is open to everybody: leave it out"
     alone = fleet("127.0.0.1:8080", sites={}, allow={"8080": ["192.0.2.7"]})
-    words = "llama-server.service listens on port 8080 of loopback only: set for example 0.0.0.0"
+    words = "paddock-proxy-llama-server.socket listens on port 8080 of loopback only: set for example 0.0.0.0"
     assert refusal(alone) == f"hosts.halo.roles.firewall.allow: {words}"
 
 
 @pytest.mark.parametrize(("listen", "ssh"), [("0.0.0.0:22", 2222), ("0.0.0.0:2222", 2222)])
 def test_a_rule_for_ssh_is_never_made(listen: str, ssh: int) -> None:
     number = listen.rpartition(":")[2]
-    words = f"llama-server.service listens on SSH's port, {number}, which the firewall never restricts: give it another"
+    words = f"paddock-proxy-llama-server.socket listens on SSH's port, {number}, which the firewall never restricts: give it another"
     assert refusal(fleet(listen, port=ssh)) == f"hosts.halo.roles.firewall: {words}"
 
 
@@ -206,12 +206,12 @@ def landing(of: Fleet, host: str = "halo") -> dict[str, Resource]:
 
 def test_what_is_guarded_asks_for_its_rules_before_it_starts_and_no_rule_restarts_it() -> None:
     plan = landing(fleet())
-    dropin, server = plan[f"file:{DROPIN}"], plan["service:llama-server.service"]
+    dropin, server = plan[f"file:{DROPIN}"], plan["service:paddock-proxy-llama-server.socket"]
     assert isinstance(dropin, File) and isinstance(server, Service)
     lines = dropin.data.decode().splitlines()
-    assert f"ExecStartPre=+/bin/sh {GUARD} 8080/tcp" in lines and f"After={UNIT}" in lines
+    assert lines[lines.index("[Socket]") + 1] == f"ExecStartPre=+/bin/sh {GUARD} 8080/tcp" and f"After={UNIT}" in lines
     assert not [each for each in lines if each.startswith(("Requires=", "BindsTo=", "PartOf="))]
-    other = landing(fleet(allow={"8080": ["192.0.2.7"]}))["service:llama-server.service"]
+    other = landing(fleet(allow={"8080": ["192.0.2.7"]}))["service:paddock-proxy-llama-server.socket"]
     assert (server.started, server.loaded) == (other.desired["started"], other.desired["loaded"])
     assert dropin.id not in {each.id for each in server.reads}
 
@@ -229,7 +229,7 @@ def test_the_services_of_an_account_ask_too() -> None:
     document["hosts"]["halo"]["roles"] = roles
     plan = landing(Fleet.model_validate(document))
     account = plan["file:/etc/systemd/user/llama-server.service.d/30-firewall.conf"]
-    admin = plan["file:/etc/systemd/system/paddock-admin.service.d/30-firewall.conf"]
+    admin = plan["file:/etc/systemd/system/paddock-admin.socket.d/30-firewall.conf"]
     assert isinstance(account, File) and isinstance(admin, File)
     assert f"ExecStartPre=/bin/sh {GUARD} 8080/tcp" in account.data.decode() and "After=" not in account.data.decode()
     assert f"ExecStartPre=+/bin/sh {GUARD} 8079/tcp" in admin.data.decode()

@@ -1,9 +1,11 @@
 """The router's unit and presets, and what a restart is due for."""
 
+import pytest
 from small_fleet import Small
 
 from resources import Service
-from roles.llama_server.plan import PRESETS
+from roles.llama_server.plan import PRESETS, remarks
+from roles.llama_server.settings import LlamaServerSettings
 
 UNIT = "/etc/systemd/system/llama-server.service"
 
@@ -59,9 +61,53 @@ def test_autoload_is_off_only_where_it_is_said_to_be(small: Small) -> None:
     assert "--no-models-autoload" in small.text("ai", UNIT)
 
 
-def test_a_server_on_loopback_reaches_nothing_else(small: Small) -> None:
-    assert "IPAddressDeny=any" in small.text("one", UNIT)
-    assert "IPAddressDeny" not in small.text("ai", UNIT)
+def test_a_server_is_in_a_network_of_its_own_wherever_it_is_called(small: Small) -> None:
+    for host in ("one", "ai"):
+        assert "PrivateNetwork=yes\n" in small.text(host, UNIT) and "IPAddressDeny=any\n" in small.text(host, UNIT)
+    small.models["demo"]["preset"]["rpc"] = "192.0.2.7:50052"
+    text = small.text("ai", UNIT)
+    assert "PrivateNetwork" not in text and "IPAddressDeny=any\nIPAddressAllow=localhost 192.0.2.7\n" in text
+
+
+def test_a_server_connects_to_others_where_the_inventory_says_so_and_plan_says_it_aloud(small: Small) -> None:
+    assert not list(remarked(small))
+    small.roles["ai"]["llama_server"]["egress"] = True
+    text = small.text("ai", UNIT)
+    assert "PrivateNetwork" not in text and "IPAddress" not in text
+    (line,) = remarked(small)
+    assert line.startswith("hosts.ai.roles.llama_server: `egress` lets its servers connect to any machine")
+
+
+def remarked(small: Small) -> list[str]:
+    settings = small.fleet.role("ai", "llama_server", LlamaServerSettings)
+    assert settings
+    return [line for line in remarks(small.fleet.hosts["ai"], settings, small.fleet, small.context) if "egress" in line]
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:8080", "[::]:8080", "192.0.2.10:80"])
+def test_systemd_has_its_port_and_the_server_a_socket_of_files(small: Small, listen: str) -> None:
+    small.roles["ai"]["llama_server"]["listen"] = listen
+    plan = small.plan("ai")
+    held, server = plan["service:paddock-proxy-llama-server.socket"], plan["service:llama-server.service"]
+    assert isinstance(held, Service) and isinstance(server, Service)
+    assert [(each.number, each.unit) for each in held.ports] == [(int(listen.rpartition(":")[2]), held.name)] and server.ports == ()
+    socket = small.text("ai", "/etc/systemd/system/paddock-proxy-llama-server.socket")
+    assert f"ListenStream={listen}\n" in socket
+    assert "ListenStream=/run/paddock/llama-server/llama-server.sock\nSocketGroup=paddock-callers\nSocketMode=0660\n" in socket
+    proxy = small.text("ai", "/etc/systemd/system/paddock-proxy-llama-server.service")
+    assert "systemd-socket-proxyd --connections-max=1024 /run/llama-server/llama-server/http.sock\n" in proxy
+    assert {each.id for each in held.restarts} == {
+        f"file:/etc/systemd/system/paddock-proxy-llama-server.{kind}" for kind in ("socket", "service")
+    }
+    text = small.text("ai", UNIT)
+    assert "--host /run/llama-server/llama-server/http.sock --port" in text and "RuntimeDirectory=llama-server/llama-server\n" in text
+
+
+def test_an_accounts_own_server_holds_its_port_itself(small: Small) -> None:
+    small.roles["ai"]["llama_server"]["user"] = "ann"
+    service = small.plan("ai")["service:ann/llama-server.service"]
+    assert isinstance(service, Service) and [each.unit for each in service.ports] == ["llama-server.service"]
+    assert not any("paddock-proxy" in name for name in small.plan("ai"))
 
 
 def test_a_model_in_a_home_directory_is_shown_to_the_server_and_nothing_else_there(small: Small) -> None:

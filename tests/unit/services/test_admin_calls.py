@@ -33,7 +33,8 @@ def calls(tmp_path: Path) -> Iterator[Calls]:
         free.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
     servers = (Server("llama-server.service", nobody, ("chat",), True), Server("llama-server-one.service", nobody, ("one",), False))
-    made = Calls("127.0.0.1", 0, Admin(servers, tmp_path / "presets.ini", notes=tmp_path), KEY)
+    admin, room = Admin(servers, tmp_path / "presets.ini", notes=tmp_path), threading.BoundedSemaphore(CALLS)
+    made = Calls(socket.create_server(("127.0.0.1", 0)), admin, KEY, room)
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield made
