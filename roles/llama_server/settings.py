@@ -223,6 +223,8 @@ class LlamaServerSettings(RoleSettings):
             keys, words = ("roles", "llama_server", "instances", name, "workers", str(number)), ""
             if worker not in fleet.roles:
                 words = f"{fleet.no_host(worker)}: workers are hosts of the fleet"
+            elif worker in instance.workers[:number]:
+                words = f"host {quoted(worker)} is named twice"
             elif worker == host:
                 words = f"{worker} is this host, whose memory and cards the server has anyway: leave it out"
             elif "rpc_worker" not in fleet.roles[worker]:
