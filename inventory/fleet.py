@@ -18,7 +18,7 @@ from inventory.schema import SETTLE_S, Client, HostEntry, ModelEntry, ModelName,
 from roles import ROLES
 from roles.preset import Preset, layered
 from roles.role import Domain, Name, RoleSettings, Settings, address_of, port_of
-from roles.server import MODEL_DIRECTORY, Administration, Entrance, Server, Site, answering, named_upstream
+from roles.server import MODEL_DIRECTORY, Administration, Entrance, Server, Site, Worker, answering, named_upstream
 
 S = TypeVar("S", bound=RoleSettings)
 
@@ -97,6 +97,44 @@ class Fleet(Memoized):
     @cached_property
     def _servers(self) -> dict[str, tuple[Server, ...]]:
         return {}
+
+    def worker(self, host: str) -> Worker | None:
+        """What computes on the host for llama-servers of others."""
+        return self._workers.get(host)
+
+    @cached_property
+    def _workers(self) -> Mapping[str, Worker]:
+        said = (each.worker(host.name) for host in self.hosts.values() for each in host.carried.values())
+        return {worker.host: worker for worker in said if worker}
+
+    def workers_of(self, server: Server) -> tuple[Worker, ...]:
+        """What computes for a llama-server, in the order in which it names them. Raises InventoryError for a host that does not."""
+        for host in server.workers:
+            if host not in self._workers:
+                raise InventoryError([f"hosts.{server.host}.{'.'.join(server.keys)}.workers: {host} has no rpc_worker: add the role to it"])
+        return tuple(self._workers[host] for host in server.workers)
+
+    def servers_of_worker(self, host: str) -> tuple[Server, ...]:
+        """The llama-servers that the host computes for."""
+        return self._servers_by_worker.get(host, ())
+
+    @cached_property
+    def _servers_by_worker(self) -> Mapping[str, tuple[Server, ...]]:
+        found: dict[str, list[Server]] = {}
+        for server in (server for host in self.hosts if self._workers for server in self.servers(host)):
+            for worker in server.workers:
+                found.setdefault(worker, []).append(server)
+        return {worker: tuple(servers) for worker, servers in found.items()}
+
+    def is_rpc_end(self, host: str) -> bool:
+        """Whether the host computes for others, or others compute for it."""
+        return host in self._workers or any(server.workers for server in self.servers(host))
+
+    @cached_property
+    def tunnel_ends(self) -> frozenset[str]:
+        """The hosts that show each other a certificate of their own."""
+        workers = [each.host for each in self._workers.values() if each.encrypted]
+        return frozenset((*workers, *(server.host for worker in workers for server in self.servers_of_worker(worker))))
 
     def served_models(self, host: str) -> dict[str, ModelEntry]:
         """The models that the host's llama-servers name, by name and in their order; empty where it serves none."""

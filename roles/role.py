@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from roles.package_file import PackageFile
     from roles.references import Finding, Whole
     from roles.rehearsal import Rehearsal
-    from roles.server import Administration, Entrance, Server
+    from roles.server import Administration, Entrance, Server, Worker
     from roles.source import Source
 
 from roles.quoting import FILTERS
@@ -116,6 +116,8 @@ PACKAGE = r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.]"
 """A package's name. With a hyphen at its end apt would remove the package (apt-get(8))."""
 
 Account = Annotated[str, Matches(r"[a-z_][a-z0-9_-]*", "is not an account name: lower-case letters, digits, _ and -")]
+MemoryMax = Annotated[str, Matches(r"[1-9][0-9]{0,8}[KMGT]", "is not a memory size, such as 24G")]
+"""A limit of memory, in systemd's notation."""
 Sha256 = Annotated[str, Matches(r"[0-9a-f]{64}", "is not a sha256: 64 lower-case hex digits")]
 Url = Annotated[str, Matches(rf"https?://[^\s{LINE_ENDS}]+", "is not a URL: it must begin with http:// or https://")]
 
@@ -256,6 +258,10 @@ class RoleSettings(Settings):
 
     def administration(self, host: str) -> Administration | None:
         """The admin endpoint of this host, at the address that it listens on."""
+        return None
+
+    def worker(self, host: str) -> Worker | None:
+        """What computes on this host for llama-servers of others."""
         return None
 
     def model_directory(self) -> str | None:

@@ -59,6 +59,10 @@ class Server:
     user: str = "llama-server"
     key_name: str = ""
     shared: Mapping[str, PresetValue] = field(default_factory=dict)
+    workers: tuple[str, ...] = ()
+    """The hosts that compute for it, in the order of its devices."""
+    tunnels: tuple[str, ...] = ()
+    """Where it reaches each of them, `ADDRESS:PORT` on its own host, if what goes there is encrypted."""
     opens: frozenset[str] = frozenset()
     """The options of presets by which it may do more than answer with its models (roles/sandbox.py: BEYOND)."""
     egress: bool = False
@@ -104,6 +108,21 @@ class Server:
     def keys(self) -> tuple[str, ...]:
         """The keys that lead from its host to what the inventory says of it."""
         return (*self.shared_keys, "instances", self.group) if self.group else self.shared_keys
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What computes on a host for a llama-server of another: llama.cpp's ggml-rpc-server, which serves one caller at a time.
+
+    It is reached at `listen`, through a tunnel where that is `encrypted`; `keys` lead from its host to what the inventory says of it.
+    """
+
+    host: str
+    listen: str
+    encrypted: bool = True
+    memory_max: str | None = None
+
+    keys = ("roles", "rpc_worker")
 
 
 class Acme(Protocol):

@@ -1,4 +1,4 @@
-"""The fleet's certificates: an authority, a server certificate a site, a client certificate a client."""
+"""The fleet's certificates: an authority, a server certificate a site, a client certificate a client, and one a host that calls another."""
 
 from __future__ import annotations
 
@@ -73,6 +73,14 @@ class Authority:
         looked = ((each.name, self._look(each, ca, now)[0]) for each in subjects)
         return {name: certificate for name, certificate in looked if certificate}
 
+    def hosts(self, fleet: Fleet, now: datetime) -> dict[str, Certificate]:
+        """Certificate and key of the hosts that show one to each other; none that is missing or due. Raises PaddockError where a key cannot
+        be unsealed."""
+        subjects = [each for each in subjects_of(fleet) if each.kind == "host"]
+        ca = self._ca(fleet, now) if subjects else None
+        looked = ((each.name, self._look(each, ca, now)[0]) for each in subjects)
+        return {name: certificate for name, certificate in looked if certificate}
+
     def revoked(self, fleet: Fleet) -> dict[str, datetime]:
         """The clients of the inventory that are thrown out, and since when."""
         found = ((name, self.leaves.record("client", name).revoked) for name in fleet.clients)
@@ -111,12 +119,13 @@ class Authority:
             return lines
 
     def renew(self, fleet: Fleet, names: Collection[str], now: datetime) -> list[str]:
-        """New certificates for these sites and clients, whatever their time. Raises PaddockError for one that is revoked or unknown."""
+        """New certificates for these sites, clients and hosts, whatever their time. Raises PaddockError for one that is revoked, or
+        unknown."""
         wanted = [each for each in subjects_of(fleet) if each.name in names]
         with admission_lock(self._state):
             for name in names:
                 if name not in {each.name for each in wanted}:
-                    raise PaddockError(f"{name}: is neither a client nor a site of fleet {fleet.name}")
+                    raise PaddockError(f"{name}: is neither a client nor a site nor a host with a certificate of fleet {fleet.name}")
                 if name in self.revoked(fleet):
                     raise PaddockError(f"client {name}: is revoked: `paddock certs issue {name}` admits it again, with a new certificate")
             self._issue_all(wanted, fleet, now)
@@ -289,7 +298,7 @@ class Authority:
         # The last second counts: RFC 5280, 4.1.2.5
         end = begin + timedelta(days=subject.days) - timedelta(seconds=1)
         key = certificates.new_key()
-        pem = certificates.sign(ca.pem, ca_key, subject.kind, key, subject.name, subject.names, (), begin, end)
+        pem = certificates.sign(ca.pem, ca_key, subject.kind, key, subject.common_name, subject.names, (), begin, end)
         assert certificates.belongs(pem, key)
         leaf = Leaf(
             kind=subject.kind,

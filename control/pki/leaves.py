@@ -28,8 +28,8 @@ from inventory.fleet import Fleet
 from inventory.knowledge import Certificate
 from resources import UNOPENED
 
-SERVER_DAYS = 90
-KINDS = ("server", "client")
+SERVER_DAYS = HOST_DAYS = 90
+KINDS = ("server", "client", "host")
 SUFFIXES = (".json", ".pem", ".key.age")
 """What the files of a subject are called after its name."""
 
@@ -46,6 +46,11 @@ class Subject:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
+
+    @property
+    def common_name(self) -> str:
+        """Of a host one that no client and no site can have; nor has it a name in its SAN by which somebody could take it for a site."""
+        return f"host {self.name}" if self.kind == "host" else self.name
 
 
 @dataclass(frozen=True)
@@ -270,9 +275,13 @@ def earlier_of(record: Record, now: datetime, cas: Collection[str], *, with_curr
 
 
 def subjects_of(fleet: Fleet) -> list[Subject]:
-    """Every name that needs a certificate of the fleet's CA on a server, and every client. Raises PaddockError for a site outside the
-    domain."""
-    return [*_servers(fleet), *(Subject("client", name, (), client.days) for name, client in sorted(fleet.clients.items()))]
+    """Every name that needs a certificate of the fleet's CA on a server, every client, and every host that shows one to another host.
+
+    Raises PaddockError for a site outside the domain.
+    """
+    clients = (Subject("client", name, (), client.days) for name, client in sorted(fleet.clients.items()))
+    hosts = (Subject("host", name, (), HOST_DAYS) for name in sorted(fleet.tunnel_ends))
+    return [*_servers(fleet), *clients, *hosts]
 
 
 def sites_only_on(hosts: Collection[str], fleet: Fleet) -> frozenset[str]:

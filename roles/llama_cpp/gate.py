@@ -24,6 +24,9 @@ ANSWER = "from a tiny model"
 INSTEAD = {"--host": SOCKET, "--log-file": "/dev/null", "--slot-save-path": "/tmp"}
 PRESETS = "--models-preset"
 
+ELSEWHERE = frozenset(("--rpc",))
+"""What has other hosts compute, and is left out with its value: one that computes for a server that runs answers nobody else."""
+
 IN_PRESETS = {
     re.compile(rf"^({key}[ \t]*=).*$".encode(), re.MULTILINE): value.encode()
     for key, value in {"load-on-startup": "false", **{option[2:]: value for option, value in INSTEAD.items()}}.items()
@@ -118,6 +121,8 @@ def _instance(service: Service, release: Release) -> Instance | None:
     tried: dict[str, bytes] = {}
     presets = ""
     for option, value in pairwise(command):
+        if ELSEWHERE & {option, value}:
+            continue
         file = files.get(value)
         if file is None or file.secret:
             arguments.append(INSTEAD.get(option, value))

@@ -13,6 +13,7 @@ from inventory.bounds import from_json
 from inventory.fleet import Fleet, Host
 from resources import Release, Resource, lines_of, of_kind
 from roles.llama_server.settings import LlamaServerSettings
+from roles.llama_server.workers import endpoints
 from roles.preset import Preset
 from roles.role import render
 from roles.sandbox import grants
@@ -38,6 +39,15 @@ OF_ANY = "GGML_VK_VISIBLE_DEVICES"
 def check_health(host: TestinfraHost, fleet: Fleet, this: Host) -> None:
     for server in fleet.servers(this.name):
         assert ask(host, fleet, server, "/health") == {"status": "ok"}, server.name
+
+
+def check_computes_on_its_workers(host: TestinfraHost, fleet: Fleet, this: Host) -> None:
+    """An instance holds a connection to each of them as long as it has its model."""
+    for server in fleet.servers(this.name):
+        for worker, endpoint in zip(server.workers, endpoints(server, fleet), strict=True):
+            connected = host.check_output("ss -Htnp state established %s", f"( dst {endpoint} )")
+            words = f"{server.name} has no connection to its worker {worker}: `paddock logs {this.name}` says why"
+            assert f"pid={_main_pid(host, server)}," in connected, words
 
 
 def check_lists_exactly_the_declared_models(host: TestinfraHost, fleet: Fleet, this: Host) -> None:

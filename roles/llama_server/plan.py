@@ -12,6 +12,7 @@ from inventory.options import Options, as_arguments
 from resources import Directory, File, Port, Release, Resource, Service, User
 from roles.llama_server.cards import nodes, pin
 from roles.llama_server.settings import LlamaServerSettings, api_key_name
+from roles.llama_server.workers import TUNNEL, addresses, endpoints, tunnels
 from roles.preset import Preset, layered
 from roles.role import listed_as, render
 from roles.sandbox import HOME, HOMES, Grants, grants, hidden
@@ -48,6 +49,7 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Kno
     yield Directory(DIRECTORY, exclusive=True)
     key = _key(host, settings, knowledge)
     yield from key
+    yield from tunnels(host, fleet, knowledge)
     yield from _waiting(fleet.servers(host.name), knowledge)
     yield from _written_to(fleet.servers(host.name), fleet)
     for server in fleet.servers(host.name):
@@ -104,10 +106,16 @@ def _answers(server: Server, fleet: Fleet) -> str:
     return f"curl --silent --fail --max-time 5 {fleet.asked(server, '/health')}"
 
 
+def needs(host: Host, settings: LlamaServerSettings, fleet: Fleet) -> Iterator[str]:
+    """The other hosts whose workers must answer before this one loads its models."""
+    yield from dict.fromkeys(worker for server in fleet.servers(host.name) for worker in server.workers)
+
+
 def refusals(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[str]:
     """Why its llama-servers could not load its models, or these cannot have the memory that they would take."""
-    from roles.llama_server import demands  # which asks this module for the defaults
+    from roles.llama_server import demands, workers  # demands asks this module for the defaults
 
+    yield from workers.refusals(host, fleet, knowledge)
     yield from demands.refusals(host.name, fleet, knowledge, knowledge.shapes)
 
 
@@ -180,7 +188,8 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
         priority=asked.priority,
         nice=NICE[asked.priority],
         fifo=FIFO[asked.priority],
-        peers=list(asked.peers),
+        peers=[*asked.peers, *addresses(server, fleet)],
+        computes_elsewhere=TUNNEL.unit if server.workers else "",
     )
     return File(f"/etc/systemd/{server.scope}/{server.unit}", text)
 
@@ -229,6 +238,8 @@ def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, know
     else:
         (model,) = server.models
         yield ["--model", fleet.model_path(server.host, model), "--alias", model]
+        if server.workers:
+            yield ["--rpc", ",".join(endpoints(server, fleet))]
         shared = defaults(settings, _memory_mib(server, knowledge), len(fleet.servers(server.host)))
         yield from flags(layered(shared, fleet.preset(server, model)), knowledge.options.get(server.host))
     yield ["--offline", *([] if release and release.ui else ["--no-ui"]), "--cors-origins", "localhost"]

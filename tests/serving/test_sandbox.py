@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lab import hosts as lab_hosts
-from roles.llama_server.cards import TEGRA_NODES
+from roles.devices import TEGRA_NODES
 from roles.sandbox import NVIDIAS
 from tests.lab_fleet import LabFleet, lab_fleet
 
