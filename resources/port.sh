@@ -46,12 +46,18 @@ port_sockets() {
     }'
 }
 
-# PORT/PROTOCOL: the units and processes that listen on it. What systemd holds is its socket unit's, also while that
-# one's service has it too
+# PORT/PROTOCOL[/ADDRESS]: the units and processes that listen on it, or on all addresses. What systemd holds is its
+# socket unit's, also while that one's service has it too
 port_holders() {
-  ss -Hlnp --"${1#*/}" "sport = :${1%/*}" | while IFS= read -r socket; do
+  kind=${1#*/}
+  address=${kind#*/}
+  [ "$address" != "$kind" ] || address=
+  kind=${kind%%/*}
+  ss -Hlnp --"$kind" "sport = :${1%%/*}" | awk -v own="$address" '
+    { at = $4; sub(/:[0-9]+$/, "", at); gsub(/[][]|%.*/, "", at) }
+    own == "" || at == own || at == "*" || at == "0.0.0.0" || at == "::"' | while IFS= read -r socket; do
     case $socket in
-      *,pid=1,*) port_unit "$1" ;;
+      *,pid=1,*) port_unit "$kind" "$(printf '%s\n' "$socket" | awk '{ sub(/^\*/, "[::]", $4); print $4 }')" ;;
       *)
         printf '%s\n' "$socket" | grep -o '"[^"]*",pid=[0-9]*' | while IFS=, read -r name pid; do
           pid=${pid#pid=}
@@ -63,11 +69,14 @@ port_holders() {
   done | sort -u
 }
 
-# PORT/PROTOCOL: the socket unit by which systemd holds it
+# PROTOCOL ADDRESS:PORT: the socket unit by which systemd holds it, who may write the address otherwise than ss
 port_unit() {
-  kind=Stream
-  [ "${1#*/}" = tcp ] || kind=Datagram
-  unit=$(port_sockets | awk -F "$(printf '\t')" -v kind="$kind" -v end=":${1%/*}" '
-    $3 == kind && substr($2, length($2) - length(end) + 1) == end { print $1; exit }')
+  stream=Stream
+  [ "$1" = tcp ] || stream=Datagram
+  unit=$(port_sockets | awk -F "$(printf '\t')" -v kind="$stream" -v at="$2" -v end=":${2##*:}" '
+    $3 != kind || substr($2, length($2) - length(end) + 1) != end { next }
+    $2 == at { found = $1; exit }
+    found == "" { found = $1 }
+    END { if (found != "") print found }')
   echo "${unit:-none} systemd (pid 1)"
 }

@@ -286,7 +286,7 @@ class Service(Resource):
         # Who listens on a port that another is to have gives it up first: two that change places would wait for each other.
         found = landing.actual.resources
         wanted = [(service.name, port.id) for service, _ in services for port in service.ports if port.id in wrong]
-        holders = {holder for name, port in wanted if (holder := found.get(port, {}).get("unit")) != name}
+        holders = {holder for name, port in wanted for holder in found.get(port, {}).get("unit", "").split() if holder != name}
         for service, _ in services:
             if service.name in holders:
                 steps.add("service_vacate", service.unit)
@@ -295,7 +295,7 @@ class Service(Resource):
         for service, action in services:
             for command in service.validate if VERBS[action] != "none" else ():
                 steps.add("service_valid", service.unit, command)
-            ports = (f"{port.number}/{port.protocol}" for port in service.ports)
+            ports = (port.place for port in service.ports)
             steps.add("put_service", service.unit, VERBS[action], service.ready_timeout_s, *ports)
             if action == "reload" and "started" in landing.actual.differing(service):
                 steps.add("service_joined", service.unit, service.started)

@@ -161,6 +161,11 @@ def port_of(endpoint: str) -> int:
     return int(endpoint.rpartition(":")[2])
 
 
+def loopback_of(endpoint: str) -> str:
+    """`0.0.0.0:8080` → `127.0.0.1:8080`"""
+    return f"{'[::1]' if ':' in address_of(endpoint) else '127.0.0.1'}:{port_of(endpoint)}"
+
+
 def is_privileged(endpoint: str) -> bool:
     """Whether only root can listen there, or who has CAP_NET_BIND_SERVICE: `0.0.0.0:443`."""
     return port_of(endpoint) < UNPRIVILEGED_PORT

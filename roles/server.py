@@ -17,6 +17,8 @@ KEY_FILE = "/etc/paddock/llama-server/api-key.env"
 CALLERS = "paddock-callers"
 """The group of the programs that may ask the llama-servers of their host by a socket of files."""
 
+TUNNELS = "/run/paddock/tunnel"
+
 MODEL_DIRECTORY = "/var/lib/paddock/models"
 """Where the models' files lie on a host that does not say it."""
 
@@ -67,6 +69,8 @@ class Server:
     """The options of presets by which it may do more than answer with its models (roles/sandbox.py: BEYOND)."""
     egress: bool = False
     """Whether it may connect to other machines."""
+    encrypted: bool = True
+    """Whether hosts that call it do so through an encrypted tunnel."""
 
     @property
     def listener(self) -> str:
@@ -164,12 +168,39 @@ class Entrance:
 
 @dataclass(frozen=True)
 class Administration:
-    """The admin endpoint of a host: where it answers, `ADDRESS:PORT`, there itself by a socket too, and the name of the secret that it asks
-    for."""
+    """The admin endpoint of a host: where it answers, `ADDRESS:PORT`, and the socket by which who is to call reaches it, if there is one:
+    on its own host, and at the beginning of a tunnel. `key_name` is the name of the secret that it asks for."""
 
     endpoint: str
     socket: str
     key_name: str
+    encrypted: bool = True
+
+
+@dataclass(frozen=True)
+class Tunnelled:
+    """What the `callers`, other hosts, reach on this one by a tunnel: from `at`, `ADDRESS:PORT`, to a `socket`. The inventory says that it
+    listens on `listen`."""
+
+    host: str
+    listen: str
+    at: str
+    socket: str
+    callers: tuple[str, ...]
+
+    @property
+    def port(self) -> int:
+        return port_of(self.at)
+
+    @property
+    def name(self) -> str:
+        """What the tunnel is called at both ends."""
+        return f"{self.host}.{self.port}"
+
+
+def tunnel_socket(host: str, port: int) -> str:
+    """Where a host reaches a port of another by a tunnel. A name has 63 characters at most, and a path of a socket 107."""
+    return f"{TUNNELS}/{host}.{port}.sock"
 
 
 def named_upstream(upstream: str) -> tuple[str, str]:

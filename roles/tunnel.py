@@ -1,7 +1,7 @@
-"""An encrypted hop of TCP between two hosts: stunnel at both ends. Each shows the certificate of its host, and each accepts only the very
-certificates of the hosts that it is to talk to, as long as the fleet's CA vouches for them.
+"""An encrypted hop between two hosts, of whatever speaks TCP: stunnel at both ends, each with the certificate of its host.
 
-ggml-rpc-server and others have no TLS of their own; Caddy needs none of this.
+Who is called accepts only the very certificates of the hosts that are to call it. Who calls accepts what the fleet's CA has made for the
+host that it calls: so that one may be renewed before the other knows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from inventory.knowledge import TO_BE_ISSUED, Certificate, Knowledge
 from resources import Directory, File, Package, Port, Resource, Service, User
-from roles.role import address_of, is_address, port_of, render
+from roles.role import address_of, is_address, is_privileged, listed_as, port_of, render
+from roles.server import Tunnelled, tunnel_socket
 
 ACCOUNT = "paddock-tunnel"
 UNISSUED = Certificate(TO_BE_ISSUED, TO_BE_ISSUED)
@@ -22,8 +23,8 @@ IDLE_S = 2_000_000
 
 @dataclass(frozen=True)
 class Hop:
-    """What one end passes on: from `accept` to `connect`, each `ADDRESS:PORT`. `peers` are the hosts at the other end. With `calls` it is
-    the end that others on its host call, and connects to the other end."""
+    """What one end passes on: from `accept` to `connect`, each `ADDRESS:PORT` or the path of a socket. `peers` are the hosts at the other
+    end. With `calls` it is the end that others on its host call, and connects to the other end."""
 
     name: str
     accept: str
@@ -34,11 +35,15 @@ class Hop:
 
 @dataclass(frozen=True)
 class Tunnel:
-    """All that one unit passes on. Its files lie in `directory`."""
+    """All that one unit passes on. Its files lie in `directory`. A `group` lets it open sockets, and opens those that it makes below
+    `runtime`, a directory in /run: they are everybody's where it is `public`."""
 
     unit: str
     directory: str
     description: str
+    group: str = ""
+    runtime: str = ""
+    public: bool = False
 
     @property
     def certificate(self) -> str:
@@ -64,7 +69,7 @@ class Tunnel:
             ],
         )
         configuration = File(f"{self.directory}/tunnel.conf", text)
-        called = [address_of(each.connect) for each in hops]
+        called = [address_of(each.connect) for each in hops if not is_path(each.connect)]
         unit = File(
             f"/etc/systemd/system/{self.unit}",
             render(
@@ -72,6 +77,10 @@ class Tunnel:
                 description=self.description,
                 account=ACCOUNT,
                 configuration=configuration.path,
+                group=self.group or ACCOUNT,
+                runtime=self.runtime,
+                public=self.public,
+                low_port=any(not is_path(each.accept) and is_privileged(each.accept) for each in hops),
                 # Who listens for other hosts is called from addresses that only the firewall knows.
                 addresses=called if all(each.calls for each in hops) and all(map(is_address, called)) else (),
             ),
@@ -80,15 +89,41 @@ class Tunnel:
         shown = (File(self.certificate, own.chain), File(key, own.key, owner=ACCOUNT, group="root", mode=0o600, secret=True))
         yield Package("stunnel4")
         yield User(ACCOUNT, "/nonexistent")
+        if self.group:
+            yield User(self.group, "/nonexistent")
         yield Directory("/etc/paddock")
         yield Directory(self.directory, exclusive=True)
         yield from (*shown, *peers, configuration, unit)
         yield Service(self.unit, restarts=(configuration, unit), reloads=(*shown, *peers), ports=tuple(ports))
 
 
+def inwards(tunnel: Tunnel, ways: Sequence[Tunnelled], knowledge: Knowledge) -> Iterator[Resource]:
+    """The end at the host that is called; nothing where it is called by none."""
+    hops = tuple(Hop(each.name, each.at, each.socket, each.callers) for each in ways)
+    ports = (
+        Port(each.port, (listed_as(address_of(each.at)),), tunnel.unit, reachable_from=each.callers, shared=True, by_certificate=True)
+        for each in ways
+    )
+    if ways:
+        yield from tunnel.resources(ways[0].host, hops, knowledge, ports)
+
+
+def outwards(tunnel: Tunnel, host: str, ways: Sequence[tuple[Tunnelled, str]], knowledge: Knowledge) -> Iterator[Resource]:
+    """The end at a host that calls, with the `ADDRESS:PORT` at which it reaches each."""
+    hops = tuple(Hop(way.name, tunnel_socket(way.host, way.port), at, (way.host,), calls=True) for way, at in ways)
+    if hops:
+        yield from tunnel.resources(host, hops, knowledge, ())
+
+
 def _trusted(hop: Hop, knowledge: Knowledge) -> Iterator[str]:
-    yield from (_ended(knowledge.hosts.get(peer, UNISSUED).chain) for peer in hop.peers)
+    if not hop.calls:
+        for peer in hop.peers:
+            yield from map(_ended, (knowledge.hosts.get(peer, UNISSUED).chain, *knowledge.earlier_hosts.get(peer, ())))
     yield _ended(knowledge.ca)
+
+
+def is_path(endpoint: str) -> bool:
+    return endpoint.startswith("/")
 
 
 def _ended(pem: str) -> str:
@@ -97,4 +132,6 @@ def _ended(pem: str) -> str:
 
 def _bare(endpoint: str) -> str:
     """As stunnel writes it, which takes what stands behind the last colon for the port: `[::1]:443` → `::1:443`"""
+    if is_path(endpoint):
+        return endpoint
     return f"{address_of(endpoint)}:{port_of(endpoint)}"

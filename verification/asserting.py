@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from resources import Directory, File, Line, Link, ModelFile, OnDisk, Package, Port, Release, Resource, Service, User, lines_of
+from resources.port import EVERYWHERE
 from roles.role import render
 from verification.subject import VerifiedHost
 
@@ -124,7 +125,10 @@ def _release(subject: VerifiedHost, release: Release) -> None:
 def _port(subject: VerifiedHost, port: Port) -> None:
     host = subject.host
     sockets = lines_of(host.check_output("ss -Hlnp %s %s", f"--{port.protocol}", f"sport = :{port.number}"))
-    found = {line.split()[3].rpartition(":")[0].strip("[]").partition("%")[0] for line in sockets}
+    at = {line: line.split()[3].rpartition(":")[0].strip("[]").partition("%")[0] for line in sockets}
+    if port.shared:
+        sockets = [line for line in sockets if at[line] in (*port.addresses, *EVERYWHERE)]
+    found = {at[line] for line in sockets}
     _is("addresses", " ".join(sorted(found)), " ".join(sorted(port.addresses)))
     units = {unit for line in sockets for unit in _holders(host, line)}
     _is("unit", " ".join(sorted(units)), port.unit)

@@ -10,7 +10,7 @@ from inventory.fleet import Fleet, Host
 from resources.drift import Drift
 
 BEARERS = {
-    "caddy": re.compile(r"file:/etc/caddy/paddock/.+"),
+    "caddy": re.compile(r"file:/etc/caddy/paddock/.+|(file|directory):/etc/paddock/caddy-tunnel/.+"),
     "client": re.compile(
         r"(file|directory):/etc/paddock/clients/.+"
         r"|(service:|(file|directory):/etc/systemd/system/)paddock-(bridge|browsers|profiles|seat)-.+"
@@ -20,7 +20,10 @@ BEARERS = {
 """The roles that lay certificates on hosts, and what leaves at once with a client that is thrown out: of a reverse proxy the certificates
 that it lets in; of an account its certificate and key, and the programs that show them."""
 
-PARTS = {"llama_server": re.compile(r"(file|directory):/etc/paddock/rpc-tunnel/.+|service:paddock-rpc-tunnel\.service")}
+PARTS = {
+    "llama_server": re.compile(r"(file|directory):/etc/paddock/(rpc|http)-tunnel/.+|service:paddock-(rpc|http)-tunnel\.service"),
+    "admin": re.compile(r"(file|directory):/etc/paddock/admin-tunnel/.+|service:paddock-admin-tunnel\.service"),
+}
 """The roles of which a part alone lays certificates: what else they have to do waits for the next `up`."""
 
 REVOKED = "/etc/caddy/paddock/revoked"

@@ -40,6 +40,7 @@ def knowledge_for(fleet: Fleet, state: FleetState, *, now: datetime, vault: Vaul
         revocations=revocations(authority.leaves).text,
         identities=authority.identities(fleet, now),
         hosts=authority.hosts(fleet, now),
+        earlier_hosts=authority.earlier_hosts(fleet, now),
         secrets=Secrets(vault),
         roots=dict(_roots(fleet, state.inventory.parent)),
         models={name: _digest_of(entry) for name, entry in fleet.models.items()},

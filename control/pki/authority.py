@@ -55,12 +55,19 @@ class Authority:
 
     def earlier(self, fleet: Fleet, now: datetime) -> dict[str, tuple[str, ...]]:
         """By client the certificates before the one in use that are still let in; one that is due counts, a newer one is about to be."""
-        subjects = [each for each in subjects_of(fleet) if each.kind == "client"]
+        return self._earlier("client", fleet, now)
+
+    def earlier_hosts(self, fleet: Fleet, now: datetime) -> dict[str, tuple[str, ...]]:
+        """The same by host: what another has until it gets its new one."""
+        return self._earlier("host", fleet, now)
+
+    def _earlier(self, kind: str, fleet: Fleet, now: datetime) -> dict[str, tuple[str, ...]]:
+        subjects = [each for each in subjects_of(fleet) if each.kind == kind]
         ca, trusted = (self._ca(fleet, now), self._trusted()) if subjects else (None, frozenset[str]())
         found = {}
         for subject in subjects:
             is_due = bool(self._look(subject, ca, now)[1])
-            leaves = earlier_of(self.leaves.record("client", subject.name), now, trusted, with_current=is_due)
+            leaves = earlier_of(self.leaves.record(kind, subject.name), now, trusted, with_current=is_due)
             if chains := tuple(chain for leaf in leaves if (chain := self.leaves.chain(leaf))):
                 found[subject.name] = chains
         return found

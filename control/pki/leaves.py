@@ -181,16 +181,20 @@ class Leaves:
         return [each for each in self.names() if each not in wanted and not self.record(*each).revoked]
 
     def keep(self, leaf: Leaf, chain: str, key: str, now: datetime) -> None:
-        """Take a pair into use: the key, the certificate, then the record that names both. A client's last one stays good beside it, and
-        one whose time is over stays noted. One of ours that has not begun does not: it was made under a wrong clock.
+        """Take a pair into use: the key, the certificate, then the record that names both.
+
+        A client's last one stays good beside it, and so does a host's; of a client one whose time is over stays noted. One of ours that has
+        not begun does not: it was made under a wrong clock.
         """
         record = self.record(leaf.kind, leaf.name)
         leaf = replace(leaf, files=f"{leaf.name}/{leaf.serial}")
         self._state.directory("certs", leaf.kind, leaf.name)
         self._vault.seal(_key_name(leaf), key.encode())
         write_atomically(self._file(leaf.kind, leaf.files, "pem"), chain, 0o644)
-        before = record.leaves if leaf.kind == "client" else ()
+        before = record.leaves if leaf.kind in ("client", "host") else ()
         earlier = tuple(each for each in before if (not each.key or each.not_before <= now) and self.chain(each))
+        if leaf.kind == "host":  # nobody carries one about: what is over is not missed
+            earlier = tuple(each for each in earlier if now < each.not_after)[:1]
         self.write_record(leaf.kind, leaf.name, Record(leaf, earlier))
 
     def keep_earlier(self, leaf: Leaf, chain: str) -> None:

@@ -10,8 +10,9 @@ from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
 from resources import Directory, File, Package, Port, Resource, Service, User
+from roles import tunnel
 from roles.admin.settings import SOCKET, AdminSettings, admin_key_name
-from roles.role import address_of, listed_as, port_of, render
+from roles.role import address_of, listed_as, loopback_of, port_of, render
 from roles.sandbox import HOMES, hidden
 from roles.server import CALLERS, Server
 
@@ -21,6 +22,9 @@ CONFIGURATION = f"{DIRECTORY}/admin.json"
 KEY_FILE = f"{DIRECTORY}/key"
 UNIT = "paddock-admin.service"
 LISTENER = "paddock-admin.socket"
+WAY_IN = tunnel.Tunnel(
+    "paddock-admin-tunnel.service", "/etc/paddock/admin-tunnel", "Encrypted way to the admin endpoint of this host", group=CALLERS
+)
 PRESETS = "/etc/paddock/llama-server/presets.ini"
 
 SHORTEST_KEY = 16
@@ -34,7 +38,8 @@ def plan(host: Host, settings: AdminSettings, fleet: Fleet, knowledge: Knowledge
     program = [File(f"{PROGRAM}/{name}", text) for name, text in knowledge.program("admin").items()]
     configuration = File(CONFIGURATION, _configuration(servers, fleet))
     key, unit, dropins = _key(host, knowledge), _unit(servers, fleet), tuple(_dropins(servers))
-    listener = _listener(settings)
+    ways = [each for each in fleet.tunnels_to(host.name) if each.socket == SOCKET]
+    listener = _listener(loopback_of(settings.listen) if ways else settings.listen)
     yield Package("python3")
     yield User(CALLERS, "/nonexistent")
     yield Directory("/etc/paddock")
@@ -44,14 +49,23 @@ def plan(host: Host, settings: AdminSettings, fleet: Fleet, knowledge: Knowledge
     for each in dropins:
         yield Directory(each.path.rpartition("/")[0])
         yield each
-    listens = (listed_as(address_of(settings.listen)),)
-    port = Port(port_of(settings.listen), listens, LISTENER, reachable_from=fleet.callers(host.name))
+    if ways:
+        port = Port(port_of(settings.listen), (listed_as(address_of(loopback_of(settings.listen))),), LISTENER, shared=True)
+    else:
+        port = Port(port_of(settings.listen), (listed_as(address_of(settings.listen)),), LISTENER, reachable_from=fleet.callers(host.name))
     yield Service(LISTENER, restarts=(listener,), ports=(port,))
     yield Service(
         UNIT,
         restarts=(*program, configuration, key, unit, *dropins),
         runs=tuple(dict.fromkeys(f"file:{each.key_file}" for each in servers if each.key_file)),
     )
+    yield from tunnel.inwards(WAY_IN, ways, knowledge)
+
+
+def remarks(host: Host, settings: AdminSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[str]:
+    if not settings.encrypted and (callers := fleet.callers(host.name)):
+        words = f"NOT ENCRYPTED: the key that {' and '.join(callers)} sends is clear text on the network"
+        yield f"hosts.{host.name}.roles.admin: {words} (`encrypted: false` says so)"
 
 
 def _configuration(servers: Sequence[Server], fleet: Fleet) -> str:
@@ -74,8 +88,8 @@ def _key(host: Host, knowledge: Knowledge) -> File:
     return File(KEY_FILE, f"{key}\n", mode=0o600, secret=True)
 
 
-def _listener(settings: AdminSettings) -> File:
-    text = render("admin/paddock-admin.socket.j2", listen=settings.listen, socket=SOCKET, callers=CALLERS)
+def _listener(listen: str) -> File:
+    text = render("admin/paddock-admin.socket.j2", listen=listen, socket=SOCKET, callers=CALLERS)
     return File(f"/etc/systemd/system/{LISTENER}", text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from shlex import quote
 from typing import Any
 
@@ -11,6 +12,7 @@ from inventory.fleet import Fleet, Host
 from inventory.knowledge import TO_BE_ISSUED, Certificate, Knowledge
 from inventory.neighbours import Caddyfile
 from resources import Directory, File, Line, Package, Port, Resource, Service, User, as_unit, lines_of
+from roles import tunnel
 from roles.caddy import neighbours, routes
 from roles.caddy.model_list import SOCKET as MODEL_LIST
 from roles.caddy.model_list import model_list
@@ -18,7 +20,7 @@ from roles.caddy.pem import certificates_in, fingerprint
 from roles.caddy.settings import ADMINISTRATION, CaddySettings, CaddyVersion, Site, caddy_version, refusal
 from roles.expiry import Pem, expiry_watch
 from roles.role import address_of, port_of, render
-from roles.server import CALLERS, named_upstream
+from roles.server import CALLERS, TUNNELS, Tunnelled, named_upstream
 
 CADDYFILE = "/etc/caddy/Caddyfile"
 DIRECTORY = "/etc/caddy/paddock"
@@ -59,6 +61,14 @@ CLOSED = {
 }
 """What other clients are told, as OpenAI's API has it."""
 
+WAY_OUT = tunnel.Tunnel(
+    "paddock-caddy-tunnel.service",
+    "/etc/paddock/caddy-tunnel",
+    "Encrypted way from Caddy to the llama.cpp servers of other hosts",
+    group=CALLERS,
+    runtime=TUNNELS.removeprefix("/run/"),
+)
+
 UNISSUED = Certificate(TO_BE_ISSUED, TO_BE_ISSUED)
 
 
@@ -70,10 +80,11 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
     reloads = release >= RELOADS_SAFELY and not (theirs and theirs.administration == "off")
     joins = settings.shared and reloads and not settings.is_sandboxed
     by_socket = not joins  # a process from before Paddock is in none of its groups
-    local = by_socket and _calls_here(host, settings, fleet)
+    tunnels = tuple(_tunnels(host, settings, fleet))
+    grouped = by_socket and (_calls_here(host, settings, fleet) or bool(tunnels))
     dropin = render(
         "caddy/40-restart.conf.j2",
-        group=CALLERS if local else "",
+        group=CALLERS if grouped else "",
         reloads=reloads,
         directory=DIRECTORY,
         caddyfile=CADDYFILE,
@@ -106,6 +117,7 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
     if reloads:
         yield File(f"{DIRECTORY}/cut", render("caddy/cut.j2", settings, directory=DIRECTORY, port=settings.port, noted=NOTED), mode=0o755)
     yield from dropins
+    yield from tunnel.outwards(replace(WAY_OUT, public=not by_socket), host.name, tunnels, knowledge)
     yield from model_list(_kept_apart(host, settings, fleet, by_socket), knowledge)
     read = (directories[0], *configuration, imports)
     yield Service(
@@ -125,6 +137,13 @@ def _calls_here(host: Host, settings: CaddySettings, fleet: Fleet) -> bool:
     """Whether a server of its own host, or that one's admin endpoint, is behind a site, with a socket that the callers' group opens."""
     here = [server for site in settings.sites.values() for server in fleet.behind(site.upstream) if server.host == host.name]
     return any(server.socket for server in here) or bool(here and fleet.administration(host.name, host.name))
+
+
+def _tunnels(host: Host, settings: CaddySettings, fleet: Fleet) -> Iterator[tuple[Tunnelled, str]]:
+    """What it reaches on other hosts by a tunnel, each with the `ADDRESS:PORT` there."""
+    behind = dict.fromkeys(named_upstream(site.upstream)[0] for site in settings.sites.values())
+    for way in (way for other in behind if other != host.name for way in fleet.tunnels_to(other) if host.name in way.callers):
+        yield way, fleet.reach(way.listen, f"hosts.{way.host}.listen", way.host, host.name)
 
 
 def _left_open(configuration: Iterable[File]) -> str:
@@ -313,7 +332,7 @@ def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledg
         "clients": clients,
         "origins": (f"https://{name}" + ("" if settings.port == 443 else f":{settings.port}"), *site.origins),
         "admin": {
-            "endpoint": f"unix/{admin.socket}" if by_socket and behind == host.name else admin.endpoint,
+            "endpoint": f"unix/{admin.socket}" if admin.socket and (by_socket or behind != host.name) else admin.endpoint,
             "key_file": _key_file(behind),
         }
         if admin

@@ -116,6 +116,9 @@ def _check_allowed(host: Host, settings: FirewallSettings, declared: tuple[Port,
             raise PaddockError(f"{where}: nothing in the inventory listens on port {number} of {host.name}: leave it out")
         if all(port.reachable_from is None for port in ports):
             raise PaddockError(f"{where}: port {number}, {ports[0].unit}, is open to everybody: leave it out")
+        if asks := [port for port in ports if port.by_certificate]:
+            words = f"{asks[0].unit} lets in hosts of the fleet by their certificates, which nobody at an address has"
+            raise PaddockError(f"{where}: {words}: leave {number} out, or set encrypted: false for what listens there")
         if all(map(_is_loopback, ports)):
             raise PaddockError(f"{where}: {ports[0].unit} listens on port {number} of loopback only: set for example 0.0.0.0")
 

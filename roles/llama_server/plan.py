@@ -10,11 +10,12 @@ from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
 from inventory.options import Options, as_arguments
 from resources import Directory, File, Port, Release, Resource, Service, User
+from roles import tunnel
 from roles.llama_server.cards import nodes, pin
 from roles.llama_server.settings import LlamaServerSettings, api_key_name
 from roles.llama_server.workers import TUNNEL, addresses, endpoints, tunnels
 from roles.preset import Preset, layered
-from roles.role import listed_as, render
+from roles.role import address_of, listed_as, loopback_of, render
 from roles.sandbox import HOME, HOMES, Grants, grants, hidden
 from roles.server import CALLERS, KEY_FILE, Server
 
@@ -26,6 +27,10 @@ WAIT_UNIT = "paddock-gpu-nodes.service"
 
 CONNECTIONS = 1024
 """At a time, to one server: who comes beyond that is hung up on."""
+
+WAY_IN = tunnel.Tunnel(
+    "paddock-http-tunnel.service", "/etc/paddock/http-tunnel", "Encrypted way to the llama.cpp servers of this host", group=CALLERS
+)
 
 NICE, FIFO = (0, -5, -10, -20), (0, 40, 80, 90)
 """By llama.cpp's priority the nice value (common/common.cpp: set_process_priority) and that of SCHED_FIFO (ggml-cpu.c:
@@ -58,7 +63,7 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Kno
         yield from presets
         yield unit
         models = (f"model:{path}" for name in server.models for path in fleet.model_paths(host.name, name))
-        port = Port(server.port, (listed_as(server.address),), server.listener or server.unit, reachable_from=fleet.callers(host.name))
+        port = _port(server, fleet)
         yield Service(
             server.unit,
             restarts=(unit, *presets, *key),
@@ -68,17 +73,25 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Kno
             answers=_answers(server, fleet),
         )
         if server.listener:
-            proxy = _proxy(server)
+            proxy = _proxy(server, fleet)
             yield from proxy
             yield Service(server.listener, restarts=proxy, ports=(port,))
+    ways = [each for each in fleet.tunnels_to(host.name) if each.socket in {server.socket for server in fleet.servers(host.name)}]
+    yield from tunnel.inwards(WAY_IN, ways, knowledge)
 
 
-def _proxy(server: Server) -> tuple[File, ...]:
+def _port(server: Server, fleet: Fleet) -> Port:
+    """Where other hosts reach it through a tunnel, it has loopback for its own."""
+    if fleet.is_tunnelled(server):
+        return Port(server.port, (listed_as(address_of(loopback_of(server.listen))),), server.listener, shared=True)
+    return Port(server.port, (listed_as(server.address),), server.listener or server.unit, reachable_from=fleet.callers(server.host))
+
+
+def _proxy(server: Server, fleet: Fleet) -> tuple[File, ...]:
     """The unit by which systemd holds the server's port, and that of the program that hands on what comes there."""
     name = server.listener.removesuffix(".socket")
-    listener = render(
-        "llama_server/paddock-proxy.socket.j2", server=server.unit, listen=server.listen, socket=server.socket, callers=CALLERS
-    )
+    listen = loopback_of(server.listen) if fleet.is_tunnelled(server) else server.listen
+    listener = render("llama_server/paddock-proxy.socket.j2", server=server.unit, listen=listen, socket=server.socket, callers=CALLERS)
     service = render(
         "llama_server/paddock-proxy.service.j2",
         server=server.unit,
@@ -123,11 +136,21 @@ def remarks(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: 
     """Of its models' contexts, and of memory that nobody could check."""
     from roles.llama_server import demands
 
+    yield from _clear_text(host, settings, fleet)
     if settings.egress:
         words = "`egress` lets its servers connect to any machine: whoever may ask one can have it call an address, as an `image_url`"
         yield f"hosts.{host.name}.roles.llama_server: {words}"
     yield from demands.remarks(host.name, fleet, knowledge, knowledge.shapes)
     yield from demands.unchecked(host.name, fleet, knowledge, knowledge.shapes)
+
+
+def _clear_text(host: Host, settings: LlamaServerSettings, fleet: Fleet) -> Iterator[str]:
+    open_ones = [each for each in fleet.servers(host.name) if fleet.callers_of(each) and not fleet.is_tunnelled(each)]
+    if open_ones:
+        callers = " and ".join(dict.fromkeys(caller for each in open_ones for caller in fleet.callers_of(each)))
+        words = f"NOT ENCRYPTED: what {callers} asks and gets is clear text on the network"
+        why = "`encrypted: false` says so" if not settings.encrypted else f"services of the account {settings.user} cannot have a tunnel"
+        yield f"hosts.{host.name}.roles.llama_server: {words}, and whoever has its address is let in ({why})"
 
 
 def _key(host: Host, settings: LlamaServerSettings, knowledge: Knowledge) -> tuple[File, ...]:

@@ -124,6 +124,10 @@ class LlamaServerSettings(RoleSettings):
     """Servers with one fixed model each. `{chat: {model: chat, listen: "127.0.0.1:8081", gpus: [1, 2, 3]}}` means three servers, one card
     each."""
 
+    encrypted: bool = True
+    """Let reverse proxies on other hosts reach the servers through an encrypted tunnel alone, whose two ends show certificates of the
+    fleet's CA. With `false` prompts and answers are clear text on the network, and whoever has the reverse proxy's address is let in."""
+
     egress: bool = False
     """Let the servers connect to other machines, for example to fetch an `image_url` that a request names. By default a server reaches
     only the RPC servers that its presets name. Whoever may ask a server with `egress` can have it call any address."""
@@ -169,7 +173,7 @@ class LlamaServerSettings(RoleSettings):
     def servers(self, host: str, first_card: int = 0) -> Iterator[Server]:
         """The router first, where there is one, then the instances in the inventory's order."""
         alike: dict[str, Any] = {"count_from": first_card, "api_key": self.api_key, "key_name": api_key_name(host), "shared": self.preset}
-        alike |= {"opens": frozenset(self.opens), "egress": self.egress}
+        alike |= {"opens": frozenset(self.opens), "egress": self.egress, "encrypted": self.encrypted}
         if self.user:
             alike |= {"scope": "user", "user": self.user}
         if self.models:

@@ -103,6 +103,7 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
                 "llama_server": {
                     "listen": text["LlamaServerSettings.listen"],
                     "models": [chat],
+                    "encrypted": False,
                     "preset": {text["LlamaServerSettings.preset{key}"]: text["LlamaServerSettings.preset{}"]},
                     "memory_max": text["LlamaServerSettings.memory_max"],
                     "instances": {**far, "split": {"model": chat, "listen": "127.0.0.1:8095", "workers": ["crew"]}},
