@@ -17,7 +17,7 @@ from inventory.model_sources import ModelSource
 from inventory.schema import SETTLE_S, Client, HostEntry, ModelEntry, ModelName, Network
 from roles import ROLES
 from roles.preset import Preset, layered
-from roles.role import Domain, Name, RoleSettings, Settings, address_of, is_address, loopback_of, port_of
+from roles.role import Domain, Name, RoleSettings, Settings, address_of, is_address, is_loopback, loopback_of, port_of
 from roles.server import (
     MODEL_DIRECTORY,
     Administration,
@@ -167,7 +167,7 @@ class Fleet(Memoized):
 
     def is_tunnelled(self, server: Server) -> bool:
         """Whether other hosts call it through an encrypted tunnel. An account's own services cannot have one."""
-        return server.encrypted and bool(server.socket) and bool(self.callers_of(server))
+        return server.encrypted and bool(server.socket) and not is_loopback(server.listen) and bool(self.callers_of(server))
 
     def tunnels_to(self, host: str) -> tuple[Tunnelled, ...]:
         """What other hosts call on this one through a tunnel. Raises InventoryError where nobody knows at which address."""
@@ -176,8 +176,8 @@ class Fleet(Memoized):
             for each in self.servers(host)
             if self.is_tunnelled(each)
         ]
-        if (admin := self._administration(host)) and admin[1].encrypted and (callers := self.callers(host)):
-            role, there = admin
+        role, there = self._administration(host) or ("", None)
+        if there and there.encrypted and not is_loopback(there.endpoint) and (callers := self.callers(host)):
             at = self.public(there.endpoint, f"hosts.{host}.roles.{role}.listen", host)
             found.append(Tunnelled(host, there.endpoint, at, there.socket, callers))
         return tuple(found)

@@ -161,6 +161,11 @@ def port_of(endpoint: str) -> int:
     return int(endpoint.rpartition(":")[2])
 
 
+def is_loopback(endpoint: str) -> bool:
+    """Whether only its own host reaches it: `127.0.0.1:8080`"""
+    return ipaddress.ip_address(address_of(endpoint)).is_loopback
+
+
 def loopback_of(endpoint: str) -> str:
     """`0.0.0.0:8080` → `127.0.0.1:8080`"""
     return f"{'[::1]' if ':' in address_of(endpoint) else '127.0.0.1'}:{port_of(endpoint)}"
