@@ -96,7 +96,7 @@ class Service(Resource):
         unit = {"active": "active", "enabled": "enabled", "daemon-reload": "no", **({"units": DECLARED} if self.reads else {})}
         if self.is_timer:
             return unit
-        process = {"program": "current", "environment": DECLARED, "restarts": "none"}
+        process = {"program": "current", "environment": DECLARED, "restarts": "none"} if self.section == "Service" else {}
         lasting = {**({"in force": "yes"} if self.in_force else {}), **({"left open": "nothing"} if self.left_open else {})}
         read = {"started": self.started, "loaded": self.loaded}
         return {**unit, **process, **lasting, **{name: what for name, what in read.items() if what != UNOPENED}}
