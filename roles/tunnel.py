@@ -22,8 +22,8 @@ IDLE_S = 2_000_000
 
 @dataclass(frozen=True)
 class Hop:
-    """What one end passes on: from `accept` to `connect`, each `ADDRESS:PORT`. `peers` are the hosts at the other end. With `calls` it is
-    the end that others on its host call, and connects to the other end."""
+    """What one end passes on: from `accept` to `connect`, each `ADDRESS:PORT` or the path of a socket. `peers` are the hosts at the
+    other end. With `calls` it is the end that others on its host call, and connects to the other end."""
 
     name: str
     accept: str
@@ -64,7 +64,7 @@ class Tunnel:
             ],
         )
         configuration = File(f"{self.directory}/tunnel.conf", text)
-        called = [address_of(each.connect) for each in hops]
+        called = [address_of(each.connect) for each in hops if each.calls]
         unit = File(
             f"/etc/systemd/system/{self.unit}",
             render(
@@ -97,4 +97,4 @@ def _ended(pem: str) -> str:
 
 def _bare(endpoint: str) -> str:
     """As stunnel writes it, which takes what stands behind the last colon for the port: `[::1]:443` → `::1:443`"""
-    return f"{address_of(endpoint)}:{port_of(endpoint)}"
+    return endpoint if endpoint.startswith("/") else f"{address_of(endpoint)}:{port_of(endpoint)}"

@@ -138,6 +138,7 @@ def test_nobody_reads_along_on_the_network(fleet: LabFleet) -> None:
 
 
 def test_a_third_host_gets_nothing_with_whatever_certificate_of_the_fleet(fleet: LabFleet) -> None:
+    assert fleet.paddock("certs", "export", "laptop", "--lab").returncode == 0
     certificate, key = fleet.state / "export/laptop/cert.pem", fleet.state / "export/laptop/key.pem"
     fleet.on("third", f"cat >/root/client.pem <<'END'\n{certificate.read_text()}END\ncat >/root/client.key <<'END'\n{key.read_text()}END\n")
     own = "/etc/paddock/rpc-worker/host"
@@ -156,19 +157,22 @@ def test_the_server_whose_certificate_it_is_would_get_in(fleet: LabFleet) -> Non
     assert let_in, said
 
 
-def test_keys_are_their_accounts_alone_and_the_worker_reaches_nobody(fleet: LabFleet) -> None:
+def test_keys_are_their_accounts_alone_and_other_accounts_of_the_host_do_not_reach_the_worker(fleet: LabFleet) -> None:
     for host, path in (("big", OF_THE_TUNNEL[0]), ("ai", OF_THE_TUNNEL[1])):
         assert fleet.on(host, f"stat -c '%U %a' {path}").strip() == "paddock-tunnel 600"
-    listening = fleet.on("big", "ss -Hltnp")
-    assert "ggml-rpc-server" not in "".join(line for line in listening.splitlines() if "127.0.0.1:" not in line)
+    assert "ggml-rpc-server" not in fleet.on("big", "ss -Hltnp")
+    account = "setpriv --reuid=nobody --clear-groups"
+    assert "refused" in fleet.on("big", f"{account} curl -sS --max-time 3 http://127.0.0.1:50052/ 2>&1 || true")
+    assert fleet.on("big", "stat -c '%U %a' /run/paddock/rpc-door.sock").strip() == "paddock-tunnel 600"
 
 
 # What ends and begins again
 
 
-@pytest.mark.parametrize(
-    ("host", "unit"), [("big", "paddock-rpc-worker"), ("big", "paddock-rpc-worker-tunnel"), ("ai", "paddock-rpc-tunnel")]
-)
+KILLED = (("big", "paddock-rpc-worker"), ("big", "paddock-rpc-door"), ("big", "paddock-rpc-worker-tunnel"), ("ai", "paddock-rpc-tunnel"))
+
+
+@pytest.mark.parametrize(("host", "unit"), KILLED)
 def test_whatever_is_killed_on_the_way_the_model_answers_again(fleet: LabFleet, host: str, unit: str) -> None:
     fleet.on(host, f"systemctl kill --signal=KILL {unit}")
     assert answer(fleet, 8081, wait_s=60) == ANSWER
@@ -196,7 +200,7 @@ def test_a_server_that_names_the_worker_no_more_is_kept_out_and_its_key_leaves_t
     assert "nobody uses it" in done.stdout + done.stderr
     assert answer(fleet, 8081) == ANSWER
     assert fleet.on("ai", "ls /etc/paddock/rpc-tunnel /etc/systemd/system/paddock-rpc-tunnel.service 2>/dev/null || true") == ""
-    assert "50052" not in fleet.on("big", "ss -Htn state established")
+    assert ":50051" not in fleet.on("big", "ss -Htn state established")
 
 
 # Given up
