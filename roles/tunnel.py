@@ -49,8 +49,8 @@ class Tunnel:
         return f"{self.directory}/{hop.name}.peers.pem"
 
     def resources(self, host: str, hops: Sequence[Hop], knowledge: Knowledge, ports: Iterable[Port]) -> Iterator[Resource]:
-        """The tunnel on a host. A certificate that is issued anew is read without an interruption; another list of peers ends what is
-        open."""
+        """The tunnel on a host. A certificate that is issued anew is read without an interruption. Where it is called, another list of peers
+        ends what is open."""
         own, key = knowledge.hosts.get(host, UNISSUED), f"{self.directory}/host.key"
         text = render(
             "shared/tunnel.conf.j2",
@@ -83,7 +83,14 @@ class Tunnel:
         yield Directory("/etc/paddock")
         yield Directory(self.directory, exclusive=True)
         yield from (*shown, *peers, configuration, unit)
-        yield Service(self.unit, restarts=(configuration, unit), reloads=(*shown, *peers), ports=tuple(ports))
+        read = (configuration,)
+        calls = all(each.calls for each in hops)
+        yield Service(
+            self.unit,
+            restarts=(unit,) if calls else (unit, *read),
+            reloads=(*shown, *peers, *(read if calls else ())),
+            ports=tuple(ports),
+        )
 
 
 def _trusted(hop: Hop, knowledge: Knowledge) -> Iterator[str]:

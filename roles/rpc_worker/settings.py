@@ -46,7 +46,7 @@ class RpcWorkerSettings(RoleSettings):
         yield self.listen
 
     def worker(self, host: str) -> Worker:
-        return Worker(host, self.listen, self.encrypted, self.memory_max)
+        return Worker(host, self.listen, self.encrypted, self.memory_max, self.model_dump_json(exclude={"expiry"}))
 
     def rehearsed(self, here: Rehearsal) -> tuple[RpcWorkerSettings, list[str]]:
         moved, told = here.moved(self)

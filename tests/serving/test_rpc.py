@@ -162,7 +162,7 @@ def test_keys_are_their_accounts_alone_and_other_accounts_of_the_host_do_not_rea
         assert fleet.on(host, f"stat -c '%U %a' {path}").strip() == "paddock-tunnel 600"
     assert "ggml-rpc-server" not in fleet.on("big", "ss -Hltnp")
     account = "setpriv --reuid=nobody --clear-groups"
-    assert "refused" in fleet.on("big", f"{account} curl -sS --max-time 3 http://127.0.0.1:50052/ 2>&1 || true")
+    assert "could not connect" in fleet.on("big", f"{account} curl -sS --max-time 3 http://127.0.0.1:50052/ 2>&1 || true").lower()
     assert fleet.on("big", "stat -c '%U %a' /run/paddock/rpc-door.sock").strip() == "paddock-tunnel 600"
 
 
@@ -176,6 +176,19 @@ KILLED = (("big", "paddock-rpc-worker"), ("big", "paddock-rpc-door"), ("big", "p
 def test_whatever_is_killed_on_the_way_the_model_answers_again(fleet: LabFleet, host: str, unit: str) -> None:
     fleet.on(host, f"systemctl kill --signal=KILL {unit}")
     assert answer(fleet, 8081, wait_s=60) == ANSWER
+    for each, units in (
+        ("big", "paddock-rpc-worker paddock-rpc-door paddock-rpc-worker-tunnel"),
+        ("ai", "paddock-rpc-tunnel llama-server-both"),
+    ):
+        fleet.on(each, f"systemctl restart {units}")  # what has died lately is told of for a while
+    assert answer(fleet, 8081, wait_s=60) == ANSWER
+
+
+def test_a_worker_that_is_to_run_otherwise_is_restarted_and_its_server_with_it(fleet: LabFleet) -> None:
+    fleet.write(INVENTORY.replace("memory_max: 1G}", "memory_max: 1G, threads: 1}"))
+    done = fleet.up()
+    assert "service:llama-server-both.service  (restarts)" in done.stdout
+    assert answer(fleet, 8081) == ANSWER
 
 
 def test_certificates_are_renewed_without_an_interruption_and_the_ones_before_are_worth_nothing(fleet: LabFleet) -> None:
@@ -185,7 +198,7 @@ def test_certificates_are_renewed_without_an_interruption_and_the_ones_before_ar
     fleet.on("third", f"umask 077; cat >/root/ai.pem <<'END'\n{pair}END\n")
     before = fleet.on("ai", "systemctl show -P InvocationID llama-server-both paddock-rpc-tunnel")
     done = fleet.paddock("certs", "renew", "ai", "big", "--lab")
-    assert done.returncode == 0 and "in force on ai, big" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "in force on ai, big, third" in done.stdout, done.stdout + done.stderr
     assert fleet.on("ai", "systemctl show -P InvocationID llama-server-both paddock-rpc-tunnel") == before
     assert answer(fleet, 8081) == ANSWER
     let_in, said = call(fleet, certificate="/root/ai.pem", key="/root/ai.pem")

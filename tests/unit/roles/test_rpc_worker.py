@@ -103,6 +103,25 @@ def test_the_server_calls_its_worker_on_loopback_and_waits_until_it_is_there(pai
     assert needs_of(pair.fleet.hosts["ai"], pair.fleet)["llama_server"] == {"big"}
 
 
+def test_a_server_is_restarted_with_its_worker_which_it_does_not_outlive(pair: Pair) -> None:
+    before = pair.text("ai", SERVER)
+    pair.worker["expiry"] = {"days": 20}
+    assert pair.text("ai", SERVER) == before
+    pair.worker["threads"] = 3
+    assert pair.text("ai", SERVER) != before
+
+
+def test_another_worker_ends_no_connection_to_the_others(pair: Pair) -> None:
+    def service() -> Service:
+        found = pair.plan("ai")["service:paddock-rpc-tunnel.service"]
+        assert isinstance(found, Service)
+        return found
+
+    before = service()
+    pair.worker["listen"] = "192.0.2.11:50059"
+    assert service().started == before.started and service().loaded != before.loaded
+
+
 def test_a_trial_of_a_release_calls_no_worker(pair: Pair) -> None:
     parts = host_plan(pair.fleet.hosts["ai"], pair.fleet, pair.knowledge)
     release = pair.release("ai")
