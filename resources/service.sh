@@ -86,7 +86,8 @@ put_service() {
   at "service:$service"
   shift 3
   for port; do
-    other=$(port_holders "$port" | grep -v "^$name " | cut -d' ' -f2- | head -n1)
+    # What a socket unit had, and has no more, its service may still have: it ends when the socket is restarted.
+    other=$(port_holders "$port" | grep -v -e "^$name " -e "^${name%.socket}.service " | cut -d' ' -f2- | head -n1)
     if [ -n "$other" ]; then
       at "port:$port"
       fail "port $port, which $name is to listen on, is taken by $other"

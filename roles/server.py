@@ -125,6 +125,8 @@ class Worker:
     listen: str
     encrypted: bool = True
     memory_max: str | None = None
+    runs: str = ""
+    """What it is started with: if that changes, it ends, and with it the server that it computes for."""
 
     keys = ("roles", "rpc_worker")
 

@@ -1,7 +1,8 @@
 """An encrypted hop between two hosts, of whatever speaks TCP: stunnel at both ends, each with the certificate of its host.
 
-Who is called accepts only the very certificates of the hosts that are to call it. Who calls accepts what the fleet's CA has made for the
-host that it calls: so that one may be renewed before the other knows.
+Each end accepts only the very certificates of the hosts that it is to talk to, as long as the fleet's CA vouches for them. A hop with an
+`overlap` takes new connections while one end has its new certificate and the other does not know it yet: who is called accepts the one
+before too, and who calls accepts what the CA has made for the host that it calls.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Hop:
     connect: str
     peers: tuple[str, ...]
     calls: bool = False
+    overlap: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class Tunnel:
         return f"{self.directory}/{hop.name}.peers.pem"
 
     def resources(self, host: str, hops: Sequence[Hop], knowledge: Knowledge, ports: Iterable[Port]) -> Iterator[Resource]:
-        """The tunnel on a host. A certificate that is issued anew is read without an interruption; another list of peers ends what is
-        open."""
+        """The tunnel on a host. A certificate that is issued anew is read without an interruption. Where it is called, another list of peers
+        ends what is open."""
         own, key = knowledge.hosts.get(host, UNISSUED), f"{self.directory}/host.key"
         text = render(
             "shared/tunnel.conf.j2",
@@ -64,12 +66,12 @@ class Tunnel:
             idle_s=IDLE_S,
             hops=[
                 {"name": each.name, "calls": each.calls, "accept": _bare(each.accept), "connect": _bare(each.connect), "peers": each.peers}
-                | {"trusts": self.peers(each)}
+                | {"trusts": self.peers(each), "by_name": each.calls and each.overlap}
                 for each in hops
             ],
         )
         configuration = File(f"{self.directory}/tunnel.conf", text)
-        called = [address_of(each.connect) for each in hops if not is_path(each.connect)]
+        called = [address_of(each.connect) for each in hops if each.calls]
         unit = File(
             f"/etc/systemd/system/{self.unit}",
             render(
@@ -94,12 +96,19 @@ class Tunnel:
         yield Directory("/etc/paddock")
         yield Directory(self.directory, exclusive=True)
         yield from (*shown, *peers, configuration, unit)
-        yield Service(self.unit, restarts=(configuration, unit), reloads=(*shown, *peers), ports=tuple(ports))
+        read = (configuration,)
+        calls = all(each.calls for each in hops)
+        yield Service(
+            self.unit,
+            restarts=(unit,) if calls else (unit, *read),
+            reloads=(*shown, *peers, *(read if calls else ())),
+            ports=tuple(ports),
+        )
 
 
 def inwards(tunnel: Tunnel, ways: Sequence[Tunnelled], knowledge: Knowledge) -> Iterator[Resource]:
     """The end at the host that is called; nothing where it is called by none."""
-    hops = tuple(Hop(each.name, each.at, each.socket, each.callers) for each in ways)
+    hops = tuple(Hop(each.name, each.at, each.socket, each.callers, overlap=True) for each in ways)
     ports = (
         Port(each.port, (listed_as(address_of(each.at)),), tunnel.unit, reachable_from=each.callers, shared=True, by_certificate=True)
         for each in ways
@@ -110,15 +119,15 @@ def inwards(tunnel: Tunnel, ways: Sequence[Tunnelled], knowledge: Knowledge) -> 
 
 def outwards(tunnel: Tunnel, host: str, ways: Sequence[tuple[Tunnelled, str]], knowledge: Knowledge) -> Iterator[Resource]:
     """The end at a host that calls, with the `ADDRESS:PORT` at which it reaches each."""
-    hops = tuple(Hop(way.name, tunnel_socket(way.host, way.port), at, (way.host,), calls=True) for way, at in ways)
+    hops = tuple(Hop(way.name, tunnel_socket(way.host, way.port), at, (way.host,), calls=True, overlap=True) for way, at in ways)
     if hops:
         yield from tunnel.resources(host, hops, knowledge, ())
 
 
 def _trusted(hop: Hop, knowledge: Knowledge) -> Iterator[str]:
-    if not hop.calls:
-        for peer in hop.peers:
-            yield from map(_ended, (knowledge.hosts.get(peer, UNISSUED).chain, *knowledge.earlier_hosts.get(peer, ())))
+    for peer in hop.peers if not (hop.calls and hop.overlap) else ():
+        earlier = knowledge.earlier_hosts.get(peer, ()) if hop.overlap else ()
+        yield from map(_ended, (knowledge.hosts.get(peer, UNISSUED).chain, *earlier))
     yield _ended(knowledge.ca)
 
 

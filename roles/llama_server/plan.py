@@ -13,7 +13,7 @@ from resources import Directory, File, Port, Release, Resource, Service, User
 from roles import tunnel
 from roles.llama_server.cards import nodes, pin
 from roles.llama_server.settings import LlamaServerSettings, api_key_name
-from roles.llama_server.workers import TUNNEL, addresses, endpoints, tunnels
+from roles.llama_server.workers import TUNNEL, addresses, endpoints, started_with, tunnels
 from roles.preset import Preset, layered
 from roles.role import address_of, listed_as, loopback_of, render
 from roles.sandbox import HOME, HOMES, Grants, grants, hidden
@@ -213,6 +213,7 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
         fifo=FIFO[asked.priority],
         peers=[*asked.peers, *addresses(server, fleet)],
         computes_elsewhere=TUNNEL.unit if server.workers else "",
+        workers=started_with(server, fleet, knowledge),
     )
     return File(f"/etc/systemd/{server.scope}/{server.unit}", text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 from inventory.fleet import Fleet, Host
@@ -33,6 +34,16 @@ def addresses(server: Server, fleet: Fleet) -> tuple[str, ...]:
     """The IP addresses, beside its own host's, that a server calls its workers at."""
     found = (address_of(each) for each in endpoints(server, fleet))
     return tuple(dict.fromkeys(each for each in found if is_address(each) and not each.startswith("127.")))
+
+
+def started_with(server: Server, fleet: Fleet, knowledge: Knowledge) -> tuple[str, ...]:
+    """What each of its workers runs: `big 3f2a9c0d1e4b`. A server ends with its worker, and so it is restarted with it."""
+    return tuple(f"{worker.host} {_digest(worker.runs, knowledge.releases.get(worker.host))}" for worker in fleet.workers_of(server))
+
+
+def _digest(runs: str, release: object) -> str:
+    fingerprint = release.fingerprint if isinstance(release, Release) else ""
+    return hashlib.sha256(f"{runs}\n{fingerprint}".encode()).hexdigest()[:12]
 
 
 def refusals(host: Host, fleet: Fleet, knowledge: Knowledge) -> Iterator[str]:

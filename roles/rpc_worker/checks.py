@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from resources import lines_of
 from roles.outside import STRANGER, Outside
 from roles.role import address_of, port_of
-from roles.rpc_worker.plan import UNIT, callers_of
+from roles.rpc_worker.plan import BEHIND, UNIT, callers_of
 from roles.rpc_worker.settings import RpcWorkerSettings
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ def check_the_server_that_names_it_has_reached_it(host: TestinfraHost, settings:
     if not callers_of(this.name, fleet):
         return
     pid = host.check_output("systemctl show --property=MainPID --value %s", UNIT)
-    open_ones = host.check_output("ss -Htnp state established %s", f"( sport = :{port_of(settings.behind)} )")
+    at = port_of(BEHIND if settings.encrypted else settings.listen)
+    open_ones = host.check_output("nsenter --net=/proc/%s/ns/net ss -Htnp state established %s", pid, f"( sport = :{at} )")
     ours = [line for line in lines_of(open_ones) if f"pid={pid}," in line]
     whose = " and ".join(f"{each.host}/{each.name}" for each in fleet.servers_of_worker(this.name))
     assert ours, f"nobody is connected, and {whose} should be: `paddock logs` there says why"

@@ -1,4 +1,5 @@
-"""ggml-rpc-server of the release that the host has, and before it the tunnel, which lets in the one host that it computes for."""
+"""ggml-rpc-server of the release that the host has, in a network of its own, and before it the tunnel, which lets in the one host that it
+computes for."""
 
 from __future__ import annotations
 
@@ -6,38 +7,37 @@ from collections.abc import Iterator
 
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
-from resources import Directory, File, Port, Release, Resource, Service, User
+from resources import File, Port, Release, Resource, Service, User
 from roles.devices import devices
 from roles.expiry import Pem, expiry_watch
 from roles.role import address_of, is_address, listed_as, port_of, render
 from roles.rpc_worker.settings import RpcWorkerSettings
+from roles.tunnel import ACCOUNT as TUNNEL_ACCOUNT
 from roles.tunnel import Hop, Tunnel
 
 RELEASE = "/opt/paddock/llama.cpp/current"
 ACCOUNT = "paddock-rpc"
 UNIT = "paddock-rpc-worker.service"
+DOOR, LISTENER = "paddock-rpc-door.service", "paddock-rpc-door.socket"
+SOCKET = "/run/paddock/rpc-door.sock"
+"""Where the tunnel reaches the worker; nobody else may connect."""
+BEHIND = "127.0.0.1:50052"
+"""Where the worker listens, in its own network."""
 TUNNEL = Tunnel("paddock-rpc-worker-tunnel.service", "/etc/paddock/rpc-worker", "Tunnel to the llama.cpp RPC worker of this host")
 
 
 def plan(host: Host, settings: RpcWorkerSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[Resource]:
     callers = callers_of(host.name, fleet)
     unit = _unit(host, settings, knowledge)
+    opens = TUNNEL.unit if settings.encrypted else UNIT
+    ports = (Port(port_of(settings.listen), (listed_as(address_of(settings.listen)),), opens, reachable_from=callers),)
     yield User(ACCOUNT, "/nonexistent")
-    yield Directory("/etc/paddock")
     yield unit
-    listens = Port(
-        port_of(settings.behind),
-        (listed_as(address_of(settings.behind)),),
-        UNIT,
-        reachable_from=() if settings.encrypted else callers,
-    )
-    yield Service(UNIT, restarts=(unit,), runs=(f"release:{RELEASE}",), ports=(listens,))
+    yield Service(UNIT, restarts=(unit,), runs=(f"release:{RELEASE}",), ports=() if settings.encrypted else ports)
     if settings.encrypted:
-        hop = Hop("worker", settings.listen, settings.behind, callers)
-        at = (listed_as(address_of(settings.listen)),)
-        yield from TUNNEL.resources(
-            host.name, (hop,), knowledge, (Port(port_of(settings.listen), at, TUNNEL.unit, reachable_from=callers),)
-        )
+        hop = Hop("worker", settings.listen, SOCKET, callers)
+        yield from TUNNEL.resources(host.name, (hop,), knowledge, ports)
+        yield from _door()
         watched = [Pem(TUNNEL.certificate), *([Pem(TUNNEL.peers(hop))] if callers else [])]
         yield from expiry_watch("rpc-worker", host.name, watched, settings.expiry)
 
@@ -71,17 +71,28 @@ def remarks(host: Host, settings: RpcWorkerSettings, fleet: Fleet, knowledge: Kn
         yield f"{where}: nobody uses it: name {host.name} in `workers` of an instance of llama_server, or leave the role out"
 
 
+def _door() -> Iterator[Resource]:
+    """What leads from the tunnel into the worker's network."""
+    texts = {
+        DOOR: render("rpc_worker/paddock-rpc-door.service.j2", worker=UNIT, socket=LISTENER, account=ACCOUNT, port=port_of(BEHIND)),
+        LISTENER: render("rpc_worker/paddock-rpc-door.socket.j2", service=DOOR, path=SOCKET, account=TUNNEL_ACCOUNT),
+    }
+    units = tuple(File(f"/etc/systemd/system/{name}", text) for name, text in texts.items())
+    yield from units
+    yield Service(DOOR, restarts=units)
+
+
 def _unit(host: Host, settings: RpcWorkerSettings, knowledge: Knowledge) -> File:
     release = knowledge.releases.get(host.name)
-    found = release if isinstance(release, Release) else None
+    found, at = release if isinstance(release, Release) else None, BEHIND if settings.encrypted else settings.listen
     text = render(
         "rpc_worker/paddock-rpc-worker.service.j2",
         settings,
         account=ACCOUNT,
         program=f"{RELEASE}/bin/ggml-rpc-server",
         mount=RELEASE.rpartition("/")[0],
-        address=address_of(settings.behind),
-        number=port_of(settings.behind),
+        address=address_of(at),
+        number=port_of(at),
         environment=[f"{name}={value}" for name, value in (found.environment if found else ())],
         devices=devices(knowledge.hardware.get(host.name), found.backend) if found else (),
     )

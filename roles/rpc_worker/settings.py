@@ -23,10 +23,7 @@ class RpcWorkerSettings(RoleSettings):
     """
 
     listen: Endpoint
-    """The address and port for the other host, such as `192.0.2.11:50051`: the tunnel listens there, and ggml-rpc-server on loopback."""
-
-    port: Annotated[int, Field(ge=1024, le=65535)] = 50052
-    """The port of ggml-rpc-server on loopback, behind the tunnel."""
+    """The address and port for the other host, such as `192.0.2.11:50051`: the tunnel listens there."""
 
     encrypted: bool = True
     """With `false` there is no tunnel: ggml-rpc-server listens on the network itself, everything is clear text, and nobody is asked for a
@@ -47,16 +44,9 @@ class RpcWorkerSettings(RoleSettings):
 
     def endpoints(self) -> Iterator[str]:
         yield self.listen
-        if self.encrypted:
-            yield self.behind
-
-    @property
-    def behind(self) -> str:
-        """Where ggml-rpc-server listens."""
-        return f"127.0.0.1:{self.port}" if self.encrypted else self.listen
 
     def worker(self, host: str) -> Worker:
-        return Worker(host, self.listen, self.encrypted, self.memory_max)
+        return Worker(host, self.listen, self.encrypted, self.memory_max, self.model_dump_json(exclude={"expiry"}))
 
     def rehearsed(self, here: Rehearsal) -> tuple[RpcWorkerSettings, list[str]]:
         moved, told = here.moved(self)

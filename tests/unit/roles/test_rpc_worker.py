@@ -86,11 +86,11 @@ def test_the_two_have_one_release_with_rpc_and_others_stay_as_they_are(pair: Pai
     assert not [name for name, _ in third.options if "RPC" in name]
 
 
-def test_ggml_rpc_server_listens_on_loopback_as_an_account_of_its_own(pair: Pair) -> None:
+def test_ggml_rpc_server_has_an_account_and_a_network_of_its_own(pair: Pair) -> None:
     pair.worker |= {"memory_max": "8G", "threads": 3, "cache": True}
     text = pair.text("big", UNIT)
     assert "/bin/ggml-rpc-server \\\n    --host 127.0.0.1 --port 50052 --threads 3 --cache\n" in text
-    for line in ("User=paddock-rpc", "MemoryMax=8G", "IPAddressDeny=any", "IPAddressAllow=localhost", "PrivateDevices=yes"):
+    for line in ("User=paddock-rpc", "MemoryMax=8G", "PrivateNetwork=yes", "PrivateDevices=yes"):
         assert f"{line}\n" in text
     assert "LLAMA_CACHE=/var/cache/paddock-rpc\nCacheDirectory=paddock-rpc\n" in text
 
@@ -101,6 +101,25 @@ def test_the_server_calls_its_worker_on_loopback_and_waits_until_it_is_there(pai
     assert "IPAddressAllow=localhost\n" in text
     assert "After=paddock-rpc-tunnel.service\n" in text and "StartLimitIntervalSec=0\n" in text
     assert needs_of(pair.fleet.hosts["ai"], pair.fleet)["llama_server"] == {"big"}
+
+
+def test_a_server_is_restarted_with_its_worker_which_it_does_not_outlive(pair: Pair) -> None:
+    before = pair.text("ai", SERVER)
+    pair.worker["expiry"] = {"days": 20}
+    assert pair.text("ai", SERVER) == before
+    pair.worker["threads"] = 3
+    assert pair.text("ai", SERVER) != before
+
+
+def test_another_worker_ends_no_connection_to_the_others(pair: Pair) -> None:
+    def service() -> Service:
+        found = pair.plan("ai")["service:paddock-rpc-tunnel.service"]
+        assert isinstance(found, Service)
+        return found
+
+    before = service()
+    pair.worker["listen"] = "192.0.2.11:50059"
+    assert service().started == before.started and service().loaded != before.loaded
 
 
 def test_a_trial_of_a_release_calls_no_worker(pair: Pair) -> None:
@@ -128,7 +147,7 @@ def test_each_end_accepts_the_other_hosts_certificate_and_no_other(pair: Pair) -
 def test_the_ends_meet(pair: Pair) -> None:
     calling, called = pair.text("ai", "/etc/paddock/rpc-tunnel/tunnel.conf"), pair.text("big", "/etc/paddock/rpc-worker/tunnel.conf")
     assert "[big]\nclient = yes\naccept = 127.0.0.1:50060\nconnect = 192.0.2.11:50051\n" in calling
-    assert "[worker]\nclient = no\naccept = 192.0.2.11:50051\nconnect = 127.0.0.1:50052\n" in called
+    assert "[worker]\nclient = no\naccept = 192.0.2.11:50051\nconnect = /run/paddock/rpc-door.sock\n" in called
 
 
 def test_a_certificate_issued_anew_is_read_without_an_interruption_and_another_peer_ends_what_is_open(pair: Pair) -> None:
@@ -173,7 +192,7 @@ def test_without_encryption_there_is_no_tunnel_and_the_plan_says_so(pair: Pair) 
     for host in ("ai", "big"):
         assert not [name for name in pair.plan(host) if "tunnel" in name or name.endswith((".key", ".pem"))]
     assert "NOT ENCRYPTED" in pair.text("big", UNIT) and "--host 192.0.2.11 --port 50051\n" in pair.text("big", UNIT)
-    assert "IPAddress" not in pair.text("big", UNIT)
+    assert "PrivateNetwork" not in pair.text("big", UNIT) and "service:paddock-rpc-door.service" not in pair.plan("big")
     assert "    --rpc 192.0.2.11:50051 \\\n" in pair.text("ai", SERVER)
     assert "IPAddressAllow=localhost 192.0.2.11\n" in pair.text("ai", SERVER)
     (said,) = pair.remarks("big")
