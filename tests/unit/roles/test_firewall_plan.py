@@ -19,6 +19,7 @@ from roles.firewall.settings import FirewallSettings
 from roles.host_plan import host_plan
 
 DROPIN = "/etc/systemd/system/paddock-proxy-llama-server.socket.d/30-firewall.conf"
+TUNNEL_DROPIN = "/etc/systemd/system/paddock-http-tunnel.service.d/30-firewall.conf"
 
 
 def fleet(
@@ -28,10 +29,11 @@ def fleet(
     door: str = "192.0.2.2",
     port: int = 22,
     sites: dict[str, Any] | None = None,
+    encrypted: bool = False,
     **firewall: Any,
 ) -> Fleet:
     """An AI host behind a firewall, a reverse proxy that passes on to it, and a host that has no business there."""
-    server = {"models": ["chat"], "listen": listen}
+    server = {"models": ["chat"], "listen": listen, "encrypted": encrypted}
     proxy = {"sites": {"ai.home.example": {"upstream": "halo"}} if sites is None else sites}
     hosts = {
         "halo": {"address": address, "port": port, "roles": {"firewall": firewall, "llama_cpp": {}, "models": {}, "llama_server": server}},
@@ -216,6 +218,22 @@ def test_what_is_guarded_asks_for_its_rules_before_it_starts_and_no_rule_restart
     assert dropin.id not in {each.id for each in server.reads}
 
 
+def test_a_tunnel_is_guarded_in_the_servers_place_and_asks_too() -> None:
+    plan = landing(fleet(encrypted=True))
+    assert f"file:{DROPIN}" not in plan
+    dropin = plan[f"file:{TUNNEL_DROPIN}"]
+    assert isinstance(dropin, File) and f"[Service]\nExecStartPre=+/bin/sh {GUARD} 8080/tcp\n" in dropin.data.decode()
+    assert rules(fleet(encrypted=True)) == rules(fleet())
+
+
+def test_an_address_has_no_certificate_for_a_tunnel() -> None:
+    words = refusal(fleet(encrypted=True, allow={"8080": ["192.0.2.7"]}))
+    assert words == (
+        "hosts.halo.roles.firewall.allow: paddock-http-tunnel.service lets in hosts of the fleet by their certificates, which nobody at an"
+        " address has: leave 8080 out, or set encrypted: false for what listens there"
+    )
+
+
 def test_what_listens_on_loopback_asks_for_none() -> None:
     assert f"file:{DROPIN}" not in landing(fleet("127.0.0.1:8080", sites={}))
 
@@ -223,7 +241,10 @@ def test_what_listens_on_loopback_asks_for_none() -> None:
 def test_the_services_of_an_account_ask_too() -> None:
     of = fleet()
     halo = of.hosts["halo"].carried
-    roles = {**{name: settings.model_dump(exclude_unset=True) for name, settings in halo.items()}, "admin": {"listen": "0.0.0.0:8079"}}
+    roles = {
+        **{name: settings.model_dump(exclude_unset=True) for name, settings in halo.items()},
+        "admin": {"listen": "0.0.0.0:8079", "encrypted": False},
+    }
     roles["llama_server"] = {"models": ["chat"], "listen": "0.0.0.0:8080", "user": "ann"}
     document = {**of.model_dump(exclude_unset=True), "name": "home"}
     document["hosts"]["halo"]["roles"] = roles

@@ -1,9 +1,12 @@
 """The router's unit and presets, and what a restart is due for."""
 
+from typing import Any
+
 import pytest
 from small_fleet import Small
 
-from resources import Service
+from inventory.errors import InventoryError
+from resources import Port, Service
 from roles.llama_server.plan import PRESETS, remarks
 from roles.llama_server.settings import LlamaServerSettings
 
@@ -86,7 +89,7 @@ def remarked(small: Small) -> list[str]:
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:8080", "[::]:8080", "192.0.2.10:80"])
 def test_systemd_has_its_port_and_the_server_a_socket_of_files(small: Small, listen: str) -> None:
-    small.roles["ai"]["llama_server"]["listen"] = listen
+    small.roles["ai"]["llama_server"] |= {"listen": listen, "encrypted": False}
     plan = small.plan("ai")
     held, server = plan["service:paddock-proxy-llama-server.socket"], plan["service:llama-server.service"]
     assert isinstance(held, Service) and isinstance(server, Service)
@@ -132,3 +135,50 @@ def test_more_clients_ask_for_no_restart_of_the_server(small: Small) -> None:
     before = started(small)
     small.active = ["laptop"]
     assert started(small) == before
+
+
+@pytest.mark.parametrize(
+    ("listen", "loopback", "network"),
+    [
+        ("0.0.0.0:8080", "127.0.0.1:8080", "192.0.2.10:8080"),
+        ("192.0.2.11:8080", "127.0.0.1:8080", "192.0.2.11:8080"),
+        ("[2001:db8::10]:8080", "[::1]:8080", "2001:db8::10:8080"),
+    ],
+)
+def test_what_other_hosts_call_is_a_tunnel_and_the_server_has_loopback(small: Small, listen: str, loopback: str, network: str) -> None:
+    small.roles["ai"]["llama_server"]["listen"] = listen
+    assert f"ListenStream={loopback}\n" in small.text("ai", "/etc/systemd/system/paddock-proxy-llama-server.socket")
+    configuration = small.text("ai", "/etc/paddock/http-tunnel/tunnel.conf")
+    assert f"accept = {network}\nconnect = /run/paddock/llama-server/llama-server.sock\n" in configuration
+    assert "; peers: door\n" in configuration and "verifyPeer = yes\n" in configuration
+    assert "checkHost = host ai\n" in small.text("door", "/etc/paddock/caddy-tunnel/tunnel.conf")
+    ports = [each for each in small.plan("ai").values() if isinstance(each, Port)]
+    assert {each.unit for each in ports if each.shared} == {"paddock-proxy-llama-server.socket", "paddock-http-tunnel.service"}
+
+
+def test_a_host_whose_address_is_a_name_says_where_its_tunnel_listens(small: Small) -> None:
+    small.addresses["ai"] = "ai.home.example"
+    words = r"hosts\.ai\.roles\.llama_server\.listen: 0\.0\.0\.0:8080 is to be encrypted, and .* is a name: write"
+    with pytest.raises(InventoryError, match=words):
+        small.plan("ai")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [({"encrypted": False}, "(`encrypted: false` says so)"), ({"user": "ann"}, "(services of the account ann cannot have a tunnel)")],
+)
+def test_what_is_clear_text_on_the_network_is_told(small: Small, change: dict[str, Any], why: str) -> None:
+    def told() -> list[str]:
+        settings = small.fleet.role("ai", "llama_server", LlamaServerSettings)
+        assert settings
+        return [each for each in remarks(small.fleet.hosts["ai"], settings, small.fleet, small.context) if "NOT ENCRYPTED" in each]
+
+    assert not told()
+    small.roles["ai"]["llama_server"] |= change
+    (line,) = told()
+    assert line.startswith("hosts.ai.roles.llama_server: NOT ENCRYPTED: what door asks and gets is clear text") and line.endswith(why)
+
+
+def test_nobody_calls_a_server_of_a_fleet_without_another_reverse_proxy_and_it_has_no_tunnel(small: Small) -> None:
+    del small.roles["door"]["caddy"]
+    assert not [name for name in small.plan("ai") if "tunnel" in name]
