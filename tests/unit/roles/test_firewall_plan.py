@@ -241,10 +241,8 @@ def test_what_listens_on_loopback_asks_for_none() -> None:
 def test_the_services_of_an_account_ask_too() -> None:
     of = fleet()
     halo = of.hosts["halo"].carried
-    roles = {
-        **{name: settings.model_dump(exclude_unset=True) for name, settings in halo.items()},
-        "admin": {"listen": "0.0.0.0:8079", "encrypted": False},
-    }
+    roles: dict[str, Any] = {name: settings.model_dump(exclude_unset=True) for name, settings in halo.items()}
+    roles["admin"] = {"listen": "0.0.0.0:8079", "encrypted": False}
     roles["llama_server"] = {"models": ["chat"], "listen": "0.0.0.0:8080", "user": "ann"}
     document = {**of.model_dump(exclude_unset=True), "name": "home"}
     document["hosts"]["halo"]["roles"] = roles
