@@ -69,5 +69,5 @@ port_unit() {
   [ "${1#*/}" = tcp ] || kind=Datagram
   unit=$(port_sockets | awk -F "$(printf '\t')" -v kind="$kind" -v end=":${1%/*}" '
     $3 == kind && substr($2, length($2) - length(end) + 1) == end { print $1; exit }')
-  echo "${unit:-none} systemd (pid 1)"
+  echo "${unit:-none} \"systemd\" (pid 1)"
 }
