@@ -72,7 +72,7 @@ class Server:
     @property
     def socket(self) -> str:
         """Where callers on its host reach it, those that the group CALLERS lets in; empty of an account's own."""
-        return f"/run/paddock/llama-server/{self.unit.removesuffix('.service')}.sock" if self.scope == "system" else ""
+        return f"/run/paddock/{self.unit.removesuffix('.service')}.sock" if self.scope == "system" else ""
 
     @property
     def holds_its_port(self) -> str:

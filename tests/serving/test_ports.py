@@ -36,7 +36,7 @@ clients: {boss: {admin: true}}
 """
 
 SERVER, HELD = "llama-server.service", "paddock-proxy-llama-server.socket"
-SOCKET = "/run/paddock/llama-server/llama-server.sock"
+SOCKET = "/run/paddock/llama-server.sock"
 PORTS = (8080, 8079)
 RESTARTS = 8
 """More than systemd allows a unit in ten seconds that says nothing of it."""
