@@ -260,7 +260,7 @@ service_drained() {
   done
 }
 
-# SERVICE: whether somebody is connected to a port that it listens on, or to a socket of files
+# SERVICE: whether somebody is connected to a port that it listens on, or to a Unix socket
 service_answering() {
   case $1 in
     *.socket)

@@ -15,7 +15,7 @@ from roles.role import CARD, Matches, address_of, port_of, whole_address
 KEY_FILE = "/etc/paddock/llama-server/api-key.env"
 
 CALLERS = "paddock-callers"
-"""The group of the programs that may ask the llama-servers of their host by a socket of files."""
+"""The group of the programs that may ask the llama-servers of their host by a Unix socket."""
 
 MODEL_DIRECTORY = "/var/lib/paddock/models"
 """Where the models' files lie on a host that does not say it."""

@@ -85,7 +85,7 @@ def remarked(small: Small) -> list[str]:
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:8080", "[::]:8080", "192.0.2.10:80"])
-def test_systemd_has_its_port_and_the_server_a_socket_of_files(small: Small, listen: str) -> None:
+def test_systemd_has_its_port_and_the_server_a_unix_socket(small: Small, listen: str) -> None:
     small.roles["ai"]["llama_server"]["listen"] = listen
     plan = small.plan("ai")
     held, server = plan["service:paddock-proxy-llama-server.socket"], plan["service:llama-server.service"]
