@@ -78,5 +78,5 @@ port_unit() {
     $2 == at { found = $1; exit }
     found == "" { found = $1 }
     END { if (found != "") print found }')
-  echo "${unit:-none} systemd (pid 1)"
+  echo "${unit:-none} \"systemd\" (pid 1)"
 }

@@ -261,8 +261,15 @@ service_drained() {
   done
 }
 
-# SERVICE: whether somebody is connected to a port that it listens on
+# SERVICE: whether somebody is connected to a port that it listens on, or to a Unix socket
 service_answering() {
+  case $1 in
+    *.socket)
+      for path in $(systemctl show -P Listen "$1" | sed -n 's|^\(/.*\) (Stream)$|\1|p'); do
+        ! ss -Hx state established | grep -qF " $path " || return 0
+      done
+      ;;
+  esac
   for port in $(ss -Hltn | sed -nE 's/^([^ ]+ +){3}[^ ]*:([0-9]+) .*/\2/p' | sort -u); do
     ! port_holders "$port/tcp" | grep -q "^${1#*/} " ||
       [ -z "$(ss -Htn state established "sport = :$port")" ] || return 0

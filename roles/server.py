@@ -15,7 +15,7 @@ from roles.role import CARD, Matches, address_of, port_of, whole_address
 KEY_FILE = "/etc/paddock/llama-server/api-key.env"
 
 CALLERS = "paddock-callers"
-"""The group of the programs that may ask the llama-servers of their host by a socket of files."""
+"""The group of the programs that may ask the llama-servers of their host by a Unix socket."""
 
 TUNNELS = "/run/paddock/tunnel"
 
@@ -80,7 +80,7 @@ class Server:
     @property
     def socket(self) -> str:
         """Where callers on its host reach it, those that the group CALLERS lets in; empty of an account's own."""
-        return f"/run/paddock/llama-server/{self.unit.removesuffix('.service')}.sock" if self.scope == "system" else ""
+        return f"/run/paddock/{self.unit.removesuffix('.service')}.sock" if self.scope == "system" else ""
 
     @property
     def holds_its_port(self) -> str:

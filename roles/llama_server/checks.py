@@ -144,7 +144,7 @@ def ask(host: TestinfraHost, fleet: Fleet, server: Server, path: str, body: Mapp
 
 
 def _holds_its_port(server: Server) -> str:
-    """Ends with words where a TCP port is another's. A key is sent to nobody else; a socket of files is root's to make."""
+    """Ends with words where a TCP port is another's. A key is sent to nobody else; a Unix socket is root's to make."""
     if server.socket:
         return ""
     squatted = quote(f"another account listens on port {server.port}: it is not sent the key")

@@ -249,7 +249,7 @@ def _written_to(servers: Sequence[Server], fleet: Fleet) -> Iterator[Directory]:
 def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[list[str]]:
     """The command line, an element for each of its lines. A router's has what is the router's own: the rest would win over every preset."""
     release = _release(server, knowledge)
-    # With a socket of files the port is only what `paddock models list` tells the server's own process by.
+    # With a Unix socket the port is only what `paddock models list` tells the server's own process by.
     yield ["--host", _own_socket(server) if server.listener else str(ip_address(server.address)), "--port", str(server.port)]
     if server.kind == "router":
         yield [

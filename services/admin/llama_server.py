@@ -111,7 +111,7 @@ def _connection(url: str) -> HTTPConnection:
 
 
 class _SocketConnection(HTTPConnection):
-    """To a socket of files."""
+    """To a Unix socket."""
 
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=ANSWER_S)

@@ -56,7 +56,7 @@ def _connection(endpoint: str) -> HTTPConnection | None:
 
 
 class _SocketConnection(HTTPConnection):
-    """To a socket of files."""
+    """To a Unix socket."""
 
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=CONNECT_S)

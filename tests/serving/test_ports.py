@@ -36,7 +36,7 @@ clients: {boss: {admin: true}}
 """
 
 SERVER, HELD = "llama-server.service", "paddock-proxy-llama-server.socket"
-SOCKET = "/run/paddock/llama-server/llama-server.sock"
+SOCKET = "/run/paddock/llama-server.sock"
 PORTS = (8080, 8079)
 RESTARTS = 8
 """More than systemd allows a unit in ten seconds that says nothing of it."""
@@ -131,7 +131,7 @@ def test_a_server_that_dies_again_and_again_is_started_again_and_again(fleet: La
     assert well(fleet)
 
 
-def test_another_account_opens_no_socket_of_files_and_no_worker(fleet: LabFleet) -> None:
+def test_another_account_opens_no_unix_socket_and_no_worker(fleet: LabFleet) -> None:
     question = json.dumps({"model": "demo", "prompt": "Hello", "max_tokens": 2})
     bearer = f"-H 'Authorization: Bearer {key(fleet)}' http://127.0.0.1:8080"
     assert "choices" in fleet.on("ai", f"curl -sS {bearer}/v1/completions -d '{question}'")

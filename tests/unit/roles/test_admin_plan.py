@@ -78,9 +78,9 @@ def test_what_it_is_told_of_the_servers_is_what_the_program_takes(tmp_path: Path
     taken = configuration(tmp_path / "admin.json")
     servers = taken.servers
     assert [(each.unit, each.url, each.router, each.account) for each in servers] == [
-        ("llama-server.service", "unix:/run/paddock/llama-server/llama-server.sock", True, ""),
-        ("llama-server-chat-1.service", "unix:/run/paddock/llama-server/llama-server-chat-1.sock", False, ""),
-        ("llama-server-chat-2.service", "unix:/run/paddock/llama-server/llama-server-chat-2.sock", False, ""),
+        ("llama-server.service", "unix:/run/paddock/llama-server.sock", True, ""),
+        ("llama-server-chat-1.service", "unix:/run/paddock/llama-server-chat-1.sock", False, ""),
+        ("llama-server-chat-2.service", "unix:/run/paddock/llama-server-chat-2.sock", False, ""),
     ]
     assert [each.models for each in servers] == [("demo", "code"), ("demo",), ("demo",)]
     assert (str(taken.key), str(taken.presets)) == (KEY_FILE, PRESETS)

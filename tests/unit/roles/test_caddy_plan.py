@@ -104,7 +104,7 @@ def test_what_has_not_been_issued_says_so(small: Small) -> None:
 
 
 def test_an_upstream_on_the_same_host_is_reached_by_its_socket(small: Small) -> None:
-    assert "reverse_proxy unix//run/paddock/llama-server/llama-server.sock {\n" in small.text("one", SITES)
+    assert "reverse_proxy unix//run/paddock/llama-server.sock {\n" in small.text("one", SITES)
     assert "SupplementaryGroups=paddock-callers\n" in small.text("one", RESTART)
     small.roles["ai"]["llama_server"]["encrypted"] = False
     assert "SupplementaryGroups=" not in small.text("door", RESTART)

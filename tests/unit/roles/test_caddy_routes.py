@@ -93,7 +93,7 @@ def test_the_model_list_asks_the_upstreams_and_reaches_nothing_else(small: Small
 
 
 def test_a_model_list_that_asks_its_own_host_alone_is_in_no_network(small: Small) -> None:
-    assert "header_up X-Paddock-Upstream unix//run/paddock/llama-server/llama-server.sock\n" in small.text("one", SITES)
+    assert "header_up X-Paddock-Upstream unix//run/paddock/llama-server.sock\n" in small.text("one", SITES)
     assert "PrivateNetwork=yes\n" in small.text("one", UNIT) and "IPAddressAllow" not in small.text("one", UNIT)
 
 

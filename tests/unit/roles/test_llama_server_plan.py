@@ -88,7 +88,7 @@ def remarked(small: Small) -> list[str]:
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:8080", "[::]:8080", "192.0.2.10:80"])
-def test_systemd_has_its_port_and_the_server_a_socket_of_files(small: Small, listen: str) -> None:
+def test_systemd_has_its_port_and_the_server_a_unix_socket(small: Small, listen: str) -> None:
     small.roles["ai"]["llama_server"] |= {"listen": listen, "encrypted": False}
     plan = small.plan("ai")
     held, server = plan["service:paddock-proxy-llama-server.socket"], plan["service:llama-server.service"]
@@ -96,7 +96,7 @@ def test_systemd_has_its_port_and_the_server_a_socket_of_files(small: Small, lis
     assert [(each.number, each.unit) for each in held.ports] == [(int(listen.rpartition(":")[2]), held.name)] and server.ports == ()
     socket = small.text("ai", "/etc/systemd/system/paddock-proxy-llama-server.socket")
     assert f"ListenStream={listen}\n" in socket
-    assert "ListenStream=/run/paddock/llama-server/llama-server.sock\nSocketGroup=paddock-callers\nSocketMode=0660\n" in socket
+    assert "ListenStream=/run/paddock/llama-server.sock\nSocketGroup=paddock-callers\nSocketMode=0660\n" in socket
     proxy = small.text("ai", "/etc/systemd/system/paddock-proxy-llama-server.service")
     assert "systemd-socket-proxyd --connections-max=1024 /run/llama-server/llama-server/http.sock\n" in proxy
     assert {each.id for each in held.restarts} == {

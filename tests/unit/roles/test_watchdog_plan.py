@@ -24,7 +24,7 @@ RADV = VulkanDevice("AMD Radeon Graphics (RADV GFX1151)", "radv", "integrated", 
 LLVMPIPE = VulkanDevice("llvmpipe", "llvmpipe", "cpu", "1.4.305")
 MACHINE = Hardware("x86_64", "", frozenset(), 2, 16384, "debian 13")
 KEY = "sk-of-pea"
-SOCKETS = "unix:/run/paddock/llama-server"
+SOCKETS = "unix:/run/paddock"
 
 
 def planned(server: dict[str, Any], *, backend: str = "cpu", hardware: Hardware = MACHINE, **watchdog: Any) -> dict[str, Resource]:
