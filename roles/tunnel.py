@@ -49,8 +49,8 @@ class Tunnel:
         return f"{self.directory}/{hop.name}.peers.pem"
 
     def resources(self, host: str, hops: Sequence[Hop], knowledge: Knowledge, ports: Iterable[Port]) -> Iterator[Resource]:
-        """The tunnel on a host. A certificate that is issued anew is read without an interruption. Where it is called, another list of peers
-        ends what is open."""
+        """The tunnel on a host. A certificate that is issued anew is read without an interruption. Where it is called, another list of
+        peers ends what is open."""
         own, key = knowledge.hosts.get(host, UNISSUED), f"{self.directory}/host.key"
         text = render(
             "shared/tunnel.conf.j2",
