@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -61,6 +63,9 @@ def test_it_is_for_both_ends_and_stands_for_no_client_and_no_site(authority: Aut
         assert done.returncode == 0, done.stderr
     done = subprocess.run([*command, "-verify_hostname", "ai", "leaf.pem"], cwd=tmp_path, capture_output=True)
     assert done.returncode
+    lint = [sys.executable, "-m", "pkilint.bin.lint_pkix_cert", "lint", "--format", "JSON", "--severity", "NOTICE", "leaf.pem"]
+    said = subprocess.run(lint, cwd=tmp_path, capture_output=True, text=True)
+    assert (said.returncode, json.loads(said.stdout)["results"]) == (0, [])
 
 
 def test_it_is_renewed_when_a_third_of_its_life_is_left_and_the_one_before_is_worth_nothing(

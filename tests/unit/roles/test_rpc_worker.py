@@ -128,6 +128,10 @@ def test_a_trial_of_a_release_calls_no_worker(pair: Pair) -> None:
     (found,) = instances([each for part in parts.values() for each in part], release)
     assert "--alias" in found.arguments
     assert not [each for each in found.arguments if each == "--rpc" or "50060" in each]
+    pair.worker["encrypted"] = False
+    parts = host_plan(pair.fleet.hosts["ai"], pair.fleet, pair.knowledge)
+    (found,) = instances([each for part in parts.values() for each in part], release)
+    assert [each for each in found.properties if "IPAddressAllow" in each] == ["IPAddressAllow=localhost", "IPAddressAllow=192.0.2.11"]
 
 
 # The tunnel
