@@ -92,6 +92,16 @@ def test_one_that_its_owner_asks_for_is_renewed_alone(authority: Authority, pair
     assert (after["ai"] == before["ai"], after["big"] == before["big"]) == (True, False)
 
 
+def test_a_client_of_the_same_name_that_is_thrown_out_is_not_renewed_with_it(
+    authority: Authority, now: datetime, fleet_of: Callable[..., Fleet]
+) -> None:
+    both = fleet_of(hosts=hosts(), models={"demo": {}}, clients={"big": {}})
+    authority.issue(both, now)
+    authority.revoke("big", now)
+    assert authority.renew(both, ["big"], now) == ["host big: renewed"]
+    assert authority.revoked(both).keys() == {"big"}
+
+
 def test_it_is_listed_with_its_host(authority: Authority, pair: Fleet, now: datetime) -> None:
     authority.issue(pair, now)
     found = [(each.kind, each.name, each.status, each.where) for each in listed(authority, pair, now) if each.kind == "host"]
