@@ -181,6 +181,16 @@ def test_only_the_servers_host_may_reach_the_port_and_nobody_where_none_names_th
     assert [line for line in pair.remarks("big") if "nobody uses it" in line]
 
 
+def test_a_firewall_opens_the_port_to_the_servers_host_alone(pair: Pair) -> None:
+    pair.more["firewall"] = {}
+    rules = pair.text("big", "/etc/paddock/firewall/paddock.nft")
+    assert [line.strip() for line in rules.splitlines() if "50051" in line] == [
+        "ip saddr { 192.0.2.10 } tcp dport 50051 accept",
+        "tcp dport 50051 reject",
+    ]
+    assert "50052" not in rules
+
+
 def test_hosts_that_are_no_end_of_a_tunnel_get_no_certificate(pair: Pair) -> None:
     assert pair.fleet.tunnel_ends == {"ai", "big"}
     pair.worker["encrypted"] = False
