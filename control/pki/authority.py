@@ -128,12 +128,14 @@ class Authority:
     def renew(self, fleet: Fleet, names: Collection[str], now: datetime) -> list[str]:
         """New certificates for these sites, clients and hosts, whatever their time. Raises PaddockError for one that is revoked, or
         unknown."""
-        wanted = [each for each in subjects_of(fleet) if each.name in names]
         with admission_lock(self._state):
+            revoked = self.revoked(fleet)
+            asked = [each for each in subjects_of(fleet) if each.name in names]
+            wanted = [each for each in asked if each.kind != "client" or each.name not in revoked]
             for name in names:
+                if name not in {each.name for each in asked}:
+                    raise PaddockError(f"{name}: is neither a client nor a site of fleet {fleet.name}, nor a host that has a certificate")
                 if name not in {each.name for each in wanted}:
-                    raise PaddockError(f"{name}: is neither a client nor a site nor a host with a certificate of fleet {fleet.name}")
-                if name in self.revoked(fleet):
                     raise PaddockError(f"client {name}: is revoked: `paddock certs issue {name}` admits it again, with a new certificate")
             self._issue_all(wanted, fleet, now)
         return [f"{each}: renewed" for each in wanted]

@@ -137,9 +137,14 @@ def _instance(service: Service, release: Release) -> Instance | None:
         arguments += ["--host", SOCKET]  # else llama-server takes a port of its own choice
     if presets:
         arguments.append("--no-models-autoload")
-    properties = tuple(f"{key}={value}" for key, value in lines if key in OF_THE_UNIT)
+    properties = tuple(f"{key}={each}" for key, value in lines if key in OF_THE_UNIT for each in _given(key, value))
     whose = (f"User={service.user}",) if service.user else ()
     return Instance(service.name, tuple(arguments), (*whose, *properties), tried, presets)
+
+
+def _given(key: str, value: str) -> list[str]:
+    """As systemd-run takes it, which reads `localhost` where it stands alone, but not beside an address."""
+    return value.split() if key == "IPAddressAllow" else [value]
 
 
 def _for_a_trial(presets: bytes) -> bytes:

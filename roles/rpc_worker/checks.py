@@ -1,4 +1,4 @@
-"""What shows that the worker computes for the one server that names it, and that nobody else gets in."""
+"""What shows that the worker is there for the one server that names it, and that nobody else gets in."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 from resources import lines_of
 from roles.outside import STRANGER, Outside
 from roles.role import address_of, port_of
-from roles.rpc_worker.plan import BEHIND, UNIT, callers_of
+from roles.rpc_worker.plan import BEHIND, UNIT
 from roles.rpc_worker.settings import RpcWorkerSettings
 
 if TYPE_CHECKING:
     from testinfra.host import Host as TestinfraHost
 
-    from inventory.fleet import Fleet, Host
+    from inventory.fleet import Host
 
 
-def check_the_server_that_names_it_has_reached_it(host: TestinfraHost, settings: RpcWorkerSettings, fleet: Fleet, this: Host) -> None:
-    """llama-server holds one connection as long as it has its model."""
-    if not callers_of(this.name, fleet):
-        return
+def check_it_listens_and_where_it_is_to(host: TestinfraHost, settings: RpcWorkerSettings) -> None:
+    """Behind a tunnel in its own network, which nobody else is in. Whether its server has reached it, the server's host shows."""
     pid = host.check_output("systemctl show --property=MainPID --value %s", UNIT)
-    at = port_of(BEHIND if settings.encrypted else settings.listen)
-    open_ones = host.check_output("nsenter --net=/proc/%s/ns/net ss -Htnp state established %s", pid, f"( sport = :{at} )")
-    ours = [line for line in lines_of(open_ones) if f"pid={pid}," in line]
-    whose = " and ".join(f"{each.host}/{each.name}" for each in fleet.servers_of_worker(this.name))
-    assert ours, f"nobody is connected, and {whose} should be: `paddock logs` there says why"
+    at = BEHIND if settings.encrypted else settings.listen
+    listening = host.check_output("nsenter --net=/proc/%s/ns/net ss -Hltnp", pid)
+    ours = [line.split()[3] for line in lines_of(listening) if f"pid={pid}," in line]
+    assert ours == [at], f"it listens on {', '.join(ours) or 'nothing'}, and is to on {at}"
+    if settings.encrypted:
+        apart = host.check_output("readlink /proc/%s/ns/net /proc/1/ns/net", pid).split()
+        assert len(set(apart)) == 2, "it is in the network of its host, which every account there is in"
 
 
 def check_who_shows_no_certificate_of_its_server_gets_nothing(settings: RpcWorkerSettings, this: Host, outside: Outside) -> None:

@@ -156,11 +156,14 @@ def test_a_renewal_leaves_the_one_before_good_until_that_is_thrown_out(issued: C
     ("arguments", "words"),
     [
         (("revoke", "fone"), 'client fone: has no certificate that could be revoked (did you mean "phone"?)'),
-        (("renew", "fone"), 'fone: no client and no site of home.yml that the fleet signs for has that name (did you mean "phone"?)'),
+        (
+            ("renew", "fone"),
+            'fone: no client, site or host of home.yml that the fleet signs for has that name (did you mean "phone"?)',
+        ),
         (("revoke", "../client/phone"), '"../client/phone" cannot be the name of a client'),
         (("issue", ""), '"" cannot be the name of a client'),
         (("export", "fone"), 'no client of home.yml is called fone (did you mean "phone"?)'),
-        (("renew", "--all", "phone"), "--all is every client and every site: leave the names out"),
+        (("renew", "--all", "phone"), "--all is every client, site and host: leave the names out"),
         (("export", "phone", "--archive", "x.tar.gz", "--p12"), "--archive contains all formats: leave --to, --p12 and --legacy out"),
         (("export", "phone", "--site", "ai.home.example"), "--site works only with --archive"),
         (

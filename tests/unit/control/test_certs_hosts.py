@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -61,6 +63,9 @@ def test_it_is_for_both_ends_and_stands_for_no_client_and_no_site(authority: Aut
         assert done.returncode == 0, done.stderr
     done = subprocess.run([*command, "-verify_hostname", "ai", "leaf.pem"], cwd=tmp_path, capture_output=True)
     assert done.returncode
+    lint = [sys.executable, "-m", "pkilint.bin.lint_pkix_cert", "lint", "--format", "JSON", "--severity", "NOTICE", "leaf.pem"]
+    said = subprocess.run(lint, cwd=tmp_path, capture_output=True, text=True)
+    assert (said.returncode, json.loads(said.stdout)["results"]) == (0, [])
 
 
 def test_it_is_renewed_when_a_third_of_its_life_is_left_and_the_one_before_is_worth_nothing(
@@ -85,6 +90,16 @@ def test_one_that_its_owner_asks_for_is_renewed_alone(authority: Authority, pair
     assert authority.renew(pair, ["big"], now) == ["host big: renewed"]
     after = authority.hosts(pair, now)
     assert (after["ai"] == before["ai"], after["big"] == before["big"]) == (True, False)
+
+
+def test_a_client_of_the_same_name_that_is_thrown_out_is_not_renewed_with_it(
+    authority: Authority, now: datetime, fleet_of: Callable[..., Fleet]
+) -> None:
+    both = fleet_of(hosts=hosts(), models={"demo": {}}, clients={"big": {}})
+    authority.issue(both, now)
+    authority.revoke("big", now)
+    assert authority.renew(both, ["big"], now) == ["host big: renewed"]
+    assert authority.revoked(both).keys() == {"big"}
 
 
 def test_it_is_listed_with_its_host(authority: Authority, pair: Fleet, now: datetime) -> None:

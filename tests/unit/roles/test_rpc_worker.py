@@ -128,6 +128,10 @@ def test_a_trial_of_a_release_calls_no_worker(pair: Pair) -> None:
     (found,) = instances([each for part in parts.values() for each in part], release)
     assert "--alias" in found.arguments
     assert not [each for each in found.arguments if each == "--rpc" or "50060" in each]
+    pair.worker["encrypted"] = False
+    parts = host_plan(pair.fleet.hosts["ai"], pair.fleet, pair.knowledge)
+    (found,) = instances([each for part in parts.values() for each in part], release)
+    assert [each for each in found.properties if "IPAddressAllow" in each] == ["IPAddressAllow=localhost", "IPAddressAllow=192.0.2.11"]
 
 
 # The tunnel
@@ -175,6 +179,16 @@ def test_only_the_servers_host_may_reach_the_port_and_nobody_where_none_names_th
     assert port().reachable_from == ()
     assert pair.text("big", "/etc/paddock/rpc-worker/worker.peers.pem") == pem("the CA")
     assert [line for line in pair.remarks("big") if "nobody uses it" in line]
+
+
+def test_a_firewall_opens_the_port_to_the_servers_host_alone(pair: Pair) -> None:
+    pair.more["firewall"] = {}
+    rules = pair.text("big", "/etc/paddock/firewall/paddock.nft")
+    assert [line.strip() for line in rules.splitlines() if "50051" in line] == [
+        "ip saddr { 192.0.2.10 } tcp dport 50051 accept",
+        "tcp dport 50051 reject",
+    ]
+    assert "50052" not in rules
 
 
 def test_hosts_that_are_no_end_of_a_tunnel_get_no_certificate(pair: Pair) -> None:
