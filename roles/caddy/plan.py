@@ -130,7 +130,8 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
         left_open=_left_open(configuration) if settings.shared and reloads else "",
     )
     if settings.sites:
-        yield from expiry_watch("caddy", host.name, _watched(settings, fleet, knowledge), settings.expiry)
+        shown = [Pem(WAY_OUT.certificate)] if tunnels else []
+        yield from expiry_watch("caddy", host.name, [*_watched(settings, fleet, knowledge), *shown], settings.expiry)
 
 
 def _calls_here(host: Host, settings: CaddySettings, fleet: Fleet) -> bool:
