@@ -156,7 +156,7 @@ def test_systemd_has_its_port_and_it_is_in_no_network_itself(listen: str, addres
 def test_an_accounts_own_servers_are_asked_over_tcp() -> None:
     resources = planned(user="halo", listen="192.0.2.12:8080")
     assert json.loads(text(resources, CONFIGURATION))["servers"][0]["url"] == "http://192.0.2.12:8080"
-    assert "PrivateNetwork=yes" not in unit(resources)
+    assert not {"PrivateNetwork=yes", "PrivateUsers=yes"} & set(unit(resources)), "it has to see whose a port is"
     assert {"IPAddressDeny=any", "IPAddressAllow=localhost 192.0.2.12"} <= set(unit(resources))
 
 
