@@ -53,6 +53,8 @@ def refusals(host: Host, fleet: Fleet, knowledge: Knowledge) -> Iterator[str]:
         where = f"hosts.{host.name}.{'.'.join(server.keys)}"
         if any(RPC in fleet.preset(server, model) for model in server.models):
             yield f'{where}: `workers` says where its RPC servers are: leave "{RPC}" out of the preset'
+        if isinstance(own, Release) and dict(own.options).get("GGML_RPC") != "ON":
+            yield f"hosts.{host.name}.roles.llama_cpp.options: without GGML_RPC llama-server has no workers: leave it out"
         for worker in server.workers:
             theirs = knowledge.releases.get(worker)
             if isinstance(own, Release) and isinstance(theirs, Release) and own.source != theirs.source:

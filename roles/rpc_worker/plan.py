@@ -53,6 +53,8 @@ def refusals(host: Host, settings: RpcWorkerSettings, fleet: Fleet, knowledge: K
     options, release = knowledge.options.get(host.name), knowledge.releases.get(host.name)
     if options and not options.find("rpc"):
         yield f"{where}: llama.cpp {options.label} has no RPC: use a newer one"
+    if isinstance(release, Release) and dict(release.options).get("GGML_RPC") != "ON":
+        yield f"hosts.{host.name}.roles.llama_cpp.options: without GGML_RPC there is no ggml-rpc-server: leave it out"
     if fleet.servers(host.name) and isinstance(release, Release) and release.backend != "cpu":
         yield f"{where}: its cards serve {host.name}'s own llama-servers: leave out one of the two roles"
     for each in () if settings.encrypted else fleet.servers_of_worker(host.name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ class Pair:
     def __init__(self) -> None:
         self.instance: dict[str, Any] = {"model": "demo", "listen": "127.0.0.1:8081", "workers": ["big"]}
         self.worker = dict(WORKER)
+        self.build: dict[str, Any] = {}
         self.preset: dict[str, Any] = {}
         self.more: dict[str, Any] = {}
         self.known: dict[str, Any] = {}
@@ -33,8 +35,8 @@ class Pair:
     @property
     def fleet(self) -> Fleet:
         roles: dict[str, dict[str, Any]] = {
-            "ai": {**SERVING, "llama_server": {"instances": {"chat": self.instance}}},
-            "big": {"llama_cpp": {}, "rpc_worker": self.worker, **self.more},
+            "ai": {**SERVING, "llama_cpp": self.build, "llama_server": {"instances": {"chat": self.instance}}},
+            "big": {"llama_cpp": self.build, "rpc_worker": self.worker, **self.more},
             "third": {**SERVING, "llama_server": {"models": ["demo"]}},
         }
         hosts = {name: {"name": name, "address": f"192.0.2.{10 + at}", "roles": each} for at, (name, each) in enumerate(roles.items())}
@@ -239,3 +241,26 @@ def test_a_version_without_rpc_is_refused(pair: Pair) -> None:
     pair.known = {"options": {"big": Options("a source", "0.1.0", ())}}
     (said,) = pair.refused("big")
     assert "llama.cpp 0.1.0 has no RPC" in said
+
+
+def test_a_build_without_rpc_is_refused_at_both_ends(pair: Pair) -> None:
+    pair.build = {"options": {"GGML_RPC": False}}
+    for host in ("ai", "big"):
+        (said,) = pair.refused(host)
+        assert said.startswith(f"hosts.{host}.roles.llama_cpp.options: without GGML_RPC")
+
+
+def test_a_release_of_another_source_is_refused(pair: Pair) -> None:
+    found = pair.knowledge.releases
+    pair.known = {"releases": {**found, "big": replace(pair.release("big"), source="another", version="0.3.35")}}
+    (said,) = pair.refused("ai")
+    assert "big has llama.cpp 0.3.35 of another source" in said
+
+
+def test_cards_that_serve_both_roles_are_refused(pair: Pair) -> None:
+    pair.more = {"models": {}, "llama_server": {"models": ["demo"]}}
+    pair.worker["memory_max"] = "4G"
+    assert not pair.refused("big")
+    pair.known = {"releases": {**pair.knowledge.releases, "big": replace(pair.release("big"), backend="cuda")}}
+    (said,) = pair.refused("big")
+    assert "its cards serve big's own llama-servers" in said
