@@ -64,7 +64,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "roles/*/checks.py": ("testinfra", "roles.{role}.*", "roles.outside", *OF_ROLES, "resources", "inventory.*"),
     "roles/expiry.py": ("pydantic", "resources", "roles.role", "roles.rehearsal", "roles.watchdog.settings"),
     "roles/devices.py": ("roles.sandbox", "inventory.hardware"),
-    "roles/tunnel.py": ("roles.role", "resources", "inventory.knowledge"),
+    "roles/tunnel.py": ("roles.role", "roles.server", "resources", "inventory.knowledge"),
     "roles/*/*.py": ("roles.{role}.*", "roles.expiry", "roles.devices", "roles.tunnel", *OF_ROLES, "resources", "inventory.*"),
     "inventory/*.py": ("pydantic", "pydantic_core", "yaml", "inventory.*", "resources", "roles", "roles.references", *OF_ROLES),
     "facts/*.py": ("pyinfra.api", "facts.*", "resources", "resources.*", "inventory.bounds", "inventory.hardware", "inventory.neighbours"),

@@ -68,7 +68,7 @@ def test_it_is_for_both_ends_and_stands_for_no_client_and_no_site(authority: Aut
     assert (said.returncode, json.loads(said.stdout)["results"]) == (0, [])
 
 
-def test_it_is_renewed_when_a_third_of_its_life_is_left_and_the_one_before_is_worth_nothing(
+def test_it_is_renewed_when_a_third_of_its_life_is_left_and_the_one_before_is_kept_until_the_next(
     authority: Authority, pair: Fleet, now: datetime
 ) -> None:
     authority.issue(pair, now)
@@ -81,7 +81,12 @@ def test_it_is_renewed_when_a_third_of_its_life_is_left_and_the_one_before_is_wo
     authority.issue(pair, late)
     after = authority.hosts(pair, late)
     assert {name for name in after if after[name].chain != before[name].chain} == {"ai", "big"}
-    assert authority.leaves.record("host", "ai").earlier == ()
+    (kept,) = authority.leaves.record("host", "ai").earlier
+    assert authority.earlier_hosts(pair, late)["ai"] == (before["ai"].chain,)
+    authority.renew(pair, ["ai"], late)
+    (next_kept,) = authority.leaves.record("host", "ai").earlier
+    assert kept.serial != next_kept.serial and authority.earlier_hosts(pair, late)["ai"] == (after["ai"].chain,)
+    assert not authority.earlier_hosts(pair, late + timedelta(days=90)).get("ai")
 
 
 def test_one_that_its_owner_asks_for_is_renewed_alone(authority: Authority, pair: Fleet, now: datetime) -> None:
