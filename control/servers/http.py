@@ -23,6 +23,9 @@ from roles.wording import one_line
 ANSWER_TIMEOUT_S = int(bounds.SERVER_ANSWER.seconds or 0)
 """For what a server knows without a model; an answer of a model may take its time."""
 
+CLOSED = "Socket is closed"
+"""How paramiko says that the other end has closed a channel before all was sent (paramiko/channel.py: send)."""
+
 NO_SERVER = "does not answer like a llama-server"
 
 
@@ -94,7 +97,8 @@ class Asking:
         except (HTTPException, SSHException, OSError, EOFError, ValueError) as error:
             clock.stop()
             connection.hang_up()
-            if self.server.listener and isinstance(error, RemoteDisconnected) and not clock.why and not (stop and stop.meant):
+            hung_up = isinstance(error, RemoteDisconnected) or (type(error) is OSError and str(error) == CLOSED)
+            if self.server.listener and hung_up and not clock.why and not (stop and stop.meant):
                 raise self._not_listening() from None  # who holds its port for it takes the call, and closes it again
             why = clock.why or str(error) or type(error).__name__
             raise PaddockError(f"{self.name}: no answer ({why}): `paddock logs {self.name}`") from None
