@@ -5,14 +5,26 @@ The third host is a worker too, with a certificate of the fleet for hosts, and n
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
+from control.deployment.knowledge import knowledge_of_memory
+from control.models.gguf import local_shape
+from control.models.local import tiny_model
+from control.state.fleet import FleetState
+from inventory.load import load
 from lab import hosts as lab_hosts
+from lab.engine import engine
+from roles.llama_server.demands import judged
+from roles.llama_server.memory import MIB
 from tests.lab_fleet import LabFleet, lab_fleet
 
 INVENTORY = """
@@ -50,6 +62,10 @@ ANSWER = "Hello from a tiny model: this host answers."
 NAMED = "output.weight"
 """A tensor whose name the protocol of RPC says."""
 
+THREE = INVENTORY.replace("workers: [big]", "workers: [big, third]")
+DEEP = THREE.replace("both: {model: demo", "both: {model: deep").replace("n-gpu-layers: 1", "n-gpu-layers: 5")
+"""Two blocks stay at home, and the other four and the output go to the two workers."""
+
 OF_THE_TUNNEL = ("/etc/paddock/rpc-worker/host.key", "/etc/paddock/rpc-tunnel/host.key")
 
 
@@ -67,6 +83,44 @@ def fleet(deployed: LabFleet) -> LabFleet:
         deployed.write(INVENTORY)
         deployed.up("--no-verify")
     return deployed
+
+
+def deep_model(path: Path) -> str:
+    """Writes a llama of six layers with random weights, and gives its sha256: what it says has no meaning, and depends on every layer."""
+    from gguf import GGUFReader, GGUFWriter, TokenType
+
+    blocks, embedding, forward, random = 6, 128, 256, numpy.random.RandomState(36)
+    tiny = GGUFReader(tiny_model())
+    tokens = tiny.fields["tokenizer.ggml.tokens"].contents()
+    writer = GGUFWriter(path, "llama")
+    writer.add_context_length(4096)
+    writer.add_embedding_length(embedding)
+    writer.add_block_count(blocks)
+    writer.add_feed_forward_length(forward)
+    writer.add_head_count(4)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * len(tokens))
+    writer.add_token_types([TokenType(each) for each in tiny.fields["tokenizer.ggml.token_type"].contents()])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    square, wide, tall = (embedding, embedding), (forward, embedding), (embedding, forward)
+    shapes = {"token_embd": (len(tokens), embedding), "output": (len(tokens), embedding), "output_norm": (embedding,)}
+    for block in range(blocks):
+        of_block = {"attn_q": square, "attn_k": square, "attn_v": square, "attn_output": square}
+        of_block |= {"ffn_gate": wide, "ffn_up": wide, "ffn_down": tall, "attn_norm": (embedding,), "ffn_norm": (embedding,)}
+        shapes |= {f"blk.{block}.{name}": shape for name, shape in of_block.items()}
+    for name, shape in shapes.items():
+        norm = len(shape) == 1
+        weights = numpy.ones(shape, numpy.float32) if norm else (0.05 * random.standard_normal(shape)).astype(numpy.float16)
+        writer.add_tensor(f"{name}.weight", weights)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def answer(fleet: LabFleet, port: int, wait_s: int = 0) -> str:
@@ -127,6 +181,34 @@ def test_the_two_run_the_same_release_which_was_built_once(fleet: LabFleet) -> N
 def test_the_next_run_changes_nothing(fleet: LabFleet) -> None:
     done = fleet.up()
     assert done.stdout.count("0 changed") == 3, done.stdout
+
+
+def test_a_model_on_three_hosts_says_the_same_as_on_one_and_takes_on_each_what_is_computed(fleet: LabFleet) -> None:
+    """A lab has tiny models in place of all others, so the release is started by hand, as its unit would."""
+    path = fleet.directory / "deep.gguf"
+    digest = deep_model(path)
+    engine().run("exec", "--interactive", fleet.host("ai").container, "sh", "-c", "cat >/root/deep.gguf", stdin=path.read_bytes())
+    fleet.write(THREE)
+    fleet.up()
+    fleet.on("ai", "systemctl stop llama-server-both")
+    body = json.dumps({"prompt": "Once upon a time", "n_predict": 48, "temperature": 0, "return_tokens": True, "ignore_eos": True})
+    asked = f"curl -sf --retry 60 --retry-all-errors --retry-delay 1 http://127.0.0.1:8083/completion -d '{body}'"
+    common = "/opt/paddock/llama.cpp/current/bin/llama-server -m /root/deep.gguf --port 8083 --no-ui --offline -c 512 -lv 4"
+    said, logs = [], []
+    for more in ("--rpc 127.0.0.1:50060,127.0.0.1:50061 --n-gpu-layers 5", ""):
+        fleet.on("ai", f"systemd-run --quiet --collect --unit=deep {common} {more}")
+        said.append(json.loads(fleet.on("ai", asked))["tokens"])
+        logs.append(fleet.on("ai", "journalctl --output=cat --no-pager --unit=deep"))
+        fleet.on("ai", "systemctl stop deep")
+    fleet.on("ai", "systemctl start llama-server-both")
+    assert said[0] == said[1] and len(set(said[0])) > 8, said
+    counted = fleet.directory / "deep.yml"
+    counted.write_text(DEEP.replace("models: {", f"models: {{deep: {{source: {{local: deep.gguf, sha256: {digest}}}}}, "))
+    inventory, state = load(counted), FleetState.of(fleet.inventory, "rpc-lab")
+    places = judged("ai", inventory, knowledge_of_memory(inventory, state), {"deep": local_shape(path)})
+    computed = [row.memory.weights / MIB for place in places[:2] for row in place.rows if row.model == "deep"]
+    taken = [float(each) for each in re.findall(r"RPC\d\S* model buffer size =\s*([0-9.]+) MiB", logs[0])]
+    assert taken[-2:] == [pytest.approx(each, abs=0.02) for each in computed], logs[0][-6000:]
 
 
 # Who gets in, and who reads along
