@@ -3,7 +3,7 @@
     python tests/faults/sampling.py OUT          until its standard input ends
 
 The processes of lab hosts that are containers are among those of the machine that runs them. OUT has a line each of what was seen, in JSON:
-`["arguments", "cat", "cat\\u0000/etc/motd\\u0000"]`.
+`["arguments", "cat", "caddy.service", "cat\\u0000/etc/motd\\u0000"]`: what it is, the program, the unit that it is of, the text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ OLD = 20
 
 
 def main() -> None:
-    seen: set[tuple[str, str, bytes]] = set()
+    seen: set[tuple[str, str, str, bytes]] = set()
     looked: dict[str, int] = {}
     turn = 0
     while not select.select([sys.stdin], [], [], 0.002)[0]:
@@ -31,11 +31,13 @@ def main() -> None:
                 continue
             try:
                 command = Path("/proc", name, "comm").read_text(errors="replace").strip()
-                seen.add(("arguments", command, Path("/proc", name, "cmdline").read_bytes()))
-                seen.update(("environment", command, each) for each in Path("/proc", name, "environ").read_bytes().split(b"\0"))
+                unit = Path("/proc", name, "cgroup").read_text(errors="replace").rstrip().rpartition("/")[2]
+                seen.add(("arguments", command, unit, Path("/proc", name, "cmdline").read_bytes()))
+                environment = Path("/proc", name, "environ").read_bytes().split(b"\0")
+                seen.update(("environment", command, unit, each) for each in environment)
             except OSError:
                 pass  # it has ended
-    lines = (json.dumps((what, command, text.decode(errors="replace"))) for what, command, text in sorted(seen))
+    lines = (json.dumps((*head, text.decode(errors="replace"))) for *head, text in sorted(seen))
     Path(sys.argv[1]).write_text("\n".join(lines))
 
 

@@ -33,8 +33,9 @@ HF_TOKEN = "hf_Canary7QmZ4vT1xR9kLw2B"
 SUDO = "Canary-sudo-5kW8pX3nZ7"
 OWN = "canary-own-secret-9tH2mQ6c"
 
-ENVIRONMENTS = {"LLAMA_API_KEY": ("llama-server", "caddy"), "OPENAI_API_KEY": ("caddy",)}
-"""The variables in which a program gets its own key, which only its account and root can read."""
+BRIDGE = "paddock-bridge-anna.service"
+ENVIRONMENTS = {"LLAMA_API_KEY": ("llama-server.service", "paddock-model-list.service", BRIDGE), "OPENAI_API_KEY": (BRIDGE,)}
+"""The variables in which the processes of a unit get its own key, which only their account and root can read."""
 
 ON_HOST = re.compile(
     r"/etc/caddy/paddock/[^/]+\.(key|admin)"
@@ -74,7 +75,8 @@ class Canaries:
 
     def keep(self, name: str, value: str, *where: str) -> None:
         command = self.fleet.command("secrets", "set", name, *where)
-        done = subprocess.run(command, cwd=self.fleet.product, env=self.fleet.env, input=value, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, cwd=self.fleet.product, env=self.fleet.env, input=value, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
         self.said.append(done.stdout + done.stderr)
 
     def inside(self, script: str) -> str:
@@ -85,13 +87,11 @@ class Canaries:
         state = FleetState.of(self.fleet.inventory, f"{NAME}-lab")
         identity = self.home / ".config" / "paddock" / "identity.txt"
         found = {"identity": identity.read_text().split("\n")[1]}
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("HOME", str(self.home))
-            vault = Vault(state)
-            found |= {f"secret {name}": vault.get(name) for name in vault.names()}
-            for path in sorted(state.path.rglob("*.key.age")):
-                name = str(path.relative_to(state.path)).removesuffix(".age")
-                found[name] = _middle(vault.unseal(name).decode(errors="replace"))
+        vault = Vault(state)
+        found |= {f"secret {name}": vault.get(name) for name in vault.names()}
+        for path in sorted(state.path.rglob("*.key.age")):
+            name = str(path.relative_to(state.path)).removesuffix(".age")
+            found[name] = _middle(vault.unseal(name).decode(errors="replace"))
         return found
 
 
@@ -122,23 +122,29 @@ def canaries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canaries]:
     home = directory / "home"
     home.mkdir()
     (home / ".cache").symlink_to(Path.home() / ".cache")
-    with model_server() as server, lab_fleet(NAME, directory, inventory(), ready=True) as fleet:
+    with pytest.MonkeyPatch.context() as patch, model_server() as server:
+        patch.setenv("HOME", str(home))  # what others have compiled is signed here, with an identity of this home
+        yield from on_a_host(directory, home, server, gguf(tmp_path_factory.mktemp("private"), "private")[0])
+
+
+def on_a_host(directory: Path, home: Path, server: ModelServer, model: bytes) -> Iterator[Canaries]:
+    with lab_fleet(NAME, directory, inventory(), ready=True) as fleet:
         host = fleet.host("ai")
         here = next(ip_network(host.network).hosts())
-        server.repositories[REPOSITORY] = {"tiny.gguf": gguf(tmp_path_factory.mktemp("private"), "private")[0]}
+        server.repositories[REPOSITORY] = {"tiny.gguf": model}
         server.tokens |= {f"/{REPOSITORY}": HF_TOKEN, f"/api/models/{REPOSITORY}": HF_TOKEN}
-        fleet.environment |= {"HOME": str(home), "HF_ENDPOINT": f"http://{here}:{server.port}"}
+        fleet.environment |= {"HF_ENDPOINT": f"http://{here}:{server.port}"}
         found = Canaries(fleet, server, home)
         found.inside(
-            f"printf 'admin:%s' {SUDO} | chpasswd; sed -i s/NOPASSWD:// /etc/sudoers.d/[!R]*; id -u anna || useradd --create-home anna"
+            f"printf 'admin:%s' {SUDO} | chpasswd --crypt-method SHA256 --sha-rounds 1000; sed -i s/NOPASSWD:// /etc/sudoers.d/[!R]*; id -u anna || useradd --create-home anna"
         )
         yield found
 
 
 @contextmanager
-def sampled(directory: Path) -> Iterator[list[tuple[str, str, str]]]:
+def sampled(directory: Path) -> Iterator[list[tuple[str, str, str, str]]]:
     """What was seen of every process meanwhile: there afterwards."""
-    seen: list[tuple[str, str, str]] = []
+    seen: list[tuple[str, str, str, str]] = []
     out = directory / "sampled"
     command = [sys.executable, str(Path(__file__).with_name("sampling.py")), str(out)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as sampling:
@@ -146,7 +152,7 @@ def sampled(directory: Path) -> Iterator[list[tuple[str, str, str]]]:
         yield seen
         sampling.stdin.close()
         assert sampling.wait(60) == 0
-    seen += [(what, program, text) for what, program, text in map(json.loads, out.read_text().split("\n"))]
+    seen += [(what, program, unit, text) for what, program, unit, text in map(json.loads, out.read_text().split("\n"))]
     out.unlink()
 
 
@@ -210,14 +216,14 @@ def with_tablet(text: str) -> str:
     return json.dumps(whole)
 
 
-def in_processes(seen: list[tuple[str, str, str]], known: Mapping[str, str]) -> Iterator[str]:
-    assert any(program == "sudo" for _, program, _ in seen), "the sampling saw nothing of the host"
-    assert any("cli" in text and "verify" in text for _, _, text in seen), "the sampling saw nothing of the runs"
-    for what, program, text in seen:
+def in_processes(seen: list[tuple[str, str, str, str]], known: Mapping[str, str]) -> Iterator[str]:
+    assert any(program == "sudo" for _, program, _, _ in seen), "the sampling saw nothing of the host"
+    assert any("cli" in text and "verify" in text for *_, text in seen), "the sampling saw nothing of the runs"
+    for what, program, unit, text in seen:
         for name, canary in known.items():
-            own = what == "environment" and program in ENVIRONMENTS.get(text.partition("=")[0], ())
+            own = what == "environment" and unit in ENVIRONMENTS.get(text.partition("=")[0], ())
             if canary in text and not own:
-                yield f"{name} in the {what} of {program}: {text.replace(canary, '<CANARY>')[:300]!r}"
+                yield f"{name} in the {what} of {program} of {unit}: {text.replace(canary, '<CANARY>')[:300]!r}"
 
 
 def in_what_was_said(canaries: Canaries, known: Mapping[str, str]) -> Iterator[str]:

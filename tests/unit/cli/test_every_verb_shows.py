@@ -8,17 +8,16 @@ The verbs are those of the parser. Each is run at a terminal of its own, on host
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
+import io
 import json
 import os
-import pty
 import shutil
 import subprocess
 import sys
-import termios
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,7 +26,9 @@ from pathlib import Path
 
 import pytest
 
-from cli import parser
+from control.ssh.run import Run  # isort: skip - first of all, for gevent, and before a screen is no terminal
+
+from cli import main, parser
 from control.pki.authority import Authority
 from control.state import api_keys
 from control.state.fleet import FleetState
@@ -37,10 +38,13 @@ from inventory.load import load
 from tests.hostile.hosts import IDENTITY
 from tests.hostile.text import FORGED, LINE, LINES, SEEN, faults
 
+assert Run
+
 ROOT = Path(__file__).parents[3]
 
 HOSTS = ("babbles", "fails", "plays", "others")
 TIMEOUT_S = 120
+TERMINAL = ROOT / "tests" / "hostile" / "terminal.py"
 
 VERBS: dict[str, tuple[str, ...]] = {
     "check": ("",),
@@ -48,7 +52,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "render": ("--to out",),
     "plan": ("", "--json"),
     "up": ("--yes", "--yes --limit plays --take-over", "--yes --json", ""),
-    "verify": ("", "--limit plays"),
+    "verify": ("",),
     "status": ("", "--json"),
     "teardown": ("--yes", "--yes --take-over --limit others"),
     "models list": ("", "--json"),
@@ -119,42 +123,9 @@ class World:
 
     def shown(self, words: list[str]) -> tuple[int, str]:
         """The verb's exit code, and what its terminal was sent. Whoever sits there says no to all questions."""
-        leader, follower = pty.openpty()
-        settings = termios.tcgetattr(follower)
-        settings[3] &= ~termios.ECHO
-        termios.tcsetattr(follower, termios.TCSANOW, settings)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cli", "-i", "home.yml", *words],
-            cwd=self.directory,
-            env=self.environment,
-            stdin=follower,
-            stdout=follower,
-            stderr=follower,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
-        os.close(follower)
-        end = threading.Timer(TIMEOUT_S, process.kill)
-        end.start()
-        answers = threading.Thread(target=answering, args=(leader, process), daemon=True)
-        answers.start()
-        sent = b""
-        with suppress(OSError):  # the last of its terminal was closed
-            while data := os.read(leader, 1 << 16):
-                sent += data
-        os.close(leader)
-        code = process.wait()
-        end.cancel()
-        answers.join()
-        return code, sent.decode(errors="replace")
-
-
-def answering(leader: int, process: subprocess.Popen[bytes]) -> None:
-    """Whoever asks for a password throws away what was typed before."""
-    with suppress(OSError):
-        while process.poll() is None:
-            os.write(leader, b"n\n")
-            time.sleep(0.2)
+        command = [sys.executable, str(TERMINAL), str(TIMEOUT_S), sys.executable, "-m", "cli", "-i", "home.yml", *words]
+        done = subprocess.run(command, cwd=self.directory, env=self.environment, capture_output=True)
+        return done.returncode, done.stdout.decode(errors="replace")
 
 
 def walked(world: World, verb: str) -> str:
@@ -275,3 +246,125 @@ def copied(world: World, directory: Path) -> World:
 def test_what_hosts_servers_and_programs_say_is_shown_and_not_obeyed(verb: str, whole: World, tmp_path: Path) -> None:
     shown = walked(copied(whole, tmp_path / "it"), verb)
     assert verb not in HEARS or SEEN in shown or FORGED in shown
+
+
+@pytest.mark.parametrize(
+    "command", ["start --yes", "stop --yes", "restart --yes", "models load demo", "models unload demo", "models use demo"]
+)
+def test_a_host_of_another_fleet_is_left_alone(command: str, whole: World, tmp_path: Path) -> None:
+    code, shown = copied(whole, tmp_path / "it").shown([*command.split(), "--limit", "others"])
+    assert (code, shown.split(". ")[0]) == (1, "others: belongs to fleet other, not to fleet home")
+    assert "Nothing was done there" in shown and "demo" not in shown
+
+
+class Screen(io.StringIO):
+    """A terminal, as far as a stream tells."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def names(directory: Path) -> None:
+    """Files of the state are called so."""
+    state = directory / ".paddock" / "home"
+    for each in (LINE.replace("/", ""), LINES.replace("/", "")):
+        for where in (
+            "secrets/{}.age",
+            "certs/client/{}.json",
+            "certs/client/{}.pem",
+            "certs/server/{}.json",
+            "certs/revoked/client/{}-1.pem",
+        ):
+            (state / where.format(each)).parent.mkdir(parents=True, exist_ok=True)
+            (state / where.format(each)).write_text("{}")
+        for where in ("artifacts/{}.json", "artifacts/{}.tar.gz", "hardware/{}.json", "reports/{}.json"):
+            (state / where.format(each)).parent.mkdir(parents=True, exist_ok=True)
+            (state / where.format(each)).write_text("{}")
+
+
+def texts(directory: Path) -> None:
+    """The files are what they should be, and each text in them is so."""
+    state = directory / ".paddock" / "home"
+    for path in (*state.glob("certs/*/*.json"), *state.glob("hardware/*.json")):
+        path.write_text(json.dumps(hostile(json.loads(path.read_text()))))
+    (state / "fleet.json").write_text(json.dumps({"id": LINES, "changed": LINES, "told": [LINES]}))
+    with (state / "recipients.txt").open("a") as file:
+        file.write(f"age1{LINES}")
+    with (state / "known_hosts").open("a") as file:
+        file.write(LINES)
+    artifact = {"name": LINES, "fingerprint": LINES, "profile": LINES, "libc": LINES, "imported": LINES, "architecture": LINES}
+    (state / "artifacts").mkdir(exist_ok=True)
+    (state / "artifacts" / "0.3.36-0123456789ab.json").write_text(json.dumps(artifact))
+
+
+def hostile(value: object) -> object:
+    """With each text of it so, but for dates and what says the kind and the name."""
+    if isinstance(value, dict):
+        return {key: each if key in ("kind", "name", "not_before", "not_after", "on") else hostile(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [hostile(each) for each in value]
+    return f"{value}{LINES}" if isinstance(value, str) else value
+
+
+def garbage(directory: Path) -> None:
+    """Nothing else is in any file of the state."""
+    for path in (directory / ".paddock").rglob("*"):
+        if path.is_file() and path.name != ".gitignore":
+            path.write_text(LINES)
+
+
+def locks(directory: Path) -> None:
+    """The locks beside the inventory hold it."""
+    for name in ("home.models.lock", "home.sources.lock"):
+        (directory / name).write_text(json.dumps({"models": {LINES: LINES}, "sources": {LINES: {"sha256": LINES}}, LINES: LINES}))
+
+
+def locked(directory: Path) -> None:
+    """Somebody else is at work, and says who that is."""
+    path = directory / ".paddock" / "home" / "lock"
+    path.write_text(json.dumps({"who": LINES, "pid": LINES, "verb": LINES, "since": datetime.now(UTC).isoformat()}))
+
+
+def declared(directory: Path) -> None:
+    """The inventory says it, wherever a text may stand."""
+    path = directory / "home.yml"
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps({**hostile(whole), LINES: LINES, "fleet": "home", "clients": {LINES: {LINES: LINES}}}))
+
+
+def unreadable(directory: Path) -> None:
+    """The inventory is no YAML."""
+    (directory / "home.yml").write_text(f"fleet: [{LINES}\n{LINES}: {{")
+
+
+@pytest.mark.parametrize("spoil", [names, texts, garbage, locks, locked, declared, unreadable])
+def test_what_files_and_the_state_say_is_shown_and_not_obeyed(
+    spoil: Callable[[Path], None], whole: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong, said = [], ""
+    for number, (verb, arguments) in enumerate(VERBS.items()):
+        world = copied(whole, tmp_path / str(number))
+        elsewhere = json.loads((world.directory / "home.yml").read_text())
+        for each in elsewhere["hosts"].values():
+            each["port"] = 1  # nobody answers
+        (world.directory / "home.yml").write_text(json.dumps(elsewhere))
+        spoil(world.directory)
+        with monkeypatch.context() as patch, contextlib.ExitStack() as held:
+            for name, value in world.environment.items():
+                patch.setenv(name, value)
+            patch.chdir(world.directory)
+            if spoil is locked:
+                lock = held.enter_context((world.directory / ".paddock" / "home" / "lock").open())
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            screen = Screen()
+            for stream in ("stdout", "stderr"):
+                patch.setattr(sys, stream, screen)
+            patch.setattr(sys, "stdin", io.StringIO())
+            with suppress(SystemExit):
+                main(["-i", "home.yml", *verb.split(), *words(arguments[0])])
+        said += screen.getvalue()
+        print(f"$ paddock {verb} {arguments[0]!r}\n{screen.getvalue()}")
+        wrong += [f"paddock {verb} {arguments[0]!r}: {fault}" for fault in faults(screen.getvalue())]
+        shutil.rmtree(world.directory)
+    assert not wrong, "\n".join(wrong)
+    assert SEEN in said or spoil in (garbage, unreadable)  # of which nothing is repeated
