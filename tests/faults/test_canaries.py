@@ -34,11 +34,15 @@ SUDO = "Canary-sudo-5kW8pX3nZ7"
 OWN = "canary-own-secret-9tH2mQ6c"
 
 BRIDGE = "paddock-bridge-anna.service"
-ENVIRONMENTS = {"LLAMA_API_KEY": ("llama-server.service", "paddock-model-list.service", BRIDGE), "OPENAI_API_KEY": (BRIDGE,)}
+ENVIRONMENTS = {
+    "LLAMA_API_KEY": ("llama-server.service", "paddock-admin.service", "paddock-model-list.service", BRIDGE),
+    "OPENAI_API_KEY": (BRIDGE,),
+}
 """The variables in which the processes of a unit get its own key, which only their account and root can read."""
 
 ON_HOST = re.compile(
     r"/etc/caddy/paddock/[^/]+\.(key|admin)"
+    r"|/tmp/systemd-private-[^/]+-caddy.service-[^/]+/tmp/caddy/autosave.json"  # Caddy's own, gone when it is
     r"|/etc/paddock/admin/key"
     r"|/etc/paddock/llama-server/[^/]+"
     r"|/etc/paddock/clients/anna/(bridge(-upstream)?\.env|bridge\.key|certs/client-key\.pem)"
