@@ -22,13 +22,13 @@ def directory(*parts: str) -> Path:
     Raises PaddockError where other accounts can write there: what lies there runs, and the names in it can be guessed.
     """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    path = Path(home).joinpath("paddock", "lab", *parts)
+    lab = Path(home, "paddock", "lab")
+    path = lab.joinpath(*parts)
     path.mkdir(parents=True, exist_ok=True)
-    found = path.stat()
+    found = lab.stat()
     if found.st_mode & stat.S_IWOTH or found.st_uid not in (0, os.geteuid()):
-        raise PaddockError(
-            f"{path}: other accounts can write there (mode {found.st_mode & 0o7777:04o}): remove it, and let the lab make it"
-        )
+        why = f"other accounts can write there (mode {found.st_mode & 0o7777:04o})"
+        raise PaddockError(f"{lab}: {why}: remove it, and let the lab make it")
     return path
 
 
