@@ -13,6 +13,7 @@ import errno
 import gc
 import os
 import sys
+import traceback
 from contextlib import suppress
 from importlib import import_module
 from keyword import iskeyword
@@ -119,7 +120,11 @@ def main(argv: list[str] | None = None) -> int:
 
         argcomplete.autocomplete(parser())
     with shown_streams():
-        return _run(arguments)
+        try:
+            return _run(arguments)
+        except Exception:  # a fault of ours; what it says may be others' text
+            traceback.print_exc()
+            return 1
 
 
 def _run(arguments: list[str]) -> int:

@@ -7,10 +7,12 @@ examples:
 from __future__ import annotations
 
 import argparse
+import sys
 
 from cli.arguments import opened
 from cli.secrets.names import lab_argument, name_argument
 from control.state.secrets import Vault
+from roles.wording import one_line
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
@@ -20,5 +22,6 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     vault = Vault(opened(options).state)
-    print(vault.get(options.name))
+    value = vault.get(options.name)
+    print(one_line(value) if sys.stdout.isatty() else value)
     return 0

@@ -178,6 +178,11 @@ class Authority:
             for name, serials in gone.items():
                 self.leaves.drop_earlier("client", name, serials)
 
+    def put_by(self, now: datetime) -> None:
+        """Have hosts hear no more of revoked certificates that are long past their end."""
+        with admission_lock(self._state):
+            self.leaves.put_by("client", now)
+
     def revoke(self, client: str, now: datetime) -> bool:
         """Throw a client out, until `admit` admits it again. False where it had been thrown out before.
 

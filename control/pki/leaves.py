@@ -29,6 +29,8 @@ from inventory.knowledge import Certificate
 from resources import UNOPENED
 
 SERVER_DAYS = HOST_DAYS = 90
+UNLISTED_AFTER = timedelta(days=30)
+"""So long after its end hosts are still told of a certificate that was thrown out: clocks may be wrong."""
 KINDS = ("server", "client", "host")
 SUFFIXES = (".json", ".pem", ".key.age")
 """What the files of a subject are called after its name."""
@@ -227,9 +229,26 @@ class Leaves:
         self.sweep(kind, name)
 
     def retired(self, kind: str) -> list[tuple[str, str]]:
-        """The name and serial of each certificate that is let in no more."""
-        found = (path.stem.rpartition("-") for path in (self._state.path / "certs" / "revoked" / kind).glob("[!.]*.pem"))
-        return sorted((name, serial) for name, _, serial in found)
+        """The name and serial of each certificate that is let in no more, also those of `over`."""
+        return sorted(self._kept("revoked", kind) | self._kept("over", kind))
+
+    def over(self, kind: str) -> frozenset[tuple[str, str]]:
+        """The name and serial of each certificate that is let in no more and that is past its end: nobody need be told of it."""
+        return frozenset(self._kept("over", kind))
+
+    def put_by(self, kind: str, now: datetime) -> None:
+        """Move what is let in no more to `over`, once its end is so long past that no clock takes it for good."""
+        for path in (self._state.path / "certs" / "revoked" / kind).glob("[!.]*.pem"):
+            if (end := _end(path)) and end + UNLISTED_AFTER <= now:
+                path.replace(self._state.directory("certs", "over", kind) / path.name)
+
+    def ends(self, kind: str) -> dict[tuple[str, str], datetime]:
+        """When each certificate that is let in no more ends, by its name and serial; one that cannot be read is left out."""
+        paths = (self._state.path / "certs" / "revoked" / kind).glob("[!.]*.pem")
+        return {_named(path): end for path in paths if (end := _end(path))}
+
+    def _kept(self, where: str, kind: str) -> set[tuple[str, str]]:
+        return {_named(path) for path in (self._state.path / "certs" / where / kind).glob("[!.]*.pem")}
 
     def write_record(self, kind: str, name: str, record: Record) -> None:
         """Replaces what is noted of a subject, and takes away what is named no more."""
@@ -317,6 +336,21 @@ def _servers(fleet: Fleet) -> Iterator[Subject]:
 def digest(pem: str) -> str:
     """The sha256 of a PEM text, in hex."""
     return hashlib.sha256(pem.encode()).hexdigest()
+
+
+def _named(path: Path) -> tuple[str, str]:
+    """`phone-3f2a.pem`"""
+    name, _, serial = path.stem.rpartition("-")
+    return name, serial
+
+
+def _end(path: Path) -> datetime | None:
+    from control.pki import certificates
+
+    try:
+        return certificates.life_of((read(path) or b"").decode())[1]
+    except ValueError:
+        return None
 
 
 def _sync(*directories: Path) -> None:

@@ -74,17 +74,23 @@ class Unit:
 
 
 def look(reach: Reach, host: str, servers: Iterable[Server]) -> dict[str, Unit]:
-    """The units of a host's servers, by the server's name, in one command."""
+    """The units of a host's servers, by the server's name, in one command. Raises PaddockError where the host says something else."""
+    servers = tuple(servers)
     calls = [f"look {shlex.join((each.name, each.unit, _whose(each)))}" for each in servers]
     found: dict[str, Unit] = {}
     for line in reach.shell(host, "\n".join([render("manager.sh"), render("shared/drm.sh"), LOOK, *calls, ""]), "what its servers hold"):
-        kind, name, *rest = line.split()
-        if kind == "unit":
-            state, restarts = rest
-            found[name] = Unit(state, {}, int(restarts))
-        else:
-            port, memory, card = map(int, rest)
-            found[name].processes[port] = ProcessMemory(memory, card)
+        try:
+            kind, name, *rest = line.split()
+            if kind == "unit":
+                state, restarts = rest
+                found[name] = Unit(state, {}, int(restarts))
+            else:
+                port, memory, card = map(int, rest)
+                found[name].processes[port] = ProcessMemory(memory, card)
+        except (ValueError, LookupError):
+            raise PaddockError(f"{host}: does not say what its servers hold, but {one_line(line[:80])}") from None
+    if missing := [each.name for each in servers if each.name not in found]:
+        raise PaddockError(f"{host}: does not say what its servers hold: nothing of {', '.join(missing)}")
     return found
 
 

@@ -91,7 +91,8 @@ class Vault:
     # The named secrets
 
     def names(self) -> list[str]:
-        return sorted(path.name.removesuffix(".age") for path in (self._state.path / "secrets").glob("*.age"))
+        names = (path.name.removesuffix(".age") for path in (self._state.path / "secrets").glob("*.age"))
+        return sorted(filter(NAME.fullmatch, names))  # no other can be set
 
     def is_named(self, name: str) -> bool:
         """Whether it is among the `names`."""
