@@ -24,7 +24,7 @@ from inventory.schema import Document, HostEntry
 from inventory.source_lock import locked as with_sources
 from inventory.source_lock import read_lock as read_source_lock
 from inventory.source_lock import unlocked as unlocked_sources
-from inventory.words import problems_of
+from inventory.words import Told, problems_of
 from roles import ROLES, settings_of
 from roles.role import Domain, Name, RoleSettings, Settings
 
@@ -144,8 +144,9 @@ def _fleet(root: Mapping, found: dict[str, Draft], problems: list[Problem], besi
     problems = _with(problems, wrong)
 
     hosts, carriers, wrong = {}, {}, []
+    told: Told = set()
     for draft in found.values():
-        host, of_host = _validated(HostEntry, draft.node)
+        host, of_host = _validated(HostEntry, draft.node, told=told)
         wrong += [*of_host, *_of_name(draft)]
         carriers[draft.name] = Carrier(draft, _roles(draft, host))
         if host and not wrong:
@@ -166,12 +167,14 @@ def _with(problems: list[Problem], more: list[Problem]) -> list[Problem]:
     return problems + [problem for problem in more if problem.place not in told]
 
 
-def _validated(model: type[M], node: Node, unfinished: tuple[str, ...] = ()) -> tuple[M | None, list[Problem]]:
+def _validated(
+    model: type[M], node: Node, unfinished: tuple[str, ...] = (), told: Told | None = None
+) -> tuple[M | None, list[Problem]]:
     """Strictly, for YAML has bent values enough: `port: yes` is no number."""
     try:
         return model.model_validate(plain(node), strict=True), []
     except ValidationError as error:
-        return None, list(problems_of(error, node, model, unfinished))
+        return None, list(problems_of(error, node, model, unfinished, told))
 
 
 def _replaced(root: Mapping, *keys: str) -> Mapping:

@@ -47,16 +47,25 @@ class Carrier:
 def problems_between(
     carriers: Mapping[str, Carrier], models: Mapping[str, bool], clients: Mapping[str, Entry], domain: str
 ) -> Iterator[Problem]:
-    """`models` says of each whether its file lies on its host already."""
+    """`models` says of each whether its file lies on its host already. A place that hosts share is told of once, for the first of them."""
+    first: dict[Place, str] = {}
+    for host, problem in _problems_by_host(carriers, models, clients, domain):
+        if first.setdefault(problem.place, host) == host:
+            yield problem
+
+
+def _problems_by_host(
+    carriers: Mapping[str, Carrier], models: Mapping[str, bool], clients: Mapping[str, Entry], domain: str
+) -> Iterator[tuple[str, Problem]]:
     whole = Whole({name: each.roles for name, each in carriers.items()}, models, tuple(clients), domain)
     for name, carrier in carriers.items():
         for role, settings in carrier.roles.items():
             for companion, words in settings_of(role).companions(name).items():
                 if companion not in carrier.roles:
-                    yield Problem(carrier.key("roles", role), words)
+                    yield name, Problem(carrier.key("roles", role), words)
             for found in settings.references(name, whole) if settings else ():
-                yield Problem(carrier.value(*found.keys) if found.of_value else carrier.key(*found.keys), found.words)
-        yield from _ports(name, carrier)
+                yield name, Problem(carrier.value(*found.keys) if found.of_value else carrier.key(*found.keys), found.words)
+        yield from ((name, problem) for problem in _ports(name, carrier))
     yield from _addresses(carriers)
 
 
@@ -94,7 +103,7 @@ def _listening(carrier: Carrier, role: str, endpoint: str) -> Place:
     return carrier.key("roles", role)
 
 
-def _addresses(carriers: Mapping[str, Carrier]) -> Iterator[Problem]:
+def _addresses(carriers: Mapping[str, Carrier]) -> Iterator[tuple[str, Problem]]:
     """Two hosts are two machines."""
     first: dict[str, str] = {}
     for name, carrier in carriers.items():
@@ -104,7 +113,7 @@ def _addresses(carriers: Mapping[str, Carrier]) -> Iterator[Problem]:
         address = _normalised(entry.node.value)
         other = first.setdefault(address, name)
         if other != name:
-            yield Problem(entry.node.place, f"{address} is host {quoted(other)} already: {quoted(name)} needs its own")
+            yield name, Problem(entry.node.place, f"{address} is host {quoted(other)} already: {quoted(name)} needs its own")
 
 
 def _normalised(address: str) -> str:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from inventory.marks import Entry, Mapping, Node, Scalar, Sequence
-from inventory.problems import Problem
+from inventory.problems import Place, Problem
 from inventory.scalars import as_read
 from roles.role import meanings
 from roles.wording import did_you_mean, one_of, quoted
@@ -35,11 +35,18 @@ LIMITS = {
 }
 
 
-def problems_of(error: ValidationError, root: Node, model: type[BaseModel], unfinished: Collection[str] = ()) -> Iterator[Problem]:
+Told = set[tuple[Place, Place, tuple[str, ...]]]
+"""What was said before: key and value, each by its place, and what pydantic says of them."""
+
+
+def problems_of(
+    error: ValidationError, root: Node, model: type[BaseModel], unfinished: Collection[str] = (), told: Told | None = None
+) -> Iterator[Problem]:
     """A problem for each thing that is wrong with `root`, which was to be a `model`.
 
     Of a union, pydantic complains for each member: where a member fits the value's kind, what the others say is left out. Below the
-    keys in `unfinished`, a mapping may lack something: what it is merged into may have it.
+    keys in `unfinished`, a mapping may lack something: what it is merged into may have it. What `told` has is left out, and what is said
+    is added to it: hosts share what their groups say, and words are found for it once.
     """
     by_path: dict[tuple[str, ...], list[ErrorDetails]] = {}
     for each in error.errors(include_url=False, include_input=False):
@@ -47,8 +54,13 @@ def problems_of(error: ValidationError, root: Node, model: type[BaseModel], unfi
         if not (path[:1] and path[0] in unfinished and _is_of_whole(each, _entry(root, path).node)):
             by_path.setdefault(path, []).append(each)
     whole = {path[:length] for path in by_path for length in range(len(path))}
+    told = set() if told is None else told
     for path, errors in by_path.items():
         entry = _entry(root, path)
+        said = (entry.key, entry.node.place, tuple(f"{each['type']} {each['loc'][-1]}" for each in errors if each["loc"]))
+        if said in told:
+            continue
+        told.add(said)
         kinds = list(dict.fromkeys(_kind(each, entry.node) for each in errors))
         wanted = [kind for kind in kinds if kind]
         for each in errors:
