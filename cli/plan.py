@@ -39,7 +39,9 @@ def run(options: argparse.Namespace) -> int:
     from control.deployment.deployment import Deployment
     from control.deployment.fit import pools_of
     from control.deployment.known_options import require_known_options
+    from control.deployment.plannable import require_plannable
 
+    require_plannable(this.positions, this.fleet)
     require_known_options(this.positions, this.fleet)
     deployment = Deployment(this.fleet, this.state, this.hosts, ask=lambda question: False, deep=options.deep, looks=True)
     with deployment.connected():

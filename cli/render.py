@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cli.arguments import limit_argument, opened
 from control.deployment.knowledge import knowledge_for
+from control.deployment.plannable import require_plannable
 from control.deployment.render import INDEX, tree, write
 
 
@@ -26,6 +27,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     this = opened(options, only_read=True)
+    require_plannable(this.positions, this.fleet, files=False)
     rendered = tree(this.fleet, knowledge_for(this.fleet, this.state, now=datetime.now(UTC)), frozenset(host.name for host in this.hosts))
     if options.to:
         write(rendered, options.to)

@@ -69,10 +69,12 @@ def bring_up(
     """All of `up`, for its exit code. `verified` says when the checks at its end are made; without `chat` no words on how to."""
     from control.deployment.deployment import Deployment
     from control.deployment.known_options import require_known_options
+    from control.deployment.plannable import require_plannable
     from control.state.lock import operator_lock
 
     began, progress, due = time.monotonic(), Progress(to_stderr=as_json), list[str]()
     ask = _always if accept_host_keys else ask_at_terminal
+    require_plannable(this.positions, this.fleet)
     require_known_options(this.positions, this.fleet)
     with operator_lock(this.state, "up"):
         deployment = Deployment(this.fleet, this.state, this.hosts, progress.of, ask, deep=deep, takes_over=take_over)

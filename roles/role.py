@@ -87,8 +87,13 @@ class Matches:
 
     def check(self, value: str) -> str:
         if not re.fullmatch(self.pattern, value):
-            raise ValueError(f'"{value}" {self.words}')
+            raise ValueError(f'"{value}" {self._blank(value) or self.words}')
         return value
+
+    def _blank(self, value: str) -> str:
+        """What to say of text that only a blank in it keeps from fitting."""
+        found = re.search(r"\s", value)
+        return "has a space in it: leave that out" if found and re.fullmatch(self.pattern, re.sub(r"\s", "", value)) else ""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
@@ -130,8 +135,19 @@ def _local_path(value: str) -> str:
     return value
 
 
+@dataclass(frozen=True)
+class Here:
+    """Of a path on the control machine: what has to lie there before anything is done with it, a file, or a directory that `holds` these
+    files."""
+
+    holds: tuple[str, ...] = ()
+
+
 LocalPath = Annotated[str, AfterValidator(_local_path)]
 """A file or directory on the control machine, as somebody wrote it: `models/small.gguf`, `~/src/llama.cpp`."""
+
+LocalFile = Annotated[LocalPath, Here()]
+"""One that `paddock check` looks for."""
 
 
 def address_of(endpoint: str) -> str:

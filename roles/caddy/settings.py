@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from roles.expiry import ExpirySettings
 from roles.package_file import PackageFile
-from roles.role import LINE_ENDS, Domain, Endpoint, LocalPath, Matches, Name, RoleSettings, Settings, port_of
+from roles.role import LINE_ENDS, Domain, Endpoint, LocalFile, Matches, Name, RoleSettings, Settings, port_of
 
 if TYPE_CHECKING:
     from roles.rehearsal import Rehearsal
@@ -59,7 +59,7 @@ class Acme(Settings):
     directory: HttpsUrl = LETS_ENCRYPT
     """The authority's ACME directory; by default Let's Encrypt. The authority must reach the site by its name on port 443 or 80."""
 
-    root: LocalPath | None = None
+    root: LocalFile | None = None
     """The root certificate of a private authority: a PEM file on the control machine, relative to the inventory."""
 
 
