@@ -24,7 +24,6 @@ from inventory.load import Loaded, loaded, require_lock
 from inventory.placing import placed_line
 from inventory.summary import summary, warnings
 
-
 T = TypeVar("T")
 
 AT = re.compile(r":(\d+):(\d+): ")

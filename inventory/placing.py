@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 from inventory.load import Positions
-from inventory.marks import Entry, Mapping, Node, Scalar, child
+from inventory.marks import Entry, Mapping, Node, Scalar, child, mapping_at
+from inventory.options import SHIPPED, Options, bare, read
 from inventory.problems import Place, Problem
 from inventory.references import Carrier
 from roles.references import Finding
@@ -25,9 +27,40 @@ def placed(found: Iterable[tuple[str, Finding]], positions: Positions) -> Iterat
 
 
 def placed_line(line: str, positions: Positions) -> str:
-    """A line that may begin with a path of keys, `models.chat.preset: …`, as an error of the file is told; another as it is."""
+    """A line that may begin with paths of keys, `hosts.ai: models.chat: …`, as an error of the file is told: at the last of them, or at the
+    option of a preset that is named next."""
     problem = _of_path(line, positions)
-    return problem.told(positions.path) if problem else f"{positions.path}: {line}"
+    if not problem:
+        return f"{positions.path}: {line}"
+    within = _of_path(problem.words, positions) or problem
+    option = _option(within, positions)
+    return Problem((option or within.place)._replace(path=()), line).told(positions.path)
+
+
+def _option(problem: Problem, positions: Positions) -> Place | None:
+    """Where the value of the option stands that a problem of a preset names, under any of its spellings: in that preset, or in one of a
+    host's, which a model's adds to."""
+    path = problem.place.path
+    own = (*path[:2], "preset") if path[:1] == ("models",) else path
+    presets = [mapping_at(positions.document, *own)]
+    presets += [mapping_at(each.node, "roles", "llama_server", "preset") for each in positions.hosts.values()]
+    named = re.findall(r"(?:^|: )([a-z][a-z0-9-]*)(?:: | is )", problem.words)
+    for preset in presets if "preset" in own else ():
+        for key, entry in preset.items():
+            if not set(named).isdisjoint(_spellings(key)):
+                return entry.node.place
+    return None
+
+
+def _spellings(key: str) -> set[str]:
+    """The names of an option that the version of llama-server knows which Paddock builds by default; an unknown one's own."""
+    option = _shipped().find(key)
+    return {key, *(map(bare, option.names) if option else ())}
+
+
+@cache
+def _shipped() -> Options:
+    return read(SHIPPED.read_text())
 
 
 def _of_keys(host: str, finding: Finding, positions: Positions) -> Problem:

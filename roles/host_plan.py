@@ -12,6 +12,7 @@ from resources import Directory, ModelFile, Release, Resource, ResourceError, Se
 from roles import plan_of
 from roles.quoting import Unquotable
 from roles.references import Finding
+from roles.role import port_of
 
 if TYPE_CHECKING:
     from inventory.fleet import Fleet, Host
@@ -29,30 +30,33 @@ def host_plan(host: Host, fleet: Fleet, knowledge: Knowledge) -> HostPlan:
     planned: dict[str, tuple[Resource, ...]] = dict.fromkeys(host.carried, ())
     for role in _in_order(host):
         with _named(host, role):
-            planned[role] = _planned(host, role, fleet, knowledge, planned)
+            planned[role] = tuple(_planned(host, role, fleet, knowledge, planned))
     return _expanded(host, planned)
 
 
 def faults_of(host: Host, fleet: Fleet, knowledge: Knowledge) -> Iterator[Finding]:
     """All that keeps the host's roles from being planned, as far as it can be told at once.
 
-    A role with a `plan_beside` says in `faults_beside` what there is to say of it; where another role has no plan, its own is not tried.
+    A role with a `plan_beside` says in `faults_beside` what there is to say of it, and is given the ports of the roles that have no plan;
+    where there are such roles, its own plan is not tried.
     """
     planned: dict[str, tuple[Resource, ...]] = dict.fromkeys(host.carried, ())
-    failed = False
+    failed: dict[str, None] = {}
     for role in _in_order(host):
-        beside = getattr(plan_of(role), "faults_beside", None)
-        if beside and not failed:
-            found = tuple(beside(host, host.carried[role], fleet, _of_others(planned)))
+        if beside := getattr(plan_of(role), "faults_beside", None):
+            unknown = frozenset(port_of(each) for other in failed for each in host.carried[other].endpoints())
+            found = tuple(beside(host, host.carried[role], fleet, _of_others(planned), unknown))
             yield from found
-            failed = failed or bool(found)
+            failed |= {role: None} if found else {}
         if failed and _is_beside(role):
             continue
+        resources: list[Resource] = []
         try:
-            planned[role] = _planned(host, role, fleet, knowledge, planned)
+            resources.extend(_planned(host, role, fleet, knowledge, planned))
         except (PaddockError, ResourceError, Unquotable) as error:
-            failed = True
+            failed[role] = None
             yield Finding(("roles", role), str(error))
+        planned[role] = tuple(resources)
     clashes = tuple(_clashes(host, planned))
     yield from clashes
     if not failed and not clashes:
@@ -82,12 +86,11 @@ def _is_beside(role: str) -> bool:
     return hasattr(plan_of(role), "plan_beside")
 
 
-def _planned(
-    host: Host, role: str, fleet: Fleet, knowledge: Knowledge, planned: Mapping[str, tuple[Resource, ...]]
-) -> tuple[Resource, ...]:
+def _planned(host: Host, role: str, fleet: Fleet, knowledge: Knowledge, planned: Mapping[str, tuple[Resource, ...]]) -> Iterator[Resource]:
     if _is_beside(role):
-        return tuple(plan_of(role).plan_beside(host, host.carried[role], fleet, _of_others(planned)))
-    return tuple(plan_of(role).plan(host, host.carried[role], fleet, knowledge))
+        yield from plan_of(role).plan_beside(host, host.carried[role], fleet, _of_others(planned))
+    else:
+        yield from plan_of(role).plan(host, host.carried[role], fleet, knowledge)
 
 
 def _of_others(planned: Mapping[str, tuple[Resource, ...]]) -> tuple[Resource, ...]:

@@ -91,9 +91,13 @@ class Matches:
         return value
 
     def _blank(self, value: str) -> str:
-        """What to say of text that only a blank in it keeps from fitting."""
-        found = re.search(r"\s", value)
-        return "has a space in it: leave that out" if found and re.fullmatch(self.pattern, re.sub(r"\s", "", value)) else ""
+        """What to say of text that only blanks in it keep from fitting, unless the words say that."""
+        whole = re.sub(r"\s", "", value)
+        return (
+            "has a space in it: leave that out"
+            if whole != value and "space" not in self.words and re.fullmatch(self.pattern, whole)
+            else ""
+        )
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))

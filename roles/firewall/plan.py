@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 
@@ -81,14 +81,16 @@ def guarded(host: Host, settings: FirewallSettings, fleet: Fleet, others: Sequen
         yield Guarded(port, (*callers, *allowed))
 
 
-def faults_beside(host: Host, settings: FirewallSettings, fleet: Fleet, others: Sequence[Resource]) -> Iterator[Finding]:
-    """Why no such rules can be made, each at its key."""
+def faults_beside(
+    host: Host, settings: FirewallSettings, fleet: Fleet, others: Sequence[Resource], unknown: Collection[int] = ()
+) -> Iterator[Finding]:
+    """Why no such rules can be made, each at its key. Of ports that are `unknown` nobody can say yet who may reach them."""
     for name in settings.addresses:
         if name not in fleet.hosts:
             words = f"no host is called {quoted(name)}{did_you_mean(name, fleet.hosts)}: addresses takes hosts of the fleet"
             yield Finding((*KEYS, "addresses", name), words)
     declared = tuple({port.id: port for port in _declared(others)}.values())
-    yield from _unneeded(host, settings, declared)
+    yield from _unneeded(host, settings, declared, unknown)
     for port in _restricted(declared):
         if port.number in (SSH, host.port):
             words = f"{port.unit} listens on SSH's port, {port.number}, which the firewall never restricts: give it another"
@@ -124,13 +126,15 @@ def _restricted(declared: Iterable[Port]) -> Iterator[Port]:
             yield port
 
 
-def _unneeded(host: Host, settings: FirewallSettings, declared: tuple[Port, ...]) -> Iterator[Finding]:
+def _unneeded(host: Host, settings: FirewallSettings, declared: tuple[Port, ...], unknown: Collection[int]) -> Iterator[Finding]:
     """An exception is of a port that is guarded; of any other it would say what is not so."""
     for number in settings.allow:
         at = (*KEYS, "allow", number)
         ports = [port for port in declared if str(port.number) == number]
         if int(number) in (SSH, host.port):
             yield Finding(at, f"{number} is SSH's port, which the firewall never restricts: leave it out")
+        elif int(number) in unknown:
+            continue
         elif not ports:
             yield Finding(at, f"nothing in the inventory listens on port {number} of {host.name}: leave it out")
         elif all(port.reachable_from is None for port in ports):

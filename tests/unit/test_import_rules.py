@@ -58,6 +58,7 @@ RULES: dict[str, tuple[str, ...]] = {
         "roles",
         "roles.quoting",
         "roles.references",
+        "roles.role",
         "resources",
         "resources.*",
     ),
