@@ -44,7 +44,7 @@ def _option(problem: Problem, positions: Positions) -> Place | None:
     own = (*path[:2], "preset") if path[:1] == ("models",) else path
     presets = [mapping_at(positions.document, *own)]
     presets += [mapping_at(each.node, "roles", "llama_server", "preset") for each in positions.hosts.values()]
-    named = re.findall(r"(?:^|: )([a-z][a-z0-9-]*)(?:: | is )", problem.words)
+    named = re.findall(r"(?:^|(?<=: ))([a-z][a-z0-9-]*)(?=: | is )", problem.words)
     for preset in presets if "preset" in own else ():
         for key, entry in preset.items():
             if not set(named).isdisjoint(_spellings(key)):
