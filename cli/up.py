@@ -100,7 +100,7 @@ def bring_up(
         print(summary(done, time.monotonic() - began))
         if chat and not deployment.failures:
             for entrance, server, certificates in deployment.how_to_chat():
-                print(chat_line(entrance, server, certificates, this.fleet))
+                print(chat_line(entrance, server, certificates, this.fleet, this.named, lab=this.lab))
     try:
         this.state.write_report(kept(done, deployment))
     except PaddockError as error:

@@ -22,6 +22,8 @@ def placed(found: Iterable[tuple[str, Finding]], positions: Positions) -> Iterat
     first: dict[Place, str] = {}
     for host, finding in found:
         problem = _of_path(finding.words, positions) or _of_keys(host, finding, positions)
+        if option := _option(problem, positions):
+            problem = Problem(option, problem.words)
         if first.setdefault(problem.place, host) == host:
             yield problem
 

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from urllib.parse import urlsplit
 
 import jinja2
 from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -126,7 +127,28 @@ PACKAGE = r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.]"
 
 Account = Annotated[str, Matches(r"[a-z_][a-z0-9_-]*", "is not an account name: lower-case letters, digits, _ and -")]
 Sha256 = Annotated[str, Matches(r"[0-9a-f]{64}", "is not a sha256: 64 lower-case hex digits")]
-Url = Annotated[str, Matches(rf"https?://[^\s{LINE_ENDS}]+", "is not a URL: it must begin with http:// or https://")]
+
+
+def _of_a_server(value: str) -> str:
+    """A URL, where a server can be called as it says."""
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname or "", parts.port
+        if ":" in host:
+            ipaddress.ip_address(host)
+        elif not host or len(host) > 253 or not all(1 <= len(each) <= 63 for each in host.removesuffix(".").split(".")):
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f'"{value}" names no server that could be asked: behind :// stands a name or an address, then a port if any'
+        ) from None
+    return value
+
+
+AtServer = AfterValidator(_of_a_server)
+"""Of a URL that it has a server."""
+
+Url = Annotated[str, Matches(rf"https?://[^\s{LINE_ENDS}]+", "is not a URL: it must begin with http:// or https://"), AtServer]
 
 
 def _local_path(value: str) -> str:
@@ -301,6 +323,10 @@ class RoleSettings(Settings):
 
     guards_ports: ClassVar[bool] = False
     """Whether it keeps callers away from ports that only the fleet's reverse proxies are to reach."""
+
+    def apart(self, endpoint: str) -> str:
+        """What to do where it would listen there twice."""
+        return "give each a port of its own"
 
     @classmethod
     def companions(cls, host: str) -> Mapping[str, str]:

@@ -13,6 +13,9 @@ from roles.role import CARD, Matches, address_of, port_of, whole_address
 
 KEY_FILE = "/etc/paddock/llama-server/api-key.env"
 
+SERVER_DAYS = 90
+"""How long a certificate lives that the fleet's CA signs for a site."""
+
 MODEL_DIRECTORY = "/var/lib/paddock/models"
 """Where the models' files lie on a host that does not say it."""
 

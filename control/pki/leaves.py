@@ -27,8 +27,8 @@ from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.knowledge import Certificate
 from resources import UNOPENED
+from roles.server import SERVER_DAYS
 
-SERVER_DAYS = 90
 KINDS = ("server", "client")
 SUFFIXES = (".json", ".pem", ".key.age")
 """What the files of a subject are called after its name."""

@@ -9,14 +9,14 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from roles.expiry import ExpirySettings
 from roles.package_file import PackageFile
-from roles.role import LINE_ENDS, Domain, Endpoint, LocalFile, Matches, Name, RoleSettings, Settings, port_of
+from roles.role import LINE_ENDS, AtServer, Domain, Endpoint, LocalFile, Matches, Name, RoleSettings, Settings, port_of
 
 if TYPE_CHECKING:
     from roles.rehearsal import Rehearsal
 from roles.references import GUARDED, Finding, Whole
 from roles.role import address_of
-from roles.server import Entrance, answering, named_upstream
-from roles.wording import did_you_mean, quoted
+from roles.server import SERVER_DAYS, Entrance, answering, named_upstream
+from roles.wording import did_you_mean, quoted, shortened
 
 KNOWN_BAD = {"2.11.3": "rejects every client of a site that lists its clients; 2.11.4 does not"}
 """Version of Caddy → why it is refused."""
@@ -42,7 +42,7 @@ Reason = Annotated[str, Matches(rf"[^{LINE_ENDS}]*[^\s{LINE_ENDS}][^{LINE_ENDS}]
 Mailbox = Annotated[str, Matches(r"[A-Za-z0-9.!#$%&'*+/=?^_|~-]+@[A-Za-z0-9.-]+", "is not an e-mail address")]
 ROUTE = r"(GET|POST|PUT|PATCH|DELETE) (/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)+(/\*)?"
 Route = Annotated[str, Matches(ROUTE, "is not a method and a path, such as GET /metrics or GET /slots/*")]
-HttpsUrl = Annotated[str, Matches(r"https://[A-Za-z0-9._~:/?#@!$&()*+,;=%\[\]-]+", "is not a URL that begins with https://")]
+HttpsUrl = Annotated[str, Matches(r"https://[A-Za-z0-9._~:/?#@!$&()*+,;=%\[\]-]+", "is not a URL that begins with https://"), AtServer]
 
 
 LISTED = ("/v1/models", "/models", "/models/sse", "/props")
@@ -170,6 +170,10 @@ class CaddySettings(RoleSettings):
         if self.shared:
             yield ADMINISTRATION
 
+    def apart(self, endpoint: str) -> str:
+        """Of two on one port one is the redirect's."""
+        return "set `redirect: false`, or serve the sites on another port than 80"
+
     def server_names(self) -> Iterator[tuple[str, str]]:
         return ((name, "sites") for name, site in self.sites.items() if not site.acme)
 
@@ -220,6 +224,12 @@ class CaddySettings(RoleSettings):
                 yield from fleet.no_client(client, (*keys, "clients", str(number)))
             if (first := fleet.entrances[name][0].host) != host:
                 yield Finding(keys, f"{quoted(name)} is a site of host {quoted(first)} already: a name must be unique in the fleet")
+        lives = [SERVER_DAYS for site in self.sites.values() if not site.acme]
+        lives += [
+            fleet.days[each] for each in fleet.days if any(site.clients is None or each in site.clients for site in self.sites.values())
+        ]
+        if words := self.expiry.too_early(lives):
+            yield Finding(("roles", "caddy", "expiry", "days"), words, of_value=True)
 
 
 def _never_open(route: str) -> str:
@@ -236,7 +246,12 @@ def _unreachable(upstream: str, proxy: str, fleet: Whole) -> str:
     """Why no llama-server answers there, or none that this host can reach; empty where one does."""
     host, group = named_upstream(upstream)
     if host not in fleet.roles:
-        return fleet.no_host(host)
+        if not set(":.") & set(upstream):
+            return fleet.no_host(host)
+        known = (
+            " or ".join(name for name, roles in list(fleet.roles.items()) if "llama_server" in roles) or "one with the role llama_server"
+        )
+        return f"{quoted(upstream)} is no name of a host: upstream takes one of this inventory, {shortened(known)}, and not its address"
     if "llama_server" not in fleet.roles[host]:
         return f"host {quoted(host)} carries no llama_server that could answer"
     if fleet.roles[host]["llama_server"] is None:
