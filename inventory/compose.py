@@ -27,6 +27,10 @@ CONTROL = re.compile(rf"[\t\n]|{UNSEEN.pattern}")
 NAMES = {"\n": "a line break", "\t": "a tab", **dict.fromkeys(map(chr, (*range(9), *range(11, 32), 127)), "a control character")}
 
 
+NO_TEXT = "a key has to be text, and "
+"""What is said of a key in quotes goes before this: advice that is refused next is none."""
+
+
 class Unreadable(Exception):
     """What nothing can be read after. `problems` has also what was found before."""
 
@@ -164,7 +168,8 @@ class _Composer:
         if node.value is None:
             self._complain(node.place, "a key is missing in front of the colon")
         else:
-            self._complain(node.place._replace(path=(*path, node.text)), f"a key has to be text, and {as_read(node.text)}")
+            self._complain(node.place._replace(path=(*path, node.text)), f"{NO_TEXT}{as_read(node.text)}")
+            return node.text
         return None
 
     def _scalar(self, event: Any, place: Place) -> Scalar:

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from inventory.compose import Unreadable, compose
+from inventory.compose import NO_TEXT, Unreadable, compose
 from inventory.errors import InventoryError
 from inventory.fleet import Fleet, Host
 from inventory.marks import Entry, Mapping, Node, Scalar, child, mapping_at, plain
@@ -167,6 +167,8 @@ def _fleet(root: Mapping, found: dict[str, Draft], problems: list[Problem], besi
 
 
 def _with(problems: list[Problem], more: list[Problem]) -> list[Problem]:
+    refused = {problem.place for problem in more}
+    problems = [problem for problem in problems if problem.place not in refused or not problem.words.startswith(NO_TEXT)]
     told = {problem.place for problem in problems}
     return problems + [problem for problem in more if problem.place not in told]
 

@@ -23,7 +23,7 @@ def placed(found: Iterable[tuple[str, Finding]], positions: Positions) -> Iterat
     for host, finding in found:
         problem = _of_path(finding.words, positions) or _of_keys(host, finding, positions)
         if option := _option(problem, positions):
-            problem = Problem(option, problem.words)
+            problem = Problem(option, problem.words.removeprefix(f"{option.path[-1]}: "))
         if first.setdefault(problem.place, host) == host:
             yield problem
 

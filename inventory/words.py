@@ -33,6 +33,8 @@ LIMITS = {
     "greater_than_equal": "{ge} or more",
     "less_than": "less than {lt}",
     "less_than_equal": "{le} at most",
+    "too_short": "{min_length} or more",
+    "too_long": "{max_length} at most",
 }
 
 
@@ -199,6 +201,9 @@ def _problem(error: ErrorDetails, entry: Entry, wanted: list[str], fields: dict[
             return Problem(node.place, f"should be text, and {as_read(node.text)}")
         known = f"one of {', '.join(choices)}" if not wanted else one_of([*choices, *wanted])
         return Problem(node.place, f"{quoted(node.text)} is not {known}{did_you_mean(node.text, choices)}")
+    if kind in ("too_short", "too_long"):
+        many = f"{context['actual_length']} of them" if context["actual_length"] else "empty"
+        return Problem(node.place, f"should be a list of {LIMITS[kind].format(**context)}, this is {many}")
     if kind in LIMITS and isinstance(node, Scalar):
         return Problem(node.place, f"should be {LIMITS[kind].format(**context)}, this is {node.text}")
     words = str(context["error"]) if kind == "value_error" else error["msg"][:1].lower() + error["msg"][1:]

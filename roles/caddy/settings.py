@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 from roles.references import GUARDED, Finding, Whole
 from roles.role import address_of
 from roles.server import SERVER_DAYS, Entrance, answering, named_upstream
-from roles.wording import did_you_mean, quoted, shortened
+from roles.wording import did_you_mean, one_of, quoted
 
 KNOWN_BAD = {"2.11.3": "rejects every client of a site that lists its clients; 2.11.4 does not"}
 """Version of Caddy → why it is refused."""
@@ -225,9 +225,8 @@ class CaddySettings(RoleSettings):
             if (first := fleet.entrances[name][0].host) != host:
                 yield Finding(keys, f"{quoted(name)} is a site of host {quoted(first)} already: a name must be unique in the fleet")
         lives = [SERVER_DAYS for site in self.sites.values() if not site.acme]
-        lives += [
-            fleet.days[each] for each in fleet.days if any(site.clients is None or each in site.clients for site in self.sites.values())
-        ]
+        named = [site.clients for site in self.sites.values()]
+        lives += [days for client, days in fleet.days.items() if any(each is None or client in each for each in named)]
         if words := self.expiry.too_early(lives):
             yield Finding(("roles", "caddy", "expiry", "days"), words, of_value=True)
 
@@ -248,10 +247,9 @@ def _unreachable(upstream: str, proxy: str, fleet: Whole) -> str:
     if host not in fleet.roles:
         if not set(":.") & set(upstream):
             return fleet.no_host(host)
-        known = (
-            " or ".join(name for name, roles in list(fleet.roles.items()) if "llama_server" in roles) or "one with the role llama_server"
-        )
-        return f"{quoted(upstream)} is no name of a host: upstream takes one of this inventory, {shortened(known)}, and not its address"
+        known = [name for name, roles in fleet.roles.items() if "llama_server" in roles][:3]
+        such = f", such as {one_of(known)}" if known else ""
+        return f"{quoted(upstream)} is no name of a host: upstream takes one of this inventory{such}, and no address"
     if "llama_server" not in fleet.roles[host]:
         return f"host {quoted(host)} carries no llama_server that could answer"
     if fleet.roles[host]["llama_server"] is None:
