@@ -119,6 +119,13 @@ def opened(options: argparse.Namespace, *, only_read: bool = False) -> Opened:
     return Opened(fleet, this.positions, state, tuple(fleet.limited(only)), replaced, named, getattr(options, "lab", False))
 
 
+def of_lab(this: Opened) -> FleetState | None:
+    """The state of the lab of a fleet that was opened; None where it is the lab's that was."""
+    from lab.overlay import name_in_lab
+
+    return None if this.lab else FleetState.of(this.state.inventory, name_in_lab(this.fleet.name))
+
+
 def limit_of(options: argparse.Namespace, fleet: Fleet, path: Path) -> frozenset[str]:
     """The names that `--limit` gives, none where it was not given. Raises UsageError for one that nothing is called by."""
     only = frozenset(name for each in getattr(options, "limit", []) for name in each.split(","))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, TypeAdapter
 
-from control.state.fleet import FleetState, read, sync_directory, write_atomically
+from control.state.fleet import FleetState, in_words, read, sync_directory, write_atomically
 from control.state.lineage import note_change
 from control.state.secrets import Vault
 from inventory.bounds import from_json
@@ -223,9 +223,11 @@ class Leaves:
         return sorted((name, serial) for name, _, serial in found)
 
     def write_record(self, kind: str, name: str, record: Record) -> None:
-        """Replaces what is noted of a subject, and takes away what is named no more."""
+        """Replaces what is noted of a subject, and takes away what is named no more. Raises PaddockError where that cannot be: what is
+        noted holds all the same."""
         self._write(kind, name, record)
-        self.sweep(kind, name)
+        with in_words(self._state.path / "certs" / kind, f"{kind} {name}: is noted, but an earlier file of it cannot be taken away"):
+            self.sweep(kind, name)
 
     def sweep(self, kind: str, name: str) -> None:
         """Take away what the record does not name: keys for good; a client's certificates, and those of who has left, to `revoked/`."""
