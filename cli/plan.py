@@ -34,14 +34,15 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     this = opened(options)
+    from control.deployment.plannable import require_plannable
+
+    require_plannable(this.positions, this.fleet)
     if options.offline:
         return _offline(this, as_json=options.json)
     from control.deployment.deployment import Deployment
     from control.deployment.fit import pools_of
     from control.deployment.known_options import require_known_options
-    from control.deployment.plannable import require_plannable
 
-    require_plannable(this.positions, this.fleet)
     require_known_options(this.positions, this.fleet)
     deployment = Deployment(this.fleet, this.state, this.hosts, ask=lambda question: False, deep=options.deep, looks=True)
     with deployment.connected():
