@@ -245,7 +245,7 @@ def _identities_in(path: Path, where: str) -> Iterator[Identity]:
     data = read(path)
     if data is None:
         raise PaddockError(
-            f"{where}: there is no such file: `age-keygen -o {path}` makes an identity there, and without the variable Paddock does"
+            f"{where}: there is no such file: `age-keygen -o FILE` makes an identity, and without the variable Paddock makes one"
         )
     _refuse_if_open(path)
     if b"PRIVATE KEY-----" in data:
