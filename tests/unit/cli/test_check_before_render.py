@@ -45,7 +45,7 @@ MISSING = [
     "8:34: hosts.ai.roles.llama_cpp.source.path: there is no directory {0}/src on this machine",
     "11:26: hosts.ai.roles.firewall.allow.22: 22 is SSH's port, which the firewall never restricts: leave it out",
     "11:45: hosts.ai.roles.firewall.allow.9999: nothing in the inventory listens on port 9999 of ai: leave it out",
-    '11:101: hosts.ai.roles.firewall.addresses.nobody: no host is called "nobody": addresses takes hosts of the fleet',
+    '11:99: hosts.ai.roles.firewall.addresses.nobody: no host is called "nobody": addresses takes hosts of the fleet',
     "13:25: hosts.ai.roles.caddy.package.path: there is no file {0}/caddy.deb on this machine",
     "15:123: hosts.ai.roles.caddy.sites.ai.home.example.acme.root: there is no file {0}/root.pem on this machine",
     "17:7: models.m.source: nothing says which file it is, neither a sha256 here nor the lock: run `paddock models pull --lock m`",
