@@ -85,6 +85,8 @@ class Matches:
 
     pattern: str
     words: str
+    unbroken: bool = False
+    """Whether a blank in it is a slip, as in a URL, and says nothing of what was meant."""
 
     def check(self, value: str) -> str:
         if not re.fullmatch(self.pattern, value):
@@ -92,13 +94,9 @@ class Matches:
         return value
 
     def _blank(self, value: str) -> str:
-        """What to say of text that only blanks in it keep from fitting, unless the words say that."""
+        """What to say of text that only blanks in it keep from fitting."""
         whole = re.sub(r"\s", "", value)
-        return (
-            "has a space in it: leave that out"
-            if whole != value and "space" not in self.words and re.fullmatch(self.pattern, whole)
-            else ""
-        )
+        return "has a space in it: leave that out" if self.unbroken and whole != value and re.fullmatch(self.pattern, whole) else ""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
@@ -148,7 +146,9 @@ def _of_a_server(value: str) -> str:
 AtServer = AfterValidator(_of_a_server)
 """Of a URL that it has a server."""
 
-Url = Annotated[str, Matches(rf"https?://[^\s{LINE_ENDS}]+", "is not a URL: it must begin with http:// or https://"), AtServer]
+Url = Annotated[
+    str, Matches(rf"https?://[^\s{LINE_ENDS}]+", "is not a URL: it must begin with http:// or https://", unbroken=True), AtServer
+]
 
 
 def _local_path(value: str) -> str:

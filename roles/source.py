@@ -18,7 +18,10 @@ Sdist = Annotated[
     str, Matches(r"llama[-_]cpp[-_]python==[0-9][0-9A-Za-z.]*", "is not a release of llama-cpp-python, such as llama-cpp-python==0.3.36")
 ]
 GitUrl = Annotated[
-    str, Matches(rf"(https?|ssh|git|file)://[^\s{LINE_ENDS}]+|[\w.-]+@[\w.-]+:[^\s{LINE_ENDS}]+", "is not the URL of a Git repository")
+    str,
+    Matches(
+        rf"(https?|ssh|git|file)://[^\s{LINE_ENDS}]+|[\w.-]+@[\w.-]+:[^\s{LINE_ENDS}]+", "is not the URL of a Git repository", unbroken=True
+    ),
 ]
 
 SourceTree = Annotated[LocalPath, Here(holds=("CMakeLists.txt", "include/llama.h"))]

@@ -36,13 +36,17 @@ Listen = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
 ]
 
-WebOrigin = Annotated[str, Matches(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", "is not a web origin, such as https://chat.home.example")]
+WebOrigin = Annotated[
+    str, Matches(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", "is not a web origin, such as https://chat.home.example", unbroken=True)
+]
 Version = Annotated[str, Matches(r"[0-9]+\.[0-9]+\.[0-9]+", "is not a version of Caddy, such as 2.11.3")]
 Reason = Annotated[str, Matches(rf"[^{LINE_ENDS}]*[^\s{LINE_ENDS}][^{LINE_ENDS}]*", "is not a reason: explain why this version is used")]
-Mailbox = Annotated[str, Matches(r"[A-Za-z0-9.!#$%&'*+/=?^_|~-]+@[A-Za-z0-9.-]+", "is not an e-mail address")]
+Mailbox = Annotated[str, Matches(r"[A-Za-z0-9.!#$%&'*+/=?^_|~-]+@[A-Za-z0-9.-]+", "is not an e-mail address", unbroken=True)]
 ROUTE = r"(GET|POST|PUT|PATCH|DELETE) (/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)+(/\*)?"
 Route = Annotated[str, Matches(ROUTE, "is not a method and a path, such as GET /metrics or GET /slots/*")]
-HttpsUrl = Annotated[str, Matches(r"https://[A-Za-z0-9._~:/?#@!$&()*+,;=%\[\]-]+", "is not a URL that begins with https://"), AtServer]
+HttpsUrl = Annotated[
+    str, Matches(r"https://[A-Za-z0-9._~:/?#@!$&()*+,;=%\[\]-]+", "is not a URL that begins with https://", unbroken=True), AtServer
+]
 
 
 LISTED = ("/v1/models", "/models", "/models/sse", "/props")

@@ -27,7 +27,7 @@ Watts = Annotated[int, Field(ge=10, le=2000)]
 
 def _some_card(limits: dict[str, int]) -> dict[str, int]:
     if not limits:
-        raise ValueError("has no card in it: write `90` for every card, or leave it out")
+        raise ValueError("names no card: write `90` for every card, or leave it out")
     return limits
 
 
