@@ -170,7 +170,9 @@ def _names(document: Node, fleet: Fleet) -> Iterator[Problem]:
             aliases = mapping_at(document, "models", model)["aliases"].node
             assert isinstance(aliases, Sequence)
             alias = fleet.models[model].aliases[number]
-            whose = "the model's own name" if other == model else f"model {quoted(other)} already, on {server.host}"
+            whose = "the model's own name" if alias == model else "among its aliases already"
+            if other != model:
+                whose = f"model {quoted(other)} already, on {server.host}"
             yield Problem(aliases.items[number].place, f"{quoted(alias)} is {whose}: a name must be unique")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -34,6 +34,8 @@ class Whole:
     models: Mapping[str, bool]
     clients: tuple[str, ...]
     domain: str
+    days: Mapping[str, int] = field(default_factory=dict)
+    """How long a client's certificate lives, by client."""
 
     def servers(self, host: str) -> tuple[Server, ...]:
         if host not in self._servers:

@@ -19,6 +19,9 @@ CALLERS = "paddock-callers"
 
 TUNNELS = "/run/paddock/tunnel"
 
+SERVER_DAYS = 90
+"""How long a certificate lives that the fleet's CA signs for a site."""
+
 MODEL_DIRECTORY = "/var/lib/paddock/models"
 """Where the models' files lie on a host that does not say it."""
 

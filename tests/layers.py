@@ -1,8 +1,8 @@
 """A pytest plugin for runs of whole layers: no layer is left out in silence.
 
 A directory that was asked for and holds no test is an error. With PADDOCK_SKIPS=fail a test that is skipped has failed: for
-machines that are known to have all that the tests need. PADDOCK_TIMES names a file that each run adds a line to: the layer, its tests that
-passed, failed and were skipped, and the seconds that it took, with tabs between them.
+machines that are known to have all that the tests need. Modules whose turn it is not (tests/share.py) are named. PADDOCK_TIMES names a
+file that each run adds a line to, with tabs: the layer, its tests that passed, failed and were skipped, and the seconds that it took.
 """
 
 from __future__ import annotations
@@ -15,7 +15,18 @@ from typing import Any
 
 import pytest
 
+from tests.share import has_its_turn
+
 _began = time.monotonic()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    waiting = [item for item in items if any(not has_its_turn(*mark.args) for mark in item.iter_markers("turn"))]
+    if waiting:
+        modules = sorted({str(item.path.relative_to(config.rootpath)) for item in waiting})
+        print(f"not today, as PADDOCK_SEED has it (`make soak` runs them): {', '.join(modules)}", flush=True)
+        config.hook.pytest_deselected(items=waiting)
+        items[:] = [item for item in items if item not in waiting]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -1,6 +1,9 @@
 """The share of long tests that `make test` runs: it takes another one each day, and `make soak` runs them whole.
 
 PADDOCK_SEED chooses the share. Without it the day's date does, so that over time everything is run. PADDOCK_SOAK=1 is the whole.
+
+A module with `pytestmark = turn(1, of=3)` runs with one seed out of three, whole: tests/layers.py leaves it out with the others. Without
+that plugin pytest runs it always.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TypeVar
+
+import pytest
 
 T = TypeVar("T")
 
@@ -42,3 +47,12 @@ def each_kind(what: str, items: Sequence[T], *kinds_of: Callable[[T], Iterable[H
             chosen.add(at)
             missing -= found
     return [items[at] for at in sorted(chosen)]
+
+
+def turn(number: int, *, of: int) -> pytest.MarkDecorator:
+    """The mark of a module that shares its time with others: of those with the same `of`, one `number` from 0 up runs at a time."""
+    return pytest.mark.turn(number, of)
+
+
+def has_its_turn(number: int, of: int) -> bool:
+    return WHOLE or chance(f"turns of {of}").randrange(of) == number

@@ -34,7 +34,8 @@ class Shown:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        self._stream.write(shown(text))
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        self._stream.write(shown(text).encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, TypeAdapter
 
-from control.state.fleet import FleetState, read, sync_directory, write_atomically
+from control.state.fleet import FleetState, in_words, read, sync_directory, write_atomically
 from control.state.lineage import note_change
 from control.state.secrets import Vault
 from inventory.bounds import from_json
@@ -27,8 +27,9 @@ from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.knowledge import Certificate
 from resources import UNOPENED
+from roles.server import SERVER_DAYS
 
-SERVER_DAYS = HOST_DAYS = 90
+HOST_DAYS = SERVER_DAYS
 UNLISTED_AFTER = timedelta(days=30)
 """So long after its end hosts are still told of a certificate that was thrown out: clocks may be wrong."""
 KINDS = ("server", "client", "host")
@@ -251,9 +252,11 @@ class Leaves:
         return {_named(path) for path in (self._state.path / "certs" / where / kind).glob("[!.]*.pem")}
 
     def write_record(self, kind: str, name: str, record: Record) -> None:
-        """Replaces what is noted of a subject, and takes away what is named no more."""
+        """Replaces what is noted of a subject, and takes away what is named no more. Raises PaddockError where that cannot be: what is
+        noted holds all the same."""
         self._write(kind, name, record)
-        self.sweep(kind, name)
+        with in_words(self._state.path / "certs" / kind, f"{kind} {name}: is noted, but an earlier file of it cannot be taken away"):
+            self.sweep(kind, name)
 
     def sweep(self, kind: str, name: str) -> None:
         """Take away what the record does not name: keys for good; a client's certificates, and those of who has left, to `revoked/`."""

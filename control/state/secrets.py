@@ -245,7 +245,9 @@ def _identities_in(path: Path, where: str) -> Iterator[Identity]:
 
     data = read(path)
     if data is None:
-        raise PaddockError(f"{where}: there is no such file")
+        raise PaddockError(
+            f"{where}: there is no such file: `age-keygen -o FILE` makes an identity, and without the variable Paddock makes one"
+        )
     _refuse_if_open(path)
     if b"PRIVATE KEY-----" in data:
         try:

@@ -71,10 +71,19 @@ def watched(server: Server, fleet: Fleet, knowledge: Knowledge) -> Iterator[tupl
         yield (*who, "-", "none", "no", "none", key)
     for model in server.models:
         preset = fleet.preset(server, model)
-        sleeps = int(preset.get("sleep-idle-seconds", -1)) >= 0
+        sleeps = _seconds(preset, model) >= 0
         # One that may fall asleep is only looked at where looking does not wake it, which its metrics do not.
         ask = "none" if sleeps and not is_on(preset.get("metrics", True)) else purpose(preset)
         yield (*who, model if server.kind == "router" else "-", ask, "yes" if sleeps else "no", _memory(server, preset, knowledge), key)
+
+
+def _seconds(preset: Preset, model: str) -> int:
+    """After how long without a question it falls asleep; less than 0 is never. Raises PaddockError where that is no number."""
+    said = preset.get("sleep-idle-seconds", -1)
+    try:
+        return int(said)
+    except (ValueError, OverflowError):
+        raise PaddockError(f"models.{model}.preset: sleep-idle-seconds: {said} is no number of seconds: -1 is never") from None
 
 
 def _memory(server: Server, preset: Preset, knowledge: Knowledge) -> str:

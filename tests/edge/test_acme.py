@@ -14,6 +14,9 @@ from edge_fleet import VERSIONS, Door
 
 from control.pki import certificates
 from tests.lab_fleet import LabFleet
+from tests.share import turn
+
+pytestmark = turn(0, of=3)
 
 SITE = "ai.example.org"
 """In nobody's domain: the fleet's CA could not sign for it."""

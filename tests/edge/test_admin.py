@@ -16,6 +16,9 @@ from inventory.load import load
 from lab import hosts as lab_hosts
 from tests.lab.snapshot import inside
 from tests.lab_fleet import LabFleet, lab_fleet
+from tests.share import turn
+
+pytestmark = turn(1, of=3)
 
 INVENTORY = """
 fleet: desk8

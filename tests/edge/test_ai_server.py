@@ -29,6 +29,9 @@ from roles.client.settings import ClientSettings
 from roles.firewall.plan import RULES
 from roles.host_plan import HostPlan, host_plan
 from tests.lab_fleet import ROOT, LabFleet, with_compilers
+from tests.share import turn
+
+pytestmark = turn(2, of=3)
 
 INVENTORY = ROOT / "inventory" / "ai-server.yml"
 REHEARSAL_S = 1800

@@ -17,6 +17,9 @@ from lab import hosts as lab_hosts
 from tests.edge.remote_browsers import ASKS, Browser, Chromium, Firefox
 from tests.lab.snapshot import inside
 from tests.lab_fleet import ROOT, LabFleet, lab_fleet
+from tests.share import turn
+
+pytestmark = turn(0, of=3)
 
 INVENTORY = """
 fleet: seat

@@ -9,6 +9,9 @@ import yaml
 from edge_fleet import VERSIONS, Door
 
 from tests.lab_fleet import LabFleet
+from tests.share import turn
+
+pytestmark = turn(2, of=3)
 
 CADDYFILE = "/etc/caddy/Caddyfile"
 IMPORT = "import /etc/caddy/paddock/*.caddy"

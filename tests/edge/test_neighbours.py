@@ -15,7 +15,9 @@ from newer_caddy import newer_caddy
 
 from tests.lab.snapshot import differing, inside, snapshot
 from tests.lab_fleet import LabFleet, lab_fleet
-from tests.share import spread
+from tests.share import spread, turn
+
+pytestmark = turn(0, of=3)
 
 HOSTS = ("old", "new")
 CADDYFILE = "/etc/caddy/Caddyfile"

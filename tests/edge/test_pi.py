@@ -17,6 +17,9 @@ from roles.role import TEMPLATES
 from tests.edge import real_pi
 from tests.edge.real_pi import PACKAGE, THERE, VERSIONS, Frontend, Pi
 from tests.lab_fleet import LabFleet, lab_fleet
+from tests.share import turn
+
+pytestmark = turn(1, of=3)
 
 INVENTORY = """
 fleet: pilot

@@ -9,6 +9,9 @@ import pytest
 from edge_fleet import HOSTS, VERSIONS, Door
 
 from tests.lab_fleet import LabFleet
+from tests.share import turn
+
+pytestmark = turn(2, of=3)
 
 WHO = "traveller"
 """A client of its own: others' certificates are another test's business."""

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.fault_fleet import RESET, FaultFleet
+from tests.share import turn
+
+pytestmark = turn(0, of=2)
 
 TREE = {
     "include/llama.h": "",

@@ -26,7 +26,9 @@ from control.state.secrets import Vault
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from tests.older_state import older_state
-from tests.share import each_kind, spread
+from tests.share import each_kind, spread, turn
+
+pytestmark = turn(0, of=2)
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LATER = NOW + timedelta(days=21)

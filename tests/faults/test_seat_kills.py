@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.share import spread
+from tests.share import spread, turn
 from tests.unit.roles.seat_home import LINKS, MODELS, Home
+
+pytestmark = turn(1, of=2)
 
 KILLED = """
 set -T

@@ -18,6 +18,9 @@ from snapshot import inside
 from inventory.load import load
 from lab import hosts as lab_hosts
 from tests.lab_fleet import LabFleet, lab_fleet
+from tests.share import turn
+
+pytestmark = turn(0, of=3)
 
 FLEET = """
 fleet: {name}

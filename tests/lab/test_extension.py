@@ -16,6 +16,9 @@ import pytest
 from tests.extended import Extended, extended
 from tests.lab.snapshot import inside
 from tests.lab_fleet import LabFleet, lab_fleet
+from tests.share import turn
+
+pytestmark = turn(0, of=3)
 
 HOSTS = """
 fleet: extension

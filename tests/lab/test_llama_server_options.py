@@ -15,6 +15,9 @@ from inventory.errors import InventoryError
 from inventory.load import load, loaded
 from inventory.options import SHIPPED, read
 from roles.source import DEFAULT, Source
+from tests.share import turn
+
+pytestmark = turn(1, of=3)
 
 BEFORE = Source(sdist="llama-cpp-python==0.3.35", sha256="1139dbb54509074b70893fab8554e3b079aa9f4d312058ce4018ef0019e3de12")
 """It warns of `mlock`, which the next has no more."""

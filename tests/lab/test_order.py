@@ -18,7 +18,9 @@ from conftest import DEMO
 from snapshot import inside
 
 from tests.lab_fleet import LabFleet, lab_fleet
-from tests.share import each_kind
+from tests.share import each_kind, turn
+
+pytestmark = turn(1, of=3)
 
 HOSTS = ("one", "two", "three")
 UPSTREAMS = {"one": "two", "two": "three", "three": "three"}

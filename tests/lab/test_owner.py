@@ -18,6 +18,9 @@ import pyrage
 import pytest
 
 from tests.lab_fleet import LabFleet, lab_fleet
+from tests.share import turn
+
+pytestmark = turn(2, of=3)
 
 ADMITTED = "/etc/caddy/paddock/clients"
 MANIFEST = "/var/lib/paddock/manifest"

@@ -9,6 +9,9 @@ import pytest
 from snapshot import inside
 
 from tests.lab_fleet import LabFleet, lab_fleet
+from tests.share import turn
+
+pytestmark = turn(0, of=3)
 
 INVENTORY = """
 fleet: restored

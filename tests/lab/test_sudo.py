@@ -12,6 +12,9 @@ import pytest
 from lab.engine import reach
 from tests.lab.snapshot import inside
 from tests.lab_fleet import LabFleet, lab_fleet
+from tests.share import turn
+
+pytestmark = turn(2, of=3)
 
 PASSWORD = "correct-horse-4711"
 

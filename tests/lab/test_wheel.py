@@ -12,7 +12,10 @@ import sys
 from pathlib import Path
 
 from lab import hosts as lab_hosts
+from tests.share import turn
 from tests.wheel import ROOT, built, digests
+
+pytestmark = turn(1, of=3)
 
 NAME = "wheel"
 

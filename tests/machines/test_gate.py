@@ -19,6 +19,9 @@ from resources import File, Release, Resource, Service
 from roles.llama_cpp.gate import trial
 from tests.lab.snapshot import inside
 from tests.lab_fleet import ROOT, LabFleet, lab_fleet
+from tests.share import turn
+
+pytestmark = turn(0, of=2)
 
 FLEET = """
 fleet: gatetest

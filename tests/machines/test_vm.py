@@ -19,6 +19,9 @@ from lab.engine import LabError
 from lab.lab_host import LabHost
 from tests.lab_fleet import LabFleet
 from tests.machines.conftest import NAME
+from tests.share import turn
+
+pytestmark = turn(1, of=2)
 
 FURTHER = f"vmtest{os.getpid()}"
 

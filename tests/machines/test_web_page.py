@@ -9,6 +9,9 @@ import pytest
 
 from tests.lab.snapshot import inside
 from tests.lab_fleet import LabFleet, lab_fleet
+from tests.share import turn
+
+pytestmark = turn(1, of=2)
 
 FLEET = """
 fleet: page

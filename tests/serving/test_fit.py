@@ -19,8 +19,10 @@ from roles.llama_server.memory import MIB, Memory, needs
 from roles.llama_server.memory_options import Value, memory_options
 from roles.llama_server.overrides import overridden
 from tests.lab_fleet import lab_fleet
-from tests.share import each_kind
+from tests.share import each_kind, turn
 from tests.unit.sparse_model import MODELS, SparseModel, header, shortened, write
+
+pytestmark = turn(0, of=3)
 
 FLEET = """
 fleet: fit

@@ -18,6 +18,9 @@ from lab.lab_host import LabHost
 from tests.lab.snapshot import inside
 from tests.lab_fleet import ROOT, LabFleet, lab_fleet
 from tests.model_server import COMMIT, ModelServer, gguf, model_server
+from tests.share import turn
+
+pytestmark = turn(1, of=3)
 
 NAME = "moles"
 HOSTS = ("one", "two")

@@ -10,7 +10,9 @@ import pytest
 
 from lab import hosts as lab_hosts
 from tests.lab_fleet import LabFleet, lab_fleet
-from tests.share import spread
+from tests.share import spread, turn
+
+pytestmark = turn(2, of=3)
 
 INVENTORY = """
 fleet: ways

@@ -12,6 +12,9 @@ from lab import hosts as lab_hosts
 from roles.devices import TEGRA_NODES
 from roles.sandbox import NVIDIAS
 from tests.lab_fleet import LabFleet, lab_fleet
+from tests.share import turn
+
+pytestmark = turn(0, of=3)
 
 INVENTORY = """
 fleet: sandbox

@@ -16,6 +16,9 @@ import pytest
 from inventory.load import load
 from lab import hosts as lab_hosts
 from tests.lab_fleet import ROOT, with_compilers
+from tests.share import turn
+
+pytestmark = turn(1, of=3)
 
 REHEARSAL_S = 1800
 

@@ -19,6 +19,9 @@ from resources import File
 from roles.host_plan import host_plan
 from tests.lab.snapshot import inside as in_container
 from tests.lab_fleet import LabFleet, lab_fleet
+from tests.share import turn
+
+pytestmark = turn(2, of=3)
 
 FLEET = """
 fleet: dogs

@@ -57,6 +57,8 @@ RULES: dict[str, tuple[str, ...]] = {
         "inventory.fleet",
         "roles",
         "roles.quoting",
+        "roles.references",
+        "roles.role",
         "resources",
         "resources.*",
     ),
@@ -65,7 +67,10 @@ RULES: dict[str, tuple[str, ...]] = {
     "roles/expiry.py": ("pydantic", "resources", "roles.role", "roles.rehearsal", "roles.watchdog.settings"),
     "roles/devices.py": ("roles.sandbox", "inventory.hardware"),
     "roles/tunnel.py": ("roles.role", "roles.server", "resources", "inventory.knowledge"),
-    "roles/*/*.py": ("roles.{role}.*", "roles.expiry", "roles.devices", "roles.tunnel", *OF_ROLES, "resources", "inventory.*"),
+    "roles/*/*.py": (
+        *("roles.{role}.*", "roles.expiry", "roles.devices", "roles.tunnel", "roles.references"),
+        *(*OF_ROLES, "resources", "inventory.*"),
+    ),
     "inventory/*.py": ("pydantic", "pydantic_core", "yaml", "inventory.*", "resources", "roles", "roles.references", *OF_ROLES),
     "facts/*.py": ("pyinfra.api", "facts.*", "resources", "resources.*", "inventory.bounds", "inventory.hardware", "inventory.neighbours"),
     "control/state/*.py": (*LOWEST, *FIRST_FLOOR, "pydantic", "pyrage"),
@@ -78,7 +83,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "control/editing/*.py": (*LOWEST, *FIRST_FLOOR, "control.editing.*", "control.llama_cpp.*", "ruamel"),
     "control/deployment/*.py": (
         *(*LOWEST, *FIRST_FLOOR, "control.deployment.*", "control.ssh", "control.ssh.*", "control.models.*", "control.llama_cpp.*"),
-        *("control.pki", "control.pki.*", "roles.host_plan", "facts.*", "pyinfra"),
+        *("control.pki", "control.pki.*", "roles.host_plan", "roles.references", "facts.*", "pyinfra"),
     ),
     "control/*.py": (),
     "deploys/*.py": (

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from pathlib import Path
+
 import pytest
 
 from tests import share
 
+TURN = re.compile(r"^pytestmark = turn\((\d), of=(\d)\)$", re.MULTILINE)
 ITEMS = [f"{kind}{number}" for kind in "abc" for number in range(10)]
 
 
@@ -41,3 +46,22 @@ def test_each_kind_is_there_whatever_the_seed(monkeypatch: pytest.MonkeyPatch) -
 def test_a_soak_takes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(share, "WHOLE", True)
     assert share.spread("moments", ITEMS, 6) == share.each_kind("faults", ITEMS, lambda item: item[0]) == ITEMS
+
+
+def test_of_modules_that_take_turns_each_has_its_own_and_a_soak_runs_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    for day in range(40):
+        monkeypatch.setenv("PADDOCK_SEED", f"day {day}")
+        seen += [number for number in range(3) if share.has_its_turn(number, 3)]
+    assert len(seen) == 40 and set(seen) == {0, 1, 2}
+    monkeypatch.setattr(share, "WHOLE", True)
+    assert share.has_its_turn(0, 3) and share.has_its_turn(1, 3)
+
+
+def test_every_turn_that_modules_wait_for_comes() -> None:
+    root = Path(share.__file__).parent
+    found = [(path, *map(int, each)) for path in root.rglob("test_*.py") for each in TURN.findall(path.read_text())]
+    assert found and all(number < of for _, number, of in found)
+    assert not [path for path, *_ in found if "unit" in path.parts], "make check runs everything"
+    by_turn = Counter((of, number) for _, number, of in found)
+    assert all(by_turn[of, number] for _, _, of in found for number in range(of)), "a day would have none"

@@ -132,7 +132,7 @@ def test_exceptions_are_let_through_too(allowed: list[str], matches: list[str]) 
     ],
 )
 def test_an_exception_is_of_a_port_that_is_guarded(port: str, ssh: int, words: str) -> None:
-    assert refusal(fleet(port=ssh, allow={port: ["192.0.2.7"]})) == f"hosts.halo.roles.firewall.allow: {words}"
+    assert refusal(fleet(port=ssh, allow={port: ["192.0.2.7"]})) == f"hosts.halo.roles.firewall.allow.{port}: {words}"
 
 
 def test_an_exception_of_what_is_open_or_out_of_reach_anyway_is_refused() -> None:
@@ -141,10 +141,10 @@ def test_an_exception_of_what_is_open_or_out_of_reach_anyway_is_refused() -> Non
         update={"roles": of.hosts["door"].roles.model_copy(update={"firewall": FirewallSettings(allow={"443": ("192.0.2.7",)})})}
     )
     of = of.model_copy(update={"hosts": {**of.hosts, "door": door}})
-    assert refusal(of, "door") == "hosts.door.roles.firewall.allow: port 443, caddy.service, is open to everybody: leave it out"
+    assert refusal(of, "door") == "hosts.door.roles.firewall.allow.443: port 443, caddy.service, is open to everybody: leave it out"
     alone = fleet("127.0.0.1:8080", sites={}, allow={"8080": ["192.0.2.7"]})
     words = "paddock-proxy-llama-server.socket listens on port 8080 of loopback only: set for example 0.0.0.0"
-    assert refusal(alone) == f"hosts.halo.roles.firewall.allow: {words}"
+    assert refusal(alone) == f"hosts.halo.roles.firewall.allow.8080: {words}"
 
 
 @pytest.mark.parametrize(("listen", "ssh"), [("0.0.0.0:22", 2222), ("0.0.0.0:2222", 2222)])
@@ -174,7 +174,7 @@ def test_a_caller_over_ipv6_needs_an_address_of_that_family(listen: str, address
 
 
 def test_addresses_of_a_host_that_there_is_not_are_a_mistake() -> None:
-    assert "no host is called dor" in refusal(fleet(addresses={"dor": ["192.0.2.2"]}))
+    assert 'no host is called "dor" (did you mean "door"?)' in refusal(fleet(addresses={"dor": ["192.0.2.2"]}))
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_tunnel_is_guarded_in_the_servers_place_and_asks_too() -> None:
 def test_an_address_has_no_certificate_for_a_tunnel() -> None:
     words = refusal(fleet(encrypted=True, allow={"8080": ["192.0.2.7"]}))
     assert words == (
-        "hosts.halo.roles.firewall.allow: paddock-http-tunnel.service lets in hosts of the fleet by their certificates, which nobody at an"
+        "hosts.halo.roles.firewall.allow.8080: paddock-http-tunnel.service lets in hosts of the fleet by their certificates, which nobody at an"
         " address has: leave 8080 out, or set encrypted: false for what listens there"
     )
 
