@@ -229,8 +229,8 @@ def test_a_tunnel_is_guarded_in_the_servers_place_and_asks_too() -> None:
 def test_an_address_has_no_certificate_for_a_tunnel() -> None:
     words = refusal(fleet(encrypted=True, allow={"8080": ["192.0.2.7"]}))
     assert words == (
-        "hosts.halo.roles.firewall.allow.8080: paddock-http-tunnel.service lets in hosts of the fleet by their certificates, which nobody at an"
-        " address has: leave 8080 out, or set encrypted: false for what listens there"
+        "hosts.halo.roles.firewall.allow.8080: paddock-http-tunnel.service lets in hosts of the fleet by their certificates, which nobody"
+        " at an address has: leave 8080 out, or set encrypted: false for what listens there"
     )
 
 
