@@ -42,8 +42,10 @@ class ExpirySettings(Settings):
 
     def too_early(self, lives: Iterable[int]) -> str:
         """Why a warning would come while nothing can be done, of certificates that live so many days; empty where it would not."""
+        if not self.days:
+            return ""
         renewed = min(lives, default=3 * LONGEST) // RENEWED_AT
-        if not self.days or self.days <= renewed:
+        if self.days <= renewed:
             return ""
         return (
             f"`paddock up` renews a certificate here when {renewed} days are left, and no earlier: use {renewed} at most, or leave it out"

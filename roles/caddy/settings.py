@@ -228,11 +228,14 @@ class CaddySettings(RoleSettings):
                 yield from fleet.no_client(client, (*keys, "clients", str(number)))
             if (first := fleet.entrances[name][0].host) != host:
                 yield Finding(keys, f"{quoted(name)} is a site of host {quoted(first)} already: a name must be unique in the fleet")
-        lives = [SERVER_DAYS for site in self.sites.values() if not site.acme]
-        named = [site.clients for site in self.sites.values()]
-        lives += [days for client, days in fleet.days.items() if any(each is None or client in each for each in named)]
-        if words := self.expiry.too_early(lives):
+        if words := self.expiry.too_early(self._lives(fleet)):
             yield Finding(("roles", "caddy", "expiry", "days"), words, of_value=True)
+
+    def _lives(self, fleet: Whole) -> Iterator[int]:
+        """How many days the certificates live that are looked at here: those of the sites, and of the clients that they let in."""
+        yield from (SERVER_DAYS for site in self.sites.values() if not site.acme)
+        named = [site.clients for site in self.sites.values()]
+        yield from (days for client, days in fleet.days.items() if any(each is None or client in each for each in named))
 
 
 def _never_open(route: str) -> str:
