@@ -114,7 +114,11 @@ def deep_model(path: Path) -> str:
         shapes |= {f"blk.{block}.{name}": shape for name, shape in of_block.items()}
     for name, shape in shapes.items():
         norm = len(shape) == 1
-        weights = numpy.ones(shape, numpy.float32) if norm else (0.05 * random.standard_normal(shape)).astype(numpy.float16)
+        weights = (
+            numpy.ones(shape, numpy.float32)
+            if norm
+            else ((1.0 if name == "token_embd" else 0.2) * random.standard_normal(shape)).astype(numpy.float16)
+        )
         writer.add_tensor(f"{name}.weight", weights)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
