@@ -113,8 +113,8 @@ def deep_model(path: Path) -> str:
         of_block |= {"ffn_gate": wide, "ffn_up": wide, "ffn_down": tall, "attn_norm": (embedding,), "ffn_norm": (embedding,)}
         shapes |= {f"blk.{block}.{name}": shape for name, shape in of_block.items()}
     for name, shape in shapes.items():
-        norm = len(shape) == 1
-        weights = numpy.ones(shape, numpy.float32) if norm else (0.05 * random.standard_normal(shape)).astype(numpy.float16)
+        norm, scale = len(shape) == 1, 1.0 if name == "token_embd" else 0.2
+        weights = numpy.ones(shape, numpy.float32) if norm else (scale * random.standard_normal(shape)).astype(numpy.float16)
         writer.add_tensor(f"{name}.weight", weights)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
