@@ -99,7 +99,8 @@ def check_workers_listen_on_loopback_alone(host: TestinfraHost, fleet: Fleet, th
 def check_a_server_is_alone_with_its_workers(host: TestinfraHost, settings: LlamaServerSettings, fleet: Fleet, this: Host) -> None:
     """It has a network of its own, with loopback and nothing else, unless it may call other machines."""
     for server in fleet.servers(this.name):
-        if server.scope == "user" or settings.egress or grants(fleet.preset(server, name) for name in server.models).peers:
+        calls = server.workers or grants(fleet.preset(server, name) for name in server.models).peers
+        if server.scope == "user" or settings.egress or calls:
             continue
         found = host.check_output("nsenter --net=/proc/%s/ns/net ip -oneline link | wc -l", _main_pid(host, server))
         assert found == "1", f"{server.name} is in a network with {found} interfaces: only loopback should be there"

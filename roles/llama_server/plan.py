@@ -194,7 +194,7 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
         user=settings.user,
         memory_max=server.memory_max,
         key_file=server.key_file,
-        networked=server.egress or bool(asked.peers),
+        networked=server.egress or bool(asked.peers or server.workers),
         egress=server.egress,
         runtime=_runtime(server),
         environment=[f"{name}={value}" for name, value in environment],

@@ -264,3 +264,8 @@ def test_cards_that_serve_both_roles_are_refused(pair: Pair) -> None:
     pair.known = {"releases": {**pair.knowledge.releases, "big": replace(pair.release("big"), backend="cuda")}}
     (said,) = pair.refused("big")
     assert "its cards serve big's own llama-servers" in said
+
+
+def test_a_server_with_workers_is_in_its_hosts_network_and_reaches_loopback_alone(pair: Pair) -> None:
+    text = pair.text("ai", "/etc/systemd/system/llama-server-chat.service")
+    assert "PrivateNetwork=yes" not in text and "IPAddressDeny=any\nIPAddressAllow=localhost\n" in text
