@@ -27,6 +27,9 @@ from tests.faults.tripwire import HOLD, Call, tripwire
 from tests.lab.snapshot import inside
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.model_server import ModelServer, gguf, model_server
+from tests.share import turn
+
+pytestmark = turn(1, of=3)
 
 NAME = "canaries"
 REPOSITORY = "canaries/Tiny-GGUF"

@@ -26,6 +26,9 @@ from lab.engine import engine
 from roles.llama_server.demands import judged
 from roles.llama_server.memory import MIB
 from tests.lab_fleet import LabFleet, lab_fleet
+from tests.share import turn
+
+pytestmark = turn(1, of=2)
 
 INVENTORY = """
 fleet: rpc
