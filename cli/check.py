@@ -29,6 +29,9 @@ T = TypeVar("T")
 AT = re.compile(r":(\d+):(\d+): ")
 """Line and column of a problem."""
 
+AT_KEYS = re.compile(r":\d+:\d+: hosts\.[^ ]+(?=: )")
+"""These, and the keys that lead to it. Its own words follow."""
+
 
 def arguments(command: argparse.ArgumentParser) -> None:
     pass
@@ -62,11 +65,15 @@ class _Told:
         self._problems: dict[tuple[int, int, str], str] = {}
 
     def by(self, look: Callable[[], T]) -> T | None:
-        """What a look gives, None where it has something to tell. A place is told of once."""
+        """What a look gives, None where it has something to tell. A place is told of once, and so is a problem: a look that comes later
+        may find it at what it is a part of."""
         try:
             return look()
         except InventoryError as error:
+            before = tuple(words for problem in self._problems.values() if (words := AT_KEYS.split(problem, maxsplit=1)[-1]) != problem)
             for problem in error.problems:
+                if problem.endswith(before):
+                    continue
                 line, column, *_ = map(int, AT.findall(problem)[0] if AT.search(problem) else (0, 0))
                 self._problems.setdefault((line, column, "" if line else problem), problem)
             return None

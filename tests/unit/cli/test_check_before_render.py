@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import control.ssh.cooperative  # isort: skip - first of all
 import copy
 import json
 import tempfile
@@ -18,6 +19,8 @@ from tests.share import WHOLE
 from tests.unit.roles import everything
 from tests.unit.roles.small_fleet import pem
 from tests.unit.roles.test_text_of_a_person import drawn
+
+assert control.ssh.cooperative
 
 Path_ = tuple[str | int, ...]
 

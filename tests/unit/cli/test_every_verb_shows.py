@@ -100,7 +100,7 @@ VERBS: dict[str, tuple[str, ...]] = {
 }
 """Verb → with what it is run, the first always. What `lab ssh` shows of a host that there is, is that host's own screen, as with `ssh`."""
 
-HEARS = frozenset({"plan", "up", "status", "verify", "teardown", "models list", "models load", "chat", "logs", "lab up", "rehearse"})
+HEARS = frozenset({"plan", "up", "status", "verify", "teardown", "models list", "chat", "logs", "lab up", "rehearse"})
 """These show what a host, a server or a program says, and have done so here: the walk would be worth nothing otherwise."""
 
 

@@ -149,7 +149,7 @@ def test_what_other_hosts_call_is_a_tunnel_and_the_server_has_loopback(small: Sm
     small.roles["ai"]["llama_server"]["listen"] = listen
     assert f"ListenStream={loopback}\n" in small.text("ai", "/etc/systemd/system/paddock-proxy-llama-server.socket")
     configuration = small.text("ai", "/etc/paddock/http-tunnel/tunnel.conf")
-    assert f"accept = {network}\nconnect = /run/paddock/llama-server/llama-server.sock\n" in configuration
+    assert f"accept = {network}\nconnect = /run/paddock/llama-server.sock\n" in configuration
     assert "; peers: door\n" in configuration and "verifyPeer = yes\n" in configuration
     assert "checkHost = host ai\n" in small.text("door", "/etc/paddock/caddy-tunnel/tunnel.conf")
     ports = [each for each in small.plan("ai").values() if isinstance(each, Port)]
