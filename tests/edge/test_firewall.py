@@ -1,4 +1,7 @@
-"""An AI host behind its own firewall, seen from its reverse proxy, from a third host, and from this machine."""
+"""An AI host behind its own firewall, seen from its reverse proxy, from a third host, and from this machine.
+
+There is no tunnel before the server: the firewall is all that keeps others away. tests/edge/test_hop.py has both.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ hosts:
       firewall:
       llama_cpp: {ui: false}
       models:
-      llama_server: {listen: "[::]:8080", models: [demo]}
+      llama_server: {listen: "[::]:8080", models: [demo], encrypted: false}
   door:
     address: 192.0.2.2
     roles:

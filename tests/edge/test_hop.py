@@ -36,6 +36,7 @@ hosts:
       models:
       llama_server: {listen: "0.0.0.0:8080", models: [demo]ENCRYPTED}
       admin: {listen: "0.0.0.0:8079"}
+      firewall:
   other:
     address: 192.0.2.11
     roles:
@@ -100,7 +101,7 @@ def sniffed(fleet: LabFleet, found: str, port: int = 8080) -> bool:
 
 
 def handshake(fleet: LabFleet, host: str, port: int, shown: str = "") -> tuple[bool, str]:
-    """Whether a host is answered at `far` with what it shows, and what openssl says."""
+    """Whether a host is answered at `far` with what it shows, and what openssl says. The firewall lets both in meanwhile."""
     far = fleet.host("far").address
     request = r"(printf 'GET /health HTTP/1.0\r\n\r\n'; sleep 2)"
     said = fleet.on(host, f"{request} | timeout 10 openssl s_client -connect {far}:{port} {shown} 2>&1 || true")
@@ -138,7 +139,22 @@ def test_what_is_not_to_be_encrypted_is_clear_text_and_plan_says_so(fleet: LabFl
     assert not sniffed(fleet, SECRET)
 
 
+def test_the_firewall_guards_the_tunnel_which_does_not_start_without_it(fleet: LabFleet) -> None:
+    far = fleet.host("far").address
+    assert "refused" in fleet.on("stray", f"curl -sS -k --max-time 5 https://{far}:8080/health 2>&1 || true").replace(
+        "Could not", "refused"
+    )
+    fleet.on("far", "nft flush ruleset")
+    assert fleet.on("far", "systemctl restart paddock-http-tunnel && echo started || true") == ""
+    assert ask(fleet).endswith(" 502")
+    said = fleet.on("far", "journalctl -q --sync; journalctl -q -o cat -n 30 -u paddock-http-tunnel")
+    assert "cannot listen on port 8080/tcp: the firewall" in said, said
+    fleet.up("--limit", "far", "--no-verify")
+    until_answered(fleet)
+
+
 def test_nobody_but_the_reverse_proxys_host_is_let_in(fleet: LabFleet) -> None:
+    fleet.on("far", "nft insert rule inet paddock input tcp dport { 8079, 8080 } accept")  # as if there were no firewall
     own, client = f"-cert {DOOR}/host.pem -key {DOOR}/host.key", "-cert /root/phone/cert.pem -key /root/phone/key.pem"
     for port in (8080, 8079):
         for shown in ("", client, own):
@@ -147,6 +163,7 @@ def test_nobody_but_the_reverse_proxys_host_is_let_in(fleet: LabFleet) -> None:
         assert handshake(fleet, "door", port, own)[0], "nobody would be let in"
         assert not fleet.on("stray", f"curl -s --max-time 5 http://{fleet.host('far').address}:{port}/health || true")
     assert ask(fleet).endswith(" 200")
+    fleet.on("far", "systemctl reload paddock-firewall")
 
 
 def test_who_has_taken_the_servers_place_with_another_hosts_certificate_hears_nothing(fleet: LabFleet) -> None:
