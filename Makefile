@@ -18,10 +18,10 @@ deploy: ## Deploy the demo to a new lab host and ask its model a question
 check: ## Check format, lint and types, and run the tests that need no host (under a minute)
 	@scripts/check
 
-test: ## Run every test: `check`, deploys to lab hosts, other processors and GPUs, faults (45 minutes; the first time 80)
+test: ## Run `check`, deploys to lab hosts, other processors and GPUs, faults: a share of the long ones (up to an hour; longer the first time)
 	@scripts/test
 
-soak: ## Run every kill, every fault and every random sequence; `test` runs a share of them (15 minutes)
+soak: ## Run whole all that `test` runs a share of: every kill, fault and random sequence (hours)
 	@scripts/soak
 
 test-cuda: ## Test the full CUDA build (downloads 2 GB once; `test` includes it from then on)
