@@ -13,17 +13,19 @@ import errno
 import gc
 import os
 import sys
+import traceback
 from contextlib import suppress
 from importlib import import_module
 from keyword import iskeyword
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cli.arguments import inventory_argument
 from cli.views.terminal import shown_streams
-from inventory.errors import PaddockError
+from inventory.errors import PaddockError, UsageError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+CLOSED = (errno.EACCES, errno.EPERM)
 
 VERBS = (
     *("check", "schema", "render", "plan", "up", "verify", "status", "teardown"),
@@ -45,6 +47,8 @@ exit codes: 0 done, 1 failed, 2 the inventory or the command line is wrong, 3 so
 
 def parser(verbs: tuple[str, ...] = VERBS, action: str = "") -> argparse.ArgumentParser:
     """The parser with the named verbs; of a noun that has the action, with that one alone."""
+    from cli.arguments import inventory_argument  # here, so that whoever interrupts meanwhile is answered in words
+
     top = argparse.ArgumentParser(
         prog="paddock",
         description="One inventory in, a verified fleet of llama.cpp hosts out.",
@@ -62,6 +66,8 @@ def parser(verbs: tuple[str, ...] = VERBS, action: str = "") -> argparse.Argumen
 
 def _add(commands: Any, name: str, package: str, only: str = "", *, is_action: bool = False) -> None:
     """Adds a verb or an action out of its module: what it says of itself, its arguments, and its own actions where it has any."""
+    from cli.arguments import inventory_argument
+
     module = import_module(f"{package}.{module_name(name)}")
     summary, _, rest = (module.__doc__ or "").partition("\n")
     words = summary.rstrip(".")
@@ -119,13 +125,18 @@ def main(argv: list[str] | None = None) -> int:
 
         argcomplete.autocomplete(parser())
     with shown_streams():
-        return _run(arguments)
+        try:
+            return _run(arguments)
+        except Exception:  # a fault of ours; what it says may be others' text
+            traceback.print_exc()
+            return 1
 
 
 def _run(arguments: list[str]) -> int:
     named = next((each for each in arguments if each in VERBS), None)
     try:
         options = _parser_for(arguments, named).parse_args(arguments)
+        _require_home()
         return int(options.run(options))
     except PaddockError as error:
         print(error, file=sys.stderr)
@@ -138,10 +149,20 @@ def _run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has seen enough
         return 1
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in (*FULL, *CLOSED):
             raise
-        print(f"{error.filename or 'this machine'}: cannot be written: {error.strerror}", file=sys.stderr)
+        what = "cannot be written" if error.errno in FULL else "cannot be used by this account"
+        print(f"{error.filename or 'this machine'}: {what}: {error.strerror}", file=sys.stderr)
         return 1
+
+
+def _require_home() -> None:
+    """What is fetched and known lies at home. Raises UsageError where nobody can say where that is, as in a container."""
+    try:
+        Path.home()
+    except RuntimeError:
+        words = f"user {os.geteuid()} has no name on this machine, and HOME is not set"
+        raise UsageError(f"no home directory is known: {words}: set HOME to a directory of yours") from None
 
 
 def _parser_for(arguments: list[str], named: str | None) -> argparse.ArgumentParser:

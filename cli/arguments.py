@@ -27,6 +27,9 @@ class Opened:
     hosts: tuple[Host, ...]
     replaced: tuple[str, ...] = ()
     """In a lab: what stands in for what, a sentence each."""
+    named: tuple[str, ...] = ()
+    """How the command line said which inventory is meant, for what is to be run next: `-i home.yml`."""
+    lab: bool = False
 
     @property
     def path(self) -> Path:
@@ -112,7 +115,15 @@ def opened(options: argparse.Namespace, *, only_read: bool = False) -> Opened:
 
         fleet, replaced = overlay(fleet, {each.name: each for each in lab_hosts.list(fleet.name)})
     state = FleetState.of(_own_inventory(options) or DEMO_HERE, fleet.name, ask=ask_at_terminal)
-    return Opened(fleet, this.positions, state, tuple(fleet.limited(only)), replaced)
+    named = ("-i", str(options.inventory)) if options.inventory else ()
+    return Opened(fleet, this.positions, state, tuple(fleet.limited(only)), replaced, named, getattr(options, "lab", False))
+
+
+def of_lab(this: Opened) -> FleetState | None:
+    """The state of the lab of a fleet that was opened; None where it is the lab's that was."""
+    from lab.overlay import name_in_lab
+
+    return None if this.lab else FleetState.of(this.state.inventory, name_in_lab(this.fleet.name))
 
 
 def limit_of(options: argparse.Namespace, fleet: Fleet, path: Path) -> frozenset[str]:

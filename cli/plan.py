@@ -34,6 +34,9 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     this = opened(options)
+    from control.deployment.plannable import require_plannable
+
+    require_plannable(this.positions, this.fleet, deploys=this.hosts)
     if options.offline:
         return _offline(this, as_json=options.json)
     from control.deployment.deployment import Deployment

@@ -16,7 +16,9 @@ from pathlib import Path
 
 from cli.arguments import limit_argument, opened
 from control.deployment.knowledge import knowledge_for
+from control.deployment.plannable import require_plannable
 from control.deployment.render import INDEX, tree, write
+from inventory.errors import PaddockError
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
@@ -26,7 +28,12 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     this = opened(options, only_read=True)
-    rendered = tree(this.fleet, knowledge_for(this.fleet, this.state, now=datetime.now(UTC)), frozenset(host.name for host in this.hosts))
+    try:
+        knowledge = knowledge_for(this.fleet, this.state, now=datetime.now(UTC))
+        rendered = tree(this.fleet, knowledge, frozenset(host.name for host in this.hosts))
+    except PaddockError:
+        require_plannable(this.positions, this.fleet, deploys=())  # which says all of it, and where
+        raise
     if options.to:
         write(rendered, options.to)
         print(f"{len(rendered)} files in {options.to}")

@@ -104,9 +104,14 @@ def each_reached(reach: Reach, servers: tuple[Server, ...]) -> Iterator[Server]:
 
 
 def on_each(this: Opened, servers: tuple[Server, ...], act: Callable[[Reach, Server], None]) -> int:
-    """Does it on one server after another, for the exit code; what fails is told, and the others are done all the same."""
+    """Does it on one server after another, for the exit code; what fails is told, and the others are done all the same. A host that is
+    another state's is left as it is.
+    """
     failed = False
     with reached(this, servers) as reach:
+        from control.deployment.asking import refuse_strangers
+
+        refuse_strangers(reach.run, reach.hosts, this.state)
         for server in each_reached(reach, servers):
             try:
                 act(reach, server)

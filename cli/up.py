@@ -69,10 +69,12 @@ def bring_up(
     """All of `up`, for its exit code. `verified` says when the checks at its end are made; without `chat` no words on how to."""
     from control.deployment.deployment import Deployment
     from control.deployment.known_options import require_known_options
+    from control.deployment.plannable import require_plannable
     from control.state.lock import operator_lock
 
     began, progress, due = time.monotonic(), Progress(to_stderr=as_json), list[str]()
     ask = _always if accept_host_keys else ask_at_terminal
+    require_plannable(this.positions, this.fleet, deploys=this.hosts)
     require_known_options(this.positions, this.fleet)
     with operator_lock(this.state, "up"):
         deployment = Deployment(this.fleet, this.state, this.hosts, progress.of, ask, deep=deep, takes_over=take_over)
@@ -98,7 +100,7 @@ def bring_up(
         print(summary(done, time.monotonic() - began))
         if chat and not deployment.failures:
             for entrance, server, certificates in deployment.how_to_chat():
-                print(chat_line(entrance, server, certificates, this.fleet))
+                print(chat_line(entrance, server, certificates, this.fleet, this.named, lab=this.lab))
     try:
         this.state.write_report(kept(done, deployment))
     except PaddockError as error:

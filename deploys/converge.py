@@ -18,10 +18,8 @@ from resources.base import Origin, Phase
 from resources.drift import manifest_text
 from resources.leaving import AT_ONCE, LAST
 from resources.model import room
-from resources.owner import Owner
+from resources.owner import MANIFEST, Owner
 from resources.steps import Steps
-
-MANIFEST = "/var/lib/paddock/manifest"
 
 STAYS = "what left the inventory stays until the next `up`: requests may still come from"
 

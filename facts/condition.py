@@ -68,10 +68,11 @@ THROTTLED = {0: "too little voltage from its power supply", 1: "a capped clock",
 https://www.raspberrypi.com/documentation/computers/os.html#get_throttled"""
 
 
-def health_sh(endpoints: Mapping[str, str]) -> str:
-    """Asks the llama-servers of a host (name → ADDRESS:PORT), all at once, whether they are well; `condition` reads what it prints."""
+def health_sh(servers: Mapping[str, str]) -> str:
+    """Asks the llama-servers of a host (name → what curl is to be given), all at once, whether they are well; `condition` reads what it
+    prints."""
     ask = f"curl -s -o /dev/null -m {ANSWER_S}"
-    asks = (f"{{ {ask} {quote(f'http://{at}/health')}; echo $? {quote(name)}; }} &" for name, at in endpoints.items())
+    asks = (f"{{ {ask} {at}; echo $? {quote(name)}; }} &" for name, at in servers.items())
     return "\n".join(['echo "#health"', *asks, "wait", ""])
 
 

@@ -58,8 +58,11 @@ ARCHIVE_HEADERS = Bound("what an archive says of its files", 64 * MIB, piece=16 
 PROGRAM = Bound("what is read of a program to learn what it needs", 4 * MIB)
 WEB_PAGE = Bound("llama.cpp's web page, built", 256 * MIB, items=10_000, of="files")
 
+SSH_GREETING = Bound("what a host greets with before SSH begins", 64 * KIB, MINUTE)
+SSH_PACKET = Bound("a packet of SSH", 256 * KIB)
 HOST_OUTPUT = Bound("what a command prints on a host", 128 * MIB, 48 * HOUR, items=2_000_000, of="lines", piece=4 * MIB)
 HOST_ERRORS = Bound("the errors of a command whose lines are followed", MIB)
+REVOCATIONS = Bound("who has been thrown out, as a host keeps it", 1_000_000)
 FOLLOWED = Bound("a line of a journal that is followed", MIB, memory=MIB, piece=MIB)
 
 SERVER_ANSWER = Bound("an answer of llama-server", 16 * MIB, MINUTE)

@@ -14,18 +14,21 @@ import yaml
 from inventory.marks import Entry, Mapping, Node, Scalar, Sequence
 from inventory.problems import Place, Problem
 from inventory.scalars import as_read, meant, trap
+from inventory.syntax import LINE_BREAK, LOADER, syntax_problem, tab_in
 from roles.wording import UNSEEN, quoted
 
 NODES = 500_000
 DEPTH = 32
 
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CONTROL = re.compile(rf"[\t\n]|{UNSEEN.pattern}")
 """What ends a line for some reader of a file, or would show a person another text than stands there."""
-LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 
 
 NAMES = {"\n": "a line break", "\t": "a tab", **dict.fromkeys(map(chr, (*range(9), *range(11, 32), 127)), "a control character")}
+
+
+NO_TEXT = "a key has to be text, and "
+"""What is said of a key in quotes goes before this: advice that is refused next is none."""
 
 
 class Unreadable(Exception):
@@ -42,7 +45,9 @@ def compose(text: str) -> tuple[Node, list[Problem]]:
     try:
         return composer.document(), composer.problems
     except yaml.YAMLError as error:
-        raise Unreadable([*composer.problems, _syntax(error, text)]) from None
+        broken = syntax_problem(error, text)
+        before = [each for each in composer.problems if each.place[:2] < broken.place[:2]]  # what follows may only follow from it
+        raise Unreadable([*before, broken]) from None
     except _Stop as stop:
         raise Unreadable([*composer.problems, stop.problem]) from None
 
@@ -163,7 +168,8 @@ class _Composer:
         if node.value is None:
             self._complain(node.place, "a key is missing in front of the colon")
         else:
-            self._complain(node.place._replace(path=(*path, node.text)), f"a key has to be text, and {as_read(node.text)}")
+            self._complain(node.place._replace(path=(*path, node.text)), f"{NO_TEXT}{as_read(node.text)}")
+            return node.text
         return None
 
     def _scalar(self, event: Any, place: Place) -> Scalar:
@@ -182,7 +188,7 @@ class _Composer:
 
     def _refuse_tabs(self, event: Any, path: tuple[str, ...]) -> None:
         for number in range(event.start_mark.line + 1, event.end_mark.line + 1):
-            if problem := _tab(self.lines[number], number):
+            if problem := tab_in(self.lines[number], number):
                 raise _Stop(problem.place._replace(path=path), problem.words)
 
     def _complain(self, place: Place, words: str) -> None:
@@ -191,38 +197,3 @@ class _Composer:
 
 def _place(event: Any, path: tuple[str, ...]) -> Place:
     return Place(event.start_mark.line + 1, event.start_mark.column + 1, path)
-
-
-def _tab(line: str, number: int) -> Problem | None:
-    indentation = line[: len(line) - len(line.lstrip(" \t"))]
-    if "\t" not in indentation:
-        return None
-    return Problem(Place(number + 1, indentation.index("\t") + 1), "a tab indents this line, which YAML does not allow: use spaces")
-
-
-# What libyaml and PyYAML's own parser say, in the words of somebody who has to repair it.
-SYNTAX = (
-    ("mapping values are not allowed", "a colon where no key can be: check the indentation, and put text with a colon in quotes"),
-    ("could not find expected ':'", "a key without a colon, or text over several lines without quotes"),
-    ("did not find expected key", "the indentation of this line differs from that of its neighbours, or the value before it does not end"),
-    ("did not find expected '-' indicator", "this line is indented otherwise than the list around it"),
-    ("block sequence entries are not allowed", "a list cannot begin here: put it on a line of its own"),
-    ("found unexpected end of stream", "a quote opens here and is never closed"),
-    ("did not find expected ',' or", "the bracket that opens here is never closed, or a comma is missing in it"),
-    ("cannot start any token", "text that begins with this character has to be in quotes"),
-    ("unknown escape character", "a backslash in double quotes begins an escape: write two of them, or use single quotes"),
-)
-
-
-def _syntax(error: yaml.YAMLError, text: str) -> Problem:
-    if not isinstance(error, yaml.MarkedYAMLError):
-        return Problem(Place(1, 1), f"is not YAML: {error}")
-    said = " ".join(part for part in (error.problem, error.context) if part)
-    opened = "end of stream" in said or "did not find expected ','" in said
-    mark = (error.context_mark if opened else None) or error.problem_mark or error.context_mark
-    line, column = (mark.line, mark.column) if mark else (0, 0)
-    lines = LINE_BREAK.split(text)
-    if tab := _tab(lines[line], line) if line < len(lines) else None:
-        return tab
-    words = next((words for begin, words in SYNTAX if begin in said), said)
-    return Problem(Place(line + 1, column + 1), f"is not YAML: {words}")

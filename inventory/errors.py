@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
+NOT_INDENTED = re.compile(r"\n(?!  |\n|$)")
+"""Before a line that begins at the left, or but one column from it."""
+
 
 class PaddockError(Exception):
-    """Something that is not as it has to be, in words for the person at the terminal."""
+    """Something that is not as it has to be, in words for the person at the terminal. They may quote others: only their first line stands
+    at the left, so that no other's line looks like one of Paddock's own.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return NOT_INDENTED.sub("\n    ", super().__str__())
 
 
 class UsageError(PaddockError):
@@ -22,4 +32,7 @@ class InventoryError(PaddockError):
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = [each.replace("\n", "\\n") for each in problems]
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)

@@ -6,7 +6,9 @@ What roles have a part in they say themselves (`roles.role.RoleSettings`): nothi
 from __future__ import annotations
 
 import ipaddress
+import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self, TypeVar
 
@@ -15,8 +17,19 @@ from inventory.model_sources import ModelSource
 from inventory.schema import SETTLE_S, Client, HostEntry, ModelEntry, ModelName, Network
 from roles import ROLES
 from roles.preset import Preset, layered
-from roles.role import Domain, Name, RoleSettings, Settings, address_of, port_of
-from roles.server import MODEL_DIRECTORY, Administration, Entrance, Server, Site, answering, named_upstream
+from roles.role import Domain, Name, RoleSettings, Settings, address_of, is_address, is_loopback, loopback_of, port_of
+from roles.server import (
+    MODEL_DIRECTORY,
+    Administration,
+    Entrance,
+    Server,
+    Site,
+    Tunnelled,
+    Worker,
+    answering,
+    named_upstream,
+    tunnel_socket,
+)
 
 S = TypeVar("S", bound=RoleSettings)
 
@@ -96,6 +109,93 @@ class Fleet(Memoized):
     def _servers(self) -> dict[str, tuple[Server, ...]]:
         return {}
 
+    def worker(self, host: str) -> Worker | None:
+        """What computes on the host for llama-servers of others."""
+        return self._workers.get(host)
+
+    @cached_property
+    def _workers(self) -> Mapping[str, Worker]:
+        said = (each.worker(host.name) for host in self.hosts.values() for each in host.carried.values())
+        return {worker.host: worker for worker in said if worker}
+
+    def workers_of(self, server: Server) -> tuple[Worker, ...]:
+        """What computes for a llama-server, in the order in which it names them. Raises InventoryError for a host that does not."""
+        for host in server.workers:
+            if host not in self._workers:
+                raise InventoryError([f"hosts.{server.host}.{'.'.join(server.keys)}.workers: {host} has no rpc_worker: add the role to it"])
+        return tuple(self._workers[host] for host in server.workers)
+
+    def servers_of_worker(self, host: str) -> tuple[Server, ...]:
+        """The llama-servers that the host computes for."""
+        return self._servers_by_worker.get(host, ())
+
+    @cached_property
+    def _servers_by_worker(self) -> Mapping[str, tuple[Server, ...]]:
+        found: dict[str, list[Server]] = {}
+        for server in (server for host in self.hosts if self._workers for server in self.servers(host)):
+            for worker in server.workers:
+                found.setdefault(worker, []).append(server)
+        return {worker: tuple(servers) for worker, servers in found.items()}
+
+    def is_rpc_end(self, host: str) -> bool:
+        """Whether the host computes for others, or others compute for it."""
+        return host in self._workers or any(server.workers for server in self.servers(host))
+
+    @cached_property
+    def tunnel_ends(self) -> frozenset[str]:
+        """The hosts that show each other a certificate of their own."""
+        workers = [each.host for each in self._workers.values() if each.encrypted]
+        ends = {*workers, *(server.host for worker in workers for server in self.servers_of_worker(worker))}
+        for host, callers in self._callers.items():
+            if self.tunnels_to(host):
+                ends |= {host, *callers}
+        return frozenset(ends)
+
+    def callers_of(self, server: Server) -> tuple[str, ...]:
+        """The other hosts whose reverse proxies pass requests on to this server."""
+        return self._callers_of.get((server.host, server.name), ())
+
+    @cached_property
+    def _callers_of(self) -> Mapping[tuple[str, str], tuple[str, ...]]:
+        found: dict[tuple[str, str], dict[str, None]] = {}
+        for entrance in self._entrances:
+            if named_upstream(entrance.site.upstream)[0] in self.hosts:
+                for server in self.behind(entrance.site.upstream):
+                    if server.host != entrance.host:
+                        found.setdefault((server.host, server.name), {})[entrance.host] = None
+        return {server: tuple(callers) for server, callers in found.items()}
+
+    def is_tunnelled(self, server: Server) -> bool:
+        """Whether other hosts call it through an encrypted tunnel. An account's own services cannot have one."""
+        return server.encrypted and bool(server.socket) and not is_loopback(server.listen) and bool(self.callers_of(server))
+
+    def tunnels_to(self, host: str) -> tuple[Tunnelled, ...]:
+        """What other hosts call on this one through a tunnel. Raises InventoryError where nobody knows at which address."""
+        found = [
+            Tunnelled(host, each.listen, self.public(each.listen, self._listen_key(each), host), each.socket, self.callers_of(each))
+            for each in self.servers(host)
+            if self.is_tunnelled(each)
+        ]
+        role, there = self._administration(host) or ("", None)
+        if there and there.encrypted and not is_loopback(there.endpoint) and (callers := self.callers(host)):
+            at = self.public(there.endpoint, f"hosts.{host}.roles.{role}.listen", host)
+            found.append(Tunnelled(host, there.endpoint, at, there.socket, callers))
+        return tuple(found)
+
+    def public(self, listen: str, where: str, host: str) -> str:
+        """`ADDRESS:PORT` at which other hosts reach what listens so, where it has loopback for itself.
+
+        Raises InventoryError where it listens everywhere, and its host has a name for an address.
+        """
+        address = ipaddress.ip_address(address_of(listen))
+        if not address.is_unspecified:
+            return listen
+        at = self.hosts[host].address
+        if not is_address(at):
+            better = f"an address of its own, such as 192.0.2.10:{port_of(listen)}, or encrypted: false"
+            raise InventoryError([f"{where}: {listen} is to be encrypted, and the address of {host}, {at}, is a name: write {better}"])
+        return f"[{at}]:{port_of(listen)}" if ":" in at else f"{at}:{port_of(listen)}"
+
     def served_models(self, host: str) -> dict[str, ModelEntry]:
         """The models that the host's llama-servers name, by name and in their order; empty where it serves none."""
         return {name: self.models[name] for server in self.servers(host) for name in server.models}
@@ -122,14 +222,24 @@ class Fleet(Memoized):
         directory = next((each for each in said if each), MODEL_DIRECTORY)
         return tuple(f"{directory}/{name}" for name in entry.laid_as(model))
 
-    def upstreams(self, upstream: str, seen_from: str) -> tuple[str, ...]:
-        """`ADDRESS:PORT` of each llama-server that answers for `HOST` or `HOST/INSTANCES`, for a caller on `seen_from`.
+    def upstreams(self, upstream: str, seen_from: str, by_socket: bool = False) -> tuple[str, ...]:
+        """`ADDRESS:PORT` of each llama-server that answers for `HOST` or `HOST/INSTANCES`, for a caller on `seen_from`; `unix//PATH` of one
+        there, `by_socket`, where it has one.
 
         Raises InventoryError where there is none, or where that host cannot reach it.
         """
         if not (found := self.behind(upstream)):
             raise InventoryError([f"hosts.{seen_from}: it proxies to {upstream}, which has no llama-server"])
-        return tuple(self.endpoint(server, seen_from) for server in found)
+        sockets = [self._socket(server, seen_from, by_socket) for server in found]
+        return tuple(
+            f"unix/{socket}" if socket else self.endpoint(server, seen_from) for server, socket in zip(found, sockets, strict=True)
+        )
+
+    def _socket(self, server: Server, seen_from: str, by_socket: bool) -> str:
+        if server.host == seen_from:
+            return server.socket if by_socket else ""
+        self.endpoint(server, seen_from)  # which it has to have all the same
+        return tunnel_socket(server.host, server.port) if self.is_tunnelled(server) else ""
 
     def behind(self, upstream: str) -> tuple[Server, ...]:
         """The llama-servers that answer for `HOST` or `HOST/INSTANCES`."""
@@ -138,16 +248,35 @@ class Fleet(Memoized):
 
     def endpoint(self, server: Server, seen_from: str) -> str:
         """`ADDRESS:PORT` of a llama-server for a caller on `seen_from`. Raises InventoryError where that cannot reach it."""
-        return self.reach(server.listen, f"hosts.{server.host}.{'.'.join(server.keys)}.listen", server.host, seen_from)
+        if server.host == seen_from and self.is_tunnelled(server):
+            return loopback_of(server.listen)
+        return self.reach(server.listen, self._listen_key(server), server.host, seen_from)
+
+    @staticmethod
+    def _listen_key(server: Server) -> str:
+        return f"hosts.{server.host}.{'.'.join(server.keys)}.listen"
+
+    def asked(self, server: Server, path: str) -> str:
+        """What curl is to be given on the server's own host, so that it asks there: words of a shell."""
+        if server.socket:
+            return f"--unix-socket {shlex.quote(server.socket)} {shlex.quote(f'http://localhost{path}')}"
+        return shlex.quote(f"http://{self.endpoint(server, server.host)}{path}")
 
     def administration(self, host: str, seen_from: str) -> Administration | None:
         """The admin endpoint of a host, for a caller on `seen_from`; None where it has none. Raises InventoryError where that cannot
         reach it."""
-        for role, settings in self.hosts[host].carried.items():
-            if found := settings.administration(host):
-                endpoint = self.reach(found.endpoint, f"hosts.{host}.roles.{role}.listen", host, seen_from)
-                return Administration(endpoint, found.key_name)
-        return None
+        if not (there := self._administration(host)):
+            return None
+        role, found = there
+        endpoint = self.reach(found.endpoint, f"hosts.{host}.roles.{role}.listen", host, seen_from)
+        if host == seen_from:
+            return replace(found, endpoint=endpoint)
+        return replace(found, endpoint=endpoint, socket=tunnel_socket(host, port_of(found.endpoint)) if found.encrypted else "")
+
+    def _administration(self, host: str) -> tuple[str, Administration] | None:
+        """The role that has the endpoint, and the endpoint as its own host sees it."""
+        carried = self.hosts[host].carried.items()
+        return next(((role, found) for role, settings in carried if (found := settings.administration(host))), None)
 
     def reach(self, listen: str, where: str, host: str, seen_from: str) -> str:
         """`ADDRESS:PORT` of what listens so on a host, as the key `where` of the inventory says, for a caller on another.

@@ -78,6 +78,10 @@ class Knowledge:
     """Who has been thrown out, as hosts keep it: see control/pki/revocations.py."""
     identities: Mapping[str, Certificate] = field(default_factory=dict, repr=False)
     """Certificate and key of the clients that a host of the fleet keeps, by client."""
+    hosts: Mapping[str, Certificate] = field(default_factory=dict, repr=False)
+    """Certificate and key of the hosts that show one to each other, by host."""
+    earlier_hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By host the certificates before the one in use that others still accept."""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     roots: Mapping[str, str] = field(default_factory=dict)
     """The root certificates of private ACME authorities, by their path as the inventory has it; what cannot be read is empty."""

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from inventory.compose import Unreadable, compose
+from inventory.compose import NO_TEXT, Unreadable, compose
 from inventory.errors import InventoryError
 from inventory.fleet import Fleet, Host
 from inventory.marks import Entry, Mapping, Node, Scalar, child, mapping_at, plain
@@ -24,7 +24,7 @@ from inventory.schema import Document, HostEntry
 from inventory.source_lock import locked as with_sources
 from inventory.source_lock import read_lock as read_source_lock
 from inventory.source_lock import unlocked as unlocked_sources
-from inventory.words import problems_of
+from inventory.words import Told, problems_of
 from roles import ROLES, settings_of
 from roles.role import Domain, Name, RoleSettings, Settings
 
@@ -144,10 +144,15 @@ def _fleet(root: Mapping, found: dict[str, Draft], problems: list[Problem], besi
     problems = _with(problems, wrong)
 
     hosts, carriers, wrong = {}, {}, []
+    told: Told = set()
+    malformed: set[int] = set()
     for draft in found.values():
-        host, of_host = _validated(HostEntry, draft.node)
+        host, of_host = _validated(HostEntry, _without(draft.node, malformed), told=told)
         wrong += [*of_host, *_of_name(draft)]
         carriers[draft.name] = Carrier(draft, _roles(draft, host))
+        malformed.update(
+            id(mapping_at(draft.node, "roles")[role].node) for role, each in carriers[draft.name].roles.items() if each is None
+        )
         if host and not wrong:
             key = {"ssh_key": str(beside / Path(host.ssh_key).expanduser())} if host.ssh_key else {}
             hosts[draft.name] = Host(name=draft.name, groups=draft.groups, **{**dict(host), **key})
@@ -162,16 +167,18 @@ def _fleet(root: Mapping, found: dict[str, Draft], problems: list[Problem], besi
 
 
 def _with(problems: list[Problem], more: list[Problem]) -> list[Problem]:
+    refused = {problem.place for problem in more}
+    problems = [problem for problem in problems if problem.place not in refused or not problem.words.startswith(NO_TEXT)]
     told = {problem.place for problem in problems}
     return problems + [problem for problem in more if problem.place not in told]
 
 
-def _validated(model: type[M], node: Node, unfinished: tuple[str, ...] = ()) -> tuple[M | None, list[Problem]]:
+def _validated(model: type[M], node: Node, unfinished: tuple[str, ...] = (), told: Told | None = None) -> tuple[M | None, list[Problem]]:
     """Strictly, for YAML has bent values enough: `port: yes` is no number."""
     try:
         return model.model_validate(plain(node), strict=True), []
     except ValidationError as error:
-        return None, list(problems_of(error, node, model, unfinished))
+        return None, list(problems_of(error, node, model, unfinished, told))
 
 
 def _replaced(root: Mapping, *keys: str) -> Mapping:
@@ -181,6 +188,15 @@ def _replaced(root: Mapping, *keys: str) -> Mapping:
         if (entry := entries.get(key)) and isinstance(entry.node, Mapping):
             entries[key] = Entry(entry.key, Mapping(entry.node.place, {}))
     return Mapping(root.place, entries)
+
+
+def _without(host: Node, malformed: set[int]) -> Node:
+    """The host without the roles that are malformed as another host has them too, by the ids of what its groups say of them."""
+    entry = child(host, "roles")
+    if not malformed or not isinstance(host, Mapping) or entry is None or not isinstance(entry.node, Mapping):
+        return host
+    roles = {role: each for role, each in entry.node.entries.items() if id(each.node) not in malformed}
+    return Mapping(host.place, {**host.entries, "roles": Entry(entry.key, Mapping(entry.node.place, roles))})
 
 
 def _of_name(draft: Draft) -> Iterator[Problem]:

@@ -62,6 +62,18 @@ def merged(under: Node, over: Node) -> Node:
     return replace(over, entries=entries)
 
 
+def replaced(node: Node, path: tuple[str, ...], new: Node) -> Node:
+    """The tree with another node behind a path of keys and numbers, all of which are there."""
+    if not path:
+        return new
+    if isinstance(node, Mapping):
+        entry = node.entries[path[0]]
+        return replace(node, entries={**node.entries, path[0]: Entry(entry.key, replaced(entry.node, path[1:], new))})
+    assert isinstance(node, Sequence)
+    at = int(path[0])
+    return replace(node, items=(*node.items[:at], replaced(node.items[at], path[1:], new), *node.items[at + 1 :]))
+
+
 def child(node: Node | None, key: str) -> Entry | None:
     """What stands behind a mapping's key."""
     return node.entries.get(key) if isinstance(node, Mapping) else None

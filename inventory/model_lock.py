@@ -65,6 +65,8 @@ def _locked(entry: ModelEntry, pin: Pin | None) -> ModelEntry:
     source = entry.source
     if not isinstance(source, ModelSource) or source.digests or not pin or pin.source != source.asked:
         return entry
+    if source.named and len(source.named) != len(pin.files):
+        return entry  # somebody has edited it, or two branches were merged
     known = {"files": pin.files, "revision": pin.revision or source.revision}
     return entry.model_copy(update={"source": source.model_copy(update=known)})
 

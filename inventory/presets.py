@@ -97,9 +97,10 @@ def _problems(server: Server, options: Options, draft: Draft, document: Node, ro
         yield from _found(anew(entries, options.source, server.opens), partial(_unopened, options=options, server=server))
     served = {model: _served(server, model, draft, document, options) for model in server.models}
     for entries in served.values():
-        if anew.first(options.source, len(server.gpus), *(entry.node.place[:2] for entry in entries.values())):
+        cards = 0 if server.workers else len(server.gpus)  # it has those of other hosts too
+        if anew.first(options.source, cards, *(entry.node.place[:2] for entry in entries.values())):
             yield from _found(entries, partial(contradictions, options=options))
-            yield from _found(entries, partial(beyond_cards, options=options, cards=len(server.gpus)))
+            yield from _found(entries, partial(beyond_cards, options=options, cards=cards))
     if server.kind == "router":
         loaded = [model for model, entries in served.items() if _is_loaded_on_startup(entries)]
         if words := startup_fault(loaded, server.models_max, len(server.models), options):
@@ -169,7 +170,9 @@ def _names(document: Node, fleet: Fleet) -> Iterator[Problem]:
             aliases = mapping_at(document, "models", model)["aliases"].node
             assert isinstance(aliases, Sequence)
             alias = fleet.models[model].aliases[number]
-            whose = "the model's own name" if other == model else f"model {quoted(other)} already, on {server.host}"
+            whose = "the model's own name" if alias == model else "among its aliases already"
+            if other != model:
+                whose = f"model {quoted(other)} already, on {server.host}"
             yield Problem(aliases.items[number].place, f"{quoted(alias)} is {whose}: a name must be unique")
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from inventory.marks import Entry, Scalar, Sequence, child, mapping_at
 from inventory.merge import Draft
 from inventory.problems import Place, Problem
+from inventory.schema import Client
 from roles import settings_of
 from roles.references import Whole
 from roles.role import RoleSettings, address_of, port_of
@@ -47,17 +48,34 @@ class Carrier:
 def problems_between(
     carriers: Mapping[str, Carrier], models: Mapping[str, bool], clients: Mapping[str, Entry], domain: str
 ) -> Iterator[Problem]:
-    """`models` says of each whether its file lies on its host already."""
-    whole = Whole({name: each.roles for name, each in carriers.items()}, models, tuple(clients), domain)
+    """`models` says of each whether its file lies on its host already. A place that hosts share is told of once, for the first of them."""
+    first: dict[Place, str] = {}
+    for host, problem in _problems_by_host(carriers, models, clients, domain):
+        if first.setdefault(problem.place, host) == host:
+            yield problem
+
+
+def _problems_by_host(
+    carriers: Mapping[str, Carrier], models: Mapping[str, bool], clients: Mapping[str, Entry], domain: str
+) -> Iterator[tuple[str, Problem]]:
+    whole = Whole({name: each.roles for name, each in carriers.items()}, models, tuple(clients), domain, dict(_days(clients)))
     for name, carrier in carriers.items():
         for role, settings in carrier.roles.items():
             for companion, words in settings_of(role).companions(name).items():
                 if companion not in carrier.roles:
-                    yield Problem(carrier.key("roles", role), words)
+                    yield name, Problem(carrier.key("roles", role), words)
             for found in settings.references(name, whole) if settings else ():
-                yield Problem(carrier.value(*found.keys) if found.of_value else carrier.key(*found.keys), found.words)
-        yield from _ports(name, carrier)
+                yield name, Problem(carrier.value(*found.keys) if found.of_value else carrier.key(*found.keys), found.words)
+        yield from ((name, problem) for problem in _ports(name, carrier))
     yield from _addresses(carriers)
+
+
+def _days(clients: Mapping[str, Entry]) -> Iterator[tuple[str, int]]:
+    """How long their certificates live; a number that is not well-formed is told elsewhere."""
+    for name, entry in clients.items():
+        days = child(entry.node, "days")
+        value = days.node.value if days and isinstance(days.node, Scalar) else None
+        yield name, value if type(value) is int and value > 0 else Client.model_fields["days"].default
 
 
 def _ports(host: str, carrier: Carrier) -> Iterator[Problem]:
@@ -70,8 +88,8 @@ def _ports(host: str, carrier: Carrier) -> Iterator[Problem]:
                 apart = role == other and settings and settings.listens_by_family and ("[" in endpoint) != ("[" in theirs)
                 if not apart and _overlap(endpoint, theirs):
                     words = f"{role} cannot listen on {endpoint}: on {host}, {other} listens on {theirs}"
-                    if role == other:
-                        words = f"two of {role} on {host} would listen on {theirs}: give each a port of its own"
+                    if role == other and settings:
+                        words = f"two of {role} on {host} would listen on {theirs}: {settings.apart(endpoint)}"
                     yield Problem(_listening(carrier, role, endpoint), words)
                     break
             of_port.append((role, endpoint))
@@ -94,7 +112,7 @@ def _listening(carrier: Carrier, role: str, endpoint: str) -> Place:
     return carrier.key("roles", role)
 
 
-def _addresses(carriers: Mapping[str, Carrier]) -> Iterator[Problem]:
+def _addresses(carriers: Mapping[str, Carrier]) -> Iterator[tuple[str, Problem]]:
     """Two hosts are two machines."""
     first: dict[str, str] = {}
     for name, carrier in carriers.items():
@@ -104,7 +122,7 @@ def _addresses(carriers: Mapping[str, Carrier]) -> Iterator[Problem]:
         address = _normalised(entry.node.value)
         other = first.setdefault(address, name)
         if other != name:
-            yield Problem(entry.node.place, f"{address} is host {quoted(other)} already: {quoted(name)} needs its own")
+            yield name, Problem(entry.node.place, f"{address} is host {quoted(other)} already: {quoted(name)} needs its own")
 
 
 def _normalised(address: str) -> str:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, SerializeAsAny, TypeAdapter, create_
 from inventory.model_sources import ModelSource, parts_of
 from roles import ROLES, settings_of
 from roles.preset import Preset
-from roles.role import Account, Domain, LocalPath, Matches, Name, Settings
+from roles.role import Account, Domain, LocalFile, Matches, Name, Settings
 
 DOMAIN = TypeAdapter(Domain)
 
@@ -130,7 +130,7 @@ class HostDefaults(Settings):
     port: Annotated[int, Field(ge=1, le=65535)] = 22
     """The port of sshd."""
 
-    ssh_key: LocalPath | None = None
+    ssh_key: LocalFile | None = None
     """A private key file for SSH; by default the keys that ssh would offer."""
 
     sudo: bool | None = None

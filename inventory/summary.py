@@ -29,7 +29,11 @@ def warnings(fleet: Fleet) -> Iterator[str]:
     for host in fleet.hosts.values():
         if not fleet.callers(host.name) or any(each.guards_ports for each in host.carried.values()):
             continue
-        open_to_all = [each.listen for each in fleet.servers(host.name) if not each.api_key and not ip_address(each.address).is_loopback]
+        open_to_all = [
+            each.listen
+            for each in fleet.servers(host.name)
+            if not each.api_key and not ip_address(each.address).is_loopback and not fleet.is_tunnelled(each)
+        ]
         if open_to_all:
             which = open_to_all[0] + (f" and {len(open_to_all) - 1} more of its servers" if len(open_to_all) > 1 else "")
             yield f"{host.name}: callers of {which} need no certificate: add the role firewall, which admits only the reverse proxy"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from inventory.marks import Entry, Mapping, Node, Scalar, Sequence
-from inventory.problems import Problem
-from inventory.scalars import as_read
+from inventory.marks import Entry, Mapping, Node, Scalar, Sequence, plain, replaced
+from inventory.problems import Place, Problem
+from inventory.scalars import as_read, meant
 from roles.role import meanings
-from roles.wording import did_you_mean, one_of, quoted
+from roles.wording import did_you_mean, one_of, quoted, shortened
 
 SHAPES = {
     "string_type": "text",
@@ -32,14 +33,23 @@ LIMITS = {
     "greater_than_equal": "{ge} or more",
     "less_than": "less than {lt}",
     "less_than_equal": "{le} at most",
+    "too_short": "{min_length} or more",
+    "too_long": "{max_length} at most",
 }
 
 
-def problems_of(error: ValidationError, root: Node, model: type[BaseModel], unfinished: Collection[str] = ()) -> Iterator[Problem]:
+Told = set[tuple[Place, Place, tuple[str, ...]]]
+"""What was said before: key and value, each by its place, and what pydantic says of them."""
+
+
+def problems_of(
+    error: ValidationError, root: Node, model: type[BaseModel], unfinished: Collection[str] = (), told: Told | None = None
+) -> Iterator[Problem]:
     """A problem for each thing that is wrong with `root`, which was to be a `model`.
 
     Of a union, pydantic complains for each member: where a member fits the value's kind, what the others say is left out. Below the
-    keys in `unfinished`, a mapping may lack something: what it is merged into may have it.
+    keys in `unfinished`, a mapping may lack something: what it is merged into may have it. What `told` has is left out, and what is said
+    is added to it: hosts share what their groups say, and words are found for it once.
     """
     by_path: dict[tuple[str, ...], list[ErrorDetails]] = {}
     for each in error.errors(include_url=False, include_input=False):
@@ -47,15 +57,50 @@ def problems_of(error: ValidationError, root: Node, model: type[BaseModel], unfi
         if not (path[:1] and path[0] in unfinished and _is_of_whole(each, _entry(root, path).node)):
             by_path.setdefault(path, []).append(each)
     whole = {path[:length] for path in by_path for length in range(len(path))}
+    told = set() if told is None else told
     for path, errors in by_path.items():
         entry = _entry(root, path)
+        said = (entry.key, entry.node.place, tuple(f"{each['type']} {each['loc'][-1]}" for each in errors if each["loc"]))
+        if said in told:
+            continue
+        told.add(said)
         kinds = list(dict.fromkeys(_kind(each, entry.node) for each in errors))
         wanted = [kind for kind in kinds if kind]
         for each in errors:
             if not _kind(each, entry.node):
                 yield _problem(each, entry, wanted, _fields(model, path[:-1] if each["type"] == "extra_forbidden" else path))
         if len(wanted) == len(kinds) and path not in whole:
-            yield Problem(entry.node.place, f"should be {one_of(wanted)}, {_is(entry.node, wanted)}")
+            yield _of_kind(_Attempt(root, model, path, entry.node), wanted)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A value that is none of the kinds wanted, and what comes of others in its place: advice is tried before it is given."""
+
+    root: Node
+    model: type[BaseModel]
+    path: tuple[str, ...]
+    node: Node
+
+    def errors_with(self, other: Node) -> list[ErrorDetails]:
+        """What pydantic says of this place, and below it, once another value stands there."""
+        root = replaced(self.root, self.path, other)
+        try:
+            self.model.model_validate(plain(root), strict=True)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False)
+            return [each for each in found if _path(each, root)[: len(self.path)] == self.path]
+        return []
+
+    def advice(self, other: str | int | float | bool | None, words: str) -> str:
+        """The words where the other value would do, else what would be said of it next, where that says more."""
+        assert isinstance(self.node, Scalar)
+        attempt = replace(self.node, value=other)
+        errors = self.errors_with(attempt)
+        if not errors:
+            return words
+        says = [_problem(each, Entry(attempt.place, attempt), [], {}).words for each in errors if each["type"] in (*LIMITS, "value_error")]
+        return says[0] if says else ""
 
 
 def _is_of_whole(error: ErrorDetails, node: Node) -> bool:
@@ -90,26 +135,51 @@ def _child(node: Node, part: str) -> Entry | None:
 
 def _kind(error: ErrorDetails, node: Node) -> str:
     """The kind of value that was wanted, where that is what is wrong."""
-    if error["type"] == "literal_error" and not isinstance(node, Scalar):
-        choices = _choices(error)
+    if error["type"] == "literal_error" and (not (choices := _choices(error)) or not isinstance(node, Scalar)):
         return one_of([quoted(word) for word in choices]) if choices else error["ctx"]["expected"].lower()
     return SHAPES.get(error["type"], "")
 
 
 def _choices(error: ErrorDetails) -> list[str]:
+    """The texts that a literal may be; none where it is no text."""
     return re.findall(r"'([^']*)'", error["ctx"]["expected"])
 
 
-def _is(node: Node, wanted: list[str]) -> str:
-    if isinstance(node, Mapping):
-        return "this is a mapping"
-    if isinstance(node, Sequence):
-        return "this is a list"
+def _of_kind(attempt: _Attempt, wanted: list[str]) -> Problem:
+    """What to say of a value of another kind than those that are wanted."""
+    node, should = attempt.node, f"should be {one_of(wanted)}"
+    if not isinstance(node, Scalar):
+        return Problem(node.place, f"{should}, this is a {'mapping' if isinstance(node, Mapping) else 'list'}")
     if node.value is None:
-        return "this is empty"
+        return Problem(node.place, f"{should}, this is empty")
     if isinstance(node.value, str):
-        return f"this is {quoted(node.text)}" + (": leave out the quotes" if re.fullmatch(r"[0-9.]+|true|false", node.text) else "")
-    return f"and {as_read(node.text)}" if wanted == ["text"] else f"this is {node.text}"
+        return Problem(node.place, _instead_of_text(attempt, node, wanted) or f"{should}, this is {quoted(node.text)}")
+    advised = attempt.advice(node.text, f"{should}, and {as_read(node.text)}") if wanted == ["text"] else ""
+    return Problem(node.place, advised or f"{should}, this is {node.text}")
+
+
+def _instead_of_text(attempt: _Attempt, node: Scalar, wanted: list[str]) -> str:
+    """What to say of text where something else is wanted, if there is advice; empty where there is none."""
+    is_text = f"should be {one_of(wanted)}, this is {quoted(node.text)}"
+    if (other := meant(node.text)) != node.value and other is not None:
+        return attempt.advice(other, f"{is_text}: leave out the quotes")
+    if "a mapping" not in wanted:
+        return ""
+    fields = _fields(attempt.model, attempt.path)
+    if words := _cut(node.text, fields):
+        return f"{is_text}: {words}"
+    needed = [name for each in _models(attempt.model, attempt.path) for name, field in each.model_fields.items() if field.is_required()]
+    if len(needed) == 1 and not attempt.errors_with(Mapping(node.place, {needed[0]: Entry(node.place, node)})):
+        return f"{is_text}: write `{needed[0]}: {shortened(node.text)}` below it"
+    return ""
+
+
+def _cut(text: str, fields: Collection[str]) -> str:
+    """What is missing in a key that its value sticks to: `port:22`, `port 22`; empty where nothing is."""
+    key, between, value = re.match(r"([^\s:]*)(:|\s+)?(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
+    if key not in fields or not between or not value:
+        return ""
+    return f"write `{key}: {shortened(value)}`, with a {'space behind the colon' if between == ':' else 'colon'}"
 
 
 def _problem(error: ErrorDetails, entry: Entry, wanted: list[str], fields: dict[str, str]) -> Problem:
@@ -117,6 +187,8 @@ def _problem(error: ErrorDetails, entry: Entry, wanted: list[str], fields: dict[
     if kind == "extra_forbidden":
         key = str(error["loc"][-1])
         what = "role" if entry.key.path[-2:-1] == ("roles",) else "key"
+        if words := _cut(key, fields):
+            return Problem(entry.key, f"unknown {what} {quoted(key)}: {words}")
         hint = did_you_mean(key, fields) or (f" (known here: {', '.join(fields)})" if fields else "")
         return Problem(entry.key, f"unknown {what} {quoted(key)}{hint}")
     if kind == "missing":
@@ -129,6 +201,9 @@ def _problem(error: ErrorDetails, entry: Entry, wanted: list[str], fields: dict[
             return Problem(node.place, f"should be text, and {as_read(node.text)}")
         known = f"one of {', '.join(choices)}" if not wanted else one_of([*choices, *wanted])
         return Problem(node.place, f"{quoted(node.text)} is not {known}{did_you_mean(node.text, choices)}")
+    if kind in ("too_short", "too_long"):
+        many = f"{context['actual_length']} of them" if context["actual_length"] else "empty"
+        return Problem(node.place, f"should be a list of {LIMITS[kind].format(**context)}, this is {many}")
     if kind in LIMITS and isinstance(node, Scalar):
         return Problem(node.place, f"should be {LIMITS[kind].format(**context)}, this is {node.text}")
     words = str(context["error"]) if kind == "value_error" else error["msg"][:1].lower() + error["msg"][1:]
@@ -137,10 +212,15 @@ def _problem(error: ErrorDetails, entry: Entry, wanted: list[str], fields: dict[
 
 def _fields(model: type[BaseModel], path: tuple[str, ...]) -> dict[str, str]:
     """The fields that the schema knows at a path, each with its meaning."""
+    return {name: meanings(each).get(name, "") for each in _models(model, path) for name in each.model_fields}
+
+
+def _models(model: type[BaseModel], path: tuple[str, ...]) -> list[type[BaseModel]]:
+    """What the schema has at a path."""
     types: list[Any] = [model]
     for part in path:
         types = [member for each in types for member in _members(_inside(each, part))]
-    return {name: meanings(each).get(name, "") for each in types if _is_model(each) for name in each.model_fields}
+    return [each for each in types if _is_model(each)]
 
 
 def _inside(annotation: Any, part: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,12 +13,22 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat, load_ssh_private_key
 
+from inventory.errors import PaddockError
+
 
 def directory(*parts: str) -> Path:
-    """`~/.cache/paddock/lab` (under XDG_CACHE_HOME where that is set) or a directory in it, made if it is not there."""
+    """`~/.cache/paddock/lab` (under XDG_CACHE_HOME where that is set) or a directory in it, made if it is not there.
+
+    Raises PaddockError where other accounts can write there: what lies there runs, and the names in it can be guessed.
+    """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    path = Path(home).joinpath("paddock", "lab", *parts)
+    lab = Path(home, "paddock", "lab")
+    path = lab.joinpath(*parts)
     path.mkdir(parents=True, exist_ok=True)
+    found = lab.stat()
+    if found.st_mode & stat.S_IWOTH or found.st_uid not in (0, os.geteuid()):
+        why = f"other accounts can write there (mode {found.st_mode & 0o7777:04o})"
+        raise PaddockError(f"{lab}: {why}: remove it, and let the lab make it")
     return path
 
 

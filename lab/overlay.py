@@ -27,9 +27,14 @@ def overlay(fleet: Fleet, hosts: Mapping[str, LabHost]) -> tuple[Fleet, tuple[st
     networks = tuple(dict.fromkeys(hosts[name].network for name in fleet.hosts)) if fleet.networks else ()
     if networks != fleet.networks:
         told.append(f"networks: certificates are limited to {', '.join(networks)} in place of {', '.join(fleet.networks)}.")
-    name = f"{fleet.name[: LONGEST_NAME - len('-lab')]}-lab"
+    name = name_in_lab(fleet.name)
     told.append(f"fleet: its name is {name}; it has its own state, CA and secrets.")
     return fleet.model_copy(update={"name": name, "hosts": moved, "models": models, "networks": networks}), tuple(told)
+
+
+def name_in_lab(fleet: str) -> str:
+    """What a fleet's lab is called: it has a state of its own."""
+    return f"{fleet[: LONGEST_NAME - len('-lab')]}-lab"
 
 
 def _in_lab(host: Host, lab: LabHost, domain: str, told: list[str]) -> Host:

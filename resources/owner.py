@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+MANIFEST = "/var/lib/paddock/manifest"
 TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 LINE = re.compile(r"fleet ([a-z0-9][a-z0-9-]{0,62}) ([0-9a-f]{16}) ([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z)")
 

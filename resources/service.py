@@ -51,6 +51,8 @@ class Service(Resource):
     answers: it may listen long before. `in_force` is a shell command that succeeds while what a start and a reload put in force, in the
     kernel say, still is. With `joins`, a process that ran before Paddock came goes on: a reload is enough, and what only a start reads
     comes with the next one. `left_open` is a shell command that succeeds while the process has something open that only a restart ends.
+    A `name` may be a socket unit's too: systemd holds its ports, over all starts of the service that it hands them to, and a restart of it
+    is one of that service.
 
     Where there is something to `validate` and it runs, what it reads is put back if it does not run well with what has landed.
     """
@@ -94,7 +96,7 @@ class Service(Resource):
         unit = {"active": "active", "enabled": "enabled", "daemon-reload": "no", **({"units": DECLARED} if self.reads else {})}
         if self.is_timer:
             return unit
-        process = {"program": "current", "environment": DECLARED, "restarts": "none"}
+        process = {"program": "current", "environment": DECLARED, "restarts": "none"} if self.section == "Service" else {}
         lasting = {**({"in force": "yes"} if self.in_force else {}), **({"left open": "nothing"} if self.left_open else {})}
         read = {"started": self.started, "loaded": self.loaded}
         return {**unit, **process, **lasting, **{name: what for name, what in read.items() if what != UNOPENED}}
@@ -123,10 +125,15 @@ class Service(Resource):
         as_root, notes = ("", f"%t/paddock/{self.note}") if self.user else ("+", "/run/paddock/%n")
         started = f"{as_root}/bin/ln -sfn ${{INVOCATION_ID}}:{self.started} {notes}.started"
         loaded = f"{as_root}/bin/ln -sfn ${{INVOCATION_ID}}:{self.loaded} {notes}.loaded"
-        lines = ["[Service]", f"ExecStartPost={as_root}/bin/mkdir -p {notes.rpartition('/')[0]}"]
+        lines = [f"[{self.section}]", f"ExecStartPost={as_root}/bin/mkdir -p {notes.rpartition('/')[0]}"]
         lines += [f"ExecStartPost={started}", f"ExecStartPost={loaded}"]
         lines += [f"ExecReload={loaded}"] if self.reloads else []
         return File(f"{self.dropins}/50-paddock.conf", UNOPENED if self.is_unopened else "\n".join([*lines, ""]))
+
+    @property
+    def section(self) -> str:
+        """Of its unit: `Service`, `Socket`, `Timer`."""
+        return self.name.rpartition(".")[2].capitalize()
 
     @property
     def dropins(self) -> str:
@@ -166,7 +173,7 @@ class Service(Resource):
             "in force": answer.table("in_force").get(self.unit, "no"),
             "left open": answer.table("left_open").get(self.unit, "nothing"),
             "program": "replaced" if program.endswith(" (deleted)") else "current",  # it still runs the old one
-            "started": self._noted("started", answer, shown, "ActiveEnter" if self.reloads else "StateChange"),
+            "started": self._noted("started", answer, shown, "ActiveEnter" if self.reloads or self.section == "Socket" else "StateChange"),
             "loaded": self._noted("loaded", answer, shown, "StateChange"),
         }
 
@@ -279,7 +286,7 @@ class Service(Resource):
         # Who listens on a port that another is to have gives it up first: two that change places would wait for each other.
         found = landing.actual.resources
         wanted = [(service.name, port.id) for service, _ in services for port in service.ports if port.id in wrong]
-        holders = {holder for name, port in wanted if (holder := found.get(port, {}).get("unit")) != name}
+        holders = {holder for name, port in wanted for holder in found.get(port, {}).get("unit", "").split() if holder != name}
         for service, _ in services:
             if service.name in holders:
                 steps.add("service_vacate", service.unit)
@@ -288,7 +295,7 @@ class Service(Resource):
         for service, action in services:
             for command in service.validate if VERBS[action] != "none" else ():
                 steps.add("service_valid", service.unit, command)
-            ports = (f"{port.number}/{port.protocol}" for port in service.ports)
+            ports = (port.place for port in service.ports)
             steps.add("put_service", service.unit, VERBS[action], service.ready_timeout_s, *ports)
             if action == "reload" and "started" in landing.actual.differing(service):
                 steps.add("service_joined", service.unit, service.started)

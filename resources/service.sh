@@ -86,7 +86,8 @@ put_service() {
   at "service:$service"
   shift 3
   for port; do
-    other=$(port_holders "$port" | grep -v "^$name " | cut -d' ' -f2- | head -n1)
+    # What a socket unit had, and has no more, its service may still have: it ends when the socket is restarted.
+    other=$(port_holders "$port" | grep -v -e "^$name " -e "^${name%.socket}.service " | cut -d' ' -f2- | head -n1)
     if [ -n "$other" ]; then
       at "port:$port"
       fail "port $port, which $name is to listen on, is taken by $other"
@@ -103,7 +104,7 @@ put_service() {
   until service_listens "$@" && service_settled "$service"; do
     if service_settled "$service"; then
       case $(service_manager "$service" show -P SubState) in
-        running | reload* | start*) ;;
+        running | listening | reload* | start*) ;;
         *) service_unwell "$service" "$since" "did not come up" ;;
       esac
     fi
@@ -260,8 +261,15 @@ service_drained() {
   done
 }
 
-# SERVICE: whether somebody is connected to a port that it listens on
+# SERVICE: whether somebody is connected to a port that it listens on, or to a Unix socket
 service_answering() {
+  case $1 in
+    *.socket)
+      for path in $(systemctl show -P Listen "$1" | sed -n 's|^\(/.*\) (Stream)$|\1|p'); do
+        ! ss -Hx state established | grep -qF " $path " || return 0
+      done
+      ;;
+  esac
   for port in $(ss -Hltn | sed -nE 's/^([^ ]+ +){3}[^ ]*:([0-9]+) .*/\2/p' | sort -u); do
     ! port_holders "$port/tcp" | grep -q "^${1#*/} " ||
       [ -z "$(ss -Htn state established "sport = :$port")" ] || return 0

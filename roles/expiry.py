@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 
 DIRECTORY = "/etc/paddock/expiry"
 
+RENEWED_AT = 3
+"""A certificate is renewed when such a part of its life is left, a third."""
+
+LONGEST = 3650
+
 
 class ExpirySettings(Settings):
     """Warnings about certificates on a host that are about to expire. `paddock up` renews them when a third of their life is left, so there
     are no warnings while it runs regularly."""
 
-    days: Annotated[int, Field(ge=1, le=3650)] | None = None
+    days: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
     """A certificate with fewer days left is a fault: the timer's unit fails, and `paddock status` shows it. By default a fifth of the
     certificate's life, at most 90 days (which applies to a CA)."""
 
@@ -34,6 +39,17 @@ class ExpirySettings(Settings):
 
     notify_as: Account = "nobody"
     """The account that runs `notify`."""
+
+    def too_early(self, lives: Iterable[int]) -> str:
+        """Why a warning would come while nothing can be done, of certificates that live so many days; empty where it would not."""
+        if not self.days:
+            return ""
+        renewed = min(lives, default=3 * LONGEST) // RENEWED_AT
+        if self.days <= renewed:
+            return ""
+        return (
+            f"`paddock up` renews a certificate here when {renewed} days are left, and no earlier: use {renewed} at most, or leave it out"
+        )
 
     def rehearsed(self, here: Rehearsal) -> tuple[ExpirySettings, list[str]]:
         if not self.notify:

@@ -40,3 +40,9 @@ class Outside(Protocol):
         With the certificate of `client`, of a STRANGER, or with none. Raises Refused where the connection is refused or ended, and OSError
         where nobody listens.
         """
+
+    def is_let_in(self, at: str, port: int, client: str | None = None) -> bool:
+        """Whether what speaks TLS there, under whatever name, takes somebody with this certificate, or with none.
+
+        Raises OSError where nobody listens.
+        """

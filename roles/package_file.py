@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import model_validator
 
-from roles.role import LocalPath, Matches, Settings, Sha256, Url
+from roles.role import LocalFile, Matches, Settings, Sha256, Url
 
 
 class PackageFile(Settings):
@@ -15,7 +15,7 @@ class PackageFile(Settings):
     url: Url | None = None
     """The URL from which the control machine fetches it."""
 
-    path: LocalPath | None = None
+    path: LocalFile | None = None
     """Instead of `url`: a file on the control machine."""
 
     sha256: Sha256

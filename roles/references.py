@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
 from roles.role import RoleSettings
 from roles.server import Entrance, Server
+from roles.source import Source
 from roles.wording import did_you_mean, quoted
 
 GUARDED = "and add the role firewall, which blocks other callers"
@@ -33,6 +34,8 @@ class Whole:
     models: Mapping[str, bool]
     clients: tuple[str, ...]
     domain: str
+    days: Mapping[str, int] = field(default_factory=dict)
+    """How long a client's certificate lives, by client."""
 
     def servers(self, host: str) -> tuple[Server, ...]:
         if host not in self._servers:
@@ -72,6 +75,23 @@ class Whole:
     def malformed(self) -> frozenset[str]:
         """The roles whose settings are malformed on some host."""
         return frozenset(role for roles in self.roles.values() for role, settings in roles.items() if settings is None)
+
+    def llama_cpp_source(self, host: str) -> Source | None:
+        """The source of the llama.cpp that serves there; None where it is malformed, or where there is none."""
+        said = (each.llama_cpp_source() for each in self.roles[host].values() if each)
+        return next((source for source in said if source), None)
+
+    def servers_of_worker(self, host: str) -> tuple[Server, ...]:
+        """The llama-servers of all hosts for which this one computes."""
+        return self._servers_by_worker.get(host, ())
+
+    @cached_property
+    def _servers_by_worker(self) -> Mapping[str, tuple[Server, ...]]:
+        found: dict[str, list[Server]] = {}
+        for server in (server for host in self.roles for server in self.servers(host)):
+            for worker in dict.fromkeys(server.workers):
+                found.setdefault(worker, []).append(server)
+        return {worker: tuple(servers) for worker, servers in found.items()}
 
     def no_host(self, name: str) -> str:
         """What to say where the fleet has no such host."""

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from urllib.parse import urlsplit
 
 import jinja2
 from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from roles.package_file import PackageFile
     from roles.references import Finding, Whole
     from roles.rehearsal import Rehearsal
-    from roles.server import Administration, Entrance, Server
+    from roles.server import Administration, Entrance, Server, Worker
     from roles.source import Source
 
 from roles.quoting import FILTERS
@@ -84,11 +85,18 @@ class Matches:
 
     pattern: str
     words: str
+    unbroken: bool = False
+    """Whether a blank in it is a slip, as in a URL, and says nothing of what was meant."""
 
     def check(self, value: str) -> str:
         if not re.fullmatch(self.pattern, value):
-            raise ValueError(f'"{value}" {self.words}')
+            raise ValueError(f'"{value}" {self._blank(value) or self.words}')
         return value
+
+    def _blank(self, value: str) -> str:
+        """What to say of text that only blanks in it keep from fitting."""
+        whole = re.sub(r"\s", "", value)
+        return "has a space in it: leave that out" if self.unbroken and whole != value and re.fullmatch(self.pattern, whole) else ""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
@@ -116,8 +124,33 @@ PACKAGE = r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.]"
 """A package's name. With a hyphen at its end apt would remove the package (apt-get(8))."""
 
 Account = Annotated[str, Matches(r"[a-z_][a-z0-9_-]*", "is not an account name: lower-case letters, digits, _ and -")]
+MemoryMax = Annotated[str, Matches(r"[1-9][0-9]{0,8}[KMGT]", "is not a memory size, such as 24G")]
+"""A limit of memory, in systemd's notation."""
 Sha256 = Annotated[str, Matches(r"[0-9a-f]{64}", "is not a sha256: 64 lower-case hex digits")]
-Url = Annotated[str, Matches(rf"https?://[^\s{LINE_ENDS}]+", "is not a URL: it must begin with http:// or https://")]
+
+
+def _of_a_server(value: str) -> str:
+    """A URL, where a server can be called as it says."""
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname or "", parts.port
+        if ":" in host:
+            ipaddress.ip_address(host)
+        elif not host or len(host) > 253 or not all(1 <= len(each) <= 63 for each in host.removesuffix(".").split(".")):
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f'"{value}" names no server that could be asked: behind :// stands a name or an address, then a port if any'
+        ) from None
+    return value
+
+
+AtServer = AfterValidator(_of_a_server)
+"""Of a URL that it has a server."""
+
+Url = Annotated[
+    str, Matches(rf"https?://[^\s{LINE_ENDS}]+", "is not a URL: it must begin with http:// or https://", unbroken=True), AtServer
+]
 
 
 def _local_path(value: str) -> str:
@@ -130,8 +163,19 @@ def _local_path(value: str) -> str:
     return value
 
 
+@dataclass(frozen=True)
+class Here:
+    """Of a path on the control machine: what has to lie there before anything is done with it, a file, or a directory that `holds` these
+    files."""
+
+    holds: tuple[str, ...] = ()
+
+
 LocalPath = Annotated[str, AfterValidator(_local_path)]
 """A file or directory on the control machine, as somebody wrote it: `models/small.gguf`, `~/src/llama.cpp`."""
+
+LocalFile = Annotated[LocalPath, Here()]
+"""One that `paddock check` looks for."""
 
 
 def address_of(endpoint: str) -> str:
@@ -157,6 +201,16 @@ def listed_as(address: str) -> str:
 def port_of(endpoint: str) -> int:
     """`[::1]:8080` → `8080`"""
     return int(endpoint.rpartition(":")[2])
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether only its own host reaches it: `127.0.0.1:8080`"""
+    return ipaddress.ip_address(address_of(endpoint)).is_loopback
+
+
+def loopback_of(endpoint: str) -> str:
+    """`0.0.0.0:8080` → `127.0.0.1:8080`"""
+    return f"{'[::1]' if ':' in address_of(endpoint) else '127.0.0.1'}:{port_of(endpoint)}"
 
 
 def is_privileged(endpoint: str) -> bool:
@@ -258,6 +312,10 @@ class RoleSettings(Settings):
         """The admin endpoint of this host, at the address that it listens on."""
         return None
 
+    def worker(self, host: str) -> Worker | None:
+        """What computes on this host for llama-servers of others."""
+        return None
+
     def model_directory(self) -> str | None:
         """Where the models' files lie on this host."""
         return None
@@ -281,6 +339,10 @@ class RoleSettings(Settings):
 
     guards_ports: ClassVar[bool] = False
     """Whether it keeps callers away from ports that only the fleet's reverse proxies are to reach."""
+
+    def apart(self, endpoint: str) -> str:
+        """What to do where it would listen there twice."""
+        return "give each a port of its own"
 
     @classmethod
     def companions(cls, host: str) -> Mapping[str, str]:

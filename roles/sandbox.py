@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from posixpath import dirname, normpath
 
 from roles.preset import REFUSED, is_on
@@ -118,10 +117,10 @@ def refusal(option: str, value: object, server: Server) -> str:
             return words
     if server.scope == "user":
         return _beyond_an_account(option, text, server.user)
-    if ip_address(server.address).is_loopback:
+    if not server.egress:
         for host in _rpc_hosts(option, text):
             if not is_address(host):
-                words = f"a server on loopback reaches only the addresses that its unit names: write the IP address of {host}"
+                words = f"a server reaches only the addresses that its unit names: write the IP address of {host}, or set `egress`"
                 return f"{quoted(option)} has {quoted(host)} in it, and {words}"
     return ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Annotated, Literal, Protocol
 
 from pydantic import AfterValidator, Field
@@ -12,6 +13,14 @@ from roles.preset import Preset, PresetValue, purpose
 from roles.role import CARD, Matches, address_of, port_of, whole_address
 
 KEY_FILE = "/etc/paddock/llama-server/api-key.env"
+
+CALLERS = "paddock-callers"
+"""The group of the programs that may ask the llama-servers of their host by a Unix socket."""
+
+TUNNELS = "/run/paddock/tunnel"
+
+SERVER_DAYS = 90
+"""How long a certificate lives that the fleet's CA signs for a site."""
 
 MODEL_DIRECTORY = "/var/lib/paddock/models"
 """Where the models' files lie on a host that does not say it."""
@@ -55,8 +64,34 @@ class Server:
     user: str = "llama-server"
     key_name: str = ""
     shared: Mapping[str, PresetValue] = field(default_factory=dict)
+    workers: tuple[str, ...] = ()
+    """The hosts that compute for it, in the order of its devices."""
+    tunnels: tuple[str, ...] = ()
+    """Where it reaches each of them, `ADDRESS:PORT` on its own host, if what goes there is encrypted."""
     opens: frozenset[str] = frozenset()
     """The options of presets by which it may do more than answer with its models (roles/sandbox.py: BEYOND)."""
+    egress: bool = False
+    """Whether it may connect to other machines."""
+    encrypted: bool = True
+    """Whether hosts that call it do so through an encrypted tunnel."""
+
+    @property
+    def listener(self) -> str:
+        """The socket unit by which systemd holds its port; empty of an account's own, which holds it itself."""
+        return f"paddock-proxy-{self.unit.removesuffix('.service')}.socket" if self.scope == "system" else ""
+
+    @property
+    def socket(self) -> str:
+        """Where callers on its host reach it, those that the group CALLERS lets in; empty of an account's own."""
+        return f"/run/paddock/{self.unit.removesuffix('.service')}.sock" if self.scope == "system" else ""
+
+    @property
+    def holds_its_port(self) -> str:
+        """A shell command that succeeds while its TCP port is held for it, and by nobody else: before that it is sent no key there."""
+        if self.listener:
+            return f"systemctl is-active --quiet {quote(self.listener)}"
+        listening = f"ss -Hltne 'sport = :{self.port}' | grep -o 'uid:[0-9]*' | sort -u"
+        return f'[ "$({listening})" = "uid:$(id -u {quote(self.user)})" ]'
 
     @property
     def key_file(self) -> str:
@@ -80,6 +115,23 @@ class Server:
     def keys(self) -> tuple[str, ...]:
         """The keys that lead from its host to what the inventory says of it."""
         return (*self.shared_keys, "instances", self.group) if self.group else self.shared_keys
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What computes on a host for a llama-server of another: llama.cpp's ggml-rpc-server, which serves one caller at a time.
+
+    It is reached at `listen`, through a tunnel where that is `encrypted`; `keys` lead from its host to what the inventory says of it.
+    """
+
+    host: str
+    listen: str
+    encrypted: bool = True
+    memory_max: str | None = None
+    runs: str = ""
+    """What it is started with: if that changes, it ends, and with it the server that it computes for."""
+
+    keys = ("roles", "rpc_worker")
 
 
 class Acme(Protocol):
@@ -121,10 +173,39 @@ class Entrance:
 
 @dataclass(frozen=True)
 class Administration:
-    """The admin endpoint of a host: where it answers, `ADDRESS:PORT`, and the name of the secret that it asks for."""
+    """The admin endpoint of a host: where it answers, `ADDRESS:PORT`, and the socket by which who is to call reaches it, if there is one:
+    on its own host, and at the beginning of a tunnel. `key_name` is the name of the secret that it asks for."""
 
     endpoint: str
+    socket: str
     key_name: str
+    encrypted: bool = True
+
+
+@dataclass(frozen=True)
+class Tunnelled:
+    """What the `callers`, other hosts, reach on this one by a tunnel: from `at`, `ADDRESS:PORT`, to a `socket`. The inventory says that it
+    listens on `listen`."""
+
+    host: str
+    listen: str
+    at: str
+    socket: str
+    callers: tuple[str, ...]
+
+    @property
+    def port(self) -> int:
+        return port_of(self.at)
+
+    @property
+    def name(self) -> str:
+        """What the tunnel is called at both ends."""
+        return f"{self.host}.{self.port}"
+
+
+def tunnel_socket(host: str, port: int) -> str:
+    """Where a host reaches a port of another by a tunnel. A name has 63 characters at most, and a path of a socket 107."""
+    return f"{TUNNELS}/{host}.{port}.sock"
 
 
 def named_upstream(upstream: str) -> tuple[str, str]:

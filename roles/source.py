@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import model_validator
 
-from roles.role import LINE_ENDS, LocalPath, Matches, Settings, Sha256, Url
+from roles.role import LINE_ENDS, Here, LocalPath, Matches, Settings, Sha256, Url
 
 PINNED = {"llama-cpp-python==0.3.36": "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"}
 """The sha256 of the source distributions that Paddock knows itself: of what it builds by default."""
@@ -18,8 +18,13 @@ Sdist = Annotated[
     str, Matches(r"llama[-_]cpp[-_]python==[0-9][0-9A-Za-z.]*", "is not a release of llama-cpp-python, such as llama-cpp-python==0.3.36")
 ]
 GitUrl = Annotated[
-    str, Matches(rf"(https?|ssh|git|file)://[^\s{LINE_ENDS}]+|[\w.-]+@[\w.-]+:[^\s{LINE_ENDS}]+", "is not the URL of a Git repository")
+    str,
+    Matches(
+        rf"(https?|ssh|git|file)://[^\s{LINE_ENDS}]+|[\w.-]+@[\w.-]+:[^\s{LINE_ENDS}]+", "is not the URL of a Git repository", unbroken=True
+    ),
 ]
+
+SourceTree = Annotated[LocalPath, Here(holds=("CMakeLists.txt", "include/llama.h"))]
 
 
 class Source(Settings):
@@ -36,7 +41,7 @@ class Source(Settings):
     git: GitUrl | None = None
     """The URL of a Git repository. Requires `commit`."""
 
-    path: LocalPath | None = None
+    path: SourceTree | None = None
     """A source tree on the control machine."""
 
     sha256: Sha256 | None = None

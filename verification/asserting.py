@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from resources import Directory, File, Line, Link, ModelFile, OnDisk, Package, Port, Release, Resource, Service, User, lines_of
+from resources.port import EVERYWHERE
 from roles.role import render
 from verification.subject import VerifiedHost
 
@@ -124,11 +125,24 @@ def _release(subject: VerifiedHost, release: Release) -> None:
 def _port(subject: VerifiedHost, port: Port) -> None:
     host = subject.host
     sockets = lines_of(host.check_output("ss -Hlnp %s %s", f"--{port.protocol}", f"sport = :{port.number}"))
-    found = {line.split()[3].rpartition(":")[0].strip("[]").partition("%")[0] for line in sockets}
+    at = {line: line.split()[3].rpartition(":")[0].strip("[]").partition("%")[0] for line in sockets}
+    if port.shared:
+        sockets = [line for line in sockets if at[line] in (*port.addresses, *EVERYWHERE)]
+    found = {at[line] for line in sockets}
     _is("addresses", " ".join(sorted(found)), " ".join(sorted(port.addresses)))
-    pids = {pid.partition(",")[0] for line in sockets for pid in line.split("pid=")[1:]}
-    units = {_unit(host.check_output("ps -o unit=,uunit= -p %s", pid)) for pid in pids}
+    units = {unit for line in sockets for unit in _holders(host, line)}
     _is("unit", " ".join(sorted(units)), port.unit)
+
+
+def _holders(host: Any, socket: str) -> set[str]:
+    """Who has a socket. Of one that systemd has it is the socket unit, with the service that it has handed it to."""
+    pids = {pid.partition(",")[0] for pid in socket.split("pid=")[1:]}
+    if "1" in pids:
+        at = socket.split()[3].replace("*", "[::]").partition("%")[0]
+        listed = (line.split() for line in lines_of(host.check_output("systemctl list-sockets --plain --no-legend")))
+        if units := {each[1] for each in listed if each[0] == at}:
+            return units
+    return {_unit(host.check_output("ps -o unit=,uunit= -p %s", pid)) for pid in pids}
 
 
 def _properties(host: Any, service: Service) -> Mapping[str, str]:
@@ -159,10 +173,11 @@ def _service(subject: VerifiedHost, service: Service) -> None:
         assert host.run("sh -c %s", service.in_force).rc == 0, "in force: what it has put there, somebody has changed or taken away"
     if service.left_open:
         assert host.run("sh -c %s", service.left_open).rc != 0, "left open: it holds connections that only a restart ends"
-    if found["MainPID"] != "0":  # of one that ends at once nothing runs
+    main = found.get("MainPID", "0")  # of one that ends at once nothing runs, nor of a socket unit
+    if main != "0":
         _is_stable(host, found)
         _has_its_own_environment(host, found)
-    program = host.check_output("readlink /proc/%s/exe || true", found["MainPID"])
+    program = host.check_output("readlink /proc/%s/exe || true", main)
     assert not program.endswith(" (deleted)"), f"program: {program.removesuffix(' (deleted)')} was replaced since it was started"
     for what, digest in (("started", service.started), ("loaded", service.loaded)):
         where = f"/run/user/{host.user(service.user).uid}/paddock" if service.user else "/run/paddock"

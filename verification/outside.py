@@ -25,6 +25,9 @@ from roles.outside import STRANGER, Refused
 
 TIMEOUT_S = 120
 
+HEARD_S = 3
+"""Who is refused hears of it at once; who is let in may hear nothing."""
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -101,6 +104,20 @@ class Outside:
             clock.cancel()
             for each in (connection, stream, whole):
                 each.close()
+
+    def is_let_in(self, at: str, port: int, client: str | None = None) -> bool:
+        """See `roles.outside.Outside`."""
+        context = self._context("", client)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with socket.create_connection((at, port), timeout=TIMEOUT_S) as stream:
+            try:
+                with context.wrap_socket(stream) as secured:
+                    secured.settimeout(HEARD_S)
+                    return bool(secured.recv(1))
+            except TimeoutError:
+                return True
+            except (ssl.SSLError, ConnectionError):
+                return False
 
     def _context(self, site: str, client: str | None) -> ssl.SSLContext:
         context = self._trusting(site)

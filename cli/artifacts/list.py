@@ -11,7 +11,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from cli.arguments import opened
+from cli.arguments import of_lab, opened
 from cli.artifacts.names import lab_argument
 from cli.views.table import table
 from control.llama_cpp.artifacts import Artifacts
@@ -34,6 +34,8 @@ def run(options: argparse.Namespace) -> int:
     elif known:
         heads = ("artifact", "for", "needs", "MiB", "hosts")
         print(table([heads, *(_row(each, served.get(each.fingerprint, [])) for each in known)]))
+    elif (lab := of_lab(this)) and (there := Artifacts(lab).all()):
+        print(f"there are no artifacts, but in the lab there are {len(there)}: `paddock artifacts list --lab`", file=sys.stderr)
     else:
         print("there are no artifacts yet: `paddock artifacts build` or `paddock up` builds them", file=sys.stderr)
     for each in known:

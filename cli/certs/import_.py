@@ -21,6 +21,7 @@ from control.pki.authority import Authority
 from control.pki.imported import NOT_LIMITED, ca_of, checked_client, files_of, import_client, trust
 from control.state.secrets import Vault
 from inventory.errors import PaddockError, UsageError
+from roles.wording import one_line
 
 CA, KEY = "--ca", "--ca-key"
 
@@ -89,7 +90,7 @@ def _key(text: str, path: Path) -> str:
                     f"{path}: has a password, and there is no terminal to ask for it: `openssl pkey -in {path}` removes it"
                 ) from None
             try:
-                password = getpass.getpass(f"password of {path}: ")
+                password = getpass.getpass(f"password of {one_line(str(path))}: ")
             except EOFError:
                 raise PaddockError(f"{path}: has a password, and none was given") from None
             return certificates.decrypted(text, password)

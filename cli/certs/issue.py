@@ -43,7 +43,9 @@ def run(options: argparse.Namespace) -> int:
 
         def act(authority: Authority, now: datetime) -> Iterable[str]:
             done = authority.admit(reopened.fleet, options.name, now)
-            yield done or f"client {options.name}: is already admitted (`paddock certs renew {options.name}` gives it a new certificate)"
+            subject, _, before = done.partition(": ")
+            again = f"client {options.name}: is already admitted (`paddock certs renew {options.name}` gives it a new certificate)"
+            yield f"{subject}: a certificate was issued (before: {before})" if done else again
             if not list(reopened.fleet.entrances(options.name)):
                 yield f"no site lets {options.name} in: add it to the `clients` of one"
 

@@ -1,4 +1,4 @@
-"""Issue new certificates before the old ones expire; a client's previous certificate stays valid until it expires.
+"""Issue new certificates before the old ones expire; a client's previous certificate stays valid until it expires, a host's does not.
 
 examples:
   paddock certs renew
@@ -24,9 +24,9 @@ from roles.wording import did_you_mean
 
 def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "name", nargs="*", help="clients and sites; by default those with less than a third of their life left"
+        "name", nargs="*", help="clients, sites and hosts; by default those with less than a third of their life left"
     ).completer = holders  # type: ignore[attr-defined]
-    command.add_argument("--all", action="store_true", help="every client and every site")
+    command.add_argument("--all", action="store_true", help="every client, every site and every host that has one")
     command.add_argument("--yes", "-y", action="store_true", help=argparse.SUPPRESS)  # asks nothing: for scripts that always pass it
     clock_argument(command)
     push_argument(command)
@@ -42,14 +42,16 @@ def run(options: argparse.Namespace) -> int:
 
     this = opened(options)
     if options.all and options.name:
-        raise UsageError("--all is every client and every site: leave the names out")
+        raise UsageError("--all is every client, site and host: leave the names out")
     authority = Authority(this.state, Vault(this.state))
     known = [each.name for each in subjects_of(this.fleet)]
     for name in options.name:
         if name not in known:
-            words = f"no client and no site of {this.path} that the fleet signs for has that name"
+            words = f"no client, site or host of {this.path} that the fleet signs for has that name"
             raise UsageError(f"{name}: {words}{did_you_mean(name, known)}")
-    names = [each for each in known if each not in authority.revoked(this.fleet)] if options.all else options.name
+    revoked = authority.revoked(this.fleet)
+    kept = (each.name for each in subjects_of(this.fleet) if each.kind != "client" or each.name not in revoked)
+    names = list(dict.fromkeys(kept)) if options.all else options.name
 
     def act(authority: Authority, now: datetime) -> Iterable[str]:
         lines = authority.renew(this.fleet, names, now) if names else authority.issue(this.fleet, now)

@@ -12,7 +12,7 @@ import argparse
 from datetime import UTC, datetime
 
 from cli.arguments import Opened, opened, yes_argument
-from cli.asking import confirmed
+from cli.asking import ask_at_terminal, confirmed
 from cli.certs.admission import clock_argument, lab_argument
 from control.pki import roll_over
 from control.pki.authority import Authority
@@ -66,6 +66,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _begin(this: Opened, authority: Authority, options: argparse.Namespace) -> int:
+    from control.deployment.admission import require_time
+
+    roll_over.require_beginning(authority, this.fleet, datetime.now(UTC))
+    require_time(this.fleet, this.state, ask=ask_at_terminal)
     made = roll_over.begin(authority, this.fleet, datetime.now(UTC))
     print(BEGUN.format(id=made.id))
     return 0

@@ -13,6 +13,10 @@ from cli.arguments import limit_argument, yes_argument
 from cli.models.preset import change
 from cli.servers import model_argument, model_meant, server_argument
 from inventory.errors import UsageError
+from roles.wording import shortened
+
+DIGITS = 10
+"""More tokens no model has a context of, and llama-server reads no larger number."""
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
@@ -27,4 +31,6 @@ def run(options: argparse.Namespace) -> int:
     this, servers, model = model_meant(options)
     if not options.size.isdecimal() or not options.size.isascii():
         raise UsageError(f'{options.size}: is not a context size: give a number of tokens, such as "{model} 16384"')
+    if len(options.size) > DIGITS:
+        raise UsageError(f"{shortened(options.size)}: is no context size: it has {len(options.size):,} digits")
     return change(this, servers, model, options, {"ctx-size": options.size})

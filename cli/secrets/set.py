@@ -16,7 +16,7 @@ from cli.secrets.names import lab_argument, name_argument
 from control.state.secrets import Vault
 from inventory.bounds import TYPED
 from inventory.errors import UsageError
-from roles.wording import UNSEEN
+from roles.wording import UNSEEN, one_line
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     vault = Vault(opened(options).state)
-    value = getpass.getpass(f"{options.name}: ") if sys.stdin.isatty() else sys.stdin.read(TYPED.size).rstrip("\n")
+    value = getpass.getpass(f"{one_line(options.name)}: ") if sys.stdin.isatty() else sys.stdin.read(TYPED.size).rstrip("\n")
     if not value:
         raise UsageError(f"{options.name}: the value is empty: nothing was stored")
     if UNSEEN.search(value) or set(value) & set("\n\t"):

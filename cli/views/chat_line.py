@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
@@ -10,13 +11,15 @@ from inventory.fleet import Fleet
 from roles.server import Entrance, Server, question
 
 
-def chat_line(entrance: Entrance, server: Server, certificates: Path, fleet: Fleet) -> str:
-    """For a shell, with name resolution and the client's certificates, which lie in the directory `certificates`."""
+def chat_line(entrance: Entrance, server: Server, certificates: Path, fleet: Fleet, named: Sequence[str] = (), *, lab: bool = False) -> str:
+    """For a shell, with name resolution and the client's certificates, which lie in the directory `certificates`. The key is that of the
+    fleet which `named` names, `-i home.yml`, or of its lab."""
     model, acme = server.models[0], entrance.site.acme
     path, body = question(model, fleet.preset(server, model), max_tokens=32)
     trusted = f"--cacert {quote(str(acme.root if acme else certificates / 'ca.pem'))} " if not acme or acme.root else ""
     # An argument would show the key to every account of the machine.
-    key = f"paddock secrets show {server.key_name} | sed 's/^/Authorization: Bearer /' | " if server.api_key else ""
+    show = " ".join(map(quote, ("paddock", *named, "secrets", "show", server.key_name, *(["--lab"] if lab else []))))
+    key = f"{show} | sed 's/^/Authorization: Bearer /' | " if server.api_key else ""
     lines = [
         f"{key}curl -sS --resolve {quote(f'{entrance.name}:{entrance.port}:{entrance.address}')}",
         f"{trusted}--cert {quote(str(certificates / 'cert.pem'))} --key {quote(str(certificates / 'key.pem'))}",

@@ -73,6 +73,16 @@ def push(
     return Pushed(tuple(host.name for host in hosts), reached, deployment.failures)
 
 
+def require_time(fleet: Fleet, state: FleetState, *, ask: Callable[[str], bool]) -> None:
+    """Asks the hosts that carry certificates for their time, before something is signed that is not pushed. Raises PaddockError where they
+    say another one."""
+    if hosts := bearing(fleet):
+        deployment = Deployment(fleet, state, hosts, ask=ask)
+        with deployment.connected():
+            deployment.ask_time()
+            deployment.require_time()
+
+
 def _unfinished(deployment: Deployment) -> list[str]:
     """The hosts whose plan has a certificate in it that is not there yet."""
     marker = TO_BE_ISSUED.encode()

@@ -8,15 +8,18 @@ from control.ssh.run import Run, fact  # isort: skip - first of all, for gevent
 from pyinfra.api import Host as Target
 
 from control.deployment.bearers import REVOKED
+from control.deployment.ownership import stranger
 from control.pki import revocations
 from control.pki.revocations import Revocations
+from control.state.fleet import FleetState
+from control.state.lineage import lineage_of
 from facts.hardware import HardwareFact
 from facts.state import State, probe_script
+from inventory.bounds import REVOCATIONS
 from inventory.hardware import Hardware
 from resources import Resource
+from resources.owner import MANIFEST, Owner, owner_of
 from resources.probe import Actual
-
-REVOCATIONS_MOST_BYTES = 1_000_000
 
 
 def hardware(run: Run, names: Iterable[str]) -> dict[str, Hardware]:
@@ -37,8 +40,26 @@ def probe(run: Run, resources: Mapping[str, tuple[Resource, ...]], *, deep: bool
     return run.of_each(resources, ask)
 
 
+def owners_there(run: Run, names: Iterable[str]) -> dict[str, Owner | None]:
+    """Host → whose it is by its manifest, None of one that is nobody's. A host that does not answer is left out."""
+    asked = dict.fromkeys(names, f"[ ! -f {MANIFEST} ] || grep -a '^fleet' {MANIFEST} | head -c 1000")
+    return {name: owner_of(lines) for name, lines in run.said(asked).items()} if asked else {}
+
+
+def refuse_strangers(run: Run, names: Iterable[str], state: FleetState) -> None:
+    """Before something is done on hosts that were not surveyed: asks them whose they are. Those that are another state's have failed, and
+    those that do not say."""
+    asked = [name for name in names if name not in run.failures]
+    owners, lineage = owners_there(run, asked), lineage_of(state)
+    for name in asked:
+        if name not in owners:
+            run.failures.setdefault(name, "whose it is cannot be read: nothing was done there")
+        elif whose := stranger(owners[name], state.fleet, lineage):
+            run.failures[name] = f"{whose}. Nothing was done there: `paddock up --limit {name}` says what to do instead"
+
+
 def revoked_there(run: Run, names: Iterable[str]) -> dict[str, Revocations]:
     """Host → who has been thrown out, as it was told last; nobody where it lets nobody in. A host that does not answer is left out."""
-    script = f"[ ! -f {REVOKED} ] || head -c {REVOCATIONS_MOST_BYTES} {REVOKED}"
+    script = f"[ ! -f {REVOKED} ] || head -c {REVOCATIONS.size} {REVOKED}"
     asked = dict.fromkeys(names, script)
     return {name: revocations.read(lines) for name, lines in run.said(asked).items()} if asked else {}

@@ -10,14 +10,21 @@ from inventory.fleet import Fleet, Host
 from resources.drift import Drift
 
 BEARERS = {
-    "caddy": re.compile(r"file:/etc/caddy/paddock/.+"),
+    "caddy": re.compile(r"file:/etc/caddy/paddock/.+|(file|directory):/etc/paddock/caddy-tunnel/.+"),
     "client": re.compile(
         r"(file|directory):/etc/paddock/clients/.+"
         r"|(service:|(file|directory):/etc/systemd/system/)paddock-(bridge|browsers|profiles|seat)-.+"
     ),
+    "rpc_worker": re.compile(r"(file|directory):/etc/paddock/rpc-worker/.+"),
 }
 """The roles that lay certificates on hosts, and what leaves at once with a client that is thrown out: of a reverse proxy the certificates
 that it lets in; of an account its certificate and key, and the programs that show them."""
+
+PARTS = {
+    "llama_server": re.compile(r"(file|directory):/etc/paddock/(rpc|http)-tunnel/.+|service:paddock-(rpc|http)-tunnel\.service"),
+    "admin": re.compile(r"(file|directory):/etc/paddock/admin-tunnel/.+|service:paddock-admin-tunnel\.service"),
+}
+"""The roles of which a part alone lays certificates: what else they have to do waits for the next `up`."""
 
 REVOKED = "/etc/caddy/paddock/revoked"
 """Where a reverse proxy's host has who was thrown out: control/pki/revocations.py."""
@@ -25,7 +32,7 @@ REVOKED = "/etc/caddy/paddock/revoked"
 
 def bearing(fleet: Fleet) -> tuple[Host, ...]:
     """The hosts that carry certificates."""
-    return tuple(host for host in fleet.hosts.values() if any(role in host.carried for role in BEARERS))
+    return tuple(each for each in fleet.hosts.values() if each.name in fleet.tunnel_ends or any(role in each.carried for role in BEARERS))
 
 
 def certificates_alone(work: Work) -> Work:
@@ -34,7 +41,9 @@ def certificates_alone(work: Work) -> Work:
     changes = tuple(
         change
         for change in work.drift.changes
-        if change.role in there or (change.action == "remove" and any(BEARERS[role].fullmatch(change.id) for role in there))
+        if change.role in there
+        or (change.role in PARTS and change.id in work.actual.manifest and PARTS[change.role].fullmatch(change.id))
+        or (change.action == "remove" and any(BEARERS[role].fullmatch(change.id) for role in there))
     )
     gone = {change.id for change in changes if change.action == "remove"}
     manifest = {

@@ -26,6 +26,8 @@ def _ports(work: Work) -> Iterator[str]:
     """On which port of the plan something listens that neither the plan nor an earlier one has put there."""
     manifest = {name.removeprefix("service:").rpartition("/")[2] for name in work.actual.manifest if name.startswith("service:")}
     known = manifest | {service.name for service in of_kind(work.resources, Service)}
+    # What a socket unit has no more, its service may still have.
+    known |= {f"{name.removesuffix('.socket')}.service" for name in known if name.endswith(".socket")}
     for role, resources in work.plan.items():
         for port in of_kind(resources, Port):
             holders = work.actual.resources.get(port.id, {}).get("unit", port.unit).split(" ")

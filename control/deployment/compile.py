@@ -6,6 +6,7 @@ import control.ssh.cooperative  # isort: skip - first of all
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
+from control.deployment.asking import refuse_strangers
 from control.deployment.builds import assigned, kept
 from control.deployment.deployment import Deployment
 from control.deployment.knowledge import knowledge_for
@@ -25,6 +26,7 @@ NOTHING = Drift((), (), {}, {}, recorded=True)
 
 def compile_for(wanted: Iterable[str], fleet: Fleet, state: FleetState, tell: Tell, ask: Callable[[str], bool]) -> Mapping[str, str]:
     """Has what the named hosts are to serve built, as far as it is not among the artifacts; they themselves are not asked.
+    A builder that is another state's builds nothing.
 
     Gives host → why that could not be, none where all is well.
     """
@@ -42,6 +44,7 @@ def compile_for(wanted: Iterable[str], fleet: Fleet, state: FleetState, tell: Te
     if builders:
         deployment = Deployment(fleet, state, builders, tell, ask)
         with deployment.connected():
+            refuse_strangers(deployment.run, assignment.builds, state)
             deployment.carry({name: Work({}, Actual(), NOTHING, builds=each) for name, each in assignment.builds.items()})
         failures |= deployment.failures
     return failures

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def conditions(deployment: Deployment) -> dict[str, Condition]:
     """Host → how it is doing, of those that answer."""
     fleet = deployment.fleet
-    endpoints = {name: {each.name: fleet.endpoint(each, name) for each in fleet.servers(name)} for name in deployment.work}
-    said = deployment.run.said({name: f"{health_sh(of_host)}{CONDITION_SH}" for name, of_host in endpoints.items()})
+    asked = {name: {each.name: fleet.asked(each, "/health") for each in fleet.servers(name)} for name in deployment.work}
+    said = deployment.run.said({name: f"{health_sh(of_host)}{CONDITION_SH}" for name, of_host in asked.items()})
     return {name: condition(lines) for name, lines in said.items()}
 
 

@@ -266,6 +266,7 @@ class Deployment:
             now = datetime.now(UTC)
             if self.authority.issue(self.fleet, now, self._refused):
                 self.authority.forget(self.authority.over(self.fleet, now))  # by the hosts' clocks, too
+                self.authority.put_by(now)
             api_keys.issue(self.fleet, self.vault)
         if lines or self._is_behind():  # somebody may have revoked a certificate since the plans were made
             self.outdated()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +15,7 @@ from control.pki.authority import Authority
 from control.pki.revocations import revocations
 from control.state.fleet import FleetState, read
 from control.state.secrets import Secrets, Vault
+from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.knowledge import TO_BE_ISSUED, Certificate, Knowledge, ModelDigest
 from inventory.model_sources import ModelSource
@@ -39,8 +40,10 @@ def knowledge_for(fleet: Fleet, state: FleetState, *, now: datetime, vault: Vaul
         earlier=authority.earlier(fleet, now),
         revocations=revocations(authority.leaves).text,
         identities=authority.identities(fleet, now),
+        hosts=authority.hosts(fleet, now),
+        earlier_hosts=authority.earlier_hosts(fleet, now),
         secrets=Secrets(vault),
-        roots=dict(_roots(fleet, state.inventory.parent)),
+        roots={path: _root(path, state.inventory.parent) for path in _root_paths(fleet)},
         models={name: _digest_of(entry) for name, entry in fleet.models.items()},
         releases=releases_of(fleet, hardware, state.inventory.parent, Artifacts(state).recorded()),
         shapes=known(fleet, state.inventory),
@@ -57,6 +60,22 @@ def knowledge_of_memory(fleet: Fleet, state: FleetState) -> Knowledge:
         releases=releases_of(fleet, hardware, state.inventory.parent, Artifacts(state).recorded()),
         shapes=known(fleet, state.inventory),
         options=options_by_host(fleet, state.inventory.parent),
+    )
+
+
+def knowledge_of_inventory(fleet: Fleet, beside: Path) -> Knowledge:
+    """What the inventory says, and the files that it names in the directory `beside` which it lies: nothing of what is kept."""
+    with_roots = {}
+    for path in _root_paths(fleet):
+        with suppress(PaddockError):  # what cannot be read is as good as missing
+            with_roots[path] = _root(path, beside)
+    return Knowledge(
+        clients=dict.fromkeys(fleet.clients, TO_COME),
+        identities=dict.fromkeys(fleet.clients, TO_COME),
+        roots=with_roots,
+        models={name: _digest_of(entry) for name, entry in fleet.models.items()},
+        options=options_by_host(fleet, beside),
+        services=services(*(role for host in fleet.hosts.values() for role in host.carried)),
     )
 
 
@@ -79,9 +98,11 @@ def _digest_of(entry: ModelEntry) -> ModelDigest:
     return tiny_digest()
 
 
-def _roots(fleet: Fleet, beside: Path) -> Iterator[tuple[str, str]]:
-    """The root of each private ACME authority, by its path as the inventory has it; one that is not there is empty, which no plan takes."""
-    for entrance in fleet.entrances():
-        if entrance.site.acme and (path := entrance.site.acme.root):
-            text = read(beside / Path(path).expanduser()) or b""
-            yield path, text.decode(errors="replace")
+def _root_paths(fleet: Fleet) -> list[str]:
+    """The files with the roots of private ACME authorities, as the inventory has them."""
+    return [path for entrance in fleet.entrances() if entrance.site.acme and (path := entrance.site.acme.root)]
+
+
+def _root(path: str, beside: Path) -> str:
+    """One of them; empty where it is not there, which no plan takes."""
+    return (read(beside / Path(path).expanduser()) or b"").decode(errors="replace")

@@ -25,7 +25,7 @@ STAGES = ROLES
 """Every host goes through the stages of all roles, whether it carries a role or not: pyinfra keeps hosts apart otherwise."""
 
 
-ADMITTING = frozenset({"caddy", "client", "firewall", "admin"})
+ADMITTING = frozenset({"caddy", "client", "firewall", "admin", "rpc_worker"})
 """The roles that decide who is let in."""
 
 

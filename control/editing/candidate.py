@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from control.state.fleet import write_atomically
+from control.state.fleet import in_words, write_atomically
 from inventory.errors import InventoryError, PaddockError
 from inventory.fleet import Fleet
 from inventory.load import loaded
@@ -73,6 +73,8 @@ def candidate(path: Path, text: str) -> Candidate:
 
 
 def read_text(path: Path) -> str:
-    """The file's text, with the line ends that it has."""
-    with path.open(encoding="utf-8", newline="") as file:
+    """The file's text, with the line ends that it has. Raises PaddockError where it is no file, but a pipe for instance."""
+    if not path.is_file():
+        raise PaddockError(f"{path}: is no file that can be changed: name the inventory's file with -i")
+    with in_words(path, "cannot be read"), path.open(encoding="utf-8", newline="") as file:
         return file.read()

@@ -94,6 +94,11 @@ def _scalar(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+def _key(text: str) -> str:
+    """A key as YAML takes it for text, which `no` and `1` are not."""
+    return text if isinstance(meant(text), str) and not trap(text) else json.dumps(text, ensure_ascii=False)
+
+
 class _NotInPlace(Exception):
     """Why an edit cannot be made by replacing a piece of the text."""
 
@@ -209,7 +214,7 @@ class _Text:
 def _line(path: tuple[str, ...], value: str) -> str:
     """`preset: {ctx-size: 4096}`"""
     *above, last = path
-    entry = f"{last}: {_scalar(value)}"
+    entry = f"{_key(last)}: {_scalar(value)}"
     for key in reversed(above):
-        entry = f"{key}: {{{entry}}}"
+        entry = f"{_key(key)}: {{{entry}}}"
     return entry

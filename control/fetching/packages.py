@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from control.fetching.download import Progress, fetched
+from control.state.fleet import in_words
 from inventory.errors import PaddockError
 from roles.package_file import PackageFile
 
@@ -22,7 +23,7 @@ def package_file(package: PackageFile, key: str, beside: Path, progress: Progres
         path = beside / Path(package.path).expanduser()
         if not path.is_file():
             raise PaddockError(f"{key}.path: there is no file {path}")
-        with path.open("rb") as file:
+        with in_words(path, "cannot be read"), path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != package.sha256:
             raise PaddockError(f"{key}.sha256: {path} has {found}, the inventory says {package.sha256}")
@@ -30,7 +31,8 @@ def package_file(package: PackageFile, key: str, beside: Path, progress: Progres
     assert package.url
     kept = CACHE.expanduser() / f"{package.sha256}.deb"
     if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        with in_words(kept, "cannot be written"):
+            kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
             fetched(package.url, package.sha256, Path(scratch), aside=kept.parent, progress=progress).replace(kept)
     return kept

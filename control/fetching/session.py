@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
 
 from inventory import bounds
 from inventory.bounds import Bound, TooMuch, size_words, time_words
@@ -48,7 +49,12 @@ class Session(requests.Session):
         stream = options.pop("stream", False)
         options["timeout"] = (bounds.CONNECT_S, min(bounds.STALL_S, self.bound.seconds or bounds.STALL_S))
         sending = super().send
-        answer = _within(self.bound.seconds, lambda: sending(request, stream=True, **options))
+        try:
+            answer = _within(self.bound.seconds, lambda: sending(request, stream=True, **options))
+        except requests.RequestException:
+            raise
+        except (ValueError, HTTPError) as error:  # an address that only who connects finds wrong, a redirect's too
+            raise requests.exceptions.InvalidURL(f"is no address that can be asked: {error}", request=request) from None
         if not stream:
             _ = answer.content
         return answer
@@ -117,8 +123,6 @@ class _Body:
 
     def _read(self, amount: int, over: threading.Event) -> bytes:
         """What is there: `read` would wait until it has it all."""
-        from urllib3.exceptions import HTTPError
-
         try:
             piece: bytes = self._raw.read1(amount, decode_content=False)
         except (HTTPError, OSError) as error:

@@ -19,6 +19,7 @@ from control.fetching.download import without_password
 from control.fetching.session import Session
 from control.models.gguf_front import FIRST_BYTES, NAME_SHOWN, FileFront, Front, UrlFront, shown, wrong
 from control.models.gguf_tensors import read_tensors, type_name
+from control.state.fleet import in_words
 from inventory import bounds
 from inventory.model_shape import ModelShape, PerLayer, TensorTypes
 
@@ -39,7 +40,7 @@ MAGIC = b"GGUF"
 
 
 def is_gguf(path: Path) -> bool:
-    with path.open("rb") as file:
+    with in_words(path, "cannot be read"), path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 
 

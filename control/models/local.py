@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from control.models.tiny_model import VERSION, write
-from control.state.fleet import write_atomically
+from control.state.fleet import in_words, write_atomically
 from inventory.bounds import from_json
 from inventory.errors import PaddockError
 from inventory.knowledge import ModelDigest
@@ -21,10 +21,11 @@ CACHE = Path("~/.cache/paddock/models")
 def tiny_model() -> Path:
     """The file of the tiny model, written at first use."""
     target = CACHE.expanduser() / f"{VERSION}.gguf"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            write(Path(scratch) / target.name).replace(target)
+    with in_words(target, "cannot be written"):
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+                write(Path(scratch) / target.name).replace(target)
     return target
 
 
@@ -53,14 +54,17 @@ def local_model(name: str, entry: ModelEntry, inventory_dir: Path, part: int = 0
 def local_file(name: str, where: str, inventory_dir: Path) -> Path:
     """Raises PaddockError where there is none."""
     path = (inventory_dir / Path(where).expanduser()).resolve()
-    if not path.is_file():
+    with in_words(path, "cannot be read"):
+        is_there = path.is_file()
+    if not is_there:
         raise PaddockError(f"models.{name}.source.local: there is no file {path}")
     return path
 
 
 def digest_of(path: Path) -> ModelDigest:
     """What a file is. It is read once, and again when its size, modification time or inode is another."""
-    stat = path.stat()
+    with in_words(path, "cannot be read"):
+        stat = path.stat()
     stamp = [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino]
     note = CACHE.expanduser() / "digests" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
     try:
@@ -68,8 +72,9 @@ def digest_of(path: Path) -> ModelDigest:
     except (OSError, ValueError):
         noted, sha256 = None, ""
     if noted != stamp:
-        with path.open("rb") as file:
+        with in_words(path, "cannot be read"), path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        note.parent.mkdir(parents=True, exist_ok=True)
+        with in_words(note, "cannot be written"):
+            note.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(note, json.dumps([stamp, sha256]))
     return ModelDigest(sha256, stat.st_size)

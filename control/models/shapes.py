@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from control.models.local import CACHE
-from control.state.fleet import write_atomically
+from control.state.fleet import in_words, write_atomically
 from inventory.bounds import from_json
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
@@ -46,7 +46,8 @@ def learned(name: str, entry: ModelEntry, inventory: Path, secrets: Mapping[str,
 
     shape = origin_of(entry).shape(name, entry, Means(inventory.parent, secrets))
     if note := _note(entry):
-        note.parent.mkdir(parents=True, exist_ok=True)
+        with in_words(note, "cannot be written"):
+            note.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(note, json.dumps(as_data(shape)))
     return shape
 

@@ -1,4 +1,4 @@
-"""The fleet's certificates: an authority, a server certificate a site, a client certificate a client."""
+"""The fleet's certificates: an authority, a server certificate a site, a client certificate a client, and one a host that calls another."""
 
 from __future__ import annotations
 
@@ -55,12 +55,19 @@ class Authority:
 
     def earlier(self, fleet: Fleet, now: datetime) -> dict[str, tuple[str, ...]]:
         """By client the certificates before the one in use that are still let in; one that is due counts, a newer one is about to be."""
-        subjects = [each for each in subjects_of(fleet) if each.kind == "client"]
+        return self._earlier("client", fleet, now)
+
+    def earlier_hosts(self, fleet: Fleet, now: datetime) -> dict[str, tuple[str, ...]]:
+        """The same by host: what another has until it gets its new one."""
+        return self._earlier("host", fleet, now)
+
+    def _earlier(self, kind: str, fleet: Fleet, now: datetime) -> dict[str, tuple[str, ...]]:
+        subjects = [each for each in subjects_of(fleet) if each.kind == kind]
         ca, trusted = (self._ca(fleet, now), self._trusted()) if subjects else (None, frozenset[str]())
         found = {}
         for subject in subjects:
             is_due = bool(self._look(subject, ca, now)[1])
-            leaves = earlier_of(self.leaves.record("client", subject.name), now, trusted, with_current=is_due)
+            leaves = earlier_of(self.leaves.record(kind, subject.name), now, trusted, with_current=is_due)
             if chains := tuple(chain for leaf in leaves if (chain := self.leaves.chain(leaf))):
                 found[subject.name] = chains
         return found
@@ -69,6 +76,14 @@ class Authority:
         """Certificate and key of the clients that a host of the fleet keeps. Raises PaddockError where a key cannot be unsealed."""
         kept = {client for host in fleet.hosts for client in seats(fleet, host).values()}
         subjects = [each for each in subjects_of(fleet) if each.kind == "client" and each.name in kept] if kept else []
+        ca = self._ca(fleet, now) if subjects else None
+        looked = ((each.name, self._look(each, ca, now)[0]) for each in subjects)
+        return {name: certificate for name, certificate in looked if certificate}
+
+    def hosts(self, fleet: Fleet, now: datetime) -> dict[str, Certificate]:
+        """Certificate and key of the hosts that show one to each other; none that is missing or due. Raises PaddockError where a key cannot
+        be unsealed."""
+        subjects = [each for each in subjects_of(fleet) if each.kind == "host"]
         ca = self._ca(fleet, now) if subjects else None
         looked = ((each.name, self._look(each, ca, now)[0]) for each in subjects)
         return {name: certificate for name, certificate in looked if certificate}
@@ -111,13 +126,16 @@ class Authority:
             return lines
 
     def renew(self, fleet: Fleet, names: Collection[str], now: datetime) -> list[str]:
-        """New certificates for these sites and clients, whatever their time. Raises PaddockError for one that is revoked or unknown."""
-        wanted = [each for each in subjects_of(fleet) if each.name in names]
+        """New certificates for these sites, clients and hosts, whatever their time. Raises PaddockError for one that is revoked, or
+        unknown."""
         with admission_lock(self._state):
+            revoked = self.revoked(fleet)
+            asked = [each for each in subjects_of(fleet) if each.name in names]
+            wanted = [each for each in asked if each.kind != "client" or each.name not in revoked]
             for name in names:
+                if name not in {each.name for each in asked}:
+                    raise PaddockError(f"{name}: is neither a client nor a site of fleet {fleet.name}, nor a host that has a certificate")
                 if name not in {each.name for each in wanted}:
-                    raise PaddockError(f"{name}: is neither a client nor a site of fleet {fleet.name}")
-                if name in self.revoked(fleet):
                     raise PaddockError(f"client {name}: is revoked: `paddock certs issue {name}` admits it again, with a new certificate")
             self._issue_all(wanted, fleet, now)
         return [f"{each}: renewed" for each in wanted]
@@ -159,6 +177,11 @@ class Authority:
         with admission_lock(self._state):
             for name, serials in gone.items():
                 self.leaves.drop_earlier("client", name, serials)
+
+    def put_by(self, now: datetime) -> None:
+        """Have hosts hear no more of revoked certificates that are long past their end."""
+        with admission_lock(self._state):
+            self.leaves.put_by("client", now)
 
     def revoke(self, client: str, now: datetime) -> bool:
         """Throw a client out, until `admit` admits it again. False where it had been thrown out before.
@@ -289,7 +312,7 @@ class Authority:
         # The last second counts: RFC 5280, 4.1.2.5
         end = begin + timedelta(days=subject.days) - timedelta(seconds=1)
         key = certificates.new_key()
-        pem = certificates.sign(ca.pem, ca_key, subject.kind, key, subject.name, subject.names, (), begin, end)
+        pem = certificates.sign(ca.pem, ca_key, subject.kind, key, subject.common_name, subject.names, (), begin, end)
         assert certificates.belongs(pem, key)
         leaf = Leaf(
             kind=subject.kind,

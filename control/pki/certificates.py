@@ -24,6 +24,8 @@ BACKDATED = timedelta(minutes=5)
 CA_LIFE = timedelta(days=3652)
 
 PURPOSES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
+USAGES = {**{kind: (purpose,) for kind, purpose in PURPOSES.items()}, "host": tuple(PURPOSES.values())}
+"""What a leaf of each kind is for: of two hosts either may be the one that calls."""
 
 EVERYWHERE = ("0.0.0.0/0", "::/0")
 
@@ -80,7 +82,8 @@ def sign(
     begin: datetime,
     end: datetime,
 ) -> str:
-    """A leaf for `key`: `kind` is `server` or `client`, `names` and `addresses` are its SAN, which is left out where both are empty."""
+    """A leaf for `key`: `kind` is `server`, `client` or `host`, `names` and `addresses` are its SAN, which is left out where both are
+    empty."""
     authority, private = x509.load_pem_x509_certificate(ca.encode()), _own(key)
     alternatives = [*(x509.DNSName(name) for name in names), *(x509.IPAddress(ip_address(address)) for address in addresses)]
     # A longer name does not fit here; verifiers look at the SAN alone where there is one, but a subject there must be.
@@ -89,7 +92,7 @@ def sign(
         _certificate(subject, authority.subject, private.public_key(), begin, min(end, authority.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([PURPOSES[kind]]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(USAGES[kind]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(_identifier(authority)), critical=False)
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, TypeAdapter
 
-from control.state.fleet import FleetState, read, sync_directory, write_atomically
+from control.state.fleet import FleetState, in_words, read, sync_directory, write_atomically
 from control.state.lineage import note_change
 from control.state.secrets import Vault
 from inventory.bounds import from_json
@@ -27,9 +27,12 @@ from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.knowledge import Certificate
 from resources import UNOPENED
+from roles.server import SERVER_DAYS
 
-SERVER_DAYS = 90
-KINDS = ("server", "client")
+HOST_DAYS = SERVER_DAYS
+UNLISTED_AFTER = timedelta(days=30)
+"""So long after its end hosts are still told of a certificate that was thrown out: clocks may be wrong."""
+KINDS = ("server", "client", "host")
 SUFFIXES = (".json", ".pem", ".key.age")
 """What the files of a subject are called after its name."""
 
@@ -46,6 +49,11 @@ class Subject:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
+
+    @property
+    def common_name(self) -> str:
+        """Of a host one that no client and no site can have; nor has it a name in its SAN by which somebody could take it for a site."""
+        return f"host {self.name}" if self.kind == "host" else self.name
 
 
 @dataclass(frozen=True)
@@ -176,16 +184,20 @@ class Leaves:
         return [each for each in self.names() if each not in wanted and not self.record(*each).revoked]
 
     def keep(self, leaf: Leaf, chain: str, key: str, now: datetime) -> None:
-        """Take a pair into use: the key, the certificate, then the record that names both. A client's last one stays good beside it, and
-        one whose time is over stays noted. One of ours that has not begun does not: it was made under a wrong clock.
+        """Take a pair into use: the key, the certificate, then the record that names both.
+
+        A client's last one stays good beside it, and so does a host's; of a client one whose time is over stays noted. One of ours that has
+        not begun does not: it was made under a wrong clock.
         """
         record = self.record(leaf.kind, leaf.name)
         leaf = replace(leaf, files=f"{leaf.name}/{leaf.serial}")
         self._state.directory("certs", leaf.kind, leaf.name)
         self._vault.seal(_key_name(leaf), key.encode())
         write_atomically(self._file(leaf.kind, leaf.files, "pem"), chain, 0o644)
-        before = record.leaves if leaf.kind == "client" else ()
+        before = record.leaves if leaf.kind in ("client", "host") else ()
         earlier = tuple(each for each in before if (not each.key or each.not_before <= now) and self.chain(each))
+        if leaf.kind == "host":  # nobody carries one about: what is over is not missed
+            earlier = tuple(each for each in earlier if now < each.not_after)[:1]
         self.write_record(leaf.kind, leaf.name, Record(leaf, earlier))
 
     def keep_earlier(self, leaf: Leaf, chain: str) -> None:
@@ -218,14 +230,33 @@ class Leaves:
         self.sweep(kind, name)
 
     def retired(self, kind: str) -> list[tuple[str, str]]:
-        """The name and serial of each certificate that is let in no more."""
-        found = (path.stem.rpartition("-") for path in (self._state.path / "certs" / "revoked" / kind).glob("[!.]*.pem"))
-        return sorted((name, serial) for name, _, serial in found)
+        """The name and serial of each certificate that is let in no more, also those of `over`."""
+        return sorted(self._kept("revoked", kind) | self._kept("over", kind))
+
+    def over(self, kind: str) -> frozenset[tuple[str, str]]:
+        """The name and serial of each certificate that is let in no more and that is past its end: nobody need be told of it."""
+        return frozenset(self._kept("over", kind))
+
+    def put_by(self, kind: str, now: datetime) -> None:
+        """Move what is let in no more to `over`, once its end is so long past that no clock takes it for good."""
+        for path in (self._state.path / "certs" / "revoked" / kind).glob("[!.]*.pem"):
+            if (end := _end(path)) and end + UNLISTED_AFTER <= now:
+                path.replace(self._state.directory("certs", "over", kind) / path.name)
+
+    def ends(self, kind: str) -> dict[tuple[str, str], datetime]:
+        """When each certificate that is let in no more ends, by its name and serial; one that cannot be read is left out."""
+        paths = (self._state.path / "certs" / "revoked" / kind).glob("[!.]*.pem")
+        return {_named(path): end for path in paths if (end := _end(path))}
+
+    def _kept(self, where: str, kind: str) -> set[tuple[str, str]]:
+        return {_named(path) for path in (self._state.path / "certs" / where / kind).glob("[!.]*.pem")}
 
     def write_record(self, kind: str, name: str, record: Record) -> None:
-        """Replaces what is noted of a subject, and takes away what is named no more."""
+        """Replaces what is noted of a subject, and takes away what is named no more. Raises PaddockError where that cannot be: what is
+        noted holds all the same."""
         self._write(kind, name, record)
-        self.sweep(kind, name)
+        with in_words(self._state.path / "certs" / kind, f"{kind} {name}: is noted, but an earlier file of it cannot be taken away"):
+            self.sweep(kind, name)
 
     def sweep(self, kind: str, name: str) -> None:
         """Take away what the record does not name: keys for good; a client's certificates, and those of who has left, to `revoked/`."""
@@ -270,9 +301,13 @@ def earlier_of(record: Record, now: datetime, cas: Collection[str], *, with_curr
 
 
 def subjects_of(fleet: Fleet) -> list[Subject]:
-    """Every name that needs a certificate of the fleet's CA on a server, and every client. Raises PaddockError for a site outside the
-    domain."""
-    return [*_servers(fleet), *(Subject("client", name, (), client.days) for name, client in sorted(fleet.clients.items()))]
+    """Every name that needs a certificate of the fleet's CA on a server, every client, and every host that shows one to another host.
+
+    Raises PaddockError for a site outside the domain.
+    """
+    clients = (Subject("client", name, (), client.days) for name, client in sorted(fleet.clients.items()))
+    hosts = (Subject("host", name, (), HOST_DAYS) for name in sorted(fleet.tunnel_ends))
+    return [*_servers(fleet), *clients, *hosts]
 
 
 def sites_only_on(hosts: Collection[str], fleet: Fleet) -> frozenset[str]:
@@ -304,6 +339,21 @@ def _servers(fleet: Fleet) -> Iterator[Subject]:
 def digest(pem: str) -> str:
     """The sha256 of a PEM text, in hex."""
     return hashlib.sha256(pem.encode()).hexdigest()
+
+
+def _named(path: Path) -> tuple[str, str]:
+    """`phone-3f2a.pem`"""
+    name, _, serial = path.stem.rpartition("-")
+    return name, serial
+
+
+def _end(path: Path) -> datetime | None:
+    from control.pki import certificates
+
+    try:
+        return certificates.life_of((read(path) or b"").decode())[1]
+    except ValueError:
+        return None
 
 
 def _sync(*directories: Path) -> None:

@@ -10,10 +10,13 @@ from control.pki.authority import Authority, seats
 from control.pki.leaves import Leaf, Record, subjects_of
 from inventory.fleet import Fleet
 
+ORDER = ("server", "host", "client")
+
 
 @dataclass(frozen=True)
 class Listed:
-    """`kind` is CA, server or client. `until` is None where there is no certificate; `where` are hosts, sites, and accounts of hosts."""
+    """`kind` is CA, server, host or client. `until` is None where there is no certificate; `where` are hosts, sites, and accounts of
+    hosts."""
 
     kind: str
     name: str
@@ -26,15 +29,15 @@ class Listed:
 
 
 def listed(authority: Authority, fleet: Fleet, now: datetime) -> list[Listed]:
-    """The CAs, then the servers, then the clients, of which one that was renewed may have several. Raises PaddockError."""
+    """The CAs, then the servers, the hosts and the clients, of which one that was renewed may have several. Raises PaddockError."""
     names = _issuer_names(authority)
     records = dict(authority.records())
     wanted = {(each.kind, each.name): each for each in subjects_of(fleet)}
     found = list(_cas(authority, now))
-    for kind, name in sorted({*records, *wanted}, key=lambda each: (each[0] != "server", each[1])):
+    for kind, name in sorted({*records, *wanted}, key=lambda each: (ORDER.index(each[0]), each[1])):
         record = records.get((kind, name), Record())
-        where = _servers_of(fleet, name) if kind == "server" else _sites_of(fleet, name)
-        kept = () if kind == "server" else _accounts_of(fleet, name)
+        where = _servers_of(fleet, name) if kind == "server" else (name,) if kind == "host" else _sites_of(fleet, name)
+        kept = _accounts_of(fleet, name) if kind == "client" else ()
         is_wanted = (kind, name) in wanted
         if record.revoked:
             status = f"revoked on {record.revoked.on:%Y-%m-%d}"

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from control.pki.leaves import Leaves, Record, Revoked
+from inventory.bounds import REVOCATIONS
 from resources import lines_of
 from roles.role import LABEL
 
 TIME = "%Y-%m-%dT%H:%M:%SZ"
+FOREVER = datetime.max.replace(tzinfo=UTC)
 HEAD = "# Written by Paddock: who has been thrown out. `paddock state adopt` reads it where the state was lost.\n"
 
 CLIENT = re.compile(rf"client (?P<name>{LABEL}) (?P<on>[0-9-]{{10}}T[0-9:]{{8}}Z)")
@@ -38,15 +40,38 @@ class Revocations:
 
 
 def revocations(leaves: Leaves) -> Revocations:
-    """Those of a state. Raises PaddockError where a record is damaged."""
+    """Those of a state, without certificates whose end is long past. Raises PaddockError where a record is damaged."""
     records = {name: leaves.record(kind, name) for kind, name in leaves.names() if kind == "client"}
     revoked = {name: record.revoked for name, record in records.items() if record.revoked}
+    out = {*leaves.retired("client"), *((name, serial) for name, each in revoked.items() for serial in each.serials)}
+    found = Revocations({name: each.on for name, each in revoked.items()}, _by_client(out - leaves.over("client")))
+    return found if len(found.text) <= REVOCATIONS.size else _bounded(found, leaves)
+
+
+def _by_client(certificates: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
     serials: dict[str, set[str]] = {}
-    for name, serial in leaves.retired("client"):
+    for name, serial in certificates:
         serials.setdefault(name, set()).add(serial)
-    for name, each in revoked.items():
-        serials.setdefault(name, set()).update(each.serials)
-    return Revocations({name: each.on for name, each in revoked.items()}, {name: frozenset(found) for name, found in serials.items()})
+    return {name: frozenset(each) for name, each in serials.items()}
+
+
+def _bounded(found: Revocations, leaves: Leaves) -> Revocations:
+    """As much as hosts are asked for: the clients first, those that were thrown out last before the others, and then the certificates that
+    are good for longest."""
+    left, ends = REVOCATIONS.size - len(HEAD), leaves.ends("client")
+    latest = sorted(found.clients.items(), key=lambda each: each[1], reverse=True)
+    lines = [(Revocations({name: on}), (name, "")) for name, on in latest]
+    pairs = [(name, serial) for name, each in found.serials.items() for serial in each]
+    pairs.sort(key=lambda pair: (ends.get(pair, FOREVER), pair), reverse=True)
+    lines += [(Revocations({}, {pair[0]: frozenset((pair[1],))}), pair) for pair in pairs]
+    kept = []
+    for line, pair in lines:
+        left -= len(line.text) - len(HEAD)
+        if left < 0:
+            break
+        kept.append(pair)
+    clients = {name: found.clients[name] for name, serial in kept if not serial}
+    return Revocations(clients, _by_client(pair for pair in kept if pair[1]))
 
 
 def read(lines: Iterable[str]) -> Revocations:

@@ -16,12 +16,8 @@ from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 
 
-def begin(authority: Authority, fleet: Fleet, now: datetime) -> Issuer:
-    """Make the next CA, which is trusted from now on. One that was to be the next, and begins in the future, is dropped: it was made
-    under a wrong clock, and has signed nothing.
-
-    Raises PaddockError where a change is under way already, where there is no CA yet, or where the clock is wrong.
-    """
+def require_beginning(authority: Authority, fleet: Fleet, now: datetime) -> None:
+    """Raises PaddockError where a change is under way already, where there is no CA yet, or where the clock is wrong."""
     cas = authority.cas
     standing = cas.standing()
     if standing.signing is None:
@@ -29,6 +25,14 @@ def begin(authority: Authority, fleet: Fleet, now: datetime) -> Issuer:
     if standing.next and has_begun(cas.issuer(standing.next), now):
         raise PaddockError(f"a change to CA {standing.next} is under way already: `paddock certs roll-over switch` comes next")
     authority.require_clock(now)
+
+
+def begin(authority: Authority, fleet: Fleet, now: datetime) -> Issuer:
+    """Make the next CA, which is trusted from now on. One that was to be the next, and begins in the future, is dropped: it was made
+    under a wrong clock, and has signed nothing. Raises PaddockError as `require_beginning` does.
+    """
+    require_beginning(authority, fleet, now)
+    cas = authority.cas
     cas.take_over()
     standing, made = cas.standing(), cas.make(fleet, now)
     trusted = (each for each in standing.trusted if each != standing.next)

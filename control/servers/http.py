@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse, IncompleteRead
+from http.client import HTTPException, HTTPResponse, IncompleteRead, RemoteDisconnected
 from typing import Any
 
 from paramiko import SSHException
@@ -23,6 +23,9 @@ from roles.wording import one_line
 ANSWER_TIMEOUT_S = int(bounds.SERVER_ANSWER.seconds or 0)
 """For what a server knows without a model; an answer of a model may take its time."""
 
+CLOSED = "Socket is closed"
+"""How paramiko says that the other end has closed a channel before all was sent (paramiko/channel.py: send)."""
+
 NO_SERVER = "does not answer like a llama-server"
 
 
@@ -34,6 +37,7 @@ class Asking:
         self.name = f"{server.host}/{server.name}"
         endpoint = reach.fleet.endpoint(server, server.host)
         self.where = (address_of(endpoint), port_of(endpoint))
+        self._vouched = False
 
     def get(self, path: str) -> Any:
         return self._json("GET", path, None)
@@ -79,10 +83,8 @@ class Asking:
         """`timeout_s` is for all of the answer; None where a model may take its time for it."""
         try:
             connection = self.reach.http(self.server.host, *self.where)
-        except NotListening as error:
-            raise NotListening(
-                f"{error}, where {self.server.name} should: `paddock start {self.name}` starts it, `paddock logs {self.name}` says why not"
-            ) from None
+        except NotListening:
+            raise self._not_listening() from None
         headers = {"Content-Type": "application/json", "Connection": "close", **self._authorization()}
         clock = _Clock(connection, timeout_s or bounds.SERVER_STREAM.seconds or 0)
         try:
@@ -95,6 +97,9 @@ class Asking:
         except (HTTPException, SSHException, OSError, EOFError, ValueError) as error:
             clock.stop()
             connection.hang_up()
+            hung_up = isinstance(error, RemoteDisconnected) or (type(error) is OSError and str(error) == CLOSED)
+            if self.server.listener and hung_up and not clock.why and not (stop and stop.meant):
+                raise self._not_listening() from None  # who holds its port for it takes the call, and closes it again
             why = clock.why or str(error) or type(error).__name__
             raise PaddockError(f"{self.name}: no answer ({why}): `paddock logs {self.name}`") from None
         if answer.response.status >= 400:
@@ -107,12 +112,23 @@ class Asking:
             raise HttpError(f"{self.name}: {said} (HTTP {answer.response.status})", answer.response.status)
         return answer
 
+    def _not_listening(self) -> NotListening:
+        address, port = self.where
+        there = f"{self.server.host}: nothing answers on {address}:{port}, where {self.server.name} should"
+        return NotListening(f"{there}: `paddock start {self.name}` starts it, `paddock logs {self.name}` says why not")
+
     def _authorization(self) -> Mapping[str, str]:
         if not self.server.api_key:
             return {}
         name = self.server.key_name
         if name not in self.reach.secrets:
             raise PaddockError(f"{self.name}: its API key is not in the fleet's secrets ({name}): `paddock up` makes it")
+        if not self._vouched:
+            said = self.reach.shell(self.server.host, f"if {self.server.holds_its_port}; then echo held; fi\n", "who listens there")
+            if said != ["held"]:
+                at = f"{self.where[0]}:{self.where[1]}"
+                raise PaddockError(f"{self.name}: it does not hold {at}, so that it is sent no key there: `paddock up` starts what does")
+            self._vouched = True
         return {"Authorization": f"Bearer {self.reach.secrets[name]}"}
 
 

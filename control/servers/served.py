@@ -22,6 +22,8 @@ LOAD_TIMEOUT_S = 1800
 """A model of a hundred GiB, from a slow disk."""
 
 LOOK_AGAIN_S = 0.5
+ENDS_AGAIN = 3
+"""A server that systemd had to start again so often does not come up, although systemd goes on."""
 LINES_OF_A_ROUTER = 400
 """Of its journal, for what one of its workers complained of."""
 
@@ -130,9 +132,10 @@ def ready(reach: Reach, server: Server, tell: Callable[[str], None] = lambda sta
             told = True
         except NotListening:
             unit = look(reach, server.host, [server])[server.name]
-            if unit.state not in ("active", "activating", "reloading") or time.monotonic() > began + ANSWER_TIMEOUT_S:
-                why = complaint(last_lines(reach, server, LINES_READ))
-                raise PaddockError(f"{asking.name}: is {unit.state} ({why}): `paddock logs {asking.name}`") from None
+            ends = unit.restarts >= ENDS_AGAIN
+            if ends or unit.state not in ("active", "activating", "reloading") or time.monotonic() > began + ANSWER_TIMEOUT_S:
+                why, state = complaint(last_lines(reach, server, LINES_READ)), "ends again and again" if ends else f"is {unit.state}"
+                raise PaddockError(f"{asking.name}: {state} ({why}): `paddock logs {asking.name}`") from None
         time.sleep(LOOK_AGAIN_S)
     raise PaddockError(f"{asking.name}: still does not answer after {LOAD_TIMEOUT_S // 60} minutes: `paddock logs {asking.name}`")
 

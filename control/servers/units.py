@@ -14,9 +14,12 @@ from roles.server import Server
 from roles.wording import one_line
 
 LOOK = """
-# look NAME UNIT USER: the state of the unit, and what each of its processes holds. USER is - for a unit of the system's
+# look NAME UNIT USER: the state of the unit, how often systemd had to start it again, and what each of its processes
+# holds. USER is - for a unit of the system's
 look() {
-  echo "unit $1 $(manager "$3" show --property=ActiveState --value "$2" 2>/dev/null || echo unknown)"
+  state=$(manager "$3" show --property=ActiveState --value "$2" 2>/dev/null || echo unknown)
+  again=$(manager "$3" show --property=NRestarts --value "$2" 2>/dev/null) || again=
+  echo "unit $1 ${state:-unknown} ${again:-0}"
   group=$(manager "$3" show --property=ControlGroup --value "$2" 2>/dev/null)
   [ -n "$group" ] || return 0
   # shellcheck disable=SC2013 # a word a process
@@ -62,23 +65,32 @@ class ProcessMemory:
 
 @dataclass(frozen=True)
 class Unit:
-    """A server's unit: `active`, `failed`, … and what each of its processes holds, by the port that it listens on."""
+    """A server's unit: `active`, `failed`, … and what each of its processes holds, by the port that it listens on. `restarts` is how often
+    systemd had to start it again since somebody last did."""
 
     state: str
     processes: dict[int, ProcessMemory]
+    restarts: int = 0
 
 
 def look(reach: Reach, host: str, servers: Iterable[Server]) -> dict[str, Unit]:
-    """The units of a host's servers, by the server's name, in one command."""
+    """The units of a host's servers, by the server's name, in one command. Raises PaddockError where the host says something else."""
+    servers = tuple(servers)
     calls = [f"look {shlex.join((each.name, each.unit, _whose(each)))}" for each in servers]
     found: dict[str, Unit] = {}
     for line in reach.shell(host, "\n".join([render("manager.sh"), render("shared/drm.sh"), LOOK, *calls, ""]), "what its servers hold"):
-        kind, name, *rest = line.split()
-        if kind == "unit":
-            found[name] = Unit(rest[0] if rest else "unknown", {})
-        else:
-            port, memory, card = map(int, rest)
-            found[name].processes[port] = ProcessMemory(memory, card)
+        try:
+            kind, name, *rest = line.split()
+            if kind == "unit":
+                state, restarts = rest
+                found[name] = Unit(state, {}, int(restarts))
+            else:
+                port, memory, card = map(int, rest)
+                found[name].processes[port] = ProcessMemory(memory, card)
+        except (ValueError, LookupError):
+            raise PaddockError(f"{host}: does not say what its servers hold, but {one_line(line[:80])}") from None
+    if missing := [each.name for each in servers if each.name not in found]:
+        raise PaddockError(f"{host}: does not say what its servers hold: nothing of {', '.join(missing)}")
     return found
 
 

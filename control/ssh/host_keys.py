@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from paramiko import SSHException, Transport
 
+import control.ssh.packets
 from control.ssh.failures import no_way_to
 from control.state.fleet import FleetState
 from inventory.fleet import Host
 from resources import lines_of
+
+assert control.ssh.packets
 
 SCAN_TIMEOUT_S = 15
 SCANS_AT_ONCE = 16

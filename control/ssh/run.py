@@ -28,6 +28,7 @@ from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.util import CommandOutput
 from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state
 
+import control.ssh.packets
 from control.ssh.failures import LOST, at_work, last_words, unreachable
 from control.ssh.output import take_no_more
 from control.ssh.privilege import SudoAsks, ask_once, hand_over, never_ask, password_for, take_back
@@ -45,7 +46,7 @@ Tell = Callable[[str, str], None]
 
 T = TypeVar("T")
 
-assert control.ssh.cooperative
+assert control.ssh.cooperative and control.ssh.packets
 gevent.get_hub().NOT_ERROR += (KeyboardInterrupt,)  # gevent would print it, and the command says it in a sentence
 connectors.util.getpass = never_ask  # type: ignore[assignment]  # pyinfra would ask in the middle of a run, once a host
 

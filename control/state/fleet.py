@@ -26,7 +26,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -105,6 +105,15 @@ def at_home(path: str, what: str) -> Path:
         raise PaddockError(f"{what}: no account has the home of {path}: write an absolute path") from None
 
 
+@contextmanager
+def in_words(path: Path, what: str) -> Iterator[None]:
+    """Raises PaddockError, that the path, or the one at fault, `cannot be read`, where an OSError is raised within."""
+    try:
+        yield
+    except OSError as error:
+        raise PaddockError(f"{error.filename or path}: {what}: {error.strerror or error}") from None
+
+
 def write_atomically(path: Path, data: bytes | str, mode: int = 0o600, *, exclusive: bool = False) -> None:
     """Put a file in place whole, with its mode from the first moment, and on the disk before this returns.
 
@@ -163,7 +172,8 @@ def make_private(directory: Path) -> Path:
         return directory
     except OSError as error:
         raise PaddockError(f"{directory}: cannot be made: {error.strerror}") from None
-    directory.chmod(0o700)
+    with in_words(directory, "cannot be closed to others"):
+        directory.chmod(0o700)
     return directory
 
 
@@ -214,9 +224,12 @@ class FleetState:
                 f"run as its owner, or give it to you with `chown -R {os.geteuid()} {self.path}`"
             )
         if found.st_mode & 0o077:
-            self.path.chmod(0o700)
+            with in_words(self.path, "is open to others, which cannot be changed"):
+                self.path.chmod(0o700)
             self.say(f"{self.path}: others could read it (mode {found.st_mode & 0o777:04o}), it is 0700 now")
-        if link := next(_links(self.path), None):
+        with in_words(self.path, "cannot be read"):
+            link = next(_links(self.path), None)
+        if link:
             raise PaddockError(
                 f"{link}: is a link, and Paddock keeps nothing behind links: what is written or deleted there would be somewhere else. "
                 "Take it away, or put back what it stands for; PADDOCK_STATE moves the whole state"
@@ -278,7 +291,8 @@ class FleetState:
         path = directory / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"
         write_atomically(path, json.dumps(report, indent=1) + "\n")
         for old in sorted(directory.glob("*.json"))[:-REPORTS_KEPT]:
-            old.unlink(missing_ok=True)
+            with in_words(old, "cannot be deleted"):
+                old.unlink(missing_ok=True)
         return path
 
 

@@ -91,7 +91,8 @@ class Vault:
     # The named secrets
 
     def names(self) -> list[str]:
-        return sorted(path.name.removesuffix(".age") for path in (self._state.path / "secrets").glob("*.age"))
+        names = (path.name.removesuffix(".age") for path in (self._state.path / "secrets").glob("*.age"))
+        return sorted(filter(NAME.fullmatch, names))  # no other can be set
 
     def is_named(self, name: str) -> bool:
         """Whether it is among the `names`."""
@@ -244,7 +245,9 @@ def _identities_in(path: Path, where: str) -> Iterator[Identity]:
 
     data = read(path)
     if data is None:
-        raise PaddockError(f"{where}: there is no such file")
+        raise PaddockError(
+            f"{where}: there is no such file: `age-keygen -o FILE` makes an identity, and without the variable Paddock makes one"
+        )
     _refuse_if_open(path)
     if b"PRIVATE KEY-----" in data:
         try:

@@ -8,7 +8,7 @@ from testinfra.host import Host as TestinfraHost
 
 from inventory.fleet import Fleet, Host
 from roles.admin.plan import KEY_FILE, PRESETS
-from roles.admin.settings import AdminSettings
+from roles.admin.settings import SOCKET, AdminSettings
 from roles.outside import Outside, Refused
 from roles.role import address_of, port_of
 
@@ -16,17 +16,17 @@ HERE = ("127.", "::1", "localhost")
 """Addresses of a host that Paddock itself runs on: nobody there is outside."""
 
 
-def check_shows_the_presets_to_who_knows_the_key(host: TestinfraHost, settings: AdminSettings, fleet: Fleet, this: Host) -> None:
-    text, status = _asked(host, settings, fleet, this, KEY_FILE)
+def check_shows_the_presets_to_who_knows_the_key(host: TestinfraHost, fleet: Fleet, this: Host) -> None:
+    text, status = _asked(host, KEY_FILE)
     if any(server.kind == "router" for server in fleet.servers(this.name)):
         assert (text.strip(), status) == (host.check_output("cat %s", PRESETS).strip(), "200")
     else:
         assert status == "404", f"{status} {text}"
 
 
-def check_nobody_else_gets_an_answer(host: TestinfraHost, settings: AdminSettings, fleet: Fleet, this: Host) -> None:
+def check_nobody_else_gets_an_answer(host: TestinfraHost) -> None:
     for key in ("/dev/null", "/etc/hostname"):
-        text, status = _asked(host, settings, fleet, this, key)
+        text, status = _asked(host, key)
         assert status == "401", f"{status} {text}"
 
 
@@ -40,10 +40,10 @@ def check_is_out_of_reach_from_outside(settings: AdminSettings, this: Host, outs
     raise AssertionError(f"it answers {answer.status} from outside, although it is to listen on {settings.listen}")
 
 
-def _asked(host: TestinfraHost, settings: AdminSettings, fleet: Fleet, this: Host, key_file: str) -> tuple[str, str]:
+def _asked(host: TestinfraHost, key_file: str) -> tuple[str, str]:
     """The answer, and its status. The key is read on the host, and stands in no command line there."""
-    url = f"http://{fleet.reach(settings.listen, 'listen', this.name, this.name)}/paddock/admin/preset"
+    asked = f"--unix-socket {SOCKET} http://localhost/paddock/admin/preset"
     key = f"""printf 'header = "Authorization: Bearer %s"' "$(cat {key_file})" |"""
-    said = host.run(f"{key} curl --silent --max-time 60 --write-out '\n%{{http_code}}' --config - {url}").stdout
+    said = host.run(f"{key} curl --silent --max-time 60 --write-out '\n%{{http_code}}' --config - {asked}").stdout
     text, _, status = said.strip().rpartition("\n")
     return text, status

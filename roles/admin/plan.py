@@ -9,17 +9,22 @@ from ipaddress import ip_address
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
-from resources import Directory, File, Package, Port, Resource, Service
-from roles.admin.settings import AdminSettings, admin_key_name
-from roles.role import address_of, is_privileged, listed_as, port_of, render
+from resources import Directory, File, Package, Port, Resource, Service, User
+from roles import tunnel
+from roles.admin.settings import SOCKET, AdminSettings, admin_key_name
+from roles.role import address_of, listed_as, loopback_of, port_of, render
 from roles.sandbox import HOMES, hidden
-from roles.server import Server
+from roles.server import CALLERS, Server
 
 DIRECTORY = "/etc/paddock/admin"
 PROGRAM = f"{DIRECTORY}/program"
 CONFIGURATION = f"{DIRECTORY}/admin.json"
 KEY_FILE = f"{DIRECTORY}/key"
 UNIT = "paddock-admin.service"
+LISTENER = "paddock-admin.socket"
+WAY_IN = tunnel.Tunnel(
+    "paddock-admin-tunnel.service", "/etc/paddock/admin-tunnel", "Encrypted way to the admin endpoint of this host", group=CALLERS
+)
 PRESETS = "/etc/paddock/llama-server/presets.ini"
 
 SHORTEST_KEY = 16
@@ -31,38 +36,50 @@ def plan(host: Host, settings: AdminSettings, fleet: Fleet, knowledge: Knowledge
     if not servers:
         raise PaddockError(f"hosts.{host.name}.roles.admin: there is no llama-server here to change: remove the role from this host")
     program = [File(f"{PROGRAM}/{name}", text) for name, text in knowledge.program("admin").items()]
-    configuration = File(CONFIGURATION, _configuration(settings, servers, fleet))
-    key, unit, dropins = _key(host, knowledge), _unit(settings, servers, fleet), tuple(_dropins(servers))
+    configuration = File(CONFIGURATION, _configuration(servers, fleet))
+    key, unit, dropins = _key(host, knowledge), _unit(servers, fleet), tuple(_dropins(servers))
+    ways = [each for each in fleet.tunnels_to(host.name) if each.socket == SOCKET]
+    listener = _listener(loopback_of(settings.listen) if ways else settings.listen)
     yield Package("python3")
+    yield User(CALLERS, "/nonexistent")
     yield Directory("/etc/paddock")
     yield Directory(DIRECTORY, exclusive=True)
     yield Directory(PROGRAM, exclusive=True)
-    yield from (*program, configuration, key, unit)
+    yield from (*program, configuration, key, unit, listener)
     for each in dropins:
         yield Directory(each.path.rpartition("/")[0])
         yield each
-    listens = (listed_as(address_of(settings.listen)),)
+    if ways:
+        port = Port(port_of(settings.listen), (listed_as(address_of(loopback_of(settings.listen))),), LISTENER, shared=True)
+    else:
+        port = Port(port_of(settings.listen), (listed_as(address_of(settings.listen)),), LISTENER, reachable_from=fleet.callers(host.name))
+    yield Service(LISTENER, restarts=(listener,), ports=(port,))
     yield Service(
         UNIT,
         restarts=(*program, configuration, key, unit, *dropins),
         runs=tuple(dict.fromkeys(f"file:{each.key_file}" for each in servers if each.key_file)),
-        ports=(Port(port_of(settings.listen), listens, UNIT, reachable_from=fleet.callers(host.name)),),
     )
+    yield from tunnel.inwards(WAY_IN, ways, knowledge)
 
 
-def _configuration(settings: AdminSettings, servers: Sequence[Server], fleet: Fleet) -> str:
+def remarks(host: Host, settings: AdminSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[str]:
+    if not settings.encrypted and (callers := fleet.callers(host.name)):
+        words = f"NOT ENCRYPTED: the key that {' and '.join(callers)} sends is clear text on the network"
+        yield f"hosts.{host.name}.roles.admin: {words} (`encrypted: false` says so)"
+
+
+def _configuration(servers: Sequence[Server], fleet: Fleet) -> str:
     known = [
         {
             "unit": each.unit,
-            "url": f"http://{fleet.endpoint(each, each.host)}",
+            "url": f"unix:{each.socket}" if each.socket else f"http://{fleet.endpoint(each, each.host)}",
             "models": list(each.models),
             "router": each.kind == "router",
             "account": each.user if each.scope == "user" else "",
         }
         for each in servers
     ]
-    where = {"address": address_of(settings.listen), "port": port_of(settings.listen)}
-    said = {**where, "key": KEY_FILE, "presets": PRESETS, "servers": known}
+    said = {"key": KEY_FILE, "presets": PRESETS, "servers": known}
     return json.dumps(said, indent=1) + "\n"
 
 
@@ -71,8 +88,13 @@ def _key(host: Host, knowledge: Knowledge) -> File:
     return File(KEY_FILE, f"{key}\n", mode=0o600, secret=True)
 
 
-def _unit(settings: AdminSettings, servers: Sequence[Server], fleet: Fleet) -> File:
-    addresses = [ip_address(address_of(settings.listen)), *(ip_address(address_of(fleet.endpoint(each, each.host))) for each in servers)]
+def _listener(listen: str) -> File:
+    text = render("admin/paddock-admin.socket.j2", listen=listen, socket=SOCKET, callers=CALLERS)
+    return File(f"/etc/systemd/system/{LISTENER}", text)
+
+
+def _unit(servers: Sequence[Server], fleet: Fleet) -> File:
+    called = [address_of(fleet.endpoint(each, each.host)) for each in servers if not each.socket]
     routers = [each for each in servers if each.kind == "router"]
     # It reads in a model's header how long a context may be.
     models = dict.fromkeys(fleet.model_path(each.host, name) for each in routers for name in each.models)
@@ -83,11 +105,11 @@ def _unit(settings: AdminSettings, servers: Sequence[Server], fleet: Fleet) -> F
         api_key=next((each.key_file for each in servers if each.key_file), ""),
         units=[each.unit for each in servers if each.scope == "system"],
         changes=PRESETS.rpartition("/")[0],
-        low_port=is_privileged(settings.listen),
+        listener=LISTENER,
         shown=[path for path in models if hidden(path)],
         shows_home=any(hidden(path, HOMES) for path in models),
-        loopback=all(address.is_loopback for address in addresses),
-        at_boot=not (addresses[0].is_loopback or addresses[0].is_unspecified),
+        networked=bool(called),
+        addresses=list(dict.fromkeys(each for each in called if not ip_address(each).is_loopback)),
     )
     return File(f"/etc/systemd/system/{UNIT}", text)
 

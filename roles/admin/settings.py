@@ -5,6 +5,9 @@ from collections.abc import Iterator, Mapping
 from roles.role import Endpoint, RoleSettings
 from roles.server import Administration
 
+SOCKET = "/run/paddock/admin.sock"
+"""Where the reverse proxy of the same host reaches it."""
+
 
 class AdminSettings(RoleSettings):
     """An endpoint that shows the router's presets, changes the context of a model, and restarts the servers of this host.
@@ -15,6 +18,9 @@ class AdminSettings(RoleSettings):
     listen: Endpoint = "127.0.0.1:8079"
     """The listening address. Use loopback unless the reverse proxy is another host."""
 
+    encrypted: bool = True
+    """Let reverse proxies on other hosts reach it through an encrypted tunnel alone. With `false` its key is clear text on the network."""
+
     def endpoints(self) -> Iterator[str]:
         yield self.listen
 
@@ -22,7 +28,7 @@ class AdminSettings(RoleSettings):
         yield admin_key_name(host), f"key of {host}'s admin endpoint"
 
     def administration(self, host: str) -> Administration:
-        return Administration(self.listen, admin_key_name(host))
+        return Administration(self.listen, SOCKET, admin_key_name(host), self.encrypted)
 
     @classmethod
     def companions(cls, host: str) -> Mapping[str, str]:

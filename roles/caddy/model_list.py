@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from inventory.knowledge import Knowledge
 from resources import Directory, File, Package, Resource, Service
 from roles.role import address_of, is_address, render
+from roles.server import CALLERS
 
 DIRECTORY = "/etc/paddock/model-list"
 UNIT = "paddock-model-list.service"
@@ -15,14 +16,20 @@ SOCKET = "/run/paddock/model-list.sock"
 
 
 def model_list(upstreams: Sequence[str], knowledge: Knowledge) -> Iterator[Resource]:
-    """`upstreams` are the `ADDRESS:PORT` that it may ask; without any there is nothing to run."""
+    """`upstreams` are the `ADDRESS:PORT` and the `unix//PATH` that it may ask; without any there is nothing to run."""
     if not upstreams:
         return
     program = [File(f"{DIRECTORY}/{name}", text) for name, text in knowledge.program("caddy").items()]
-    hosts = list(dict.fromkeys(address_of(each).partition("%")[0] for each in upstreams))
-    addresses = hosts if all(map(is_address, hosts)) else []  # systemd knows no names
+    remote = [each for each in upstreams if not each.startswith("unix/")]
+    hosts = list(dict.fromkeys(address_of(each).partition("%")[0] for each in remote))
+    service = render(
+        "caddy/paddock-model-list.service.j2",
+        program=DIRECTORY,
+        addresses=hosts if all(map(is_address, hosts)) else None,  # systemd knows no names
+        group=CALLERS if len(remote) < len(upstreams) else "",
+    )
     units = [
-        File(f"/etc/systemd/system/{UNIT}", render("caddy/paddock-model-list.service.j2", program=DIRECTORY, addresses=addresses)),
+        File(f"/etc/systemd/system/{UNIT}", service),
         File(f"/etc/systemd/system/{LISTENER}", render("caddy/paddock-model-list.socket.j2", socket=SOCKET, unit=UNIT)),
     ]
     yield Package("python3")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from shlex import quote
 from typing import Any
 
@@ -11,6 +12,7 @@ from inventory.fleet import Fleet, Host
 from inventory.knowledge import TO_BE_ISSUED, Certificate, Knowledge
 from inventory.neighbours import Caddyfile
 from resources import Directory, File, Line, Package, Port, Resource, Service, User, as_unit, lines_of
+from roles import tunnel
 from roles.caddy import neighbours, routes
 from roles.caddy.model_list import SOCKET as MODEL_LIST
 from roles.caddy.model_list import model_list
@@ -18,7 +20,7 @@ from roles.caddy.pem import certificates_in, fingerprint
 from roles.caddy.settings import ADMINISTRATION, CaddySettings, CaddyVersion, Site, caddy_version, refusal
 from roles.expiry import Pem, expiry_watch
 from roles.role import address_of, port_of, render
-from roles.server import named_upstream
+from roles.server import CALLERS, TUNNELS, Tunnelled, named_upstream
 
 CADDYFILE = "/etc/caddy/Caddyfile"
 DIRECTORY = "/etc/caddy/paddock"
@@ -59,6 +61,14 @@ CLOSED = {
 }
 """What other clients are told, as OpenAI's API has it."""
 
+WAY_OUT = tunnel.Tunnel(
+    "paddock-caddy-tunnel.service",
+    "/etc/paddock/caddy-tunnel",
+    "Encrypted way from Caddy to the llama.cpp servers of other hosts",
+    group=CALLERS,
+    runtime=TUNNELS.removeprefix("/run/"),
+)
+
 UNISSUED = Certificate(TO_BE_ISSUED, TO_BE_ISSUED)
 
 
@@ -68,8 +78,13 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
     theirs = _theirs(host, settings, knowledge)
     # `caddy reload` asks Caddy's API.
     reloads = release >= RELOADS_SAFELY and not (theirs and theirs.administration == "off")
+    joins = settings.shared and reloads and not settings.is_sandboxed
+    by_socket = not joins  # a process from before Paddock is in none of its groups
+    tunnels = tuple(_tunnels(host, settings, fleet))
+    grouped = by_socket and (_calls_here(host, settings, fleet) or bool(tunnels))
     dropin = render(
         "caddy/40-restart.conf.j2",
+        group=CALLERS if grouped else "",
         reloads=reloads,
         directory=DIRECTORY,
         caddyfile=CADDYFILE,
@@ -84,7 +99,10 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
         Directory(f"{DIRECTORY}/clients", group="caddy", mode=0o750, exclusive=True),
     )
     binds = neighbours.chosen(settings, theirs, release)
-    configuration = [*_files(host, settings, fleet, knowledge, release), *_sites(host, settings, fleet, knowledge, release, binds)]
+    configuration = [
+        *_files(host, settings, fleet, knowledge, release),
+        *_sites(host, settings, fleet, knowledge, release, binds, by_socket),
+    ]
     imports = Line(CADDYFILE, f"import {DIRECTORY}/*.caddy")
 
     yield package
@@ -99,7 +117,8 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
     if reloads:
         yield File(f"{DIRECTORY}/cut", render("caddy/cut.j2", settings, directory=DIRECTORY, port=settings.port, noted=NOTED), mode=0o755)
     yield from dropins
-    yield from model_list(_kept_apart(host, settings, fleet), knowledge)
+    yield from tunnel.outwards(replace(WAY_OUT, public=not by_socket), host.name, tunnels, knowledge)
+    yield from model_list(_kept_apart(host, settings, fleet, by_socket), knowledge)
     read = (directories[0], *configuration, imports)
     yield Service(
         UNIT,
@@ -107,11 +126,25 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
         reloads=read if reloads else (),
         ports=tuple(_ports(settings, release, theirs, binds)),
         validate=(VALIDATE,),
-        joins=settings.shared and reloads and not settings.is_sandboxed,
+        joins=joins,
         left_open=_left_open(configuration) if settings.shared and reloads else "",
     )
     if settings.sites:
-        yield from expiry_watch("caddy", host.name, _watched(settings, fleet, knowledge), settings.expiry)
+        shown = [Pem(WAY_OUT.certificate)] if tunnels else []
+        yield from expiry_watch("caddy", host.name, [*_watched(settings, fleet, knowledge), *shown], settings.expiry)
+
+
+def _calls_here(host: Host, settings: CaddySettings, fleet: Fleet) -> bool:
+    """Whether a server of its own host, or that one's admin endpoint, is behind a site, with a socket that the callers' group opens."""
+    here = [server for site in settings.sites.values() for server in fleet.behind(site.upstream) if server.host == host.name]
+    return any(server.socket for server in here) or bool(here and fleet.administration(host.name, host.name))
+
+
+def _tunnels(host: Host, settings: CaddySettings, fleet: Fleet) -> Iterator[tuple[Tunnelled, str]]:
+    """What it reaches on other hosts by a tunnel, each with the `ADDRESS:PORT` there."""
+    behind = dict.fromkeys(named_upstream(site.upstream)[0] for site in settings.sites.values())
+    for way in (way for other in behind if other != host.name for way in fleet.tunnels_to(other) if host.name in way.callers):
+        yield way, fleet.reach(way.listen, f"hosts.{way.host}.listen", way.host, host.name)
 
 
 def _left_open(configuration: Iterable[File]) -> str:
@@ -254,9 +287,15 @@ def _key_file(host: str) -> str:
 
 
 def _sites(
-    host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge, release: CaddyVersion, binds: tuple[str, ...]
+    host: Host,
+    settings: CaddySettings,
+    fleet: Fleet,
+    knowledge: Knowledge,
+    release: CaddyVersion,
+    binds: tuple[str, ...],
+    by_socket: bool,
 ) -> Iterator[File]:
-    sites = {name: _site(host, settings, name, fleet, knowledge) for name in settings.sites}
+    sites = {name: _site(host, settings, name, fleet, knowledge, by_socket) for name in settings.sites}
     text = render(
         "caddy/sites.caddy.j2",
         redirect=settings.redirect,
@@ -279,8 +318,9 @@ def _sites(
     yield File(f"{DIRECTORY}/admitted", "".join(admitted))
 
 
-def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledge: Knowledge) -> Mapping[str, Any]:
-    """What the template knows of a site. `clients` are their names, by the fingerprint of each certificate."""
+def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledge: Knowledge, by_socket: bool) -> Mapping[str, Any]:
+    """What the template knows of a site. `clients` are their names, by the fingerprint of each certificate. Where Caddy has its callers'
+    group, it asks servers of its own host `by_socket`."""
     site = settings.sites[name]
     leaves = {client: _leaves(client, knowledge, host) for client in admitted(site, fleet, knowledge)}
     clients = {_print(chain, client, host): client for client, chains in leaves.items() for chain in chains.values()}
@@ -288,21 +328,26 @@ def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledg
     admin = fleet.administration(behind, host.name)
     return {
         **dict(site),
-        "upstreams": fleet.upstreams(site.upstream, host.name),
+        "upstreams": fleet.upstreams(site.upstream, host.name, by_socket),
         "leaves": tuple(path for chains in leaves.values() for path in chains),
         "clients": clients,
         "origins": (f"https://{name}" + ("" if settings.port == 443 else f":{settings.port}"), *site.origins),
-        "admin": {"endpoint": admin.endpoint, "key_file": _key_file(behind)} if admin else None,
+        "admin": {
+            "endpoint": f"unix/{admin.socket}" if admin.socket and (by_socket or behind != host.name) else admin.endpoint,
+            "key_file": _key_file(behind),
+        }
+        if admin
+        else None,
         "administrators": tuple(each for each, client in clients.items() if fleet.clients[client].admin),
         "apart": any(not fleet.clients[client].admin for client in leaves),
         "open": tuple(routes.patterns(site.routes)),
     }
 
 
-def _kept_apart(host: Host, settings: CaddySettings, fleet: Fleet) -> tuple[str, ...]:
-    """`ADDRESS:PORT` of each llama-server that lists its models for clients who are no administrators."""
+def _kept_apart(host: Host, settings: CaddySettings, fleet: Fleet, by_socket: bool) -> tuple[str, ...]:
+    """`ADDRESS:PORT`, or `unix//PATH`, of each llama-server that lists its models for clients who are no administrators."""
     sites = (site for site in settings.sites.values() if not all(fleet.clients[client].admin for client in fleet.admits(site)))
-    return tuple(dict.fromkeys(each for site in sites for each in fleet.upstreams(site.upstream, host.name)))
+    return tuple(dict.fromkeys(each for site in sites for each in fleet.upstreams(site.upstream, host.name, by_socket)))
 
 
 def _ports(settings: CaddySettings, release: CaddyVersion, theirs: Caddyfile | None, binds: tuple[str, ...]) -> Iterator[Port]:

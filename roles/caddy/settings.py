@@ -9,14 +9,14 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from roles.expiry import ExpirySettings
 from roles.package_file import PackageFile
-from roles.role import LINE_ENDS, Domain, Endpoint, LocalPath, Matches, Name, RoleSettings, Settings, port_of
+from roles.role import LINE_ENDS, AtServer, Domain, Endpoint, LocalFile, Matches, Name, RoleSettings, Settings, port_of
 
 if TYPE_CHECKING:
     from roles.rehearsal import Rehearsal
 from roles.references import GUARDED, Finding, Whole
 from roles.role import address_of
-from roles.server import Entrance, answering, named_upstream
-from roles.wording import did_you_mean, quoted
+from roles.server import SERVER_DAYS, Entrance, answering, named_upstream
+from roles.wording import did_you_mean, one_of, quoted
 
 KNOWN_BAD = {"2.11.3": "rejects every client of a site that lists its clients; 2.11.4 does not"}
 """Version of Caddy → why it is refused."""
@@ -36,13 +36,17 @@ Listen = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
 ]
 
-WebOrigin = Annotated[str, Matches(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", "is not a web origin, such as https://chat.home.example")]
+WebOrigin = Annotated[
+    str, Matches(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", "is not a web origin, such as https://chat.home.example", unbroken=True)
+]
 Version = Annotated[str, Matches(r"[0-9]+\.[0-9]+\.[0-9]+", "is not a version of Caddy, such as 2.11.3")]
 Reason = Annotated[str, Matches(rf"[^{LINE_ENDS}]*[^\s{LINE_ENDS}][^{LINE_ENDS}]*", "is not a reason: explain why this version is used")]
-Mailbox = Annotated[str, Matches(r"[A-Za-z0-9.!#$%&'*+/=?^_|~-]+@[A-Za-z0-9.-]+", "is not an e-mail address")]
+Mailbox = Annotated[str, Matches(r"[A-Za-z0-9.!#$%&'*+/=?^_|~-]+@[A-Za-z0-9.-]+", "is not an e-mail address", unbroken=True)]
 ROUTE = r"(GET|POST|PUT|PATCH|DELETE) (/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)+(/\*)?"
 Route = Annotated[str, Matches(ROUTE, "is not a method and a path, such as GET /metrics or GET /slots/*")]
-HttpsUrl = Annotated[str, Matches(r"https://[A-Za-z0-9._~:/?#@!$&()*+,;=%\[\]-]+", "is not a URL that begins with https://")]
+HttpsUrl = Annotated[
+    str, Matches(r"https://[A-Za-z0-9._~:/?#@!$&()*+,;=%\[\]-]+", "is not a URL that begins with https://", unbroken=True), AtServer
+]
 
 
 LISTED = ("/v1/models", "/models", "/models/sse", "/props")
@@ -59,7 +63,7 @@ class Acme(Settings):
     directory: HttpsUrl = LETS_ENCRYPT
     """The authority's ACME directory; by default Let's Encrypt. The authority must reach the site by its name on port 443 or 80."""
 
-    root: LocalPath | None = None
+    root: LocalFile | None = None
     """The root certificate of a private authority: a PEM file on the control machine, relative to the inventory."""
 
 
@@ -170,6 +174,10 @@ class CaddySettings(RoleSettings):
         if self.shared:
             yield ADMINISTRATION
 
+    def apart(self, endpoint: str) -> str:
+        """Of two on one port one is the redirect's."""
+        return "set `redirect: false`, or serve the sites on another port than 80"
+
     def server_names(self) -> Iterator[tuple[str, str]]:
         return ((name, "sites") for name, site in self.sites.items() if not site.acme)
 
@@ -220,6 +228,14 @@ class CaddySettings(RoleSettings):
                 yield from fleet.no_client(client, (*keys, "clients", str(number)))
             if (first := fleet.entrances[name][0].host) != host:
                 yield Finding(keys, f"{quoted(name)} is a site of host {quoted(first)} already: a name must be unique in the fleet")
+        if words := self.expiry.too_early(self._lives(fleet)):
+            yield Finding(("roles", "caddy", "expiry", "days"), words, of_value=True)
+
+    def _lives(self, fleet: Whole) -> Iterator[int]:
+        """How many days the certificates live that are looked at here: those of the sites, and of the clients that they let in."""
+        yield from (SERVER_DAYS for site in self.sites.values() if not site.acme)
+        named = [site.clients for site in self.sites.values()]
+        yield from (days for client, days in fleet.days.items() if any(each is None or client in each for each in named))
 
 
 def _never_open(route: str) -> str:
@@ -236,7 +252,11 @@ def _unreachable(upstream: str, proxy: str, fleet: Whole) -> str:
     """Why no llama-server answers there, or none that this host can reach; empty where one does."""
     host, group = named_upstream(upstream)
     if host not in fleet.roles:
-        return fleet.no_host(host)
+        if not set(":.") & set(upstream):
+            return fleet.no_host(host)
+        known = [name for name, roles in fleet.roles.items() if "llama_server" in roles][:3]
+        such = f", such as {one_of(known)}" if known else ""
+        return f"{quoted(upstream)} is no name of a host: upstream takes one of this inventory{such}, and no address"
     if "llama_server" not in fleet.roles[host]:
         return f"host {quoted(host)} carries no llama_server that could answer"
     if fleet.roles[host]["llama_server"] is None:

@@ -106,6 +106,8 @@ class ClientSettings(RoleSettings):
             yield from fleet.no_client(seat.client, (*keys, "client"))
             if fleet.has_client(seat.client) and "caddy" not in fleet.malformed:
                 yield from _site_of(account, seat, keys, fleet)
+        if words := self.expiry.too_early(fleet.days[seat.client] for seat in self.accounts.values() if seat.client in fleet.days):
+            yield Finding(("roles", "client", "expiry", "days"), words, of_value=True)
 
 
 def _site_of(account: str, seat: Seat, keys: tuple[str, ...], fleet: Whole) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 
@@ -10,7 +10,9 @@ from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from resources import Directory, File, Package, Port, Resource, Service
 from roles.firewall.settings import FirewallSettings
+from roles.references import Finding
 from roles.role import is_address, render
+from roles.wording import did_you_mean, quoted
 
 DIRECTORY = "/etc/paddock/firewall"
 RULES = f"{DIRECTORY}/paddock.nft"
@@ -24,6 +26,8 @@ IN_FORCE = f'[ "$({LISTED})" = "$(unshare --net sh -c "nft --file {RULES} && {LI
 """Whether the kernel has the table as the file says: both are compared as nft lists them, the file's in an empty network namespace."""
 
 SSH = 22
+
+KEYS = ("roles", "firewall")
 
 Network = IPv4Network | IPv6Network
 
@@ -69,22 +73,31 @@ def plan_beside(host: Host, settings: FirewallSettings, fleet: Fleet, others: Se
 
 def guarded(host: Host, settings: FirewallSettings, fleet: Fleet, others: Sequence[Resource]) -> Iterator[Guarded]:
     """The ports that the host's other roles declare and not everybody may reach. Raises PaddockError where no such rule can be made."""
-    where = f"hosts.{host.name}.roles.firewall"
-    for name in settings.addresses:
-        if name not in fleet.hosts:
-            raise PaddockError(f"{where}.addresses: no host is called {name}: addresses takes hosts of the fleet")
-    declared = {port.id: port for port in _declared(others)}
-    _check_allowed(host, settings, tuple(declared.values()))
-    for port in declared.values():
-        if port.reachable_from is None or _is_loopback(port):
-            continue
-        if port.number in (SSH, host.port):
-            raise PaddockError(
-                f"{where}: {port.unit} listens on SSH's port, {port.number}, which the firewall never restricts: give it another"
-            )
-        callers = [ip_network(each) for name in port.reachable_from for each in _calls_from(name, port, host, settings, fleet)]
+    for fault in faults_beside(host, settings, fleet, others):
+        raise PaddockError(f"hosts.{host.name}.{'.'.join(fault.keys)}: {fault.words}")
+    for port in _restricted(_declared(others)):
+        callers = [ip_network(each) for name in port.reachable_from or () for each in _calls_from(name, settings, fleet)]
         allowed = [ip_network(each) for each in settings.allow.get(str(port.number), ())]
         yield Guarded(port, (*callers, *allowed))
+
+
+def faults_beside(
+    host: Host, settings: FirewallSettings, fleet: Fleet, others: Sequence[Resource], unknown: Collection[int] = ()
+) -> Iterator[Finding]:
+    """Why no such rules can be made, each at its key. Of ports that are `unknown` nobody can say yet who may reach them."""
+    for name in settings.addresses:
+        if name not in fleet.hosts:
+            words = f"no host is called {quoted(name)}{did_you_mean(name, fleet.hosts)}: addresses takes hosts of the fleet"
+            yield Finding((*KEYS, "addresses", name), words)
+    declared = tuple({port.id: port for port in _declared(others)}.values())
+    yield from _unneeded(host, settings, declared, unknown)
+    for port in _restricted(declared):
+        if port.number in (SSH, host.port):
+            words = f"{port.unit} listens on SSH's port, {port.number}, which the firewall never restricts: give it another"
+            yield Finding(KEYS, words)
+        for name in port.reachable_from or ():
+            if words := _unknown_caller(name, port, host, settings, fleet):
+                yield Finding(KEYS, words)
 
 
 def _dropins(ports: Sequence[Guarded], others: Sequence[Resource]) -> Iterator[File]:
@@ -93,8 +106,7 @@ def _dropins(ports: Sequence[Guarded], others: Sequence[Resource]) -> Iterator[F
     known = {each.port.id for each in ports}
     for service in others:
         if isinstance(service, Service) and (names := [f"{each.number}/{each.protocol}" for each in service.ports if each.id in known]):
-            section = service.name.rpartition(".")[2].capitalize()
-            text = render("firewall/30-firewall.conf.j2", section=section, guard=GUARD, ports=names, unit=UNIT, user=service.user)
+            text = render("firewall/30-firewall.conf.j2", section=service.section, guard=GUARD, ports=names, unit=UNIT, user=service.user)
             yield File(f"{service.dropins}/30-firewall.conf", text)
 
 
@@ -106,37 +118,52 @@ def _declared(others: Sequence[Resource]) -> Iterator[Port]:
             yield each
 
 
-def _check_allowed(host: Host, settings: FirewallSettings, declared: tuple[Port, ...]) -> None:
+def _restricted(declared: Iterable[Port]) -> Iterator[Port]:
+    """The ports that not everybody may reach."""
+    for port in {each.id: each for each in declared}.values():
+        if port.reachable_from is not None and not _is_loopback(port):
+            yield port
+
+
+def _unneeded(host: Host, settings: FirewallSettings, declared: tuple[Port, ...], unknown: Collection[int]) -> Iterator[Finding]:
     """An exception is of a port that is guarded; of any other it would say what is not so."""
-    where = f"hosts.{host.name}.roles.firewall.allow"
     for number in settings.allow:
+        at = (*KEYS, "allow", number)
         ports = [port for port in declared if str(port.number) == number]
         if int(number) in (SSH, host.port):
-            raise PaddockError(f"{where}: {number} is SSH's port, which the firewall never restricts: leave it out")
-        if not ports:
-            raise PaddockError(f"{where}: nothing in the inventory listens on port {number} of {host.name}: leave it out")
-        if all(port.reachable_from is None for port in ports):
-            raise PaddockError(f"{where}: port {number}, {ports[0].unit}, is open to everybody: leave it out")
-        if all(map(_is_loopback, ports)):
-            raise PaddockError(f"{where}: {ports[0].unit} listens on port {number} of loopback only: set for example 0.0.0.0")
+            yield Finding(at, f"{number} is SSH's port, which the firewall never restricts: leave it out")
+        elif int(number) in unknown:
+            continue
+        elif not ports:
+            yield Finding(at, f"nothing in the inventory listens on port {number} of {host.name}: leave it out")
+        elif all(port.reachable_from is None for port in ports):
+            yield Finding(at, f"port {number}, {ports[0].unit}, is open to everybody: leave it out")
+        elif asks := [port for port in ports if port.by_certificate]:
+            words = f"{asks[0].unit} lets in hosts of the fleet by their certificates, which nobody at an address has"
+            yield Finding(at, f"{words}: leave {number} out, or set encrypted: false for what listens there")
+        elif all(map(_is_loopback, ports)):
+            yield Finding(at, f"{ports[0].unit} listens on port {number} of loopback only: set for example 0.0.0.0")
 
 
-def _calls_from(caller: str, port: Port, host: Host, settings: FirewallSettings, fleet: Fleet) -> Iterator[str]:
-    """The addresses of who may reach the port: an address or a network itself, or those of a host of the fleet."""
+def _calls_from(caller: str, settings: FirewallSettings, fleet: Fleet) -> tuple[str, ...]:
+    """The addresses of who may reach a port: an address or a network itself, or those of a host of the fleet."""
     if caller not in fleet.hosts:
-        yield caller
-        return
-    known = tuple(filter(is_address, (fleet.hosts[caller].address, *settings.addresses.get(caller, ()))))
-    families = _families(port, host)
-    if not any(ip_address(each).version in families for each in known):
-        over = " or ".join(f"IPv{each}" for each in families)
-        what = f"only {', '.join(known)} is known of it" if known else f"its address, {fleet.hosts[caller].address}, is a name"
-        example = "192.0.2.2" if 4 in families else '"2001:db8::2"'
-        raise PaddockError(
-            f"hosts.{host.name}.roles.firewall: {caller} calls port {port.number} over {over}, and {what}: add the address that it calls"
-            f" from, such as `addresses: {{{caller}: [{example}]}}`"
-        )
-    yield from known
+        return (caller,)
+    return tuple(filter(is_address, (fleet.hosts[caller].address, *settings.addresses.get(caller, ()))))
+
+
+def _unknown_caller(caller: str, port: Port, host: Host, settings: FirewallSettings, fleet: Fleet) -> str:
+    """Why no rule can let a host of the fleet in to a port that it calls; empty where one can."""
+    known, families = _calls_from(caller, settings, fleet), _families(port, host)
+    if caller not in fleet.hosts or any(ip_address(each).version in families for each in known):
+        return ""
+    over = " or ".join(f"IPv{each}" for each in families)
+    what = f"only {', '.join(known)} is known of it" if known else f"its address, {fleet.hosts[caller].address}, is a name"
+    example = "192.0.2.2" if 4 in families else '"2001:db8::2"'
+    return (
+        f"{caller} calls port {port.number} over {over}, and {what}: add the address that it calls from, such as"
+        f" `addresses: {{{caller}: [{example}]}}`"
+    )
 
 
 def _families(port: Port, host: Host) -> tuple[int, ...]:

@@ -24,6 +24,9 @@ ANSWER = "from a tiny model"
 INSTEAD = {"--host": SOCKET, "--log-file": "/dev/null", "--slot-save-path": "/tmp"}
 PRESETS = "--models-preset"
 
+ELSEWHERE = frozenset(("--rpc",))
+"""What has other hosts compute, and is left out with its value: one that computes for a server that runs answers nobody else."""
+
 IN_PRESETS = {
     re.compile(rf"^({key}[ \t]*=).*$".encode(), re.MULTILINE): value.encode()
     for key, value in {"load-on-startup": "false", **{option[2:]: value for option, value in INSTEAD.items()}}.items()
@@ -118,6 +121,8 @@ def _instance(service: Service, release: Release) -> Instance | None:
     tried: dict[str, bytes] = {}
     presets = ""
     for option, value in pairwise(command):
+        if ELSEWHERE & {option, value}:
+            continue
         file = files.get(value)
         if file is None or file.secret:
             arguments.append(INSTEAD.get(option, value))
@@ -132,9 +137,14 @@ def _instance(service: Service, release: Release) -> Instance | None:
         arguments += ["--host", SOCKET]  # else llama-server takes a port of its own choice
     if presets:
         arguments.append("--no-models-autoload")
-    properties = tuple(f"{key}={value}" for key, value in lines if key in OF_THE_UNIT)
+    properties = tuple(f"{key}={each}" for key, value in lines if key in OF_THE_UNIT for each in _given(key, value))
     whose = (f"User={service.user}",) if service.user else ()
     return Instance(service.name, tuple(arguments), (*whose, *properties), tried, presets)
+
+
+def _given(key: str, value: str) -> list[str]:
+    """As systemd-run takes it, which reads `localhost` where it stands alone, but not beside an address."""
+    return value.split() if key == "IPAddressAllow" else [value]
 
 
 def _for_a_trial(presets: bytes) -> bytes:

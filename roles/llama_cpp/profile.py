@@ -38,6 +38,12 @@ COMMON: Chosen = {
     "GGML_VULKAN": ("OFF", "the accelerator is another"),
 }
 
+RPC: Chosen = {
+    "GGML_RPC": ("ON", "one model is computed by several hosts"),
+    "GGML_RPC_RDMA": ("OFF", "what goes by RDMA goes around the tunnel"),
+}
+"""Of a host that computes for others, or has others compute for it. Other hosts' builds stay as they are."""
+
 RUNTIME_PACKAGES = ("libgomp1", "libstdc++6")
 """What every build needs at run time."""
 
@@ -69,8 +75,9 @@ class Profile:
     cpu_features: tuple[str, ...] = ()
 
 
-def profile(hardware: Hardware, settings: LlamaCppSettings, kv_pairs: Iterable[str] = ()) -> Profile:
-    """What fits this hardware, with what the inventory says over it. `kv_pairs` are those of the host's presets (`cuda.kv_pairs`).
+def profile(hardware: Hardware, settings: LlamaCppSettings, kv_pairs: Iterable[str] = (), *, rpc: bool = False) -> Profile:
+    """What fits this hardware, with what the inventory says over it. `kv_pairs` are those of the host's presets (`cuda.kv_pairs`); `rpc`
+    says whether the host computes for others, or has others compute for it.
 
     Raises PaddockError where the architecture is not built for, or where the accelerator that is asked for cannot be used.
     """
@@ -86,6 +93,8 @@ def profile(hardware: Hardware, settings: LlamaCppSettings, kv_pairs: Iterable[s
         chosen |= cuda.options(hardware, kv_pairs, given.get(cuda.ARCHITECTURES, ""))
     if backend == "vulkan":
         chosen |= vulkan.OPTIONS
+    if rpc:
+        chosen |= RPC
     chosen |= {name: (value, "the inventory says so") for name, value in given.items()}
     chosen = dict(sorted(chosen.items()))
     options = {name: value for name, (value, _) in chosen.items()}

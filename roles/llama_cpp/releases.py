@@ -21,6 +21,8 @@ from roles.llama_cpp.toolchain import Toolchain, jobs, toolchain
 
 HOME = "/opt/paddock/llama.cpp"
 TARGETS = ("llama-server", "llama-bench")
+RPC_PROGRAM = "ggml-rpc-server"
+"""What computes for other hosts (tools/rpc). Older trees call it rpc-server, and have no such target."""
 
 RECIPE = 2
 """What is done with the options: a change that makes another result out of the same options counts this up."""
@@ -52,8 +54,10 @@ def releases(
         if not settings.serve or not own or not builder or not source:
             continue
         try:
-            fits = profile(own, settings, kv_pairs(fleet.presets(host.name)))
-            release = _release(host.name, settings, source, fits, own, builder, by_key)
+            rpc = fleet.is_rpc_end(host.name)
+            fits = profile(own, settings, kv_pairs(fleet.presets(host.name)), rpc=rpc)
+            targets = tuple(dict.fromkeys((*TARGETS, *((RPC_PROGRAM,) if rpc else ()), *settings.programs)))
+            release = _release(host.name, settings, source, fits, targets, own, builder, by_key)
         except PaddockError as error:
             found[host.name] = error
             continue
@@ -76,12 +80,12 @@ def _release(
     settings: LlamaCppSettings,
     source: str,
     fits: Profile,
+    targets: tuple[str, ...],
     own: Hardware,
     builder: Hardware,
     artifacts: Mapping[str, Sequence[Artifact]],
 ) -> Release:
     label = settings.source.label
-    targets = tuple(dict.fromkeys((*TARGETS, *settings.programs)))
     key = _digest(RECIPE, source, settings.ui, fits.options, targets, own.architecture)
     at_hand = {each.fingerprint: each for each in artifacts.get(key, ()) if runs_with(each, own)}
     tools, exact = Toolchain(), ""

@@ -25,7 +25,18 @@ def _no_rocm(value: object) -> object:
 
 Accelerator = Annotated[Literal["auto", "cpu", "cuda", "vulkan"], BeforeValidator(_no_rocm)]
 
-Program = Annotated[str, Matches(r"llama-[a-z0-9-]+", "is not a program of llama.cpp: their names begin with llama-")]
+
+def _no_worker(value: object) -> object:
+    if value in ("ggml-rpc-server", "rpc-server"):
+        raise ValueError(f'"{value}" is built wherever it is needed: add the role rpc_worker to the host that is to run it')
+    return value
+
+
+Program = Annotated[
+    str,
+    BeforeValidator(_no_worker),
+    Matches(r"llama-[a-z0-9-]+", "is not a program of llama.cpp: their names begin with llama-"),
+]
 
 
 class LlamaCppSettings(RoleSettings):
@@ -98,7 +109,7 @@ class LlamaCppSettings(RoleSettings):
                 f"host {quoted(self.builder)} carries no llama_cpp: add the role to it, with `serve: false` if it only compiles for others"
             )
             yield Finding(("roles", "llama_cpp", "builder"), words, of_value=True)
-        for role in ("models", "llama_server") if not self.serve else ():
+        for role in ("models", "rpc_worker", "llama_server") if not self.serve else ():
             if role in fleet.roles[host]:
                 words = f"{host} only compiles (llama_cpp has `serve: false`): leave {role} out, or leave `serve` out"
                 yield Finding(("roles", role), words)

@@ -7,28 +7,14 @@ from dataclasses import dataclass
 
 from inventory.errors import PaddockError
 from inventory.hardware import Hardware
-from roles.sandbox import NVIDIAS
+from roles.devices import NVIDIA, devices, has_nvidias_driver, is_tegra
 from roles.server import Card, Server
-
-DEVICES = {"cpu": (), "vulkan": ("char-drm",), "cuda": NVIDIAS}
-"""The kinds of devices, as /proc/devices names them, that each backend uses."""
 
 CUDA_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
 """What CUDA opens beside a card's own node, whose number only the driver knows."""
 
-GPU_OF_TEGRA = ("as", "channel", "ctrl", "ctxsw", "dbg", "power", "prof", "prof-ctx", "prof-dev", "sched", "tsg")
-TEGRA_NODES = (
-    *(f"/dev/nvgpu/igpu0/{each}" for each in GPU_OF_TEGRA),
-    *(f"/dev/nvhost-{'' if each == 'channel' else f'{each}-'}gpu" for each in GPU_OF_TEGRA),
-    *("/dev/nvhost-ctrl", "/dev/nvhost-vic", "/dev/nvmap", "/dev/nvsciipc", "/dev/host1x-fence"),
-)
-"""What CUDA opens on a Jetson, as JetPack 5 and 6 call it: the devices.csv that NVIDIA's container toolkit reads there, without what
-cameras, codecs and displays use. They have a major number each, some are misc devices: a group of /proc/devices names few of them. systemd
-passes over those that are not there."""
-
 TEGRA_WAITS = ("/dev/nvmap",)
 
-NVIDIA = "10de"
 OPEN_DRIVERS = ("1002", "8086")
 """Vendors of cards for which the kernel makes a render node whenever it drives them: AMD and Intel."""
 
@@ -70,7 +56,7 @@ def pin(server: Server, hardware: Hardware | None, backend: str) -> CardPin:
     Raises PaddockError where one of them is not there.
     """
     if not server.gpus or hardware is None:
-        return CardPin(devices=_devices(hardware, backend))
+        return CardPin(devices=devices(hardware, backend))
     if backend == "cpu":
         raise PaddockError(f"{_where(server)}: llama.cpp is built for the processor here, which uses no card: leave `gpus` out")
     there = installed(hardware, backend, server.count_from)
@@ -78,7 +64,7 @@ def pin(server: Server, hardware: Hardware | None, backend: str) -> CardPin:
     if len({each.address for each in cards}) < len(cards):
         raise PaddockError(f"{_where(server)}: one card is named twice for one server")
     if backend == "cuda":
-        return CardPin((("CUDA_VISIBLE_DEVICES", ",".join(each.uuid for each in cards)),), _devices(hardware, backend))
+        return CardPin((("CUDA_VISIBLE_DEVICES", ",".join(each.uuid for each in cards)),), devices(hardware, backend))
     if closed := [each for each in cards if _is_nvidias(each.address, hardware)]:
         words = f"NVIDIA's driver lets Vulkan open all of its cards or none: say `accelerator: cuda`, or leave out {closed[0].number}"
         raise PaddockError(f"{_where(server)}: {words}")
@@ -94,29 +80,8 @@ def nodes(server: Server, hardware: Hardware | None, backend: str) -> tuple[str,
     return pin(server, hardware, backend).devices if server.gpus else _render_nodes(hardware)
 
 
-def is_tegra(hardware: Hardware) -> bool:
-    """Whether its NVIDIA GPU is a part of the processor, as on a Jetson: none is on the PCI bus."""
-    return hardware.architecture == "aarch64" and not any(each.vendor == NVIDIA for each in hardware.gpus)
-
-
-def _devices(hardware: Hardware | None, backend: str) -> tuple[str, ...]:
-    """The devices that a server may open which is not kept to some cards."""
-    if hardware is None:
-        return DEVICES[backend]
-    if backend == "cuda" and is_tegra(hardware):
-        return (*NVIDIAS, *TEGRA_NODES)  # a later one has both kinds
-    if backend == "vulkan" and _has_nvidias_driver(hardware):
-        return (*DEVICES["vulkan"], *NVIDIAS)
-    return DEVICES[backend]
-
-
-def _has_nvidias_driver(hardware: Hardware) -> bool:
-    """And not Mesa's for the same cards, which opens what all of Mesa's do."""
-    return bool(hardware.nvidia_driver) or any(each.driver == "nvidia" for each in hardware.vulkan)
-
-
 def _is_nvidias(address: str, hardware: Hardware) -> bool:
-    return _has_nvidias_driver(hardware) and any(each.address == address and each.vendor == NVIDIA for each in hardware.gpus)
+    return has_nvidias_driver(hardware) and any(each.address == address and each.vendor == NVIDIA for each in hardware.gpus)
 
 
 def _render_nodes(hardware: Hardware) -> tuple[str, ...]:

@@ -13,9 +13,11 @@ from inventory.bounds import from_json
 from inventory.fleet import Fleet, Host
 from resources import Release, Resource, lines_of, of_kind
 from roles.llama_server.settings import LlamaServerSettings
+from roles.llama_server.workers import endpoints
 from roles.preset import Preset
 from roles.role import render
-from roles.server import Server, question
+from roles.sandbox import grants
+from roles.server import CALLERS, Server, question
 
 LOAD_TIMEOUT_S = 600
 """A model of many GiB is read from a disk first."""
@@ -37,6 +39,15 @@ OF_ANY = "GGML_VK_VISIBLE_DEVICES"
 def check_health(host: TestinfraHost, fleet: Fleet, this: Host) -> None:
     for server in fleet.servers(this.name):
         assert ask(host, fleet, server, "/health") == {"status": "ok"}, server.name
+
+
+def check_computes_on_its_workers(host: TestinfraHost, fleet: Fleet, this: Host) -> None:
+    """An instance holds a connection to each of them as long as it has its model."""
+    for server in fleet.servers(this.name):
+        for worker, endpoint in zip(server.workers, endpoints(server, fleet), strict=True):
+            connected = host.check_output("ss -Htnp state established %s", f"( dst {endpoint} )")
+            words = f"{server.name} has no connection to its worker {worker}: `paddock logs {this.name}` says why"
+            assert f"pid={_main_pid(host, server)}," in connected, words
 
 
 def check_lists_exactly_the_declared_models(host: TestinfraHost, fleet: Fleet, this: Host) -> None:
@@ -78,17 +89,35 @@ def check_runs_as_its_own_user(host: TestinfraHost, fleet: Fleet, this: Host) ->
 
 
 def check_workers_listen_on_loopback_alone(host: TestinfraHost, fleet: Fleet, this: Host) -> None:
-    own = {server.port for server in fleet.servers(this.name)}
+    own = {server.port for server in fleet.servers(this.name) if not server.listener}
     sockets = [line.split() for line in lines_of(host.check_output("ss -Hltnp")) if '"llama-server"' in line]
     workers = [each[3] for each in sockets if int(each[3].rpartition(":")[2]) not in own]
     outside = [address for address in workers if not address.startswith(("127.", "[::1]"))]
     assert not outside, f"reachable from elsewhere, past the router: {', '.join(outside)}"
 
 
+def check_a_server_is_alone_with_its_workers(host: TestinfraHost, settings: LlamaServerSettings, fleet: Fleet, this: Host) -> None:
+    """It has a network of its own, with loopback and nothing else, unless it may call other machines."""
+    for server in fleet.servers(this.name):
+        calls = server.workers or grants(fleet.preset(server, name) for name in server.models).peers
+        if server.scope == "user" or settings.egress or calls:
+            continue
+        found = host.check_output("nsenter --net=/proc/%s/ns/net ip -oneline link | wc -l", _main_pid(host, server))
+        assert found == "1", f"{server.name} is in a network with {found} interfaces: only loopback should be there"
+
+
+def check_its_socket_is_closed_to_other_accounts(host: TestinfraHost, fleet: Fleet, this: Host) -> None:
+    for server in fleet.servers(this.name):
+        if server.socket:
+            seen = host.check_output("stat --format='%%U %%G %%a' %s", server.socket)
+            assert seen == f"root {CALLERS} 660", f"{server.socket}: {seen}"
+
+
 def check_nobody_gets_an_answer_without_the_key(host: TestinfraHost, settings: LlamaServerSettings, fleet: Fleet, this: Host) -> None:
     for server in fleet.servers(this.name) if settings.api_key else ():
-        status = f"curl --silent --max-time {ANSWER_S} --output /dev/null --write-out %%{{http_code}} %s"
-        assert host.check_output(status, f"http://{fleet.endpoint(server, this.name)}/v1/models?autoload=false") == "401", server.name
+        asked = fleet.asked(server, "/v1/models?autoload=false")
+        status = f"curl --silent --max-time {ANSWER_S} --output /dev/null --write-out %{{http_code}} {asked}"
+        assert host.check_output(status) == "401", server.name
 
 
 def context_size(preset: Preset) -> str:
@@ -99,20 +128,28 @@ def context_size(preset: Preset) -> str:
 def ask(host: TestinfraHost, fleet: Fleet, server: Server, path: str, body: Mapping[str, Any] | None = None) -> Any:
     """What the server answers, parsed: an error of its own too. The key, where it asks for one, is read on the host, and stands in no
     command line there."""
-    url = f"http://{fleet.endpoint(server, server.host)}{path}"
     data = f"--header 'Content-Type: application/json' --data {quote(json.dumps(body))}" if body is not None else ""
     # While it reads its model, an instance answers 503.
     patience = f"--retry {LOAD_TIMEOUT_S} --retry-delay 1 --retry-max-time {LOAD_TIMEOUT_S}" if path == "/health" else ""
-    command = f"curl --silent --show-error --max-time {LOAD_TIMEOUT_S} {patience} {data} {quote(url)}"
+    command = f"curl --silent --show-error --max-time {LOAD_TIMEOUT_S} {patience} {data} {fleet.asked(server, path)}"
     if server.key_file:
-        command = f""". {server.key_file}; printf 'header = "Authorization: Bearer %s"' "$LLAMA_API_KEY" | {command} --config -"""
+        told = _holds_its_port(server)
+        command = f"""{told}. {server.key_file}; printf 'header = "Authorization: Bearer %s"' "$LLAMA_API_KEY" | {command} --config -"""
     # One that hangs would be waited for as one that reads its model.
-    health = quote(f"http://{fleet.endpoint(server, server.host)}/health")
+    health = fleet.asked(server, "/health")
     hangs = quote(f"{server.name} hangs: no answer to /health in {ANSWER_S} s")
     alive = f"curl --silent --output /dev/null --max-time {ANSWER_S} {health}; [ $? != 28 ] || {{ echo {hangs} >&2; exit 1; }}"
     done = host.run(f"{alive}; {command}")
     assert done.rc == 0, f"{server.name}: {' '.join(done.stderr.split()) or f'curl ended with {done.rc}'}"
     return from_json(done.stdout)
+
+
+def _holds_its_port(server: Server) -> str:
+    """Ends with words where a TCP port is another's. A key is sent to nobody else; a Unix socket is root's to make."""
+    if server.socket:
+        return ""
+    squatted = quote(f"another account listens on port {server.port}: it is not sent the key")
+    return f"{server.holds_its_port} || {{ echo {squatted} >&2; exit 1; }}; "
 
 
 def _context(host: TestinfraHost, fleet: Fleet, server: Server, model: str) -> str:

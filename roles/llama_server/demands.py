@@ -11,7 +11,7 @@ from inventory.model_shape import ModelShape
 from inventory.options import OLDER
 from resources import Release
 from roles.llama_server.cards import Installed, installed
-from roles.llama_server.fit import HOST, Demand, Load, MemoryPool, ServingMemory, fit, for_servers, nearest, refusal
+from roles.llama_server.fit import HOST, PROCESS_MIB, Demand, Elsewhere, Load, MemoryPool, ServingMemory, fit, for_servers, nearest, refusal
 from roles.llama_server.loading import UNKNOWN, faults, remarks_on, unloadable
 from roles.llama_server.overrides import overridden
 from roles.llama_server.plan import defaults
@@ -28,12 +28,38 @@ def machine(host: str, fleet: Fleet, knowledge: Knowledge) -> ServingMemory | No
     hardware = knowledge.hardware.get(host)
     if not hardware:
         return None
-    backend = _backend(host, knowledge)
+    others = {name: found for server in fleet.servers(host) for name, found in _elsewhere(server, fleet, knowledge).items()}
+    cards = {name: room for name, (room, _) in others.items()} | _rooms(host, fleet, knowledge)
+    memory_mib = for_servers(hardware.memory_mib)
+    if memory_mib and (worker := fleet.worker(host)):
+        memory_mib = max(memory_mib - _mib(worker.memory_max), 1)  # what it computes for others
+    devices = {name: device for name, (_, device) in others.items()}
+    return ServingMemory(memory_mib, cards, _backend(host, knowledge), devices)
+
+
+def _rooms(host: str, fleet: Fleet, knowledge: Knowledge) -> dict[str, int]:
+    """The MiB of each of a host's own cards, by its name; 0 where no driver says it."""
+    hardware = knowledge.hardware[host]
     integrated = any(each.kind == "integrated" for each in hardware.vulkan)
     own = {} if integrated else {each.address: each.memory_mib for each in hardware.gpus}
     rooms = own | {each.address: each.memory_mib for each in hardware.nvidia_cards}
-    cards = {_name(each): rooms.get(each.address, 0) for each in _cards(host, fleet, knowledge)}
-    return ServingMemory(for_servers(hardware.memory_mib), cards, backend)
+    return {_name(each): rooms.get(each.address, 0) for each in _cards(host, fleet, knowledge)}
+
+
+def _elsewhere(server: Server, fleet: Fleet, knowledge: Knowledge) -> dict[str, tuple[int, Elsewhere]]:
+    """By its name each device that the server's workers have, in llama.cpp's order: the MiB that it may take there, 0 where nobody knows,
+    and the device. ggml-rpc-server offers all cards of its host, or else the processor (tools/rpc/rpc-server.cpp: get_devices)."""
+    found: dict[str, tuple[int, Elsewhere]] = {}
+    for worker in fleet.workers_of(server):
+        hardware = knowledge.hardware.get(worker.host)
+        cards = _rooms(worker.host, fleet, knowledge) if hardware else {}
+        for card, room in cards.items():
+            found[f"worker {worker.host}, {card}"] = (room, Elsewhere(room, _backend(worker.host, knowledge)))
+        if not cards:
+            all_mib, limit = hardware.memory_mib if hardware else 0, _mib(worker.memory_max)
+            room = min(filter(None, (for_servers(all_mib), limit)), default=0)
+            found[f"worker {worker.host}"] = (max(room - PROCESS_MIB, 1) if room else 0, Elsewhere(all_mib or room))
+    return found
 
 
 def demands(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, ModelShape]) -> Iterator[Demand]:
@@ -50,7 +76,9 @@ def demands(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, 
             for name, preset in presets.items()
         )
         prompts = defaults(settings, hardware.memory_mib if hardware else 0, 1 if router else len(servers)).get("cache-ram", 0)
-        cards = tuple(_name(each) for each in there if not server.gpus or any(map(each.is_called, server.gpus)))
+        own = (_name(each) for each in there if not server.gpus or any(map(each.is_called, server.gpus)))
+        # RPC devices come first (src/llama.cpp: llama_prepare_model_devices).
+        cards = (*_elsewhere(server, fleet, knowledge), *own)
         yield Demand(
             server.name,
             loads,
@@ -108,6 +136,8 @@ def unchecked(
         yield f"hosts.{host}: {HOST}: {UNKNOWN}: the host did not say how much it has: look at MemTotal in its /proc/meminfo"
     for card in (card for card, room_mib in (found.cards if found else {}).items() if not room_mib):
         advice = "no driver says how much it has: install its driver, or compare `paddock models fit` with the card's data sheet"
+        if found and card in found.elsewhere and not found.elsewhere[card].memory_mib and "," not in card:
+            advice = "nobody has looked at the hardware of that host yet: `paddock plan` does"
         yield f"hosts.{host}: {card}: {UNKNOWN}: {advice}"
     for name in served:
         if name not in shapes:

@@ -79,13 +79,34 @@ class Demand:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """A device of another host. `memory_mib` is what it says that it has, of a processor all memory of its host."""
+
+    memory_mib: int
+    backend: str = "cpu"
+
+
+@dataclass(frozen=True)
 class ServingMemory:
     """What a host has for its servers. Rooms are MiB, 0 where nobody knows."""
 
     memory_mib: int
     """What the servers may take of its memory, see `for_servers`."""
     cards: Mapping[str, int] = field(default_factory=dict)
+    """Its own, and what other hosts compute on for it."""
     backend: str = "cpu"
+    elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
+    """Which of the cards are other hosts'."""
+
+    def share(self, card: str) -> int:
+        """What llama.cpp splits a model's layers by: what a device says that it has."""
+        other = self.elsewhere.get(card)
+        return max(other.memory_mib if other else self.cards[card], 1)
+
+    def context(self, card: str) -> Memory:
+        """Of a server on one of its devices, beside llama.cpp's buffers."""
+        other = self.elsewhere.get(card)
+        return Memory(other=CONTEXT_MIB.get(other.backend if other else self.backend, 0) * MIB)
 
 
 @dataclass(frozen=True)
@@ -153,10 +174,9 @@ def fit(machine: ServingMemory, demands: Sequence[Demand]) -> tuple[MemoryPool, 
     for demand in demands:
         by_place: dict[str, list[Row]] = {}
         for load in demand.loads:
-            taken = _needs(load.shape, load.options, tuple(max(machine.cards[card], 1) for card in demand.cards))
-            context = Memory(other=CONTEXT_MIB.get(machine.backend, 0) * MIB)
+            taken = _needs(load.shape, load.options, tuple(map(machine.share, demand.cards)))
             for card, memory in zip(demand.cards, taken.cards, strict=True):
-                by_place.setdefault(card, []).append(Row(demand.server, load.model, memory + context, taken))
+                by_place.setdefault(card, []).append(Row(demand.server, load.model, memory + machine.context(card), taken))
             beside = Memory(other=(PROCESS_MIB + demand.prompts_mib(load)) * MIB)
             by_place.setdefault(HOST, []).append(Row(demand.server, load.model, taken.host + beside, taken))
         for place, each in by_place.items():

@@ -128,8 +128,9 @@ def memory_options(preset: Mapping[str, Value], sizing: Sizing = OLDER) -> Memor
         if name not in WHOLE | DECIMAL
     }
     types = {name: str(found[name][1]).lower() for name in ("type_k", "type_v") if name in found}
-    if wrong := [value for value in types.values() if value not in ROW_BYTES]:
-        raise PaddockError(f"a KV cache has no type {wrong[0]}: it is one of {', '.join(ROW_BYTES)}")
+    if wrong := [name for name, value in types.items() if value not in ROW_BYTES]:
+        option, value = found[wrong[0]]
+        raise PaddockError(f"{option}: a KV cache has no type {value}: it is one of {', '.join(ROW_BYTES)}")
     cache = values.get("prompt_cache_mib", MemoryOptions.prompt_cache_mib)
     return MemoryOptions(
         context=values.get("context", slots * per_slot),

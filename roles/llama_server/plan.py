@@ -5,24 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from posixpath import dirname
-from shlex import quote
 
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
 from inventory.options import Options, as_arguments
 from resources import Directory, File, Port, Release, Resource, Service, User
+from roles import tunnel
 from roles.llama_server.cards import nodes, pin
 from roles.llama_server.settings import LlamaServerSettings, api_key_name
+from roles.llama_server.workers import TUNNEL, addresses, endpoints, started_with, tunnels
 from roles.preset import Preset, layered
-from roles.role import is_privileged, listed_as, render
+from roles.role import address_of, listed_as, loopback_of, render
 from roles.sandbox import HOME, HOMES, Grants, grants, hidden
-from roles.server import KEY_FILE, Server
+from roles.server import CALLERS, KEY_FILE, Server
 
 RELEASE = "/opt/paddock/llama.cpp/current"
 DIRECTORY = "/etc/paddock/llama-server"
 PRESETS = f"{DIRECTORY}/presets.ini"
 WAIT_SCRIPT = f"{DIRECTORY}/wait-for.sh"
 WAIT_UNIT = "paddock-gpu-nodes.service"
+
+CONNECTIONS = 1024
+"""At a time, to one server: who comes beyond that is hung up on."""
+
+WAY_IN = tunnel.Tunnel(
+    "paddock-http-tunnel.service", "/etc/paddock/http-tunnel", "Encrypted way to the llama.cpp servers of this host", group=CALLERS
+)
 
 NICE, FIFO = (0, -5, -10, -20), (0, 40, 80, 90)
 """By llama.cpp's priority the nice value (common/common.cpp: set_process_priority) and that of SCHED_FIFO (ggml-cpu.c:
@@ -40,11 +48,13 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Kno
         yield File(f"/var/lib/systemd/linger/{settings.user}", "")  # its services run also while it is not logged in (systemd-logind)
     else:
         yield User("llama-server", HOME)
+        yield User(CALLERS, "/nonexistent")
         yield Directory(HOME, owner="llama-server", group="llama-server", mode=0o750)
     yield Directory("/etc/paddock")
     yield Directory(DIRECTORY, exclusive=True)
     key = _key(host, settings, knowledge)
     yield from key
+    yield from tunnels(host, fleet, knowledge)
     yield from _waiting(fleet.servers(host.name), knowledge)
     yield from _written_to(fleet.servers(host.name), fleet)
     for server in fleet.servers(host.name):
@@ -53,27 +63,72 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Kno
         yield from presets
         yield unit
         models = (f"model:{path}" for name in server.models for path in fleet.model_paths(host.name, name))
-        listens = (listed_as(server.address),)
+        port = _port(server, fleet)
         yield Service(
             server.unit,
             restarts=(unit, *presets, *key),
             runs=(f"release:{RELEASE}", *dict.fromkeys(models)),
-            ports=(Port(server.port, listens, server.unit, reachable_from=fleet.callers(host.name)),),
+            ports=() if server.listener else (port,),
             user=settings.user or "",
             answers=_answers(server, fleet),
         )
+        if server.listener:
+            proxy = _proxy(server, fleet)
+            yield from proxy
+            yield Service(server.listener, restarts=proxy, ports=(port,))
+    ways = [each for each in fleet.tunnels_to(host.name) if each.socket in {server.socket for server in fleet.servers(host.name)}]
+    yield from tunnel.inwards(WAY_IN, ways, knowledge)
+
+
+def _port(server: Server, fleet: Fleet) -> Port:
+    """Where other hosts reach it through a tunnel, it has loopback for its own."""
+    if fleet.is_tunnelled(server):
+        return Port(server.port, (listed_as(address_of(loopback_of(server.listen))),), server.listener, shared=True)
+    return Port(server.port, (listed_as(server.address),), server.listener or server.unit, reachable_from=fleet.callers(server.host))
+
+
+def _proxy(server: Server, fleet: Fleet) -> tuple[File, ...]:
+    """The unit by which systemd holds the server's port, and that of the program that hands on what comes there."""
+    name = server.listener.removesuffix(".socket")
+    listen = loopback_of(server.listen) if fleet.is_tunnelled(server) else server.listen
+    listener = render("llama_server/paddock-proxy.socket.j2", server=server.unit, listen=listen, socket=server.socket, callers=CALLERS)
+    service = render(
+        "llama_server/paddock-proxy.service.j2",
+        server=server.unit,
+        listener=server.listener,
+        own_socket=_own_socket(server),
+        connections=CONNECTIONS,
+    )
+    return File(f"/etc/systemd/system/{server.listener}", listener), File(f"/etc/systemd/system/{name}.service", service)
+
+
+def _runtime(server: Server) -> str:
+    """Its directory below /run, which is there while it runs."""
+    return f"llama-server/{server.unit.removesuffix('.service')}"
+
+
+def _own_socket(server: Server) -> str:
+    """Where it listens. A path that ends so is no address to llama-server (tools/server/server-http.cpp: start)."""
+    return f"/run/{_runtime(server)}/http.sock"
 
 
 def _answers(server: Server, fleet: Fleet) -> str:
     """An instance answers 503 until it has read its model. A router reads one when it is asked for it, and has the caller wait."""
-    url = f"http://{fleet.endpoint(server, server.host)}/health"
-    return f"curl --silent --fail --max-time 5 {quote(url)}" if server.kind == "instance" else ""
+    if server.kind == "router" and not server.listener:
+        return ""  # it answers as soon as it listens
+    return f"curl --silent --fail --max-time 5 {fleet.asked(server, '/health')}"
+
+
+def needs(host: Host, settings: LlamaServerSettings, fleet: Fleet) -> Iterator[str]:
+    """The other hosts whose workers must answer before this one loads its models."""
+    yield from dict.fromkeys(worker for server in fleet.servers(host.name) for worker in server.workers)
 
 
 def refusals(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[str]:
     """Why its llama-servers could not load its models, or these cannot have the memory that they would take."""
-    from roles.llama_server import demands  # which asks this module for the defaults
+    from roles.llama_server import demands, workers  # demands asks this module for the defaults
 
+    yield from workers.refusals(host, fleet, knowledge)
     yield from demands.refusals(host.name, fleet, knowledge, knowledge.shapes)
 
 
@@ -81,8 +136,21 @@ def remarks(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: 
     """Of its models' contexts, and of memory that nobody could check."""
     from roles.llama_server import demands
 
+    yield from _clear_text(host, settings, fleet)
+    if settings.egress:
+        words = "`egress` lets its servers connect to any machine: whoever may ask one can have it call an address, as an `image_url`"
+        yield f"hosts.{host.name}.roles.llama_server: {words}"
     yield from demands.remarks(host.name, fleet, knowledge, knowledge.shapes)
     yield from demands.unchecked(host.name, fleet, knowledge, knowledge.shapes)
+
+
+def _clear_text(host: Host, settings: LlamaServerSettings, fleet: Fleet) -> Iterator[str]:
+    open_ones = [each for each in fleet.servers(host.name) if fleet.callers_of(each) and not fleet.is_tunnelled(each)]
+    if open_ones:
+        callers = " and ".join(dict.fromkeys(caller for each in open_ones for caller in fleet.callers_of(each)))
+        words = f"NOT ENCRYPTED: what {callers} asks and gets is clear text on the network"
+        why = "`encrypted: false` says so" if not settings.encrypted else f"services of the account {settings.user} cannot have a tunnel"
+        yield f"hosts.{host.name}.roles.llama_server: {words}, and whoever has its address is let in ({why})"
 
 
 def _key(host: Host, settings: LlamaServerSettings, knowledge: Knowledge) -> tuple[File, ...]:
@@ -112,7 +180,6 @@ def _presets(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowle
 def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge: Knowledge) -> File:
     release, hardware = _release(server, knowledge), knowledge.hardware.get(server.host)
     pinned = pin(server, hardware, release.backend) if release else None
-    address = ip_address(server.address)
     environment = (*(release.environment if release else ()), *(pinned.environment if pinned else ()))
     asked = _grants(server, fleet)
     files = tuple(path for name in server.models for path in fleet.model_paths(server.host, name))
@@ -127,8 +194,9 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
         user=settings.user,
         memory_max=server.memory_max,
         key_file=server.key_file,
-        loopback=address.is_loopback,
-        at_boot=not (address.is_loopback or address.is_unspecified),
+        networked=server.egress or bool(asked.peers or server.workers),
+        egress=server.egress,
+        runtime=_runtime(server),
         environment=[f"{name}={value}" for name, value in environment],
         devices=pinned.devices if pinned else (),
         mounts=tuple(dict.fromkeys((dirname(RELEASE), *map(dirname, files), *asked.reads, *asked.writes))),
@@ -140,11 +208,12 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
         wait_script=WAIT_SCRIPT,
         wait_unit=WAIT_UNIT if waits and not settings.user else "",
         waits=(*waits, f"{RELEASE}/bin/llama-server", *paths),
-        low_port=is_privileged(server.listen),
         priority=asked.priority,
         nice=NICE[asked.priority],
         fifo=FIFO[asked.priority],
-        peers=list(asked.peers),
+        peers=[*asked.peers, *addresses(server, fleet)],
+        computes_elsewhere=TUNNEL.unit if server.workers else "",
+        workers=started_with(server, fleet, knowledge),
     )
     return File(f"/etc/systemd/{server.scope}/{server.unit}", text)
 
@@ -180,7 +249,8 @@ def _written_to(servers: Sequence[Server], fleet: Fleet) -> Iterator[Directory]:
 def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[list[str]]:
     """The command line, an element for each of its lines. A router's has what is the router's own: the rest would win over every preset."""
     release = _release(server, knowledge)
-    yield ["--host", str(ip_address(server.address)), "--port", str(server.port)]
+    # With a Unix socket the port is only what `paddock models list` tells the server's own process by.
+    yield ["--host", _own_socket(server) if server.listener else str(ip_address(server.address)), "--port", str(server.port)]
     if server.kind == "router":
         yield [
             "--models-preset",
@@ -192,6 +262,8 @@ def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, know
     else:
         (model,) = server.models
         yield ["--model", fleet.model_path(server.host, model), "--alias", model]
+        if server.workers:
+            yield ["--rpc", ",".join(endpoints(server, fleet))]
         shared = defaults(settings, _memory_mib(server, knowledge), len(fleet.servers(server.host)))
         yield from flags(layered(shared, fleet.preset(server, model)), knowledge.options.get(server.host))
     yield ["--offline", *([] if release and release.ui else ["--no-ui"]), "--cors-origins", "localhost"]

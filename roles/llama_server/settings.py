@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
 from roles.preset import Preset, PresetOption
-from roles.role import Account, Endpoint, Matches, Name, RequiredAccount, RoleSettings, Settings, port_of
+from roles.role import Account, Endpoint, MemoryMax, Name, RequiredAccount, RoleSettings, Settings, port_of
 
 if TYPE_CHECKING:
     from roles.rehearsal import Rehearsal
@@ -17,8 +18,6 @@ from roles.wording import quoted
 
 ROUTER = "llama-server"
 """What the router is called."""
-
-MemoryMax = Annotated[str, Matches(r"[1-9][0-9]{0,8}[KMGT]", "is not a memory size, such as 24G")]
 
 
 class InstanceSettings(Settings):
@@ -45,6 +44,16 @@ class InstanceSettings(Settings):
 
     memory_max: MemoryMax | None = None
     """The memory limit of each server, in systemd's notation: `2G`."""
+
+    workers: tuple[Name, ...] = ()
+    """Hosts with the role `rpc_worker` that compute a part of the model: `[big, spare]`. Its layers are split over their devices and this
+    host's own."""
+
+    @model_validator(mode="after")
+    def _one_for_its_workers(self) -> InstanceSettings:
+        if self.workers and self.many > 1:
+            raise ValueError(f"is {self.many} servers, and a worker computes for one: leave `workers` out, or `count`, `ports` and `gpus`")
+        return self
 
     @model_validator(mode="after")
     def _as_many(self) -> InstanceSettings:
@@ -115,6 +124,17 @@ class LlamaServerSettings(RoleSettings):
     """Servers with one fixed model each. `{chat: {model: chat, listen: "127.0.0.1:8081", gpus: [1, 2, 3]}}` means three servers, one card
     each."""
 
+    encrypted: bool = True
+    """Let reverse proxies on other hosts reach the servers through an encrypted tunnel alone, whose two ends show certificates of the
+    fleet's CA. With `false` prompts and answers are clear text on the network, and whoever has the reverse proxy's address is let in."""
+
+    egress: bool = False
+    """Let the servers connect to other machines, for example to fetch an `image_url` that a request names. By default a server reaches
+    only the RPC servers that its presets name. Whoever may ask a server with `egress` can have it call any address."""
+
+    rpc_port: Annotated[int, Field(ge=1024, le=65535)] = 50060
+    """The port on loopback by which an instance reaches its first worker; the others use the following ports."""
+
     user: Annotated[Account, AfterValidator(_not_root)] | None = None
     """Run the servers as user services of this account; they also run while it is not logged in. By default they are system services, which
     have a tighter sandbox."""
@@ -127,6 +147,12 @@ class LlamaServerSettings(RoleSettings):
             yield self.listen
         for each in self.instances.values():
             yield from each.endpoints()
+        yield from self._tunnels()
+
+    def _tunnels(self) -> Iterator[str]:
+        """Where the instances reach their workers on this host, in the inventory's order."""
+        workers = [worker for each in self.instances.values() for worker in each.workers]
+        yield from (f"127.0.0.1:{port}" for port in range(self.rpc_port, self.rpc_port + len(workers)))
 
     def secrets(self, host: str) -> Iterator[tuple[str, str]]:
         if self.api_key:
@@ -147,19 +173,21 @@ class LlamaServerSettings(RoleSettings):
     def servers(self, host: str, first_card: int = 0) -> Iterator[Server]:
         """The router first, where there is one, then the instances in the inventory's order."""
         alike: dict[str, Any] = {"count_from": first_card, "api_key": self.api_key, "key_name": api_key_name(host), "shared": self.preset}
-        alike["opens"] = frozenset(self.opens)
+        alike |= {"opens": frozenset(self.opens), "egress": self.egress, "encrypted": self.encrypted}
         if self.user:
             alike |= {"scope": "user", "user": self.user}
         if self.models:
             own, unit = dict(self.preset), f"{ROUTER}.service"
             alone: dict[str, Any] = {"models_max": self.models_max, "memory_max": self.memory_max, **alike}
             yield Server(host, ROUTER, unit, self.listen, self.models, "router", own, **alone)
+        tunnels = self._tunnels()
         for group, each in self.instances.items():
-            endpoints = each.endpoints()
+            endpoints, reached = each.endpoints(), tuple(islice(tunnels, len(each.workers)))
             for number, (listen, gpus) in enumerate(zip(endpoints, each.cards(), strict=True), 1):
                 name = f"{group}-{number}" if len(endpoints) > 1 else group
                 own, unit = dict(each.preset), f"{ROUTER}-{name}.service"
                 more: dict[str, Any] = {"group": group, "gpus": gpus, "memory_max": each.memory_max, **alike}
+                more |= {"workers": each.workers, "tunnels": reached}
                 yield Server(host, name, unit, listen, (each.model,), "instance", own, **more)
 
     def details(self) -> Iterable[str]:
@@ -190,10 +218,29 @@ class LlamaServerSettings(RoleSettings):
                 yield Finding((*at, "instances", each.group), words)
         for name, instance in self.instances.items():
             yield from fleet.no_model(instance.model, (*at, "instances", name, "model"))
+            yield from self._workers_of(name, instance, host, fleet)
         yield from self._ports_of_root(at)
         laid = [model for model in self.details() if not fleet.models.get(model, True)]
         if laid and "models" not in fleet.roles[host]:
             yield Finding(at, f"no role installs the file of model {quoted(laid[0])} on the host: add the role models to {host}")
+
+    def _workers_of(self, name: str, instance: InstanceSettings, host: str, fleet: Whole) -> Iterator[Finding]:
+        """A worker is another host of the fleet, with the role and with the same llama.cpp."""
+        own = fleet.llama_cpp_source(host)
+        for number, worker in enumerate(instance.workers):
+            keys, words = ("roles", "llama_server", "instances", name, "workers", str(number)), ""
+            if worker not in fleet.roles:
+                words = f"{fleet.no_host(worker)}: workers are hosts of the fleet"
+            elif worker in instance.workers[:number]:
+                words = f"host {quoted(worker)} is named twice"
+            elif worker == host:
+                words = f"{worker} is this host, whose memory and cards the server has anyway: leave it out"
+            elif "rpc_worker" not in fleet.roles[worker]:
+                words = f"host {quoted(worker)} computes for nobody: add the role rpc_worker to it"
+            elif own and (theirs := fleet.llama_cpp_source(worker)) and theirs != own:
+                words = f"{worker} has llama.cpp {theirs.label} and {host} has {own.label}: RPC needs the same: give both the same source"
+            if words:
+                yield Finding(keys, words, of_value=True)
 
     def _ports_of_root(self, at: tuple[str, ...]) -> Iterator[Finding]:
         """The ports that an account's own services cannot open; a system service is given the right to."""

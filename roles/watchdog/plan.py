@@ -39,7 +39,7 @@ def plan(host: Host, settings: WatchdogSettings, fleet: Fleet, knowledge: Knowle
     lines = [line for server in servers for line in watched(server, fleet, knowledge)]
     script = render("watchdog/watchdog.sh.j2", settings, watched=WATCHED, host=host.name, notify_file=NOTIFY)
     units = [server.unit for server in servers if server.scope == "system"]
-    called = [address_of(fleet.endpoint(server, server.host)) for server in servers]
+    called = [address_of(fleet.endpoint(server, server.host)) for server in servers if not server.socket]
     timeout_s = LOOKS * settings.look_s + settings.answer_s + AROUND_S
     service = render(
         "watchdog/paddock-watchdog.service.j2",
@@ -64,16 +64,26 @@ def plan(host: Host, settings: WatchdogSettings, fleet: Fleet, knowledge: Knowle
 def watched(server: Server, fleet: Fleet, knowledge: Knowledge) -> Iterator[tuple[str, ...]]:
     """The lines of a server in the list, a word a column: an instance has one, a router one for itself and one for each model."""
     user = server.user if server.scope == "user" else "-"
-    who = (server.name, server.unit, user, f"http://{fleet.endpoint(server, server.host)}")
+    where = f"unix:{server.socket}" if server.socket else f"http://{fleet.endpoint(server, server.host)}"
+    who = (server.name, server.unit, user, where)
     key = server.key_file or "-"
     if server.kind == "router":
         yield (*who, "-", "none", "no", "none", key)
     for model in server.models:
         preset = fleet.preset(server, model)
-        sleeps = int(preset.get("sleep-idle-seconds", -1)) >= 0
+        sleeps = _seconds(preset, model) >= 0
         # One that may fall asleep is only looked at where looking does not wake it, which its metrics do not.
         ask = "none" if sleeps and not is_on(preset.get("metrics", True)) else purpose(preset)
         yield (*who, model if server.kind == "router" else "-", ask, "yes" if sleeps else "no", _memory(server, preset, knowledge), key)
+
+
+def _seconds(preset: Preset, model: str) -> int:
+    """After how long without a question it falls asleep; less than 0 is never. Raises PaddockError where that is no number."""
+    said = preset.get("sleep-idle-seconds", -1)
+    try:
+        return int(said)
+    except (ValueError, OverflowError):
+        raise PaddockError(f"models.{model}.preset: sleep-idle-seconds: {said} is no number of seconds: -1 is never") from None
 
 
 def _memory(server: Server, preset: Preset, knowledge: Knowledge) -> str:

@@ -18,7 +18,8 @@ class ConfigurationError(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """A llama-server of this host. `account` is whose own service it is, none of the system's."""
+    """A llama-server of this host, at `unix:/run/…` or `http://127.0.0.1:8080`. `account` is whose own service it is, none of the
+    system's."""
 
     unit: str
     url: str
@@ -31,8 +32,6 @@ class Server:
 class Configuration:
     """`key` is the file with the key that callers have to show, `presets` the router's INI file."""
 
-    address: str
-    port: int
     key: Path
     presets: Path
     servers: tuple[Server, ...]
@@ -50,7 +49,7 @@ def configuration(path: Path) -> Configuration:
     if found := list(misfits(said, schema)):
         raise ConfigurationError(f"{path}: {'; '.join(found)}: `paddock up` writes this file anew")
     servers = tuple(Server(**{**each, "models": tuple(each["models"])}) for each in said["servers"])
-    return Configuration(said["address"], said["port"], Path(said["key"]), Path(said["presets"]), servers)
+    return Configuration(Path(said["key"]), Path(said["presets"]), servers)
 
 
 TYPES = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}

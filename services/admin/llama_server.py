@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import pwd
 import re
 import socket
 import threading
 import time
 from http.client import HTTPConnection, HTTPException
 from itertools import pairwise
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from .answers import Refusal
@@ -59,8 +61,7 @@ def _until_healthy(server: Server, api_key: str, end: float) -> None:
 
 def ask(server: Server, api_key: str, path: str) -> bytes:
     """Raises OSError where it does not answer, and Refusal where that is no 200."""
-    where = urlsplit(server.url)
-    connection = HTTPConnection(where.hostname or "", where.port, timeout=ANSWER_S)
+    connection = _connection(server.url)
     connection.connect()
     whole, late = connection.sock.dup(), threading.Event()
 
@@ -72,7 +73,8 @@ def ask(server: Server, api_key: str, path: str) -> bytes:
     clock.daemon = True
     clock.start()
     try:
-        connection.request("GET", path, headers={"Authorization": f"Bearer {api_key}"} if api_key else {})
+        keyed = api_key and (server.url.startswith("unix:") or _listens(server.account, connection.port))
+        connection.request("GET", path, headers={"Authorization": f"Bearer {api_key}"} if keyed else {})
         answer = connection.getresponse()
         text = answer.read(ANSWER_BYTES + 1)
         if len(text) > ANSWER_BYTES:
@@ -88,3 +90,34 @@ def ask(server: Server, api_key: str, path: str) -> bytes:
     if answer.status != 200:
         raise Refusal(500, f"{server.unit} answers {answer.status} to {path}: {text[:200].decode(errors='replace')}")
     return text
+
+
+def _listens(account: str, port: int) -> bool:
+    """Whether nobody but the account listens on a TCP port: anybody else is sent no key."""
+    uids = set()
+    for path in map(Path, ("/proc/self/net/tcp", "/proc/self/net/tcp6")):
+        for line in path.read_text(encoding="ascii").splitlines()[1:] if path.exists() else ():
+            _, local, _, state, _, _, _, uid, *_ = line.split()
+            if state == "0A" and int(local.rpartition(":")[2], 16) == port:
+                uids.add(int(uid))
+    return uids == {pwd.getpwnam(account).pw_uid if account else 0}
+
+
+def _connection(url: str) -> HTTPConnection:
+    where = urlsplit(url)
+    if where.scheme == "unix":
+        return _SocketConnection(where.path)
+    return HTTPConnection(where.hostname or "", where.port, timeout=ANSWER_S)
+
+
+class _SocketConnection(HTTPConnection):
+    """To a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=ANSWER_S)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(ANSWER_S)
+        self.sock.connect(self.path)

@@ -13,7 +13,6 @@ import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from socketserver import TCPServer
 from typing import Any
 
 from .actions import Admin
@@ -22,6 +21,8 @@ from .configuration import ConfigurationError, configuration
 from .presets import unfinished
 
 PREFIX = "/paddock/admin"
+HANDED_OVER = 3
+"""The file descriptor of the first socket that systemd opened."""
 CALLS = 16
 """At a time: who comes beyond that is hung up on."""
 REQUEST_S = 10
@@ -43,21 +44,32 @@ def main() -> None:
         sys.exit(f"{here.key} has no key in it: `paddock up` makes one")
     admin = Admin(here.servers, here.presets, os.environ.pop("LLAMA_API_KEY", ""))  # what it calls is not to inherit the key
     unfinished(admin.presets).unlink(missing_ok=True)  # of one that was killed
-    Calls(here.address, here.port, admin, key).serve_forever()
+    room = threading.BoundedSemaphore(CALLS)
+    listening = [Calls(socket.socket(fileno=each), admin, key, room) for each in _handed_over()]
+    for each in listening[1:]:
+        threading.Thread(target=each.serve_forever, daemon=True).start()
+    listening[0].serve_forever()
+
+
+def _handed_over() -> range:
+    """The sockets that systemd has opened (sd_listen_fds(3))."""
+    number = os.environ.pop("LISTEN_FDS", "") if os.environ.pop("LISTEN_PID", "") == str(os.getpid()) else ""
+    if not number.isdecimal() or not int(number):
+        sys.exit("it was given no socket to listen on: `systemctl start paddock-admin.socket` has systemd start it with one")
+    return range(HANDED_OVER, HANDED_OVER + int(number))
 
 
 class Calls(ThreadingHTTPServer):
-    """A thread a call, and no more of them than can be borne."""
+    """A thread a call, and no more of them on all sockets together than can be borne."""
 
     daemon_threads = True
 
-    def __init__(self, address: str, port: int, admin: Admin, key: str) -> None:
-        self.admin, self.key, self.room = admin, key.encode(), threading.BoundedSemaphore(CALLS)
-        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        super().__init__((address, port), Call)
-
-    def server_bind(self) -> None:
-        TCPServer.server_bind(self)  # HTTPServer's would look the address up in DNS
+    def __init__(self, listener: socket.socket, admin: Admin, key: str, room: threading.BoundedSemaphore) -> None:
+        self.admin, self.key, self.room = admin, key.encode(), room
+        self.address_family = listener.family
+        super().__init__(listener.getsockname(), Call, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self.room.acquire(blocking=False):

@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse
-from socket import socket
+from socket import AF_UNIX, socket
 
 CONNECT_S = 10
 ENDPOINT = re.compile(r"\[?([^\]]+?)\]?:([0-9]{1,5})")
+SOCKET = re.compile(r"unix/(/[^\s]+)")
 
 
 class Unreachable(Exception):
@@ -18,16 +19,15 @@ class Unreachable(Exception):
 
 @contextmanager
 def asked(endpoints: str, path: str, headers: dict[str, str], answer_s: float | None) -> Iterator[tuple[socket, HTTPResponse]]:
-    """The connection to the first of `ADDRESS:PORT,ADDRESS:PORT` that can be reached, and its answer. `answer_s` is how long nothing may
+    """The connection to the first of `ADDRESS:PORT,unix//PATH` that can be reached, and its answer. `answer_s` is how long nothing may
     come, None for ever.
 
     Raises Unreachable where none can, or where what comes is no HTTP.
     """
     why = "no llama-server was named"
     for endpoint in endpoints.split(","):
-        if not (found := ENDPOINT.fullmatch(endpoint.strip())):
+        if not (connection := _connection(endpoint.strip())):
             continue
-        connection = HTTPConnection(found[1], int(found[2]), timeout=CONNECT_S)
         try:
             connection.connect()
             stream = connection.sock  # which the connection forgets where the answer is its last
@@ -46,3 +46,23 @@ def asked(endpoints: str, path: str, headers: dict[str, str], answer_s: float | 
                 connection.close()
         return
     raise Unreachable(why)
+
+
+def _connection(endpoint: str) -> HTTPConnection | None:
+    if found := SOCKET.fullmatch(endpoint):
+        return _SocketConnection(found[1])
+    found = ENDPOINT.fullmatch(endpoint)
+    return HTTPConnection(found[1], int(found[2]), timeout=CONNECT_S) if found else None
+
+
+class _SocketConnection(HTTPConnection):
+    """To a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=CONNECT_S)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket(AF_UNIX)
+        self.sock.settimeout(CONNECT_S)
+        self.sock.connect(self.path)

@@ -90,7 +90,7 @@ def guarded(hosts: int) -> Mapping[str, Any]:
         sites = {f"{name}.{DOMAIN}": {"upstream": name} for name in behind}
         found[door] = _host(first, {"base": BASE, "caddy": {"sites": sites}})
         for at, name in enumerate(behind, first + 1):
-            served = {"listen": "0.0.0.0:8080", "models": ["demo"]}
+            served = {"listen": "0.0.0.0:8080", "models": ["demo"], "encrypted": False}
             found[name] = _host(at, {**SERVING, "llama_server": served, "watchdog": {}, "firewall": {"allow": {"8080": ["192.0.2.7"]}}})
     return {"hosts": found}
 

@@ -152,7 +152,7 @@ def test_who_names_anothers_conversation_neither_reads_nor_ends_it(edge: LabFlee
 @doors
 def test_the_model_list_is_caddys_alone_and_its_unit_is_sandboxed(edge: LabFleet, host: str) -> None:
     assert edge.on(host, f"stat -c '%U %a' {SOCKET}").strip() == "caddy 600"
-    asked = f"curl -sS --unix-socket {SOCKET} -H X-Paddock-Upstream:127.0.0.1:8080 http://list/models"
+    asked = f"curl -sS --unix-socket {SOCKET} http://list/models"
     assert "curl: (7)" in edge.on(host, f"runuser -u nobody -- {asked} 2>&1", check=False)
     assert edge.on(host, f"systemd-analyze verify /etc/systemd/system/{UNIT} 2>&1") == ""
     exposure = edge.on(host, f"systemd-analyze security --no-pager {UNIT} | tail -n 1")

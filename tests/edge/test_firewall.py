@@ -1,4 +1,7 @@
-"""An AI host behind its own firewall, seen from its reverse proxy, from a third host, and from this machine."""
+"""An AI host behind its own firewall, seen from its reverse proxy, from a third host, and from this machine.
+
+There is no tunnel before the server: the firewall is all that keeps others away. tests/edge/test_hop.py has both.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ hosts:
       firewall:
       llama_cpp: {ui: false}
       models:
-      llama_server: {listen: "[::]:8080", models: [demo]}
+      llama_server: {listen: "[::]:8080", models: [demo], encrypted: false}
   door:
     address: 192.0.2.2
     roles:
@@ -39,6 +42,7 @@ models: {demo: {preset: {ctx-size: 512}}}
 clients: {laptop: }
 """
 
+LISTENER = "paddock-proxy-llama-server.socket"
 STRAY_6 = "fd00:9:9::9"
 HALO_6 = "fd00:9:9::3"
 
@@ -165,9 +169,9 @@ def test_a_table_that_somebody_has_changed_is_found(fleet: LabFleet) -> None:
 )
 def test_without_its_rules_nothing_that_they_guard_starts(fleet: LabFleet, attack: str) -> None:
     since = fleet.on("halo", f"date '+%F %T'; {attack}").strip()
-    assert fleet.on("halo", "systemctl restart llama-server && echo started || true") == ""
+    assert fleet.on("halo", f"systemctl restart {LISTENER} && echo started || true") == ""
     assert said_to(fleet, "stray") == said_to(fleet, "halo") == "refused"
-    said = fleet.on("halo", f"journalctl -q --sync; journalctl -q -u llama-server -o cat --since '{since}'")
+    said = fleet.on("halo", f"journalctl -q --sync; journalctl -q -u {LISTENER} -o cat --since '{since}'")
     assert "cannot listen on port 8080/tcp: the firewall" in said and "`journalctl -u paddock-firewall.service` says why" in said
     status = fleet.paddock("status", "--lab", "--limit", "halo").stdout
     (line,) = [each for each in status.splitlines() if "service:paddock-firewall.service" in each]
@@ -178,7 +182,7 @@ def test_without_its_rules_nothing_that_they_guard_starts(fleet: LabFleet, attac
 
 def test_rules_that_cannot_be_loaded_leave_the_old_ones_and_the_server_alone(fleet: LabFleet) -> None:
     fleet.on("halo", f"cp -p {RULES} /root/rules; echo garbage >>{RULES}; systemctl reload paddock-firewall && echo loaded || true")
-    fleet.on("halo", "systemctl restart llama-server")
+    fleet.on("halo", f"systemctl restart llama-server {LISTENER}")
     wait_until_it_serves(fleet)
     assert (said_to(fleet, "door"), said_to(fleet, "stray")) == ("200", "refused")
     fleet.on("halo", f"cp -p /root/rules {RULES}; systemctl reload paddock-firewall")
@@ -189,7 +193,7 @@ def test_after_a_reboot_it_stands_before_the_server_listens(fleet: LabFleet) -> 
     time.sleep(3)
     lab_hosts.up(load(fleet.inventory))
     wait_until_it_serves(fleet)
-    units = ("paddock-firewall", "network-pre.target", "llama-server")
+    units = ("paddock-firewall", "network-pre.target", LISTENER)
     stood, network, served = (int(fleet.on("halo", f"systemctl show -P ActiveEnterTimestampMonotonic {unit}")) for unit in units)
     assert 0 < stood <= network and stood < served
     with_ipv6(fleet)

@@ -316,7 +316,7 @@ def test_units_accounts_files_and_a_firewall_of_somebody_elses_stay_and_come_bac
     inside(container, f"printf %s {shlex.quote(RULES)} >/etc/nftables.conf; systemctl enable -q --now nftables")
     rules, before = inside(container, "nft list ruleset"), snapshot(container)
 
-    told = "halo: port 8080/tcp, which llama-server.service is to listen on, is taken by theirs.service: "
+    told = "halo: port 8080/tcp, which paddock-proxy-llama-server.socket is to listen on, is taken by theirs.service: "
     told += "stop it, or set another port in roles.llama_server"
     for verb in ("plan", "up"):
         refused = fleet.paddock(verb, "--lab", "--limit", "halo", *(("--yes",) if verb == "up" else ()))

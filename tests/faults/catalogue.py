@@ -177,7 +177,10 @@ def _of_port(port: Port) -> Iterator[Fault]:
     unit, again = port.unit, _restarted(port.unit, port)
     loopback = all(address.startswith("127.") for address in port.addresses)
     wrong, name = ("0.0.0.0", "open to all") if loopback else ("127.0.0.1", "closed to others")
-    overridden = _overridden(unit, f"ExecStart={_listener(port, wrong)}\nType=exec")
+    if unit.endswith(".socket"):
+        overridden = _overridden(unit, f"ListenStream={wrong}:{port.number}", "ListenStream", "Socket")
+    else:
+        overridden = _overridden(unit, f"ExecStart={_listener(port, wrong)}\nType=exec")
     stopped = f"systemctl stop {unit}"
     yield Fault(port, "nobody listens", "addresses", stopped, again, "addresses is none")
     yield Fault(
@@ -193,7 +196,6 @@ def _of_port(port: Port) -> Iterator[Fault]:
 
 def _of_service(service: Service) -> Iterator[Fault]:
     unit, again = service.name, _restarted(service.name, *service.ports)
-    stamp, running = service.stamp.path, f"$(systemctl show -P InvocationID {unit})"
     yield Fault(service, "stopped", "active", f"systemctl stop {unit}", again, "active is inactive")
     yield Fault(
         service,
@@ -212,6 +214,9 @@ def _of_service(service: Service) -> Iterator[Fault]:
         yield Fault(service, "a drop-in of somebody else's", "units", theirs, _not_overridden(unit), "units: nothing declares")
     if service.is_timer:  # which runs no program of its own
         return
+    yield from _of_stamps(service)
+    if service.section == "Socket":  # nor does a socket unit
+        return
     steered = f"systemctl set-environment LLAMA_ARG_N_PREDICT=5; {again}"
     own = f"systemctl unset-environment LLAMA_ARG_N_PREDICT; {again}"
     yield Fault(service, "a variable of systemd's manager", "environment", steered, own, "environment: its unit does not set")
@@ -224,6 +229,12 @@ def _of_service(service: Service) -> Iterator[Fault]:
     yield Fault(service, "does not come up", "active", f"{crashes}; sleep 0.2", f"{_not_overridden(unit)}; {again}", "active is failed")
     upgraded = f"exe=$(readlink /proc/$(systemctl show -P MainPID {unit})/exe); cp -p $exe $exe.new; mv $exe.new $exe"
     yield Fault(service, "started before its program was replaced", "program", upgraded, again, "program: ")
+
+
+def _of_stamps(service: Service) -> Iterator[Fault]:
+    """What was noted when it was started, and when it read what a reload reads."""
+    unit, again = service.name, _restarted(service.name, *service.ports)
+    stamp, running = service.stamp.path, f"$(systemctl show -P InvocationID {unit})"
     for what, digest in (("started", service.started), ("loaded", service.loaded)):
         note = f"/run/paddock/{unit}.{what}"
         mend = f"ln -sfn {running}:{digest} {note}"
@@ -264,10 +275,10 @@ def _flipped(path: str) -> str:
     return f"printf '\\007' | dd of={path} bs=1 seek=$(($(stat -c %s {path}) - 1)) conv=notrunc status=none"
 
 
-def _overridden(unit: str, service: str) -> str:
+def _overridden(unit: str, lines: str, instead: str = "ExecStart", section: str = "Service") -> str:
     """The unit does something else, and is told so."""
     at = f"/etc/systemd/system/{unit}.d"
-    text = quote("[Service]\nExecStart=\n" + service + "\n")
+    text = quote(f"[{section}]\n{instead}=\n{lines}\n")
     return f"printf %s {text} >{at}/99-fault.conf; systemctl daemon-reload; systemctl reset-failed {unit}; systemctl restart {unit} || true"
 
 

@@ -40,7 +40,7 @@ systemctl list-units --state=failed --plain --no-legend | sed 's/ .*/\tfailed/'
 echo "#unit file"; systemctl list-unit-files --plain --no-legend | tr -s ' ' '\t'
 echo "#user"; getent passwd | cut -d: -f1,6,7 | sed 's/:/\t/'
 echo "#group"; getent group | cut -d: -f1,4 | sed 's/:/\t/'
-echo "#listening"; ss -Hltunp 'sport < :32768' | sed -E 's/^(\S+) +\S+ +\S+ +\S+ +(\S+) .*\(\("([^"]*)".*/\1 \2\t\3/'
+echo "#listening"; ss -Hltunp 'sport < :32768' | sed -E 's/^(\S+) +\S+ +\S+ +\S+ +(\S+) .*\(\("([^"]*)".*/\1 \2\t\3/; s/systemd-socket-$/systemd/'
 echo "#package"; dpkg-query -W -f '${Package}\t${db:Status-Abbrev} ${Version}\n'
 """
 

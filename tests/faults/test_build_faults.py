@@ -231,10 +231,10 @@ def test_a_service_that_does_not_start_is_told_in_its_own_words(fleet: FaultFlee
 
 def test_a_port_of_llama_servers_that_is_taken(fleet: FaultFleet, server: None) -> None:
     listen = "perl -MIO::Socket::INET -e 'push @s, IO::Socket::INET->new(LocalPort => 8080, Listen => 1, ReuseAddr => 1) or die; sleep 600'"
-    squat = f"systemctl stop llama-server; systemd-run --quiet --unit=squatter {listen}; until ss -Hltn | grep -q :8080; do sleep 0.1; done"
+    squat = f"systemctl stop paddock-proxy-llama-server.socket; systemd-run --quiet --unit=squatter {listen}; until ss -Hltn | grep -q :8080; do sleep 0.1; done"
     with fleet.meanwhile("one", squat, "systemctl stop squatter"):
         fleet.up_fails(
-            r"port 8080/tcp, which llama-server\.service is to listen on, is taken by squatter\.service: "
+            r"port 8080/tcp, which paddock-proxy-llama-server\.socket is to listen on, is taken by squatter\.service: "
             r"stop it, or set another port in roles\.llama_server"
         )
     fleet.heals()

@@ -149,7 +149,8 @@ def test_no_proxy_is_touched_before_every_server_is_ready(order: Order, drifted:
 def test_a_host_that_fails_stops_what_needs_it_and_nothing_else(order: Order) -> None:
     order.drift(PARTS)
     drifted = order.records()
-    order.on("two", "systemd-run --quiet --unit=squatter systemd-socket-activate -l 0.0.0.0:8080 /bin/cat")
+    squat = "systemd-run --quiet --unit=squatter systemd-socket-activate -l 0.0.0.0:8080 /bin/cat"
+    order.on("two", f"systemctl stop paddock-proxy-llama-server.socket; {squat}")
     try:
         done = order.fleet.paddock("up", "--lab", "--yes")
         after, states = order.records(), order.states()
@@ -158,7 +159,7 @@ def test_a_host_that_fails_stops_what_needs_it_and_nothing_else(order: Order) ->
     told = done.stdout + done.stderr
     print(told, flush=True)
     assert done.returncode == 1
-    assert "two: port 8080/tcp, which llama-server.service is to listen on, is taken by squatter.service" in told
+    assert "two: port 8080/tcp, which paddock-proxy-llama-server.socket is to listen on, is taken by squatter.service" in told
     assert "one: caddy: was not started: it needs two, which failed" in told
     assert states["one", SERVER] == "active", "it needs nobody"
     assert (states["one", PROXY], after["one", PROXY]) == ("inactive", drifted["one", PROXY]), "its upstream is not ready"

@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -144,6 +145,30 @@ def test_a_host_of_another_fleet_is_left_as_it_is_until_somebody_asks_to_take_it
     assert "one: belongs to fleet beta, not to fleet alpha. " in up(shared.alpha, code=1)
     assert "one: belongs to fleet beta, not to fleet alpha. " in said(shared.alpha, "certs", "revoke", "phone", code=1)
     assert " 0 changed" in up(shared.beta)
+
+
+def test_no_server_is_stopped_there_and_under_another_time_no_ca_is_made(shared: Shared) -> None:
+    shared.begin()
+    own = shared.beta.inventory.read_text()
+    whole = json.loads(own)
+    serving = whole["hosts"]["far"]["roles"]
+    whole["hosts"]["one"]["roles"] |= {name: serving[name] for name in ("llama_cpp", "models", "llama_server")}
+    shared.beta.write(json.dumps(whole))
+    before = shared.everything()
+    for verb in ("stop", "start", "restart"):
+        assert "one: belongs to fleet alpha, not to fleet beta. Nothing was done there" in said(shared.beta, verb, "one", "--yes", code=1)
+    shared.beta.write(own)
+    assert shared.everything() == before
+
+    authorities = state_of(shared.alpha) / "certs" / "authorities.json"
+    signing = authorities.read_text()
+    late = datetime.now(UTC) + timedelta(hours=5)
+    shared.on(f"printf '#!/bin/sh\necho {int(late.timestamp())}\n' >/usr/local/bin/date; chmod 755 /usr/local/bin/date")
+    try:
+        refused = said(shared.alpha, "certs", "roll-over", "begin", code=1)
+    finally:
+        shared.on("rm /usr/local/bin/date")
+    assert "hosts say another time than this machine (one +" in refused and authorities.read_text() == signing
 
 
 def test_where_the_state_was_lost_nothing_replaces_the_ca(shared: Shared) -> None:

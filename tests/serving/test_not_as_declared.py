@@ -43,6 +43,7 @@ clients: {laptop: }
 """
 
 UNIT = "llama-server.service"
+LISTENER = "paddock-proxy-llama-server.socket"
 DROP_INS = f"/etc/systemd/system/{UNIT}.d"
 AGAIN = f"systemctl daemon-reload; systemctl reset-failed {UNIT}; systemctl restart {UNIT}"
 WELL = "for try in $(seq 100); do curl -fsS -o /dev/null -m 1 127.0.0.1:8080/health 2>/dev/null && break; sleep 0.1; done"
@@ -134,8 +135,8 @@ WAYS = (
     ),
     told(
         "another program answers in its place",
-        f"systemctl stop {UNIT}; systemd-run -q --unit=other systemd-socket-activate -l 8080 --inetd -a /bin/cat; sleep 0.3",
-        f"systemctl stop other; {RESTART}",
+        f"systemctl stop {LISTENER}; systemd-run -q --unit=other systemd-socket-activate -l 8080 --inetd -a /bin/cat; sleep 0.3",
+        f"systemctl stop other; systemctl start {LISTENER}",
         "port:8080/tcp",
     ),
     told(

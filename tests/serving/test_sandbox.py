@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lab import hosts as lab_hosts
-from roles.llama_server.cards import TEGRA_NODES
+from roles.devices import TEGRA_NODES
 from roles.sandbox import NVIDIAS
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
@@ -67,9 +67,9 @@ def test_of_a_home_it_sees_the_file_that_it_reads_and_no_other(fleet: LabFleet) 
     assert fleet.on("ai", f"{IN_ITS_PLACE} ls /home/ann").split() == ["chat.jinja"]
 
 
-def test_it_has_the_capability_for_its_port_and_no_other(fleet: LabFleet) -> None:
+def test_it_has_no_capability_although_its_port_is_low(fleet: LabFleet) -> None:
     status = fleet.on("ai", f"grep -E '^Cap(Bnd|Eff)' /proc/$(systemctl show -P MainPID {UNIT})/status")
-    assert [line.split()[1] for line in status.splitlines()] == ["0000000000000400"] * 2
+    assert [line.split()[1] for line in status.splitlines()] == ["0000000000000000"] * 2
 
 
 def test_its_unit_passes_systemds_own_check(fleet: LabFleet) -> None:

@@ -6,6 +6,7 @@ What a card's driver says comes from a program of the test's own in place of nvi
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -195,6 +196,20 @@ def test_one_that_somebody_has_stopped_stays_stopped(pea: str) -> None:
     inside(pea, "systemctl stop llama-server-dog-1")
     assert inside(pea, ROUND) == "0"
     assert inside(pea, "systemctl is-active llama-server-dog-1 || true") == "inactive"
+
+
+def test_one_that_ends_as_often_as_it_is_started_is_told_until_it_stays(pea: str) -> None:
+    dropin = "/etc/systemd/system/llama-server-dog-1.service.d/99-broken.conf"
+    ends = shlex.quote("[Service]\nExecStartPre=/bin/false\nRestartSec=0.1\nRestartSteps=0\n")
+    inside(pea, f"printf {ends} >{dropin}; systemctl daemon-reload; systemctl restart llama-server-dog-1 || true")
+    again = "systemctl show -P NRestarts llama-server-dog-1"
+    try:
+        inside(pea, f"for try in $(seq 100); do [ $({again}) -ge 6 ] && exit; sleep 0.2; done; exit 1")
+        assert inside(pea, f"{ROUND} 2>/dev/null") == "1"
+        assert "dog-1 ends as often as it is started: systemd has started it again" in said(pea)
+    finally:
+        inside(pea, f"rm {dropin}; systemctl daemon-reload; systemctl restart llama-server-dog-1")
+    assert inside(pea, ROUND) == "0"
 
 
 def test_one_that_has_lost_its_card_is_restarted(pea: str) -> None:

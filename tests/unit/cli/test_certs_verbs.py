@@ -23,6 +23,7 @@ from cli.certs.renew import holders
 from control.pki.authority import Authority
 from control.state.fleet import FleetState
 from control.state.secrets import Vault
+from inventory.errors import PaddockError
 from inventory.load import load
 
 ROOT = Path(__file__).parents[3]
@@ -156,11 +157,14 @@ def test_a_renewal_leaves_the_one_before_good_until_that_is_thrown_out(issued: C
     ("arguments", "words"),
     [
         (("revoke", "fone"), 'client fone: has no certificate that could be revoked (did you mean "phone"?)'),
-        (("renew", "fone"), 'fone: no client and no site of home.yml that the fleet signs for has that name (did you mean "phone"?)'),
+        (
+            ("renew", "fone"),
+            'fone: no client, site or host of home.yml that the fleet signs for has that name (did you mean "phone"?)',
+        ),
         (("revoke", "../client/phone"), '"../client/phone" cannot be the name of a client'),
         (("issue", ""), '"" cannot be the name of a client'),
         (("export", "fone"), 'no client of home.yml is called fone (did you mean "phone"?)'),
-        (("renew", "--all", "phone"), "--all is every client and every site: leave the names out"),
+        (("renew", "--all", "phone"), "--all is every client, site and host: leave the names out"),
         (("export", "phone", "--archive", "x.tar.gz", "--p12"), "--archive contains all formats: leave --to, --p12 and --legacy out"),
         (("export", "phone", "--site", "ai.home.example"), "--site works only with --archive"),
         (
@@ -209,6 +213,17 @@ def test_what_was_made_under_a_clock_that_was_ahead_stops_every_issue_until_the_
     statuses = [each["status"] for each in json.loads(issued("list", "--json").stdout) if each["name"] == "laptop"]
     assert statuses == ["in use", "earlier, still let in"]
     assert issued("renew", "phone", "--no-push").returncode == 0
+
+
+def test_hosts_that_say_another_time_are_heard_before_a_roll_over_begins(
+    issued: Certs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def another(*_: object, **__: object) -> None:
+        raise PaddockError("hosts say another time than this machine")
+
+    monkeypatch.setattr("control.deployment.admission.require_time", another)
+    assert told(issued("roll-over", "begin")) == "hosts say another time than this machine"
+    assert [each["kind"] for each in json.loads(issued("list", "--json").stdout)].count("CA") == 1
 
 
 def test_a_roll_over_says_what_comes_next(issued: Certs) -> None:

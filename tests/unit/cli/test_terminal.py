@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import io
 import sys
+from pathlib import Path
 
 import pytest
 
+from cli import main
 from cli.views.table import table
 from cli.views.terminal import Shown, control, shown, shown_streams
 
-HOSTILE = "x/\x1b]0;P\x07\x1b[2J\r\x9b1m\u202efalse\ud800"
+HOSTILE = "x/\x1b]0;P\x07\x1b[2J\r\x9b1m\u202e\u061cfalse\ud800"
 
 
 def test_what_steers_a_terminal_is_made_visible() -> None:
-    assert shown(HOSTILE) == "x/\\x1b]0;P\\x07\\x1b[2J\\r\\x9b1m\\u202efalse\\ud800"
+    assert shown(HOSTILE) == "x/\\x1b]0;P\\x07\\x1b[2J\\r\\x9b1m\\u202e\\u061cfalse\\ud800"
 
 
 def test_lines_and_tabs_and_the_letters_of_all_languages_stay() -> None:
@@ -42,3 +44,19 @@ def test_a_stream_is_otherwise_the_one_that_it_was() -> None:
 
 def test_a_row_of_a_table_is_one_line_whatever_is_in_it() -> None:
     assert table([("host", "model"), ("ai", "x\nfalse  line")]).split("\n")[1:] == ["ai    x\\nfalse  line"]
+
+
+def test_so_does_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fault(options: object) -> int:
+        raise ValueError(HOSTILE)
+
+    monkeypatch.setattr("cli.check.run", fault)
+    assert main(["check"]) == 1
+    told = capsys.readouterr().err
+    assert "ValueError: x/\\x1b]0;P" in told and "\x1b" not in told
+
+
+def test_so_do_lines_that_are_written_together() -> None:
+    stream = io.StringIO()
+    Shown(stream).writelines([HOSTILE, "\n"])  # type: ignore[arg-type]
+    assert "\x1b" not in stream.getvalue() and stream.getvalue().endswith("\\ud800\n")

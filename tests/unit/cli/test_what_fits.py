@@ -43,6 +43,11 @@ def inventory(path: Path, **llama_cpp: object) -> Path:
     return path
 
 
+def _column(path: Path, key: str) -> int:
+    """Where a key stands in the one line of the inventory."""
+    return path.read_text().index(f'"{key}": {{') + 1
+
+
 def looked_at(path: Path, hardware: Hardware = HARDWARE) -> None:
     FleetState.of(path, "home").save_hardware("ai", hardware)
 
@@ -71,7 +76,7 @@ def test_a_type_that_llama_cpp_does_not_load_is_refused_by_every_verb(
     assert run(path, capsys, "models", "pull", "--lock", code=1).endswith(line)
     assert "chat" in read_lock(path).models
     looked_at(path)
-    assert run(path, capsys, "check", code=2) == f"{path}: {line}"
+    assert run(path, capsys, "check", code=2) == f"{path}:1:{_column(path, 'chat')}: {line}"
     assert line in run(path, capsys, "models", "fit", code=1)
     assert run(path, capsys, "models", "pull", code=1) == f"{line}nothing was fetched\n"
     assert line.removeprefix("hosts.ai: ") in run(path, capsys, "plan", "--offline", code=1)
@@ -138,5 +143,33 @@ def test_check_plan_and_fit_agree_on_what_is_too_much(path: Path, capsys: pytest
     fits = run(path, capsys, "models", "fit", code=1)
     assert f"hosts.ai: {line}" in fits
     refusal = next(each for each in fits.splitlines() if line in each)
-    assert run(path, capsys, "check", code=2) == f"{path}: {refusal}\n"
+    assert run(path, capsys, "check", code=2) == f"{path}:1:{_column(path, 'ai')}: {refusal}\n"
     assert f"ai: {refusal.removeprefix('hosts.ai: ')}\n" in run(path, capsys, "plan", "--offline", code=1)
+
+
+@pytest.mark.parametrize(
+    ("preset", "at", "words"),
+    [
+        ({"cache-type-v": "q9"}, '"q9"', "cache-type-v: a KV cache has no type q9: it is one of f32, f16, bf16, q8_0"),
+        (
+            {"ctx-size": 4096, "ctv": "q8_0", "flash-attn": "off"},
+            '"q8_0"',
+            "cache-type-v: q8_0: a quantized cache of values needs flash attention: leave `flash-attn` on, or use f16",
+        ),
+    ],
+)
+@pytest.mark.parametrize("in_role", [False, True])
+def test_a_type_that_a_cache_cannot_have_is_told_at_its_value(
+    path: Path, capsys: pytest.CaptureFixture[str], preset: dict[str, object], at: str, words: str, in_role: bool
+) -> None:
+    """Where nobody has seen the options of the host's llama.cpp, what is known of memory says it."""
+    write_sparse(path.parent / "chat.gguf", llama_8b())
+    inventory(path, source={"sdist": "llama-cpp-python==0.3.99", "sha256": "1" * 64})
+    run(path, capsys, "models", "pull", "--lock")
+    document = json.loads(path.read_text())
+    of_role = document["hosts"]["ai"]["roles"]["llama_server"]
+    (of_role if in_role else document["models"]["chat"])["preset"] = preset
+    path.write_text(json.dumps(document))
+    looked_at(path)
+    told = run(path, capsys, "check", code=2)
+    assert told.startswith(f"{path}:1:{path.read_text().index(at) + 1}: models.chat.preset: chat: {words}")

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from control.deployment import deployment as module
-from control.deployment.admission import push
+from control.deployment.admission import push, require_time
+from control.deployment.compile import compile_for
 from control.deployment.deployment import Deployment
 from control.deployment.ownership import refusal, stranger
 from control.deployment.work import Work
@@ -236,6 +237,17 @@ def test_before_a_push_that_signs_the_hosts_are_asked_for_the_time(
         assert done == ["signed"]
 
 
+def test_hosts_that_say_another_time_refuse_a_new_ca(looked: Looked, state: FleetState, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = looked({"ai": None}).fleet
+    monkeypatch.setattr(Deployment, "connected", nullcontext)
+    for answer, words in (("4102444800", "hosts say another time than this machine"), ("no clock here", "")):
+        monkeypatch.setattr(
+            "control.ssh.run.Run.said", lambda run, scripts, *, failed=False, said=answer: {name: [said] for name in scripts}
+        )
+        with pytest.raises(PaddockError, match=words) if words else nullcontext():
+            require_time(fleet, state, ask=lambda question: False)
+
+
 def test_a_host_that_can_have_no_plan_silences_no_other(looked: Looked, state: FleetState) -> None:
     deployment = looked({"pea": None, "ai": None})
     state.save_hardware("ai", replace(PEA, caddy="2.11.3-1"))
@@ -277,6 +289,31 @@ def test_a_change_in_the_state_alone_is_nothing_to_do_on_a_host(looked: Looked, 
     noted = {each.id: "put" for part in plan.values() for each in part if each.noted}
     assert not drift(plan, Actual(there, manifest=noted, owner=owner))  # type: ignore[arg-type]
     assert deployment._owner(deployment.work) != owner, "what is changed there the next time notes it"
+
+
+@pytest.mark.parametrize(
+    ("owner", "words"),
+    [
+        (OFFICE.line, "belongs to fleet office, not to fleet home. Nothing was done there"),
+        ("fleet what", "cannot read. Nothing was done there"),
+        (Owner("home", "b" * 16, THEN).line, "belongs to another state of fleet home"),
+        (None, "whose it is cannot be read: nothing was done there"),
+        ("", ""),
+    ],
+)
+def test_nothing_is_built_on_a_strangers_host(
+    state: FleetState, fleet_of: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch, owner: str | None, words: str
+) -> None:
+    fleet = hosts(fleet_of, "pea")
+    state.save_hardware("pea", PEA)
+    carried: list[str] = []
+    said = {} if owner is None else {"pea": [owner] if owner else []}
+    monkeypatch.setattr("control.llama_cpp.sources.source_archive", lambda *_, **__: state.inventory)
+    monkeypatch.setattr(Deployment, "connected", nullcontext)
+    monkeypatch.setattr("control.ssh.run.Run.said", lambda run, scripts, *, failed=False: said)
+    monkeypatch.setattr(Deployment, "carry", lambda deployment, work: carried.extend(work.keys() - deployment.failures.keys()))
+    failures = compile_for(["pea"], fleet, state, lambda host, line: None, lambda question: False)
+    assert words in failures.get("pea", "") and carried == ([] if words else ["pea"]), failures
 
 
 def test_certificates_are_not_pushed_to_a_strangers_host(

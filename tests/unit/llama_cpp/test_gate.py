@@ -19,9 +19,10 @@ PRESETS = "/etc/paddock/llama-server/presets.ini"
 
 ELSEWHERE = {
     *("Type", "ExecStart", "ExecStartPre", "ExecStartPost", "ExecReload", "WorkingDirectory", "StateDirectory", "StateDirectoryMode"),
+    *("RuntimeDirectory", "RuntimeDirectoryMode", "PrivateNetwork", "RestartSteps", "RestartMaxDelaySec"),
     *("ReadWritePaths", "MemoryMax", "KillMode", "TimeoutStopSec", "Restart", "RestartSec", "OOMPolicy", "RemoveIPC"),
 }
-"""What a unit says of its life and of what it writes to: the gate has its own."""
+"""What a unit says of its life, of what it writes to and of its network: the gate has its own, and nobody sends a trial anything."""
 
 RELEASE = Release(
     "/opt/paddock/llama.cpp/releases/1.0-0123456789ab",
@@ -77,7 +78,7 @@ def test_a_command_line_is_tried_as_it_stands_but_for_where_it_listens_and_reads
     tried = list(instance(small).arguments)
     assert tried.pop() == "--no-models-autoload"
     assert {before: after for before, after in zip(command, tried, strict=True) if before != after} == {
-        "0.0.0.0": SOCKET,
+        "/run/llama-server/llama-server/http.sock": SOCKET,
         PRESETS: f"{HOME}/services/{UNIT}/files/0",
     }
 

@@ -335,7 +335,7 @@ def test_heads_that_are_no_whole_blocks_take_no_quantized_cache() -> None:
     ("preset", "words"),
     [
         ({"ctx-size": "large"}, "ctx-size: large is not a whole number"),
-        ({"cache-type-k": "q2_k"}, "a KV cache has no type q2_k: it is one of f32, f16, bf16, q8_0"),
+        ({"cache-type-k": "q2_k"}, "cache-type-k: a KV cache has no type q2_k: it is one of f32, f16, bf16, q8_0"),
     ],
 )
 def test_a_value_that_llama_server_refuses_is_refused_in_words(preset: dict[str, Value], words: str) -> None:

@@ -45,6 +45,8 @@ HARMLESS: Mapping[str, str] = {
     "InstanceSettings.preset{key}": "chat-template-file",
     "InstanceSettings.preset{}": "/root/chat.jinja",
     "InstanceSettings.memory_max": "8G",
+    "RpcWorkerSettings.listen": "192.0.2.14:50051",
+    "RpcWorkerSettings.memory_max": "6G",
     "ModelEntry.preset{key}": "override-kv",
     "ModelEntry.preset{}": "tokenizer.ggml.add_bos_token=bool:false",
     "ModelEntry.aliases[]": "qwen2.5:3b",
@@ -80,7 +82,8 @@ def fleet(text: Mapping[str, str] = HARMLESS) -> Fleet:
 
 
 def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
-    """An inventory: `box` serves, `rig` does so as an account, `door` is the proxy in front of them, `desk` is where a person sits."""
+    """An inventory: `box` serves, `rig` does so as an account, `door` is the proxy in front of them, `desk` is where a person sits,
+    `crew` computes for `box`."""
     box, chat, client = (text[f"Document.{name}{{key}}"] for name in ("hosts", "models", "clients"))
     site = text["CaddySettings.sites{key}"]
     far = {text["LlamaServerSettings.instances{key}"]: _instance(text)}
@@ -100,9 +103,10 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
                 "llama_server": {
                     "listen": text["LlamaServerSettings.listen"],
                     "models": [chat],
+                    "encrypted": False,
                     "preset": {text["LlamaServerSettings.preset{key}"]: text["LlamaServerSettings.preset{}"]},
                     "memory_max": text["LlamaServerSettings.memory_max"],
-                    "instances": far,
+                    "instances": {**far, "split": {"model": chat, "listen": "127.0.0.1:8095", "workers": ["crew"]}},
                     "api_key": True,
                 },
                 "admin": {"listen": text["AdminSettings.listen"]},
@@ -166,6 +170,17 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
                     },
                     "expiry": {**expiry, "days": 20},
                 }
+            },
+        },
+    }
+    hosts["crew"] = {
+        "address": "192.0.2.14",
+        "roles": {
+            "llama_cpp": serving["llama_cpp"],
+            "rpc_worker": {
+                "listen": text["RpcWorkerSettings.listen"],
+                "memory_max": text["RpcWorkerSettings.memory_max"],
+                "cache": True,
             },
         },
     }

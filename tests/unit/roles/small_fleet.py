@@ -40,11 +40,13 @@ class Small:
         self.roots: dict[str, str] = {}
         self.secrets = {"admin.ai": "sk-of-ai"}
         self.hardware = HARDWARE
+        self.addresses: dict[str, str] = {}
 
     @property
     def fleet(self) -> Fleet:
         hosts = {
-            name: {"name": name, "address": f"192.0.2.{10 + at}", "roles": roles} for at, (name, roles) in enumerate(self.roles.items())
+            name: {"name": name, "address": self.addresses.get(name, f"192.0.2.{10 + at}"), "roles": roles}
+            for at, (name, roles) in enumerate(self.roles.items())
         }
         clients: dict[str, Any] = {name: {"admin": name in self.administrators} for name in ("laptop", "phone")}
         return Fleet.model_validate({"name": "home", "domain": "home.example", "hosts": hosts, "models": self.models, "clients": clients})

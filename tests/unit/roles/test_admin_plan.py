@@ -17,7 +17,7 @@ from control.deployment.knowledge import services
 from inventory.errors import PaddockError
 from resources import Directory, File, Package, Port, Resource, Service
 from roles.admin.checks import check_is_out_of_reach_from_outside
-from roles.admin.plan import CONFIGURATION, DIRECTORY, KEY_FILE, PRESETS, PROGRAM, UNIT, plan
+from roles.admin.plan import CONFIGURATION, DIRECTORY, KEY_FILE, LISTENER, PRESETS, PROGRAM, UNIT, plan
 from roles.admin.settings import AdminSettings, admin_key_name
 from roles.outside import Refused
 from roles.server import KEY_FILE as API_KEY_FILE
@@ -60,7 +60,7 @@ def test_the_key_is_roots_alone_and_stands_in_no_other_file() -> None:
     assert isinstance(key, File)
     assert (key.data, key.mode, key.owner, key.secret) == (f"{KEY}\n".encode(), 0o600, "root", True)
     others = [each for each in resources.values() if isinstance(each, File) and each is not key]
-    assert len(others) == len(FILES) + 3 and not any(
+    assert len(others) == len(FILES) + 4 and not any(
         secret in each.data for each in others for secret in (KEY.encode(), b"sk-of-llama-server")
     )
 
@@ -78,12 +78,12 @@ def test_what_it_is_told_of_the_servers_is_what_the_program_takes(tmp_path: Path
     taken = configuration(tmp_path / "admin.json")
     servers = taken.servers
     assert [(each.unit, each.url, each.router, each.account) for each in servers] == [
-        ("llama-server.service", "http://127.0.0.1:8080", True, ""),
-        ("llama-server-chat-1.service", "http://127.0.0.1:8090", False, ""),
-        ("llama-server-chat-2.service", "http://127.0.0.1:8091", False, ""),
+        ("llama-server.service", "unix:/run/paddock/llama-server.sock", True, ""),
+        ("llama-server-chat-1.service", "unix:/run/paddock/llama-server-chat-1.sock", False, ""),
+        ("llama-server-chat-2.service", "unix:/run/paddock/llama-server-chat-2.sock", False, ""),
     ]
     assert [each.models for each in servers] == [("demo", "code"), ("demo",), ("demo",)]
-    assert (taken.address, taken.port, str(taken.key), str(taken.presets)) == ("127.0.0.1", 8079, KEY_FILE, PRESETS)
+    assert (str(taken.key), str(taken.presets)) == (KEY_FILE, PRESETS)
 
 
 @pytest.mark.parametrize("server", [{}, FIXED, {"user": "halo", "api_key": True}, {"listen": "192.0.2.12:8080"}, {"listen": "[::1]:8080"}])
@@ -134,27 +134,30 @@ def test_it_is_restarted_for_whatever_it_has_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("listen", "address", "loopback", "waits"),
+    ("listen", "address"),
     [
-        ("127.0.0.1:8079", "127.0.0.1", True, False),
-        ("[::1]:8079", "::1", True, False),
-        ("0.0.0.0:8079", "0.0.0.0", False, False),
-        ("[::]:8079", "*", False, False),
-        ("192.0.2.12:8079", "192.0.2.12", False, True),
+        ("127.0.0.1:8079", "127.0.0.1"),
+        ("[::1]:8079", "::1"),
+        ("0.0.0.0:79", "0.0.0.0"),
+        ("[::]:8079", "*"),
+        ("192.0.2.12:8079", "192.0.2.12"),
     ],
 )
-def test_it_listens_where_it_is_to_and_talks_to_nobody_beyond(listen: str, address: str, loopback: bool, waits: bool) -> None:
+def test_systemd_has_its_port_and_it_is_in_no_network_itself(listen: str, address: str) -> None:
     resources = planned({"listen": listen})
-    service = resources[f"service:{UNIT}"]
-    assert isinstance(service, Service) and service.ports == (Port(8079, (address,), UNIT, reachable_from=()),)
-    assert ("IPAddressDeny=any" in unit(resources)) == loopback
-    assert ("Wants=network-online.target" in unit(resources)) == waits
+    service, listener = resources[f"service:{UNIT}"], resources[f"service:{LISTENER}"]
+    assert isinstance(service, Service) and isinstance(listener, Service)
+    assert listener.ports == (Port(int(listen.rpartition(":")[2]), (address,), LISTENER, reachable_from=()),) and service.ports == ()
+    lines = text(resources, f"/etc/systemd/system/{LISTENER}").splitlines()
+    assert {f"ListenStream={listen}", "ListenStream=/run/paddock/admin.sock", "SocketMode=0660", "FreeBind=yes"} <= set(lines)
+    assert {"PrivateNetwork=yes", "CapabilityBoundingSet=", f"Requires={LISTENER}", f"After={LISTENER}"} <= set(unit(resources))
 
 
-def test_a_router_with_an_address_of_its_own_is_reached_there() -> None:
-    resources = planned(listen="192.0.2.12:8080")
+def test_an_accounts_own_servers_are_asked_over_tcp() -> None:
+    resources = planned(user="halo", listen="192.0.2.12:8080")
     assert json.loads(text(resources, CONFIGURATION))["servers"][0]["url"] == "http://192.0.2.12:8080"
-    assert "IPAddressDeny=any" not in unit(resources)
+    assert not {"PrivateNetwork=yes", "PrivateUsers=yes"} & set(unit(resources)), "it has to see whose a port is"
+    assert {"IPAddressDeny=any", "IPAddressAllow=localhost 192.0.2.12"} <= set(unit(resources))
 
 
 def test_the_drop_in_looks_for_what_the_program_writes() -> None:

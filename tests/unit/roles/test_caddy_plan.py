@@ -22,6 +22,8 @@ from roles.caddy.settings import CaddySettings
 from roles.host_plan import host_plan
 
 SITES = "/etc/caddy/paddock/sites.caddy"
+TUNNEL = "/etc/systemd/system/paddock-caddy-tunnel.service"
+RESTART = "/etc/systemd/system/caddy.service.d/40-restart.conf"
 NEWER = {"url": "https://packages.home.example/caddy.deb", "sha256": "0" * 64, "version": "2.11.4-1"}
 
 
@@ -101,12 +103,27 @@ def test_what_has_not_been_issued_says_so(small: Small) -> None:
     assert small.text("door", "/etc/caddy/paddock/new.home.example.pem") == "<to be issued>"
 
 
-def test_an_upstream_on_the_same_host_is_reached_on_loopback(small: Small) -> None:
+def test_an_upstream_on_the_same_host_is_reached_by_its_socket(small: Small) -> None:
+    assert "reverse_proxy unix//run/paddock/llama-server.sock {\n" in small.text("one", SITES)
+    assert "SupplementaryGroups=paddock-callers\n" in small.text("one", RESTART)
+    small.roles["ai"]["llama_server"]["encrypted"] = False
+    assert "SupplementaryGroups=" not in small.text("door", RESTART)
+
+
+def test_a_caddy_from_before_paddock_is_in_no_group_of_its_and_reaches_a_server_of_its_host_on_loopback(small: Small) -> None:
+    small.roles["one"]["caddy"] |= {"shared": True, "package": NEWER}
+    assert "reverse_proxy 127.0.0.1:8080 {\n" in small.text("one", SITES)
+    assert "SupplementaryGroups=" not in small.text("one", RESTART)
+
+
+def test_an_accounts_own_server_on_the_same_host_is_reached_on_loopback(small: Small) -> None:
+    small.roles["one"]["llama_server"]["user"] = "ann"
     assert "reverse_proxy 127.0.0.1:8080 {\n" in small.text("one", SITES)
 
 
-def test_an_upstream_on_another_host_is_reached_at_its_address_and_must_be_ready_first(small: Small) -> None:
-    assert "reverse_proxy 192.0.2.10:8080 {\n" in sites(small)
+def test_an_upstream_on_another_host_is_reached_by_a_tunnel_and_must_be_ready_first(small: Small) -> None:
+    assert "reverse_proxy unix//run/paddock/tunnel/ai.8080.sock {\n" in sites(small)
+    assert "SupplementaryGroups=paddock-callers\n" in small.text("door", RESTART)
     settings = small.fleet.role("door", "caddy", CaddySettings)
     assert settings and list(needs(small.fleet.hosts["door"], settings, small.fleet)) == ["ai"]
 
@@ -117,7 +134,20 @@ def test_an_upstream_on_another_hosts_loopback_is_refused(small: Small) -> None:
         small.plan("door")
 
 
+def test_an_upstream_that_is_not_to_be_encrypted_is_reached_at_its_address(small: Small) -> None:
+    small.roles["ai"]["llama_server"]["encrypted"] = False
+    assert "reverse_proxy 192.0.2.10:8080 {\n" in sites(small)
+
+
+def test_a_caddy_from_before_paddock_reaches_another_host_by_a_tunnel_that_is_open_to_all_accounts(small: Small) -> None:
+    assert "UMask=0007\n" in small.text("door", TUNNEL)
+    small.roles["door"]["caddy"] |= {"shared": True, "package": NEWER}
+    assert "reverse_proxy unix//run/paddock/tunnel/ai.8080.sock {\n" in sites(small)
+    assert "UMask=0000\n" in small.text("door", TUNNEL)
+
+
 def test_an_ipv6_upstream_stands_in_brackets(small: Small) -> None:
+    small.roles["ai"]["llama_server"]["encrypted"] = False
     small.roles["ai"]["llama_server"]["listen"] = "[2001:db8::10]:8080"
     assert "reverse_proxy [2001:db8::10]:8080 {\n" in sites(small)
 
@@ -307,7 +337,7 @@ def test_only_administrators_get_through_to_the_admin_endpoint(small: Small) -> 
     small.roles["ai"]["admin"] = {"listen": "0.0.0.0:8079"}
     small.administrators = ("laptop",)
     assert f'@admin vars {{tls_client_fingerprint}} "{fingerprint(pem("laptop"))}"\n' in sites(small)
-    assert "reverse_proxy 192.0.2.10:8079 {\n\t\t\t\t\timport /etc/caddy/paddock/ai.admin\n" in sites(small)
+    assert "reverse_proxy unix//run/paddock/tunnel/ai.8079.sock {\n\t\t\t\t\timport /etc/caddy/paddock/ai.admin\n" in sites(small)
     key = small.plan("door")["file:/etc/caddy/paddock/ai.admin"]
     assert isinstance(key, File) and key.data == b'header_up Authorization "Bearer sk-of-ai"\n'
     assert (key.secret, key.group, key.mode) == (True, "caddy", 0o640)
@@ -320,7 +350,7 @@ def test_only_administrators_get_through_to_the_admin_endpoint(small: Small) -> 
 
 def test_without_administrators_nobody_gets_through_to_the_admin_endpoint(small: Small) -> None:
     small.roles["ai"]["admin"] = {"listen": "0.0.0.0:8079"}
-    assert "192.0.2.10:8079" not in sites(small)
+    assert "8079" not in sites(small)
     assert "@admin" not in sites(small)  # a matcher of nothing is none that Caddy takes
     assert "403" in sites(small)
 

@@ -83,10 +83,18 @@ def test_each_site_has_its_own_routes(small: Small) -> None:
 
 
 def test_the_model_list_asks_the_upstreams_and_reaches_nothing_else(small: Small) -> None:
+    assert "header_up X-Paddock-Upstream unix//run/paddock/tunnel/ai.8080.sock\n" in small.text("door", SITES)
+    assert "PrivateNetwork=yes\n" in small.text("door", UNIT) and "IPAddressAllow" not in small.text("door", UNIT)
+    small.roles["ai"]["llama_server"]["encrypted"] = False
     assert "header_up X-Paddock-Upstream 192.0.2.10:8080\n" in small.text("door", SITES)
     assert "IPAddressDeny=any\nIPAddressAllow=192.0.2.10\n" in small.text("door", UNIT)
     small.roles["one"]["caddy"]["sites"]["two.home.example"] = {"upstream": "ai"}
-    assert "IPAddressAllow=127.0.0.1 192.0.2.10\n" in small.text("one", UNIT)
+    assert "IPAddressAllow=192.0.2.10\n" in small.text("one", UNIT) and "SupplementaryGroups=paddock-callers\n" in small.text("one", UNIT)
+
+
+def test_a_model_list_that_asks_its_own_host_alone_is_in_no_network(small: Small) -> None:
+    assert "header_up X-Paddock-Upstream unix//run/paddock/llama-server.sock\n" in small.text("one", SITES)
+    assert "PrivateNetwork=yes\n" in small.text("one", UNIT) and "IPAddressAllow" not in small.text("one", UNIT)
 
 
 def test_caddy_alone_may_ask_it_and_another_program_starts_it_anew(small: Small) -> None:

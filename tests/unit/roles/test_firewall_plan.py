@@ -18,7 +18,8 @@ from roles.firewall.plan import GUARD, RULES, UNIT, plan_beside
 from roles.firewall.settings import FirewallSettings
 from roles.host_plan import host_plan
 
-DROPIN = "/etc/systemd/system/llama-server.service.d/30-firewall.conf"
+DROPIN = "/etc/systemd/system/paddock-proxy-llama-server.socket.d/30-firewall.conf"
+TUNNEL_DROPIN = "/etc/systemd/system/paddock-http-tunnel.service.d/30-firewall.conf"
 
 
 def fleet(
@@ -28,10 +29,11 @@ def fleet(
     door: str = "192.0.2.2",
     port: int = 22,
     sites: dict[str, Any] | None = None,
+    encrypted: bool = False,
     **firewall: Any,
 ) -> Fleet:
     """An AI host behind a firewall, a reverse proxy that passes on to it, and a host that has no business there."""
-    server = {"models": ["chat"], "listen": listen}
+    server = {"models": ["chat"], "listen": listen, "encrypted": encrypted}
     proxy = {"sites": {"ai.home.example": {"upstream": "halo"}} if sites is None else sites}
     hosts = {
         "halo": {"address": address, "port": port, "roles": {"firewall": firewall, "llama_cpp": {}, "models": {}, "llama_server": server}},
@@ -130,7 +132,7 @@ def test_exceptions_are_let_through_too(allowed: list[str], matches: list[str]) 
     ],
 )
 def test_an_exception_is_of_a_port_that_is_guarded(port: str, ssh: int, words: str) -> None:
-    assert refusal(fleet(port=ssh, allow={port: ["192.0.2.7"]})) == f"hosts.halo.roles.firewall.allow: {words}"
+    assert refusal(fleet(port=ssh, allow={port: ["192.0.2.7"]})) == f"hosts.halo.roles.firewall.allow.{port}: {words}"
 
 
 def test_an_exception_of_what_is_open_or_out_of_reach_anyway_is_refused() -> None:
@@ -139,16 +141,16 @@ def test_an_exception_of_what_is_open_or_out_of_reach_anyway_is_refused() -> Non
         update={"roles": of.hosts["door"].roles.model_copy(update={"firewall": FirewallSettings(allow={"443": ("192.0.2.7",)})})}
     )
     of = of.model_copy(update={"hosts": {**of.hosts, "door": door}})
-    assert refusal(of, "door") == "hosts.door.roles.firewall.allow: port 443, caddy.service, is open to everybody: leave it out"
+    assert refusal(of, "door") == "hosts.door.roles.firewall.allow.443: port 443, caddy.service, is open to everybody: leave it out"
     alone = fleet("127.0.0.1:8080", sites={}, allow={"8080": ["192.0.2.7"]})
-    words = "llama-server.service listens on port 8080 of loopback only: set for example 0.0.0.0"
-    assert refusal(alone) == f"hosts.halo.roles.firewall.allow: {words}"
+    words = "paddock-proxy-llama-server.socket listens on port 8080 of loopback only: set for example 0.0.0.0"
+    assert refusal(alone) == f"hosts.halo.roles.firewall.allow.8080: {words}"
 
 
 @pytest.mark.parametrize(("listen", "ssh"), [("0.0.0.0:22", 2222), ("0.0.0.0:2222", 2222)])
 def test_a_rule_for_ssh_is_never_made(listen: str, ssh: int) -> None:
     number = listen.rpartition(":")[2]
-    words = f"llama-server.service listens on SSH's port, {number}, which the firewall never restricts: give it another"
+    words = f"paddock-proxy-llama-server.socket listens on SSH's port, {number}, which the firewall never restricts: give it another"
     assert refusal(fleet(listen, port=ssh)) == f"hosts.halo.roles.firewall: {words}"
 
 
@@ -172,7 +174,7 @@ def test_a_caller_over_ipv6_needs_an_address_of_that_family(listen: str, address
 
 
 def test_addresses_of_a_host_that_there_is_not_are_a_mistake() -> None:
-    assert "no host is called dor" in refusal(fleet(addresses={"dor": ["192.0.2.2"]}))
+    assert 'no host is called "dor" (did you mean "door"?)' in refusal(fleet(addresses={"dor": ["192.0.2.2"]}))
 
 
 @pytest.mark.parametrize(
@@ -206,14 +208,30 @@ def landing(of: Fleet, host: str = "halo") -> dict[str, Resource]:
 
 def test_what_is_guarded_asks_for_its_rules_before_it_starts_and_no_rule_restarts_it() -> None:
     plan = landing(fleet())
-    dropin, server = plan[f"file:{DROPIN}"], plan["service:llama-server.service"]
+    dropin, server = plan[f"file:{DROPIN}"], plan["service:paddock-proxy-llama-server.socket"]
     assert isinstance(dropin, File) and isinstance(server, Service)
     lines = dropin.data.decode().splitlines()
-    assert f"ExecStartPre=+/bin/sh {GUARD} 8080/tcp" in lines and f"After={UNIT}" in lines
+    assert lines[lines.index("[Socket]") + 1] == f"ExecStartPre=+/bin/sh {GUARD} 8080/tcp" and f"After={UNIT}" in lines
     assert not [each for each in lines if each.startswith(("Requires=", "BindsTo=", "PartOf="))]
-    other = landing(fleet(allow={"8080": ["192.0.2.7"]}))["service:llama-server.service"]
+    other = landing(fleet(allow={"8080": ["192.0.2.7"]}))["service:paddock-proxy-llama-server.socket"]
     assert (server.started, server.loaded) == (other.desired["started"], other.desired["loaded"])
     assert dropin.id not in {each.id for each in server.reads}
+
+
+def test_a_tunnel_is_guarded_in_the_servers_place_and_asks_too() -> None:
+    plan = landing(fleet(encrypted=True))
+    assert f"file:{DROPIN}" not in plan
+    dropin = plan[f"file:{TUNNEL_DROPIN}"]
+    assert isinstance(dropin, File) and f"[Service]\nExecStartPre=+/bin/sh {GUARD} 8080/tcp\n" in dropin.data.decode()
+    assert rules(fleet(encrypted=True)) == rules(fleet())
+
+
+def test_an_address_has_no_certificate_for_a_tunnel() -> None:
+    words = refusal(fleet(encrypted=True, allow={"8080": ["192.0.2.7"]}))
+    assert words == (
+        "hosts.halo.roles.firewall.allow.8080: paddock-http-tunnel.service lets in hosts of the fleet by their certificates, which nobody"
+        " at an address has: leave 8080 out, or set encrypted: false for what listens there"
+    )
 
 
 def test_what_listens_on_loopback_asks_for_none() -> None:
@@ -223,13 +241,14 @@ def test_what_listens_on_loopback_asks_for_none() -> None:
 def test_the_services_of_an_account_ask_too() -> None:
     of = fleet()
     halo = of.hosts["halo"].carried
-    roles = {**{name: settings.model_dump(exclude_unset=True) for name, settings in halo.items()}, "admin": {"listen": "0.0.0.0:8079"}}
+    roles: dict[str, Any] = {name: settings.model_dump(exclude_unset=True) for name, settings in halo.items()}
+    roles["admin"] = {"listen": "0.0.0.0:8079", "encrypted": False}
     roles["llama_server"] = {"models": ["chat"], "listen": "0.0.0.0:8080", "user": "ann"}
     document = {**of.model_dump(exclude_unset=True), "name": "home"}
     document["hosts"]["halo"]["roles"] = roles
     plan = landing(Fleet.model_validate(document))
     account = plan["file:/etc/systemd/user/llama-server.service.d/30-firewall.conf"]
-    admin = plan["file:/etc/systemd/system/paddock-admin.service.d/30-firewall.conf"]
+    admin = plan["file:/etc/systemd/system/paddock-admin.socket.d/30-firewall.conf"]
     assert isinstance(account, File) and isinstance(admin, File)
     assert f"ExecStartPre=/bin/sh {GUARD} 8080/tcp" in account.data.decode() and "After=" not in account.data.decode()
     assert f"ExecStartPre=+/bin/sh {GUARD} 8079/tcp" in admin.data.decode()

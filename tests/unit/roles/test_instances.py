@@ -121,7 +121,8 @@ def test_an_instance_has_its_own_share_of_memory(rig: Small) -> None:
 
 def test_a_proxy_spreads_requests_over_instances_that_are_alike(rig: Small) -> None:
     text = rig.text("door", "/etc/caddy/paddock/sites.caddy")
-    assert "reverse_proxy 192.0.2.10:8080 192.0.2.10:8081 192.0.2.10:8082 {\n\t\t\t\tlb_policy least_conn\n" in text
+    sockets = " ".join(f"unix//run/paddock/tunnel/ai.{port}.sock" for port in (8080, 8081, 8082))
+    assert f"reverse_proxy {sockets} {{\n\t\t\t\tlb_policy least_conn\n" in text
 
 
 def test_how_many_there_are_is_said_once_or_alike() -> None:

@@ -1,9 +1,14 @@
 """The router's unit and presets, and what a restart is due for."""
 
+from typing import Any
+
+import pytest
 from small_fleet import Small
 
-from resources import Service
-from roles.llama_server.plan import PRESETS
+from inventory.errors import InventoryError
+from resources import Port, Service
+from roles.llama_server.plan import PRESETS, remarks
+from roles.llama_server.settings import LlamaServerSettings
 
 UNIT = "/etc/systemd/system/llama-server.service"
 
@@ -59,9 +64,53 @@ def test_autoload_is_off_only_where_it_is_said_to_be(small: Small) -> None:
     assert "--no-models-autoload" in small.text("ai", UNIT)
 
 
-def test_a_server_on_loopback_reaches_nothing_else(small: Small) -> None:
-    assert "IPAddressDeny=any" in small.text("one", UNIT)
-    assert "IPAddressDeny" not in small.text("ai", UNIT)
+def test_a_server_is_in_a_network_of_its_own_wherever_it_is_called(small: Small) -> None:
+    for host in ("one", "ai"):
+        assert "PrivateNetwork=yes\n" in small.text(host, UNIT) and "IPAddressDeny=any\n" in small.text(host, UNIT)
+    small.models["demo"]["preset"]["rpc"] = "192.0.2.7:50052"
+    text = small.text("ai", UNIT)
+    assert "PrivateNetwork" not in text and "IPAddressDeny=any\nIPAddressAllow=localhost 192.0.2.7\n" in text
+
+
+def test_a_server_connects_to_others_where_the_inventory_says_so_and_plan_says_it_aloud(small: Small) -> None:
+    assert not list(remarked(small))
+    small.roles["ai"]["llama_server"]["egress"] = True
+    text = small.text("ai", UNIT)
+    assert "PrivateNetwork" not in text and "IPAddress" not in text
+    (line,) = remarked(small)
+    assert line.startswith("hosts.ai.roles.llama_server: `egress` lets its servers connect to any machine")
+
+
+def remarked(small: Small) -> list[str]:
+    settings = small.fleet.role("ai", "llama_server", LlamaServerSettings)
+    assert settings
+    return [line for line in remarks(small.fleet.hosts["ai"], settings, small.fleet, small.context) if "egress" in line]
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:8080", "[::]:8080", "192.0.2.10:80"])
+def test_systemd_has_its_port_and_the_server_a_unix_socket(small: Small, listen: str) -> None:
+    small.roles["ai"]["llama_server"] |= {"listen": listen, "encrypted": False}
+    plan = small.plan("ai")
+    held, server = plan["service:paddock-proxy-llama-server.socket"], plan["service:llama-server.service"]
+    assert isinstance(held, Service) and isinstance(server, Service)
+    assert [(each.number, each.unit) for each in held.ports] == [(int(listen.rpartition(":")[2]), held.name)] and server.ports == ()
+    socket = small.text("ai", "/etc/systemd/system/paddock-proxy-llama-server.socket")
+    assert f"ListenStream={listen}\n" in socket
+    assert "ListenStream=/run/paddock/llama-server.sock\nSocketGroup=paddock-callers\nSocketMode=0660\n" in socket
+    proxy = small.text("ai", "/etc/systemd/system/paddock-proxy-llama-server.service")
+    assert "systemd-socket-proxyd --connections-max=1024 /run/llama-server/llama-server/http.sock\n" in proxy
+    assert {each.id for each in held.restarts} == {
+        f"file:/etc/systemd/system/paddock-proxy-llama-server.{kind}" for kind in ("socket", "service")
+    }
+    text = small.text("ai", UNIT)
+    assert "--host /run/llama-server/llama-server/http.sock --port" in text and "RuntimeDirectory=llama-server/llama-server\n" in text
+
+
+def test_an_accounts_own_server_holds_its_port_itself(small: Small) -> None:
+    small.roles["ai"]["llama_server"]["user"] = "ann"
+    service = small.plan("ai")["service:ann/llama-server.service"]
+    assert isinstance(service, Service) and [each.unit for each in service.ports] == ["llama-server.service"]
+    assert not any("paddock-proxy" in name for name in small.plan("ai"))
 
 
 def test_a_model_in_a_home_directory_is_shown_to_the_server_and_nothing_else_there(small: Small) -> None:
@@ -86,3 +135,50 @@ def test_more_clients_ask_for_no_restart_of_the_server(small: Small) -> None:
     before = started(small)
     small.active = ["laptop"]
     assert started(small) == before
+
+
+@pytest.mark.parametrize(
+    ("listen", "loopback", "network"),
+    [
+        ("0.0.0.0:8080", "127.0.0.1:8080", "192.0.2.10:8080"),
+        ("192.0.2.11:8080", "127.0.0.1:8080", "192.0.2.11:8080"),
+        ("[2001:db8::10]:8080", "[::1]:8080", "2001:db8::10:8080"),
+    ],
+)
+def test_what_other_hosts_call_is_a_tunnel_and_the_server_has_loopback(small: Small, listen: str, loopback: str, network: str) -> None:
+    small.roles["ai"]["llama_server"]["listen"] = listen
+    assert f"ListenStream={loopback}\n" in small.text("ai", "/etc/systemd/system/paddock-proxy-llama-server.socket")
+    configuration = small.text("ai", "/etc/paddock/http-tunnel/tunnel.conf")
+    assert f"accept = {network}\nconnect = /run/paddock/llama-server.sock\n" in configuration
+    assert "; peers: door\n" in configuration and "verifyPeer = yes\n" in configuration
+    assert "checkHost = host ai\n" in small.text("door", "/etc/paddock/caddy-tunnel/tunnel.conf")
+    ports = [each for each in small.plan("ai").values() if isinstance(each, Port)]
+    assert {each.unit for each in ports if each.shared} == {"paddock-proxy-llama-server.socket", "paddock-http-tunnel.service"}
+
+
+def test_a_host_whose_address_is_a_name_says_where_its_tunnel_listens(small: Small) -> None:
+    small.addresses["ai"] = "ai.home.example"
+    words = r"hosts\.ai\.roles\.llama_server\.listen: 0\.0\.0\.0:8080 is to be encrypted, and .* is a name: write"
+    with pytest.raises(InventoryError, match=words):
+        small.plan("ai")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [({"encrypted": False}, "(`encrypted: false` says so)"), ({"user": "ann"}, "(services of the account ann cannot have a tunnel)")],
+)
+def test_what_is_clear_text_on_the_network_is_told(small: Small, change: dict[str, Any], why: str) -> None:
+    def told() -> list[str]:
+        settings = small.fleet.role("ai", "llama_server", LlamaServerSettings)
+        assert settings
+        return [each for each in remarks(small.fleet.hosts["ai"], settings, small.fleet, small.context) if "NOT ENCRYPTED" in each]
+
+    assert not told()
+    small.roles["ai"]["llama_server"] |= change
+    (line,) = told()
+    assert line.startswith("hosts.ai.roles.llama_server: NOT ENCRYPTED: what door asks and gets is clear text") and line.endswith(why)
+
+
+def test_nobody_calls_a_server_of_a_fleet_without_another_reverse_proxy_and_it_has_no_tunnel(small: Small) -> None:
+    del small.roles["door"]["caddy"]
+    assert not [name for name in small.plan("ai") if "tunnel" in name]

@@ -94,21 +94,13 @@ def test_where_nothing_asks_for_more_the_sandbox_is_as_tight_as_ever(small: Smal
     assert not [line for line in lines if line.startswith(granted)]
 
 
-def test_a_port_below_1024_is_granted_and_no_other_capability(small: Small) -> None:
-    small.roles["ai"]["llama_server"]["listen"] = "0.0.0.0:80"
-    lines = unit(small)
-    assert [line for line in lines if "Capabilit" in line] == [
-        "CapabilityBoundingSet=CAP_NET_BIND_SERVICE",
-        "AmbientCapabilities=CAP_NET_BIND_SERVICE",
-    ]
-    assert "PrivateUsers=yes" not in lines
-
-
-def test_the_admin_endpoint_gets_its_port_too(small: Small) -> None:
+def test_a_port_below_1024_needs_no_capability_for_systemd_has_it(small: Small) -> None:
     small.secrets = {}
+    small.roles["ai"]["llama_server"]["listen"] = "0.0.0.0:80"
     small.roles["ai"]["admin"] = {"listen": "127.0.0.1:79"}
-    lines = unit(small, path="/etc/systemd/system/paddock-admin.service")
-    assert "CapabilityBoundingSet=CAP_NET_BIND_SERVICE" in lines and "PrivateUsers=yes" not in lines
+    for path in (UNIT, "/etc/systemd/system/paddock-admin.service"):
+        lines = unit(small, path=path)
+        assert [line for line in lines if "Capabilit" in line] == ["CapabilityBoundingSet="] and "PrivateUsers=yes" in lines
 
 
 def test_the_admin_endpoint_reads_the_header_of_a_model_in_a_home(small: Small) -> None:
@@ -244,7 +236,7 @@ def test_what_no_unit_can_grant_is_refused(option: str, value: object, server: S
         ("load-mode", "mmap", ANNS),
         ("prio", -1, ANNS),
         ("numa", "distribute", ANNS),
-        ("rpc", "gpu2.home.example:50052", replace(SYSTEM, listen="0.0.0.0:8080")),
+        ("rpc", "gpu2.home.example:50052", replace(SYSTEM, egress=True)),
     ],
 )
 def test_what_a_unit_can_grant_is_not_refused(option: str, value: object, server: Server) -> None:

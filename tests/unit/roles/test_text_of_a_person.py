@@ -146,6 +146,7 @@ REFERENCES = {
     "LlamaServerSettings.models[]": "Document.models{key}",
     "InstanceSettings.model": "Document.models{key}",
     "InstanceSettings.gpus[][]": "InstanceSettings.gpus[]",
+    "InstanceSettings.workers[]": "Document.hosts{key}",
     "Site.upstream": "Document.hosts{key}",
     "Site.clients[]": "Document.clients{key}",
     "Seat.client": "Document.clients{key}",

@@ -24,6 +24,7 @@ RADV = VulkanDevice("AMD Radeon Graphics (RADV GFX1151)", "radv", "integrated", 
 LLVMPIPE = VulkanDevice("llvmpipe", "llvmpipe", "cpu", "1.4.305")
 MACHINE = Hardware("x86_64", "", frozenset(), 2, 16384, "debian 13")
 KEY = "sk-of-pea"
+SOCKETS = "unix:/run/paddock"
 
 
 def planned(server: dict[str, Any], *, backend: str = "cpu", hardware: Hardware = MACHINE, **watchdog: Any) -> dict[str, Resource]:
@@ -57,17 +58,19 @@ def instance(**more: Any) -> dict[str, Any]:
 def test_each_instance_and_each_model_of_a_router_is_looked_after_for_itself() -> None:
     server = {"listen": "192.0.2.7:8080", "models": ["chat", "embed"], **instance(count=2)}
     assert watched(server) == [
-        "llama-server llama-server.service - http://192.0.2.7:8080 - none no none -",
-        "llama-server llama-server.service - http://192.0.2.7:8080 chat chat no none -",
-        "llama-server llama-server.service - http://192.0.2.7:8080 embed embedding no none -",
-        "chat-1 llama-server-chat-1.service - http://127.0.0.1:8081 - chat no none -",
-        "chat-2 llama-server-chat-2.service - http://127.0.0.1:8082 - chat no none -",
+        f"llama-server llama-server.service - {SOCKETS}/llama-server.sock - none no none -",
+        f"llama-server llama-server.service - {SOCKETS}/llama-server.sock chat chat no none -",
+        f"llama-server llama-server.service - {SOCKETS}/llama-server.sock embed embedding no none -",
+        f"chat-1 llama-server-chat-1.service - {SOCKETS}/llama-server-chat-1.sock - chat no none -",
+        f"chat-2 llama-server-chat-2.service - {SOCKETS}/llama-server-chat-2.sock - chat no none -",
     ]
 
 
-@pytest.mark.parametrize(("listen", "reached"), [("0.0.0.0:81", "127.0.0.1:81"), ("[::]:81", "[::1]:81"), ("[::1]:81", "[::1]:81")])
-def test_one_that_listens_everywhere_is_asked_on_this_host(listen: str, reached: str) -> None:
-    assert watched(instance(listen=listen))[0].split()[3] == f"http://{reached}"
+@pytest.mark.parametrize(
+    ("listen", "reached"), [("0.0.0.0:8081", "127.0.0.1:8081"), ("[::]:8081", "[::1]:8081"), ("[::1]:8081", "[::1]:8081")]
+)
+def test_an_accounts_own_that_listens_everywhere_is_asked_on_this_host(listen: str, reached: str) -> None:
+    assert watched({**instance(listen=listen), "user": "halo"})[0].split()[3] == f"http://{reached}"
 
 
 @pytest.mark.parametrize(("model", "purpose"), [("chat", "chat"), ("embed", "embedding"), ("rank", "rerank")])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import getpass
 import http.client
 import json
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from socketserver import UnixStreamServer
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,6 +19,7 @@ import pytest
 from services.admin import server as service
 from services.admin.actions import Admin
 from services.admin.configuration import Server
+from services.admin.llama_server import ask
 from services.admin.server import CALLS, Calls
 
 KEY = "sk-of-the-endpoint-and-nobody-else"
@@ -33,7 +37,8 @@ def calls(tmp_path: Path) -> Iterator[Calls]:
         free.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
     servers = (Server("llama-server.service", nobody, ("chat",), True), Server("llama-server-one.service", nobody, ("one",), False))
-    made = Calls("127.0.0.1", 0, Admin(servers, tmp_path / "presets.ini", notes=tmp_path), KEY)
+    admin, room = Admin(servers, tmp_path / "presets.ini", notes=tmp_path), threading.BoundedSemaphore(CALLS)
+    made = Calls(socket.create_server(("127.0.0.1", 0)), admin, KEY, room)
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield made
@@ -215,3 +220,29 @@ def test_who_never_ends_a_request_is_hung_up_on_and_keeps_nobody_out(calls: Call
     for each in slow:
         each.close()
     assert call(calls, "GET", "/paddock/admin/preset", PROXY)[0] == 200
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A llama-server that says what key it was shown."""
+
+    def do_GET(self) -> None:
+        data = json.dumps({"shown": self.headers.get("Authorization", "")}).encode()
+        self.send_response_only(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def test_a_server_is_asked_by_its_unix_socket_and_shown_the_key(tmp_path: Path) -> None:
+    with UnixStreamServer(str(tmp_path / "up.sock"), Answers) as listening:
+        threading.Thread(target=listening.handle_request, daemon=True).start()
+        server = Server("llama-server.service", f"unix:{tmp_path}/up.sock", ("chat",), True)
+        assert json.loads(ask(server, KEY, "/health")) == {"shown": f"Bearer {KEY}"}
+
+
+@pytest.mark.parametrize(("account", "shown"), [(getpass.getuser(), True), ("games", False)])
+def test_over_tcp_the_key_is_shown_to_the_servers_account_alone(account: str, shown: bool) -> None:
+    with HTTPServer(("127.0.0.1", 0), Answers) as listening:
+        threading.Thread(target=listening.handle_request, daemon=True).start()
+        server = Server("llama-server.service", f"http://127.0.0.1:{listening.server_address[1]}", ("chat",), True, account)
+        assert json.loads(ask(server, KEY, "/health"))["shown"] == (f"Bearer {KEY}" if shown else "")

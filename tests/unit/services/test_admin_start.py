@@ -24,16 +24,14 @@ KEY = "sk-of-the-endpoint-and-nobody-else"
 PRESETS = "[*]\nctx-size = 512\n"
 PACKAGE = Path(package).parent
 BARE = ("/usr/bin/env", "-i", "python3", "-I", "-B")
+GIVEN = ("/bin/sh", "-c", 'exec 3<&0 </dev/null; exec env -i LISTEN_FDS=1 LISTEN_PID=$$ python3 -I -B "$@"', "sh")
+"""The same with a socket, as systemd hands it over (sd_listen_fds(3)): the one that is its standard input here."""
 SERVER = {"unit": "llama-server.service", "url": "http://127.0.0.1:8080", "models": ["chat"], "router": True, "account": ""}
 
 
 def configured(directory: Path) -> dict[str, Any]:
-    """A configuration that fits, with a port that is free."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    servers = [{**SERVER, "models": ["chat"]}]
-    return {"address": "127.0.0.1", "port": port, "key": f"{directory}/key", "presets": f"{directory}/presets.ini", "servers": servers}
+    """A configuration that fits."""
+    return {"key": f"{directory}/key", "presets": f"{directory}/presets.ini", "servers": [{**SERVER, "models": ["chat"]}]}
 
 
 def test_it_needs_no_newer_python_than_the_oldest_host_has() -> None:
@@ -53,10 +51,14 @@ def test_its_directory_runs_wherever_it_lies_and_answers(tmp_path: Path) -> None
     shutil.copytree(PACKAGE, tmp_path / "program", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "presets.ini").write_text(PRESETS)
     (tmp_path / "key").write_text(f"{KEY}\n")
-    (tmp_path / "admin.json").write_text(json.dumps(said := configured(tmp_path)))
-    with subprocess.Popen([*BARE, str(tmp_path / "program"), str(tmp_path / "admin.json")], cwd="/", stdout=subprocess.DEVNULL) as process:
+    (tmp_path / "admin.json").write_text(json.dumps(configured(tmp_path)))
+    command = [*GIVEN, str(tmp_path / "program"), str(tmp_path / "admin.json")]
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        subprocess.Popen(command, cwd="/", stdin=listener.fileno(), stdout=subprocess.DEVNULL) as process,
+    ):
         try:
-            assert _asked_until_it_answers(said["port"]) == (200, PRESETS)
+            assert _asked_until_it_answers(listener.getsockname()[1]) == (200, PRESETS)
         finally:
             process.terminate()
     assert not list(tmp_path.rglob("__pycache__"))
@@ -75,9 +77,8 @@ def _asked_until_it_answers(port: int) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"port": "8079"}, "port: should be of type integer"),
-        ({"port": True}, "port: should be of type integer"),
-        ({"port": 65536}, "port: should be from 1 to 65535"),
+        ({"presets": 8079}, "presets: should be of type string"),
+        ({"port": 8079}, "'port' is not known"),
         ({"key": "key"}, "key: should match ^/"),
         ({"keys": "/key"}, "'keys' is not known"),
         ({"servers": []}, "servers: should not be empty"),
@@ -106,6 +107,14 @@ def test_a_file_that_is_missing_or_no_json_is_told_in_one_line(tmp_path: Path, l
     assert done.stderr.startswith(f"{tmp_path / 'admin.json'}: this is no JSON: ") and done.stderr.count("\n") == 1
 
 
+def test_without_a_socket_of_systemds_it_says_so(tmp_path: Path) -> None:
+    (tmp_path / "presets.ini").write_text(PRESETS)
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    (tmp_path / "admin.json").write_text(json.dumps(configured(tmp_path)))
+    done = subprocess.run([*BARE, str(PACKAGE), str(tmp_path / "admin.json")], capture_output=True, text=True, check=False)
+    assert (done.returncode, "`systemctl start paddock-admin.socket`" in done.stderr, done.stderr.count("\n")) == (1, True, 1)
+
+
 ANY_JSON = strategies.recursive(
     strategies.none()
     | strategies.booleans()
@@ -117,7 +126,7 @@ ANY_JSON = strategies.recursive(
     max_leaves=4,
 )
 PLACES: tuple[tuple[str | int, ...], ...] = (
-    *(("address",), ("port",), ("key",), ("presets",), ("servers",), ("more",)),
+    *(("key",), ("presets",), ("servers",), ("more",)),
     *(("servers", 0), ("servers", 0, "models", 0), ("servers", 0, "more")),
     *(("servers", 0, name) for name in SERVER),
 )

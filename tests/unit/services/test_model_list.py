@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseRequestHandler, UnixStreamServer
 from typing import Any
 
 import pytest
@@ -215,6 +216,21 @@ def test_what_is_no_answer_of_a_llama_server_is_a_502_without_a_word_of_it(calls
     Upstream.says["/models"] = (200, data)
     status, text = ask(calls, upstream, "/models")
     assert status == 502 and "secret" not in text and json.loads(text)["error"]["message"]
+
+
+class HangsUp(BaseRequestHandler):
+    """Who holds a server's socket while that does not run: whoever calls is hung up on."""
+
+
+def test_a_server_of_its_own_host_is_asked_by_its_unix_socket(calls: Path, upstream: str, tmp_path: Path) -> None:
+    for name, handler in (("stopped.sock", HangsUp), ("up.sock", Upstream)):
+        server = UnixStreamServer(str(tmp_path / name), handler)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    stopped, up = (f"unix/{tmp_path}/{name}" for name in ("stopped.sock", "up.sock"))
+    assert ask(calls, up, "/v1/models")[0] == 200
+    assert ask(calls, stopped, "/v1/models")[0] == 502
+    assert ask(calls, f"{stopped},{up}", "/v1/models")[0] == 200
+    assert ask(calls, f"unix/{tmp_path}/none.sock,{stopped},{upstream}", "/v1/models")[0] == 200
 
 
 def test_of_several_servers_the_first_that_answers_is_asked(calls: Path, upstream: str) -> None:

@@ -1,0 +1,43 @@
+"""The devices that the backends of llama.cpp open, as a unit grants them."""
+
+from __future__ import annotations
+
+from inventory.hardware import Hardware
+from roles.sandbox import NVIDIAS
+
+DEVICES = {"cpu": (), "vulkan": ("char-drm",), "cuda": NVIDIAS}
+"""The kinds of devices, as /proc/devices names them, that each backend uses."""
+
+GPU_OF_TEGRA = ("as", "channel", "ctrl", "ctxsw", "dbg", "power", "prof", "prof-ctx", "prof-dev", "sched", "tsg")
+TEGRA_NODES = (
+    *(f"/dev/nvgpu/igpu0/{each}" for each in GPU_OF_TEGRA),
+    *(f"/dev/nvhost-{'' if each == 'channel' else f'{each}-'}gpu" for each in GPU_OF_TEGRA),
+    *("/dev/nvhost-ctrl", "/dev/nvhost-vic", "/dev/nvmap", "/dev/nvsciipc", "/dev/host1x-fence"),
+)
+"""What CUDA opens on a Jetson, as JetPack 5 and 6 call it: the devices.csv that NVIDIA's container toolkit reads there, without what
+cameras, codecs and displays use. They have a major number each, some are misc devices: a group of /proc/devices names few of them. systemd
+passes over those that are not there."""
+
+NVIDIA = "10de"
+"""Its number among the vendors of PCI devices."""
+
+
+def devices(hardware: Hardware | None, backend: str) -> tuple[str, ...]:
+    """The devices that a server may open which is not kept to some cards."""
+    if hardware is None:
+        return DEVICES[backend]
+    if backend == "cuda" and is_tegra(hardware):
+        return (*NVIDIAS, *TEGRA_NODES)  # a later one has both kinds
+    if backend == "vulkan" and has_nvidias_driver(hardware):
+        return (*DEVICES["vulkan"], *NVIDIAS)
+    return DEVICES[backend]
+
+
+def is_tegra(hardware: Hardware) -> bool:
+    """Whether its NVIDIA GPU is a part of the processor, as on a Jetson: none is on the PCI bus."""
+    return hardware.architecture == "aarch64" and not any(each.vendor == NVIDIA for each in hardware.gpus)
+
+
+def has_nvidias_driver(hardware: Hardware) -> bool:
+    """And not Mesa's for the same cards, which opens what all of Mesa's do."""
+    return bool(hardware.nvidia_driver) or any(each.driver == "nvidia" for each in hardware.vulkan)

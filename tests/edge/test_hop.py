@@ -1,0 +1,206 @@
+"""Between a reverse proxy and a server on another host: a tunnel that nobody reads along, and that nobody but the two hosts opens.
+
+`stray` is a host of the fleet too, with a reverse proxy of its own and so with a certificate of a host: it is no caller of `far`.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from lab import hosts as lab_hosts
+from tests.lab_fleet import LabFleet, lab_fleet
+from tests.share import turn
+
+pytestmark = turn(0, of=2)
+
+INVENTORY = """
+fleet: hop
+domain: home.example
+networks: [192.0.2.0/24]
+settle: 0
+defaults: {roles: {base: {time: elsewhere}}}
+hosts:
+  door:
+    address: 192.0.2.2
+    roles:
+      caddy: {sites: {ai.home.example: {upstream: far}}}
+  far:
+    address: 192.0.2.10
+    roles:
+      llama_cpp: {ui: false}
+      models:
+      llama_server: {listen: "0.0.0.0:8080", models: [demo]ENCRYPTED}
+      admin: {listen: "0.0.0.0:8079"}
+      firewall:
+  other:
+    address: 192.0.2.11
+    roles:
+      llama_cpp: {ui: false}
+      models:
+      llama_server: {listen: "0.0.0.0:8080", models: [demo]}
+  stray:
+    address: 192.0.2.66
+    roles:
+      caddy: {sites: {other.home.example: {upstream: other}}}
+models: {demo: {preset: {ctx-size: 1024}}}
+clients: {laptop: {admin: true}, phone: {}}
+"""
+SITE = "ai.home.example"
+SECRET = "a-word-that-nobody-else-says"
+DOOR, OWN = "/etc/paddock/caddy-tunnel", "/etc/paddock/http-tunnel"
+
+
+def inventory(more: str = "") -> str:
+    return INVENTORY.replace("ENCRYPTED", more)
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
+    lab_hosts.down("hop")
+    with lab_fleet("hop", tmp_path_factory.mktemp("hop"), inventory(), ready=True) as fleet:
+        fleet.up()
+        for client in ("laptop", "phone"):
+            assert fleet.paddock("certs", "export", client, "--lab").returncode == 0
+            files = {name: (fleet.state / "export" / client / name).read_text() for name in ("ca.pem", "cert.pem", "key.pem")}
+            written = "".join(f"printf %s {shlex.quote(text)} >/root/{client}/{name}; " for name, text in files.items())
+            fleet.on("stray", f"mkdir -p /root/{client}; {written}")
+        yield fleet
+
+
+@pytest.fixture
+def fleet(deployed: LabFleet) -> LabFleet:
+    if deployed.inventory.read_text() != inventory():
+        deployed.write(inventory())
+        deployed.up("--no-verify")
+    return deployed
+
+
+def ask(fleet: LabFleet, path: str = "/v1/completions", client: str = "laptop", word: str = SECRET) -> str:
+    """What the site answers a client who asks from `stray`, and its status. Without a word it is asked without a body."""
+    home, door = f"/root/{client}", fleet.host("door").address
+    body = json.dumps({"model": "demo", "prompt": word, "max_tokens": 8})
+    data = f"-H 'Content-Type: application/json' -d {shlex.quote(body)}" if word else ""
+    curl = f"curl -sS --max-time 60 --resolve {SITE}:443:{door} --cacert {home}/ca.pem --cert {home}/cert.pem --key {home}/key.pem"
+    return fleet.on("stray", f"{curl} -w ' %{{http_code}}' {data} https://{SITE}{path}")
+
+
+def sniffed(fleet: LabFleet, found: str, port: int = 8080) -> bool:
+    """Whether a word is to be read on `far`, on its way from another host, while the site is asked."""
+    fleet.on("far", "command -v tcpdump >/dev/null || apt-get -qq -y install --no-install-recommends tcpdump >/dev/null 2>&1")
+    fleet.on("far", f"systemd-run -q --unit=sniff tcpdump -i eth0 -s 0 -U -w /tmp/sniffed tcp port {port}; sleep 2")
+    ask(fleet)
+    ask(fleet, "/paddock/admin/preset", word="")
+    fleet.on("far", "sleep 1; systemctl stop sniff")
+    assert int(fleet.on("far", "stat -c %s /tmp/sniffed")) > 500, "nothing went by"
+    return fleet.on("far", f"grep -qaF -e {shlex.quote(found)} /tmp/sniffed && echo yes || echo no").strip() == "yes"
+
+
+def handshake(fleet: LabFleet, host: str, port: int, shown: str = "") -> tuple[bool, str]:
+    """Whether a host is answered at `far` with what it shows, and what openssl says. The firewall lets both in meanwhile."""
+    far = fleet.host("far").address
+    request = r"(printf 'GET /health HTTP/1.0\r\n\r\n'; sleep 2)"
+    said = fleet.on(host, f"{request} | timeout 10 openssl s_client -connect {far}:{port} {shown} 2>&1 || true")
+    return "HTTP/1." in said, said
+
+
+def until_answered(fleet: LabFleet) -> None:
+    late = time.monotonic() + 60
+    while not (said := ask(fleet)).endswith(" 200"):
+        assert time.monotonic() < late, said
+        time.sleep(0.5)
+
+
+def test_a_client_is_answered_through_the_tunnel_and_the_next_run_changes_nothing(fleet: LabFleet) -> None:
+    assert ask(fleet).endswith(" 200")
+    assert ask(fleet, "/paddock/admin/preset", word="").endswith(" 200")
+    assert '"demo"' in ask(fleet, "/v1/models", "phone", word="")
+    done = fleet.up()
+    assert done.stdout.count(" 0 changed") == 4, done.stdout
+
+
+def test_nobody_reads_along_between_two_hosts(fleet: LabFleet) -> None:
+    assert not sniffed(fleet, SECRET)
+    assert not sniffed(fleet, fleet.on("far", "cat /etc/paddock/admin/key").strip(), 8079)
+
+
+def test_what_is_not_to_be_encrypted_is_clear_text_and_plan_says_so(fleet: LabFleet) -> None:
+    fleet.write(inventory(", encrypted: false"))
+    done = fleet.up()
+    words = "hosts.far.roles.llama_server: NOT ENCRYPTED: what door asks and gets is clear text"
+    assert words in done.stdout + done.stderr, done.stdout + done.stderr
+    assert sniffed(fleet, SECRET), "nothing would be found where it is clear text"
+    fleet.write(inventory())
+    fleet.up()
+    assert not sniffed(fleet, SECRET)
+
+
+def test_the_firewall_guards_the_tunnel_which_does_not_start_without_it(fleet: LabFleet) -> None:
+    far = fleet.host("far").address
+    assert "refused" in fleet.on("stray", f"curl -sS -k --max-time 5 https://{far}:8080/health 2>&1 || true").replace(
+        "Could not", "refused"
+    )
+    fleet.on("far", "nft flush ruleset")
+    assert fleet.on("far", "systemctl restart paddock-http-tunnel && echo started || true") == ""
+    assert ask(fleet).endswith(" 502")
+    said = fleet.on("far", "journalctl -q --sync; journalctl -q -o cat -n 30 -u paddock-http-tunnel")
+    assert "cannot listen on port 8080/tcp: the firewall" in said, said
+    fleet.up("--limit", "far", "--no-verify")
+    until_answered(fleet)
+
+
+def test_nobody_but_the_reverse_proxys_host_is_let_in(fleet: LabFleet) -> None:
+    fleet.on("far", "nft insert rule inet paddock input tcp dport { 8079, 8080 } accept")  # as if there were no firewall
+    own, client = f"-cert {DOOR}/host.pem -key {DOOR}/host.key", "-cert /root/phone/cert.pem -key /root/phone/key.pem"
+    for port in (8080, 8079):
+        for shown in ("", client, own):
+            let_in, said = handshake(fleet, "stray", port, shown)
+            assert not let_in, f"{port} {shown}: {said}"
+        assert handshake(fleet, "door", port, own)[0], "nobody would be let in"
+        assert not fleet.on("stray", f"curl -s --max-time 5 http://{fleet.host('far').address}:{port}/health || true")
+    assert ask(fleet).endswith(" 200")
+    fleet.on("far", "systemctl reload paddock-firewall")
+
+
+def test_who_has_taken_the_servers_place_with_another_hosts_certificate_hears_nothing(fleet: LabFleet) -> None:
+    at = fleet.host("far").address
+    stolen = fleet.on("stray", f"cat {DOOR}/host.pem {DOOR}/host.key")
+    fleet.on("far", "command -v socat >/dev/null || apt-get -qq -y install socat >/dev/null 2>&1")
+    fleet.on("far", "systemctl stop paddock-http-tunnel")
+    try:
+        fleet.on("far", f"printf %s {shlex.quote(stolen)} >/root/thief.pem; touch /root/heard")
+        listen = f"OPENSSL-LISTEN:8080,bind={at},reuseaddr,fork,cert=/root/thief.pem,verify=0"
+        fleet.on("far", f"systemd-run -q --unit=thief socat -u {listen} OPEN:/root/heard,append; sleep 2")
+        since = fleet.on("door", "date '+%F %T'").strip()
+        assert ask(fleet).endswith(" 502")
+        said = fleet.on("door", f"journalctl -q --sync; journalctl -q -o cat --since '{since}' -u paddock-caddy-tunnel")
+        assert "certificate verify failed" in said, said
+        assert SECRET not in fleet.on("far", "cat /root/heard")
+    finally:
+        fleet.on("far", "systemctl stop thief; rm -f /root/thief.pem /root/heard; systemctl start paddock-http-tunnel")
+    until_answered(fleet)
+
+
+def test_certificates_are_renewed_while_clients_go_on_asking(fleet: LabFleet) -> None:
+    before = fleet.on("far", f"sha256sum {OWN}/host.pem")
+    run = fleet.start("certs", "renew", "far", "door", "--lab", "--yes")
+    answers = []
+    while run.poll() is None:
+        answers.append(ask(fleet, "/health", word=""))
+    answers.append(ask(fleet, "/health", word=""))
+    assert run.returncode == 0, run.communicate()
+    assert before != fleet.on("far", f"sha256sum {OWN}/host.pem")
+    assert len(answers) > 2 and all(each.endswith(" 200") for each in answers), answers
+    assert fleet.up().stdout.count(" 0 changed") == 4
+
+
+def test_it_comes_up_again_whichever_part_is_killed(fleet: LabFleet) -> None:
+    for host, unit in (("far", "paddock-http-tunnel"), ("door", "paddock-caddy-tunnel"), ("far", "paddock-proxy-llama-server")):
+        fleet.on(host, f"systemctl kill --signal=KILL {unit}.service")
+        until_answered(fleet)
+    fleet.on("far", "systemctl restart llama-server")
+    until_answered(fleet)
