@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from inventory.knowledge import TO_BE_ISSUED, Certificate, Knowledge
 from resources import Directory, File, Package, Port, Resource, Service, User
+from roles.expiry import ExpirySettings, Pem, expiry_watch
 from roles.role import address_of, is_address, is_privileged, listed_as, port_of, render
 from roles.server import Tunnelled, tunnel_socket
 
@@ -106,8 +107,8 @@ class Tunnel:
         )
 
 
-def inwards(tunnel: Tunnel, ways: Sequence[Tunnelled], knowledge: Knowledge) -> Iterator[Resource]:
-    """The end at the host that is called; nothing where it is called by none."""
+def inwards(tunnel: Tunnel, ways: Sequence[Tunnelled], knowledge: Knowledge, expiry: ExpirySettings) -> Iterator[Resource]:
+    """The end at the host that is called, whose certificate is watched; nothing where it is called by none."""
     hops = tuple(Hop(each.name, each.at, each.socket, each.callers, overlap=True) for each in ways)
     ports = (
         Port(each.port, (listed_as(address_of(each.at)),), tunnel.unit, reachable_from=each.callers, shared=True, by_certificate=True)
@@ -115,6 +116,8 @@ def inwards(tunnel: Tunnel, ways: Sequence[Tunnelled], knowledge: Knowledge) -> 
     )
     if ways:
         yield from tunnel.resources(ways[0].host, hops, knowledge, ports)
+        pems = [Pem(tunnel.certificate), *(Pem(tunnel.peers(each)) for each in hops)]
+        yield from expiry_watch(tunnel.unit.removeprefix("paddock-").removesuffix(".service"), ways[0].host, pems, expiry)
 
 
 def outwards(tunnel: Tunnel, host: str, ways: Sequence[tuple[Tunnelled, str]], knowledge: Knowledge) -> Iterator[Resource]:

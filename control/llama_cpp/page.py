@@ -18,7 +18,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -32,6 +32,9 @@ CACHE = Path("~/.cache/paddock")
 
 RECIPE = 1
 """Counted up when the same source is to give another page."""
+
+LOOKS_EVERY_S = 5.0
+"""How often the size of what npm has written is looked at."""
 
 STEPS = (
     ("fetching its packages", ("npm", "ci", "--ignore-scripts", "--include=dev", "--no-audit", "--no-fund")),
@@ -124,7 +127,7 @@ def _environment(node: Path) -> Mapping[str, str]:
 
 def _run(command: Sequence[str], work: Path, environment: Mapping[str, str], log: IO[str], lock: int) -> None:
     """`npm` has the lock too: where Paddock is killed, nobody begins anew before npm has ended."""
-    began = log.seek(0, os.SEEK_END)
+    began, words = log.seek(0, os.SEEK_END), " ".join(command).partition(" --")[0]
     with subprocess.Popen(
         limited_command(command, GIT),
         cwd=work,
@@ -136,21 +139,39 @@ def _run(command: Sequence[str], work: Path, environment: Mapping[str, str], log
         start_new_session=True,
     ) as npm:
         try:
-            status = npm.wait(GIT.seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(npm.pid, signal.SIGKILL)
-            words = " ".join(command).partition(" --")[0]
-            raise PaddockError(f"llama.cpp's web page: `{words}` has not ended within {time_words(GIT.seconds)}") from None
+            status = _ended(npm, words, (work, Path(environment["npm_config_cache"])))
         except BaseException:
             os.killpg(npm.pid, signal.SIGKILL)
             raise
     if status:
-        words = " ".join(command).partition(" --")[0]
         log.seek(max(began, log.seek(0, os.SEEK_END) - MIB))
         raise PaddockError(
             f"llama.cpp's web page: `{words}` failed: {complaint(log.read())}"
             f" (the rest is in {log.name}; `ui: false` at roles.llama_cpp does without the page)"
         )
+
+
+def _ended(npm: subprocess.Popen[bytes], words: str, written: Sequence[Path]) -> int:
+    """The status of a command whose files lie in these directories. Raises PaddockError where it takes too long or writes too much."""
+    late, before = time.monotonic() + (GIT.seconds or 0), sum(map(_size, written))
+    while True:
+        try:
+            return npm.wait(LOOKS_EVERY_S)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > late:
+                raise PaddockError(f"llama.cpp's web page: `{words}` has not ended within {time_words(GIT.seconds)}") from None
+            if sum(map(_size, written)) - before > GIT.size:
+                raise PaddockError(f"llama.cpp's web page: `{words}` writes more than {size_words(GIT.size)}") from None
+
+
+def _size(directory: Path) -> int:
+    """The bytes of the files below a directory, in which others write meanwhile."""
+    size = 0
+    for inner, _, names in os.walk(directory):
+        for name in names:
+            with suppress(OSError):
+                size += (Path(inner) / name).lstat().st_size
+    return size
 
 
 def complaint(said: str) -> str:

@@ -59,7 +59,7 @@ def plan(host: Host, settings: AdminSettings, fleet: Fleet, knowledge: Knowledge
         restarts=(*program, configuration, key, unit, *dropins),
         runs=tuple(dict.fromkeys(f"file:{each.key_file}" for each in servers if each.key_file)),
     )
-    yield from tunnel.inwards(WAY_IN, ways, knowledge)
+    yield from tunnel.inwards(WAY_IN, ways, knowledge, settings.expiry)
 
 
 def remarks(host: Host, settings: AdminSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[str]:

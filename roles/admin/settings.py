@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
+from roles.expiry import ExpirySettings
 from roles.role import Endpoint, RoleSettings
 from roles.server import Administration
+
+if TYPE_CHECKING:
+    from roles.rehearsal import Rehearsal
 
 SOCKET = "/run/paddock/admin.sock"
 """Where the reverse proxy of the same host reaches it."""
@@ -21,6 +26,9 @@ class AdminSettings(RoleSettings):
     encrypted: bool = True
     """Let reverse proxies on other hosts reach it through an encrypted tunnel alone. With `false` its key is clear text on the network."""
 
+    expiry: ExpirySettings = ExpirySettings()
+    """Warnings before the tunnel's certificates expire."""
+
     def endpoints(self) -> Iterator[str]:
         yield self.listen
 
@@ -29,6 +37,11 @@ class AdminSettings(RoleSettings):
 
     def administration(self, host: str) -> Administration:
         return Administration(self.listen, SOCKET, admin_key_name(host), self.encrypted)
+
+    def rehearsed(self, here: Rehearsal) -> tuple[AdminSettings, list[str]]:
+        moved, told = here.moved(self)
+        expiry, more = self.expiry.rehearsed(here)
+        return moved.model_copy(update={"expiry": expiry}), [*told, *more]
 
     @classmethod
     def companions(cls, host: str) -> Mapping[str, str]:

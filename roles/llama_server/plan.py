@@ -77,7 +77,7 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Kno
             yield from proxy
             yield Service(server.listener, restarts=proxy, ports=(port,))
     ways = [each for each in fleet.tunnels_to(host.name) if each.socket in {server.socket for server in fleet.servers(host.name)}]
-    yield from tunnel.inwards(WAY_IN, ways, knowledge)
+    yield from tunnel.inwards(WAY_IN, ways, knowledge, settings.expiry)
 
 
 def _port(server: Server, fleet: Fleet) -> Port:

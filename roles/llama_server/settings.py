@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
+from roles.expiry import ExpirySettings
 from roles.preset import Preset, PresetOption
 from roles.role import Account, Endpoint, MemoryMax, Name, RequiredAccount, RoleSettings, Settings, port_of
 
@@ -128,6 +129,9 @@ class LlamaServerSettings(RoleSettings):
     """Let reverse proxies on other hosts reach the servers through an encrypted tunnel alone, whose two ends show certificates of the
     fleet's CA. With `false` prompts and answers are clear text on the network, and whoever has the reverse proxy's address is let in."""
 
+    expiry: ExpirySettings = ExpirySettings()
+    """Warnings before the tunnel's certificates expire."""
+
     egress: bool = False
     """Let the servers connect to other machines, for example to fetch an `image_url` that a request names. By default a server reaches
     only the RPC servers that its presets name. Whoever may ask a server with `egress` can have it call any address."""
@@ -168,7 +172,8 @@ class LlamaServerSettings(RoleSettings):
         for name, each in self.instances.items():
             instances[name], more = each.rehearsed(name, here)
             told += more
-        return moved.model_copy(update={"instances": instances}), told
+        expiry, more = self.expiry.rehearsed(here)
+        return moved.model_copy(update={"instances": instances, "expiry": expiry}), [*told, *more]
 
     def servers(self, host: str, first_card: int = 0) -> Iterator[Server]:
         """The router first, where there is one, then the instances in the inventory's order."""

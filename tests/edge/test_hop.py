@@ -198,6 +198,18 @@ def test_certificates_are_renewed_while_clients_go_on_asking(fleet: LabFleet) ->
     assert fleet.up().stdout.count(" 0 changed") == 4
 
 
+@pytest.mark.parametrize("tunnel", ["http-tunnel", "admin-tunnel"])
+def test_a_hosts_certificates_are_watched_on_the_host_that_is_called(fleet: LabFleet, tunnel: str) -> None:
+    unit, at = f"paddock-expiry-{tunnel}", f"/etc/paddock/{tunnel}/host.pem"
+    fleet.on("far", f"systemctl is-active {unit}.timer && systemctl start {unit}.service")
+    fleet.on("far", f"mv {at} /root/kept.pem")
+    try:
+        assert fleet.on("far", f"systemctl start {unit}.service 2>/dev/null || echo failed").strip() == "failed"
+        assert f"{at} is not there: `paddock up` puts it there" in fleet.paddock("status", "--lab").stdout
+    finally:
+        fleet.on("far", f"mv /root/kept.pem {at}; systemctl start {unit}.service")
+
+
 def test_it_comes_up_again_whichever_part_is_killed(fleet: LabFleet) -> None:
     for host, unit in (("far", "paddock-http-tunnel"), ("door", "paddock-caddy-tunnel"), ("far", "paddock-proxy-llama-server")):
         fleet.on(host, f"systemctl kill --signal=KILL {unit}.service")
