@@ -90,6 +90,7 @@ class Tunnel:
         )
         peers = tuple(File(self.peers(each), "".join(_trusted(each, knowledge))) for each in hops)
         shown = (File(self.certificate, own.chain), File(key, own.key, owner=ACCOUNT, group="root", mode=0o600, secret=True))
+        yield User("stunnel4", "/var/run/stunnel4")  # as the package makes it; it would leave it behind
         yield Package("stunnel4")
         yield User(ACCOUNT, "/nonexistent")
         if self.group:
