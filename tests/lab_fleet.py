@@ -33,6 +33,8 @@ TIMEOUT_S = 600
 UP_TIMEOUT_S = 3000
 """All of llama.cpp may have to be compiled, while another layer compiles too."""
 
+OURS = "'caddy.service' 'paddock-*.service' 'llama-server*.service'"
+
 COMPILES_WITH = ("ccache", "cmake", "g++", "libgomp1", "ninja-build")
 """What a host installs to compile llama.cpp. It takes half of a first deploy."""
 
@@ -113,6 +115,15 @@ class LabFleet:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
         assert not check or done.returncode == 0, f"{host}: {script}\n{done.stdout}{done.stderr}"
         return done.stdout
+
+    def exposed(self, host: str) -> str:
+        """Those of Paddock's services on a host that its systemd counts as more exposed than 2.0, a line each."""
+        script = f"""for unit in $(systemctl list-unit-files -q --no-legend {OURS} | cut -d' ' -f1); do
+            systemd-analyze security --no-pager --threshold=20 "$unit" >/tmp/exposure || tail -n 1 /tmp/exposure
+            echo "$unit" >>/tmp/looked-at
+        done
+        [ -s /tmp/looked-at ]; rm /tmp/looked-at /tmp/exposure"""
+        return self.on(host, f"set -e; {script}")
 
 
 @contextmanager

@@ -210,6 +210,11 @@ def test_a_hosts_certificates_are_watched_on_the_host_that_is_called(fleet: LabF
         fleet.on("far", f"mv /root/kept.pem {at}; systemctl start {unit}.service")
 
 
+@pytest.mark.parametrize("host", ["door", "far"])
+def test_no_unit_of_either_end_is_more_exposed_than_2_0(fleet: LabFleet, host: str) -> None:
+    assert fleet.exposed(host) == ""
+
+
 def test_it_comes_up_again_whichever_part_is_killed(fleet: LabFleet) -> None:
     for host, unit in (("far", "paddock-http-tunnel"), ("door", "paddock-caddy-tunnel"), ("far", "paddock-proxy-llama-server")):
         fleet.on(host, f"systemctl kill --signal=KILL {unit}.service")

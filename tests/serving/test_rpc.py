@@ -186,6 +186,11 @@ def test_the_next_run_changes_nothing(fleet: LabFleet) -> None:
     assert done.stdout.count("0 changed") == 3, done.stdout
 
 
+@pytest.mark.parametrize("host", ["ai", "big"])
+def test_no_unit_of_either_end_is_more_exposed_than_2_0(fleet: LabFleet, host: str) -> None:
+    assert fleet.exposed(host) == ""
+
+
 def test_a_model_on_three_hosts_says_the_same_as_on_one_and_takes_on_each_what_is_computed(fleet: LabFleet) -> None:
     """A lab has tiny models in place of all others, so the release is started by hand, as its unit would."""
     path = fleet.directory / "deep.gguf"
