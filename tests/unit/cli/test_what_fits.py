@@ -163,7 +163,6 @@ def test_a_type_that_a_cache_cannot_have_is_told_at_its_value(
     path: Path, capsys: pytest.CaptureFixture[str], preset: dict[str, object], at: str, words: str, in_role: bool
 ) -> None:
     """Where nobody has seen the options of the host's llama.cpp, what is known of memory says it."""
-    write_sparse(path.parent / "chat.gguf", llama_8b())
     inventory(path, source={"sdist": "llama-cpp-python==0.3.99", "sha256": "1" * 64})
     run(path, capsys, "models", "pull", "--lock")
     document = json.loads(path.read_text())
