@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse
-from socket import AF_UNIX, socket
 
 CONNECT_S = 10
 ENDPOINT = re.compile(r"\[?([^\]]+?)\]?:([0-9]{1,5})")
@@ -18,7 +18,7 @@ class Unreachable(Exception):
 
 
 @contextmanager
-def asked(endpoints: str, path: str, headers: dict[str, str], answer_s: float | None) -> Iterator[tuple[socket, HTTPResponse]]:
+def asked(endpoints: str, path: str, headers: dict[str, str], answer_s: float | None) -> Iterator[tuple[socket.socket, HTTPResponse]]:
     """The connection to the first of `ADDRESS:PORT,unix//PATH` that can be reached, and its answer. `answer_s` is how long nothing may
     come, None for ever.
 
@@ -63,6 +63,6 @@ class _SocketConnection(HTTPConnection):
         self.path = path
 
     def connect(self) -> None:
-        self.sock = socket(AF_UNIX)
+        self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(CONNECT_S)
         self.sock.connect(self.path)

@@ -80,13 +80,13 @@ def fleet(deployed: LabFleet) -> LabFleet:
     return deployed
 
 
-def ask(fleet: LabFleet, path: str = "/v1/completions", client: str = "laptop", word: str = SECRET) -> str:
+def ask(fleet: LabFleet, path: str = "/v1/completions", client: str = "laptop", word: str = SECRET, *, check: bool = True) -> str:
     """What the site answers a client who asks from `stray`, and its status. Without a word it is asked without a body."""
     home, door = f"/root/{client}", fleet.host("door").address
     body = json.dumps({"model": "demo", "prompt": word, "max_tokens": 8})
     data = f"-H 'Content-Type: application/json' -d {shlex.quote(body)}" if word else ""
     curl = f"curl -sS --max-time 60 --resolve {SITE}:443:{door} --cacert {home}/ca.pem --cert {home}/cert.pem --key {home}/key.pem"
-    return fleet.on("stray", f"{curl} -w ' %{{http_code}}' {data} https://{SITE}{path}")
+    return fleet.on("stray", f"{curl} -w ' %{{http_code}}' {data} https://{SITE}{path}", check=check)
 
 
 def sniffed(fleet: LabFleet, found: str, port: int = 8080) -> bool:
@@ -221,3 +221,20 @@ def test_it_comes_up_again_whichever_part_is_killed(fleet: LabFleet) -> None:
         until_answered(fleet)
     fleet.on("far", "systemctl restart llama-server")
     until_answered(fleet)
+
+
+def test_no_release_that_comes_or_goes_lets_in_again_who_was_revoked(fleet: LabFleet) -> None:
+    """The last test here: the phone stays out."""
+    running = "readlink /opt/paddock/llama.cpp/current"
+    before = fleet.on("far", running)
+    more = "llama_cpp: {accelerator: cpu, ui: false, programs: [llama-fit-params]}"
+    fleet.write(inventory().replace("llama_cpp: {ui: false}", more, 1))
+    fleet.up("--no-verify")
+    assert fleet.on("far", running) != before
+    assert ask(fleet, client="phone").endswith(" 200")
+    assert fleet.paddock("certs", "revoke", "phone", "--lab").returncode == 0
+    fleet.write(inventory())
+    fleet.up("--no-verify")
+    assert fleet.on("far", running) == before
+    assert ask(fleet).endswith(" 200")
+    assert ask(fleet, client="phone", check=False).endswith(" 000")
