@@ -1,14 +1,16 @@
 """A pytest plugin for runs of whole layers: no layer is left out in silence.
 
 A directory that was asked for and holds no test is an error. With PADDOCK_SKIPS=fail a test that is skipped has failed: for
-machines that are known to have all that the tests need. Modules whose turn it is not (tests/share.py) are named. PADDOCK_TIMES names a
-file that each run adds a line to, with tabs: the layer, its tests that passed, failed and were skipped, and the seconds that it took.
+machines that are known to have all that the tests need. Modules whose turn it is not (tests/share.py) are named, and those that took long.
+PADDOCK_TIMES names a file that each run adds a line to, with tabs: the layer, its tests that passed, failed and were skipped, and the
+seconds that it took.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,11 @@ import pytest
 from tests.share import has_its_turn
 
 _began = time.monotonic()
+_seconds = Counter[str]()
+"""Of each module so far, its fixtures included."""
+
+LONG_S = 10.0
+"""Modules that take less are not named."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -46,8 +53,15 @@ def pytest_runtest_makereport() -> Generator[None, Any, pytest.TestReport]:
     return report
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _seconds[report.nodeid.partition("::")[0]] += report.duration
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for module, seconds in _seconds.most_common():
+        if seconds >= LONG_S:
+            terminalreporter.write_line(f"{seconds:6.0f} s  {module}")
     if times := os.environ.get("PADDOCK_TIMES"):
         passed, failed, errors, skipped = (len(terminalreporter.stats.get(each, ())) for each in ("passed", "failed", "error", "skipped"))
         fields = (" ".join(config.args), passed, failed + errors, skipped, f"{time.monotonic() - _began:.1f}")
