@@ -149,7 +149,7 @@ def test_no_proxy_is_touched_before_every_server_is_ready(order: Order, drifted:
 def test_a_host_that_fails_stops_what_needs_it_and_nothing_else(order: Order) -> None:
     order.drift(PARTS)
     drifted = order.records()
-    squat = "systemd-run --quiet --unit=squatter systemd-socket-activate -l 0.0.0.0:8080 /bin/cat"
+    squat = "systemd-run --quiet --unit=squatter systemd-socket-activate -l 127.0.0.1:8080 /bin/cat"
     order.on("two", f"systemctl stop paddock-proxy-llama-server.socket; {squat}")
     try:
         done = order.fleet.paddock("up", "--lab", "--yes")
