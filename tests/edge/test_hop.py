@@ -219,8 +219,12 @@ def test_it_comes_up_again_whichever_part_is_killed(fleet: LabFleet) -> None:
     for host, unit in (("far", "paddock-http-tunnel"), ("door", "paddock-caddy-tunnel"), ("far", "paddock-proxy-llama-server")):
         fleet.on(host, f"systemctl kill --signal=KILL {unit}.service")
         until_answered(fleet)
+        if unit.endswith("tunnel"):
+            assert f"`systemctl reset-failed {unit}.service` there counts anew" in fleet.paddock("plan", "--lab").stdout
+            fleet.on(host, f"systemctl reset-failed {unit}.service")
     fleet.on("far", "systemctl restart llama-server")
     until_answered(fleet)
+    assert fleet.up().stdout.count(" 0 changed") == 4
 
 
 def test_no_release_that_comes_or_goes_lets_in_again_who_was_revoked(fleet: LabFleet) -> None:
