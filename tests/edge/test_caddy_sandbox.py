@@ -36,5 +36,5 @@ def test_who_breaks_in_there_writes_nowhere_else_and_has_one_right(edge: LabFlee
 @doors
 def test_no_copy_of_the_configuration_with_its_keys_stays_on_disk(edge: LabFleet, host: str) -> None:
     older = "/var/lib/caddy/.config/caddy/autosave.json"
-    edge.on(host, f"install -D -o caddy -m 600 /etc/hostname {older}; systemctl restart caddy")
+    edge.on(host, f"runuser -u caddy -- sh -c 'mkdir -p {older.rpartition('/')[0]}; echo key >{older}'; systemctl restart caddy")
     assert edge.on(host, "find / -xdev -name autosave.json -not -path '/tmp/systemd-private-*' 2>/dev/null || true") == ""

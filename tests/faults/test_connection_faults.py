@@ -178,10 +178,9 @@ def test_a_connection_that_goes_silent_is_given_up(fleet: FaultFleet, starting: 
 def test_ctrl_c_ends_with_a_word_and_the_next_run_converges(fleet: FaultFleet, starting: subprocess.Popen[str]) -> None:
     os.killpg(starting.pid, signal.SIGINT)
     told = fleet.told(starting)
-    assert (told.code, told.err.strip()) == (
-        1,
-        "interrupted at one: caddy: services: what was at work on a host may go on; run the same again, it takes up from there",
-    )
+    assert told.code == 1
+    at_work = r"interrupted at (two: [^,]+, )?one: caddy: services"  # the other host may be slow
+    assert re.fullmatch(f"{at_work}: what was at work on a host may go on; run the same again, it takes up from there", told.err.strip())
     fleet.heals()
 
 

@@ -91,7 +91,7 @@ def test_a_file_of_somebody_elses_is_not_replaced_where_its_backup_has_no_room(f
 @pytest.fixture
 def full_state(fleet: FaultFleet, tmp_path: Path) -> Iterator[Path]:
     """The state on a file system of this machine that has no room."""
-    size_mib = 1 + sum(each.lstat().st_size for each in fleet.state.rglob("*")) // 2**20
+    size_mib = 1 + sum(each.lstat().st_blocks for each in fleet.state.rglob("*")) * 512 // 2**20
     root = as_root("mount a file system")
     subprocess.run([*root, "mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "full", str(tmp_path)], check=True)
     try:

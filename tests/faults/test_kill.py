@@ -345,7 +345,10 @@ MOMENTS_ON_THE_HOST = {
     "before a file is renamed": (Call("mv", f"'-fT '*' {PRESETS}'"), f"file:{PRESETS}"),
     "as a file is renamed": (Call("mv", f"'-fT '*' {PRESETS}'", after=True), f"file:{PRESETS}"),
     "as a model is renamed": (Call("mv", "'-fT '*.gguf", after=True), "model:/var/lib/paddock/models/(alpha|beta|both).gguf"),
-    "as systemd is to read its units anew": (Call("systemctl", "daemon-reload"), "file:/etc/systemd/system/[^/]+.d/50-paddock.conf"),
+    "as systemd is to read its units anew": (
+        Call("systemctl", "daemon-reload"),
+        "(services held back|file:/etc/systemd/system/[^/]+.d/50-paddock.conf)",
+    ),
     "as a service is to be restarted": (RESTART, "service:llama-server.service"),
     "as a service has been restarted": (dataclasses.replace(RESTART, after=True), "service:llama-server.service"),
     "as the last of it is done": (Call("rm", "'-rf /var/lib/paddock/stage.'??????", when=LAST_OF_ALL), "file:/var/lib/paddock/manifest"),
