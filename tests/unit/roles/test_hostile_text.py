@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from test_text_of_a_person import ANY, DRAWN, REFERENCES, RENDERED_NOWHERE, SCHEMA, drawn
 
+from control.deployment.plannable import require_plannable
 from control.llama_cpp.options import checked
-from inventory.errors import InventoryError
+from inventory.errors import InventoryError, PaddockError
 from inventory.fleet import Fleet
 from inventory.knowledge import Certificate
 from inventory.load import loaded
@@ -146,7 +147,13 @@ def test_hostile_text_is_refused_with_its_place_or_read_to_the_letter(name: str,
     except InventoryError as error:
         assert all(map(PLACE.fullmatch, error.problems)), error.problems
         return
-    found = list(rendered(fleet, said))
+    try:
+        found = list(rendered(fleet, said))
+    except PaddockError:
+        with pytest.raises(InventoryError) as told:
+            require_plannable(loaded(path).positions, fleet, deploys=())
+        assert all(map(PLACE.fullmatch, told.value.problems)), told.value.problems
+        return
     begins = BEGINS.get(name, "")
     if name in MARKS and not (begins.startswith("/") and "/" in text.removeprefix(begins)):  # a unit names the directory of a file too
         for (path_, content), (of_mark, before) in zip(found, rendered(read(everything.document(harmless), path), harmless), strict=True):
