@@ -12,6 +12,7 @@ from inventory.options import Options, as_arguments
 from resources import Directory, File, Port, Release, Resource, Service, User
 from roles import tunnel
 from roles.llama_server.cards import nodes, pin
+from roles.llama_server.drafting import drafting
 from roles.llama_server.settings import LlamaServerSettings, api_key_name
 from roles.llama_server.workers import TUNNEL, addresses, endpoints, started_with, tunnels
 from roles.preset import Preset, layered
@@ -170,7 +171,7 @@ def _presets(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowle
         name: {
             "model": fleet.model_path(server.host, name),
             **({"alias": ",".join(entry.aliases)} if entry.aliases else {}),
-            **_options(fleet.own_preset(server.host, name)),
+            **_options({**fleet.own_preset(server.host, name), **drafting(server, name, fleet, knowledge)}),
         }
         for name, entry in ((name, fleet.models[name]) for name in server.models)
     }
@@ -266,7 +267,8 @@ def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, know
         if server.workers:
             yield ["--rpc", ",".join(endpoints(server, fleet))]
         shared = defaults(settings, _memory_mib(server, knowledge), len(fleet.servers(server.host)))
-        yield from flags(layered(shared, fleet.preset(server, model)), knowledge.options.get(server.host))
+        own = {**fleet.preset(server, model), **drafting(server, model, fleet, knowledge)}
+        yield from flags(layered(shared, own), knowledge.options.get(server.host))
     yield ["--offline", *([] if release and release.ui else ["--no-ui"]), "--cors-origins", "localhost"]
 
 
