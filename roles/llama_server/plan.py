@@ -11,6 +11,7 @@ from inventory.knowledge import Knowledge
 from inventory.options import Options, as_arguments
 from resources import Directory, File, Port, Release, Resource, Service, User
 from roles import tunnel
+from roles.devices import reads_proc
 from roles.llama_server.cards import nodes, pin
 from roles.llama_server.settings import LlamaServerSettings, api_key_name
 from roles.llama_server.workers import TUNNEL, addresses, endpoints, started_with, tunnels
@@ -199,6 +200,7 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
         runtime=_runtime(server),
         environment=[f"{name}={value}" for name, value in environment],
         devices=pinned.devices if pinned else (),
+        reads_proc=release is not None and reads_proc(hardware, release.backend),
         mounts=tuple(dict.fromkeys((dirname(RELEASE), *map(dirname, files), *asked.reads, *asked.writes))),
         shown=[path for path in paths if hidden(path)],
         shows_home=any(hidden(path, HOMES) for path in paths),
