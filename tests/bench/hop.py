@@ -38,7 +38,7 @@ hosts:
   clear:
     address: 192.0.2.11
     roles: {llama_cpp: {ui: false}, models: , firewall: , llama_server: {listen: "0.0.0.0:8080", models: [demo], encrypted: false}}
-models: {demo: {source: tiny, preset: {ctx-size: 1024}}}
+models: {demo: {source: tiny, preset: {ctx-size: 1024, threads: 1, threads-batch: 1}}}
 clients: {laptop: {admin: true}}
 """
 SITES = ("clear.home.example", "sealed.home.example")
