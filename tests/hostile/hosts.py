@@ -175,6 +175,7 @@ class Host(paramiko.ServerInterface):
         return True
 
     def run(self, channel: paramiko.Channel, command: str) -> None:
+        time.sleep(0.05)  # until the other end has heard that it runs: who closes before that has never run it
         try:
             channel.settimeout(2)
             script = b""
