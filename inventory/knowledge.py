@@ -19,10 +19,12 @@ TO_BE_READ = {"__main__.py": "# <to be read from the services' package>\n"}
 
 @dataclass(frozen=True)
 class Certificate:
-    """A leaf, as PEM: `chain` is the leaf alone or with what lies between it and the CA. `key` is empty where nobody needs it."""
+    """A leaf, as PEM: `chain` is the leaf alone or with what lies between it and the CA. `key` is empty where nobody needs it, and `mark`
+    where it is no host's: see control/pki/leaves.py."""
 
     chain: str
     key: str = field(default="", repr=False)
+    mark: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,6 @@ KEY_FILE = "/etc/paddock/llama-server/api-key.env"
 CALLERS = "paddock-callers"
 """The group of the programs that may ask the llama-servers of their host by a Unix socket."""
 
-TUNNELS = "/run/paddock/tunnel"
-
 SERVER_DAYS = 90
 """How long a certificate lives that the fleet's CA signs for a site."""
 
@@ -205,7 +203,7 @@ class Tunnelled:
 
 def tunnel_socket(host: str, port: int) -> str:
     """Where a host reaches a port of another by a tunnel. A name has 63 characters at most, and a path of a socket 107."""
-    return f"{TUNNELS}/{host}.{port}.sock"
+    return f"/run/paddock/to-{host}.{port}.sock"
 
 
 def named_upstream(upstream: str) -> tuple[str, str]:

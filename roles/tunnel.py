@@ -1,32 +1,47 @@
-"""An encrypted hop between two hosts, of whatever speaks TCP: stunnel at both ends, each with the certificate of its host.
+"""An encrypted hop between two hosts, of HTTP or of whatever else speaks TCP: HAProxy at both ends, each with the certificate of its host.
 
-Each end accepts only the very certificates of the hosts that it is to talk to, as long as the fleet's CA vouches for them. A hop with an
-`overlap` takes new connections while one end has its new certificate and the other does not know it yet: who is called accepts the one
-before too, and who calls accepts what the CA has made for the host that it calls.
+Each end accepts only the hosts that it is to talk to, as long as the fleet's CA vouches for them. Who is called accepts their very
+certificates; with an `overlap` also those before, for a caller that has not got its new one yet. Who calls accepts the certificate that it
+knows and the one after it, which bears the mark of the one before.
+
+systemd holds the ports and sockets, over all starts and reloads: nobody else can take them.
 """
 
 from __future__ import annotations
 
+import hashlib
+from base64 import b64decode
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from inventory.errors import PaddockError
 from inventory.knowledge import TO_BE_ISSUED, Certificate, Knowledge
 from resources import Directory, File, Package, Port, Resource, Service, User
 from roles.expiry import ExpirySettings, Pem, expiry_watch
-from roles.role import address_of, is_address, is_privileged, listed_as, port_of, render
+from roles.role import address_of, is_address, listed_as, render
 from roles.server import Tunnelled, tunnel_socket
 
 ACCOUNT = "paddock-tunnel"
-UNISSUED = Certificate(TO_BE_ISSUED, TO_BE_ISSUED)
+UNISSUED = Certificate(TO_BE_ISSUED, TO_BE_ISSUED, TO_BE_ISSUED)
+
+OWN_SERVICE = "/etc/systemd/system/haproxy.service.d/40-paddock.conf"
+"""A drop-in of the service that the package brings."""
 
 IDLE_S = 2_000_000
-"""A connection over which nothing goes is closed after 23 days: more milliseconds than that are more than stunnel can count."""
+"""A connection over which nothing goes is closed after 23 days: more milliseconds than that are more than HAProxy can count."""
+
+CONNECTIONS = 1024
+"""At a time, of one hop: who comes beyond that waits."""
+
+FIRST_SOCKET = 3
+"""The number that systemd's first socket has (sd_listen_fds(3))."""
 
 
 @dataclass(frozen=True)
 class Hop:
     """What one end passes on: from `accept` to `connect`, each `ADDRESS:PORT` or the path of a socket. `peers` are the hosts at the other
-    end. With `calls` it is the end that others on its host call, and connects to the other end."""
+    end. With `calls` it is the end that others on its host call, and connects to the other end. Of `http` the end that is called keeps its
+    callers' connections, whatever becomes of those to the server behind it."""
 
     name: str
     accept: str
@@ -34,85 +49,101 @@ class Hop:
     peers: tuple[str, ...]
     calls: bool = False
     overlap: bool = False
+    http: bool = False
 
 
 @dataclass(frozen=True)
 class Tunnel:
-    """All that one unit passes on. Its files lie in `directory`. A `group` lets it open sockets, and opens those that it makes below
-    `runtime`, a directory in /run: they are everybody's where it is `public`."""
+    """All that one unit passes on. Its files lie in `directory`. A `group` lets it open sockets of others. Its own are open to `callers`,
+    a group that is there."""
 
     unit: str
     directory: str
     description: str
     group: str = ""
-    runtime: str = ""
-    public: bool = False
+    callers: str = ""
+
+    @property
+    def listener(self) -> str:
+        """The socket unit that holds where it is called."""
+        return f"{self.unit.removesuffix('.service')}.socket"
 
     @property
     def certificate(self) -> str:
         return f"{self.directory}/host.pem"
 
     def peers(self, hop: Hop) -> str:
-        """Whom a hop accepts: their certificates, then the CAs."""
+        """Who vouches for whom a hop accepts: their certificates, then the CAs."""
         return f"{self.directory}/{hop.name}.peers.pem"
+
+    def pins(self, hop: Hop) -> str:
+        """The certificates that a hop accepts, by their SHA-256."""
+        return f"{self.directory}/{hop.name}.pins"
 
     def resources(self, host: str, hops: Sequence[Hop], knowledge: Knowledge, ports: Iterable[Port]) -> Iterator[Resource]:
         """The tunnel on a host. A certificate that is issued anew is read without an interruption. Where it is called, another list of
         peers ends what is open."""
-        own, key = knowledge.hosts.get(host, UNISSUED), f"{self.directory}/host.key"
+        own, key = _known(host, knowledge), f"{self.certificate}.key"
+        _require_callable(host, hops)
         text = render(
-            "shared/tunnel.conf.j2",
+            "shared/tunnel.cfg.j2",
             certificate=self.certificate,
-            key=key,
+            connections=CONNECTIONS,
             idle_s=IDLE_S,
             hops=[
-                {"name": each.name, "calls": each.calls, "accept": _bare(each.accept), "connect": _bare(each.connect), "peers": each.peers}
-                | {"trusts": self.peers(each), "by_name": each.calls and each.overlap}
-                for each in hops
+                {"socket": socket, "name": each.name, "calls": each.calls, "http": each.http, "connect": each.connect, "peers": each.peers}
+                | {"trusts": self.peers(each), "pins": self.pins(each), "marks": [_known(peer, knowledge).mark for peer in each.peers]}
+                for socket, each in enumerate(hops, FIRST_SOCKET)
             ],
         )
-        configuration = File(f"{self.directory}/tunnel.conf", text)
+        configuration = File(f"{self.directory}/tunnel.cfg", text)
         called = [address_of(each.connect) for each in hops if each.calls]
         unit = File(
             f"/etc/systemd/system/{self.unit}",
             render(
                 "shared/paddock-tunnel.service.j2",
                 description=self.description,
+                listener=self.listener,
                 account=ACCOUNT,
                 configuration=configuration.path,
                 group=self.group or ACCOUNT,
-                runtime=self.runtime,
-                public=self.public,
-                low_port=any(not is_path(each.accept) and is_privileged(each.accept) for each in hops),
+                connections=CONNECTIONS,
+                hops=len(hops),
                 # Who listens for other hosts is called from addresses that only the firewall knows.
                 addresses=called if all(each.calls for each in hops) and all(map(is_address, called)) else (),
             ),
         )
-        peers = tuple(File(self.peers(each), "".join(_trusted(each, knowledge))) for each in hops)
+        listener = File(
+            f"/etc/systemd/system/{self.listener}",
+            render("shared/paddock-tunnel.socket.j2", unit=self.unit, accepts=[each.accept for each in hops], callers=self.callers),
+        )
+        trusted = tuple(File(self.peers(each), "".join(_trusted(each, knowledge))) for each in hops)
+        pinned = tuple(File(self.pins(each), "".join(_pins(each, knowledge))) for each in hops if not each.calls)
         shown = (File(self.certificate, own.chain), File(key, own.key, owner=ACCOUNT, group="root", mode=0o600, secret=True))
-        yield User("stunnel4", "/var/run/stunnel4")  # as the package makes it; it would leave it behind
-        yield Package("stunnel4")
+        yield Package("haproxy")
+        yield Directory(OWN_SERVICE.rpartition("/")[0])
+        yield File(OWN_SERVICE, render("shared/haproxy.conf.j2"))
         yield User(ACCOUNT, "/nonexistent")
         if self.group:
             yield User(self.group, "/nonexistent")
         yield Directory("/etc/paddock")
         yield Directory(self.directory, exclusive=True)
-        yield from (*shown, *peers, configuration, unit)
-        read = (configuration,)
+        yield from (*shown, *trusted, *pinned, configuration, unit, listener)
         calls = all(each.calls for each in hops)
+        yield Service(self.listener, restarts=(listener,), ports=tuple(ports))
         yield Service(
             self.unit,
-            restarts=(unit,) if calls else (unit, *read),
-            reloads=(*shown, *peers, *(read if calls else ())),
-            ports=tuple(ports),
+            restarts=(unit,) if calls else (unit, configuration),
+            reloads=(*shown, *trusted, *pinned, *((configuration,) if calls else ())),
+            validate=(_validate(configuration.path),),
         )
 
 
 def inwards(tunnel: Tunnel, ways: Sequence[Tunnelled], knowledge: Knowledge, expiry: ExpirySettings) -> Iterator[Resource]:
     """The end at the host that is called, whose certificate is watched; nothing where it is called by none."""
-    hops = tuple(Hop(each.name, each.at, each.socket, each.callers, overlap=True) for each in ways)
+    hops = tuple(Hop(each.name, each.at, each.socket, each.callers, overlap=True, http=True) for each in ways)
     ports = (
-        Port(each.port, (listed_as(address_of(each.at)),), tunnel.unit, reachable_from=each.callers, shared=True, by_certificate=True)
+        Port(each.port, (listed_as(address_of(each.at)),), tunnel.listener, reachable_from=each.callers, shared=True, by_certificate=True)
         for each in ways
     )
     if ways:
@@ -123,16 +154,44 @@ def inwards(tunnel: Tunnel, ways: Sequence[Tunnelled], knowledge: Knowledge, exp
 
 def outwards(tunnel: Tunnel, host: str, ways: Sequence[tuple[Tunnelled, str]], knowledge: Knowledge) -> Iterator[Resource]:
     """The end at a host that calls, with the `ADDRESS:PORT` at which it reaches each."""
-    hops = tuple(Hop(way.name, tunnel_socket(way.host, way.port), at, (way.host,), calls=True, overlap=True) for way, at in ways)
+    hops = tuple(Hop(way.name, tunnel_socket(way.host, way.port), at, (way.host,), calls=True) for way, at in ways)
     if hops:
         yield from tunnel.resources(host, hops, knowledge, ())
 
 
+def _require_callable(host: str, hops: Iterable[Hop]) -> None:
+    for hop in hops:
+        if hop.calls and "%" in hop.connect:
+            words = f"calls {' and '.join(hop.peers)} at {hop.connect} through a tunnel, and HAProxy takes no link-local address"
+            raise PaddockError(f"hosts.{host}: {words}: give {' and '.join(hop.peers)} another one, or say `encrypted: false` there")
+
+
+def _validate(configuration: str) -> str:
+    """A shell command that succeeds where HAProxy takes a configuration, without its sockets, and says what it does not take."""
+    checked = f"sed 's/^  bind fd@[0-9]*/  bind 127.0.0.1:1/' {configuration} | haproxy -c -f /dev/stdin 2>&1"
+    return f"said=$({checked}) || {{ printf '%s\\n' \"$said\" | grep -m 1 -F '[ALERT]'; false; }}"
+
+
+def _known(host: str, knowledge: Knowledge) -> Certificate:
+    return knowledge.hosts.get(host, UNISSUED)
+
+
 def _trusted(hop: Hop, knowledge: Knowledge) -> Iterator[str]:
-    for peer in hop.peers if not (hop.calls and hop.overlap) else ():
-        earlier = knowledge.earlier_hosts.get(peer, ()) if hop.overlap else ()
-        yield from map(_ended, (knowledge.hosts.get(peer, UNISSUED).chain, *earlier))
+    """The certificates are there for who watches when they end."""
+    yield from map(_ended, () if hop.calls else _accepted(hop, knowledge))
     yield _ended(knowledge.ca)
+
+
+def _pins(hop: Hop, knowledge: Knowledge) -> Iterator[str]:
+    for chain in _accepted(hop, knowledge):
+        leaf = chain.partition("-----BEGIN CERTIFICATE-----")[2].partition("-----END")[0]
+        yield _ended(hashlib.sha256(b64decode(leaf)).hexdigest() if leaf else chain)
+
+
+def _accepted(hop: Hop, knowledge: Knowledge) -> Iterator[str]:
+    for peer in hop.peers:
+        yield _known(peer, knowledge).chain
+        yield from knowledge.earlier_hosts.get(peer, ()) if hop.overlap else ()
 
 
 def is_path(endpoint: str) -> bool:
@@ -141,10 +200,3 @@ def is_path(endpoint: str) -> bool:
 
 def _ended(pem: str) -> str:
     return pem if pem.endswith("\n") else f"{pem}\n"
-
-
-def _bare(endpoint: str) -> str:
-    """As stunnel writes it, which takes what stands behind the last colon for the port: `[::1]:443` → `::1:443`"""
-    if is_path(endpoint):
-        return endpoint
-    return f"{address_of(endpoint)}:{port_of(endpoint)}"

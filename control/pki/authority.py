@@ -257,6 +257,8 @@ class Authority:
                 why = "made by another CA"
             elif (leaf.names, leaf.addresses) != (subject.names, ()):
                 why = "its names changed"
+            elif subject.kind == "host" and not leaf.marks:
+                why = "has no mark: an older Paddock made it"
             else:
                 why = leaf.why_not(now)
         return (None, why) if why else (certificate, "")
@@ -312,12 +314,14 @@ class Authority:
         # The last second counts: RFC 5280, 4.1.2.5
         end = begin + timedelta(days=subject.days) - timedelta(seconds=1)
         key = certificates.new_key()
-        pem = certificates.sign(ca.pem, ca_key, subject.kind, key, subject.common_name, subject.names, (), begin, end)
+        serial = certificates.new_serial()
+        marks = subject.marks(serial, self.leaves.record(subject.kind, subject.name).current)
+        pem = certificates.sign(ca.pem, ca_key, subject.kind, key, subject.common_name, subject.names, (), begin, end, serial, marks)
         assert certificates.belongs(pem, key)
         leaf = Leaf(
             kind=subject.kind,
             name=subject.name,
-            serial=certificates.serial_of(pem),
+            serial=serial,
             names=subject.names,
             addresses=(),
             not_before=begin.astimezone(UTC),
@@ -325,6 +329,7 @@ class Authority:
             ca=ca.digest,
             certificate=digest(pem),
             key=digest(key),
+            marks=marks,
         )
         self.leaves.keep(leaf, pem, key, now)
 

@@ -81,15 +81,18 @@ def sign(
     addresses: tuple[str, ...],
     begin: datetime,
     end: datetime,
+    serial: str = "",
+    marks: tuple[str, ...] = (),
 ) -> str:
     """A leaf for `key`: `kind` is `server`, `client` or `host`, `names` and `addresses` are its SAN, which is left out where both are
-    empty."""
+    empty, `serial` is one of `new_serial`, and `marks` are further common names."""
     authority, private = x509.load_pem_x509_certificate(ca.encode()), _own(key)
     alternatives = [*(x509.DNSName(name) for name in names), *(x509.IPAddress(ip_address(address)) for address in addresses)]
     # A longer name does not fit here; verifiers look at the SAN alone where there is one, but a subject there must be.
-    subject = _name({NameOID.COMMON_NAME: common_name if len(common_name) <= COMMON_NAME_LIMIT else kind})
+    shown = (common_name if len(common_name) <= COMMON_NAME_LIMIT else kind, *marks)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each) for each in shown])
     builder = (
-        _certificate(subject, authority.subject, private.public_key(), begin, min(end, authority.not_valid_after_utc))
+        _certificate(subject, authority.subject, private.public_key(), begin, min(end, authority.not_valid_after_utc), serial)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(USAGES[kind]), critical=False)
@@ -194,8 +197,16 @@ def common_name_of(certificate: str) -> str:
     return str(names[0].value) if names else subject.rfc4514_string()
 
 
+def new_serial() -> str:
+    return _serial(secrets.randbits(128) or 1)
+
+
 def serial_of(certificate: str) -> str:
-    return f"{x509.load_pem_x509_certificate(certificate.encode()).serial_number:032x}"
+    return _serial(x509.load_pem_x509_certificate(certificate.encode()).serial_number)
+
+
+def _serial(number: int) -> str:
+    return f"{number:032x}"
 
 
 def life_of(certificate: str) -> tuple[datetime, datetime]:
@@ -216,13 +227,13 @@ def _identifier(authority: x509.Certificate) -> x509.SubjectKeyIdentifier:
 
 
 def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, begin: datetime, end: datetime
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, begin: datetime, end: datetime, serial: str = ""
 ) -> x509.CertificateBuilder:
     return x509.CertificateBuilder(
         issuer_name=issuer,
         subject_name=subject,
         public_key=key,
-        serial_number=secrets.randbits(128) or 1,
+        serial_number=int(serial or new_serial(), 16),
         not_valid_before=begin.astimezone(UTC),
         not_valid_after=end.astimezone(UTC),
     )

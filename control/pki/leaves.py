@@ -55,10 +55,16 @@ class Subject:
         """Of a host one that no client and no site can have; nor has it a name in its SAN by which somebody could take it for a site."""
         return f"host {self.name}" if self.kind == "host" else self.name
 
+    def marks(self, serial: str, before: Leaf | None) -> tuple[str, ...]:
+        """Of a host's certificate, further common names: its own, and that of the one `before` it. Who knows that one by its mark takes
+        the next one too, and who knows the next one takes that one no more."""
+        return tuple(f"host {each}" for each in (serial, *([before.serial] if before else []))) if self.kind == "host" else ()
+
 
 @dataclass(frozen=True)
 class Leaf:
-    """A certificate that was issued. `ca`, `certificate` and `key` are sha256 digests of the PEM texts."""
+    """A certificate that was issued. `ca`, `certificate` and `key` are sha256 digests of the PEM texts. `marks` are a host's: its own
+    comes first."""
 
     kind: str
     name: str
@@ -73,6 +79,11 @@ class Leaf:
     """Empty where only who brought the certificate along has its key."""
     files: str = ""
     """Where its files lie, seen from `certs/<kind>/` and without suffix: `laptop/4f1c…`."""
+    marks: tuple[str, ...] = ()
+
+    @property
+    def mark(self) -> str:
+        return next(iter(self.marks), "")
 
     def why_not(self, now: datetime) -> str:
         """Why its time has come, in words; empty while more than a third of its life is left."""
@@ -157,7 +168,7 @@ class Leaves:
         key = self._vault.unseal(_key_name(leaf))
         if key != UNOPENED.encode() and hashlib.sha256(key).hexdigest() != leaf.key:
             return leaf, None, "its key is another one"
-        return leaf, Certificate(chain, key.decode()), ""
+        return leaf, Certificate(chain, key.decode(), leaf.mark), ""
 
     def chain(self, leaf: Leaf) -> str | None:
         """Its PEM text, None where that is missing or another one."""

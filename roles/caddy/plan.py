@@ -20,7 +20,7 @@ from roles.caddy.pem import certificates_in, fingerprint
 from roles.caddy.settings import ADMINISTRATION, CaddySettings, CaddyVersion, Site, caddy_version, refusal
 from roles.expiry import Pem, expiry_watch
 from roles.role import address_of, port_of, render
-from roles.server import CALLERS, TUNNELS, Tunnelled, named_upstream
+from roles.server import CALLERS, Tunnelled, named_upstream
 
 CADDYFILE = "/etc/caddy/Caddyfile"
 DIRECTORY = "/etc/caddy/paddock"
@@ -65,8 +65,7 @@ WAY_OUT = tunnel.Tunnel(
     "paddock-caddy-tunnel.service",
     "/etc/paddock/caddy-tunnel",
     "Encrypted way from Caddy to the llama.cpp servers of other hosts",
-    group=CALLERS,
-    runtime=TUNNELS.removeprefix("/run/"),
+    callers=CALLERS,
 )
 
 UNISSUED = Certificate(TO_BE_ISSUED, TO_BE_ISSUED)
@@ -117,7 +116,9 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
     if reloads:
         yield File(f"{DIRECTORY}/cut", render("caddy/cut.j2", settings, directory=DIRECTORY, port=settings.port, noted=NOTED), mode=0o755)
     yield from dropins
-    yield from tunnel.outwards(replace(WAY_OUT, public=not by_socket), host.name, tunnels, knowledge)
+    if tunnels and by_socket:
+        yield User(CALLERS, "/nonexistent")
+    yield from tunnel.outwards(WAY_OUT if by_socket else replace(WAY_OUT, callers="caddy"), host.name, tunnels, knowledge)
     yield from model_list(_kept_apart(host, settings, fleet, by_socket), knowledge)
     read = (directories[0], *configuration, imports)
     yield Service(
@@ -270,7 +271,8 @@ def _files(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowled
             yield File(f"{DIRECTORY}/{name}.key", certificate.key, group="caddy", mode=0o640, secret=True)
     for client in dict.fromkeys(client for site in settings.sites.values() for client in admitted(site, fleet, knowledge)):
         yield from (File(path, chain) for path, chain in _leaves(client, knowledge, host).items())
-    for behind in dict.fromkeys(named_upstream(site.upstream)[0] for site in settings.sites.values()):
+    with_administrators = (site for site in settings.sites.values() if any(fleet.clients[each].admin for each in fleet.admits(site)))
+    for behind in dict.fromkeys(named_upstream(site.upstream)[0] for site in with_administrators):
         if admin := fleet.administration(behind, host.name):
             text = f'header_up Authorization "Bearer {knowledge.key(admin.key_name)}"\n'
             yield File(_key_file(behind), text, group="caddy", mode=0o640, secret=True)

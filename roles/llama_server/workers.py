@@ -20,7 +20,7 @@ def tunnels(host: Host, fleet: Fleet, knowledge: Knowledge) -> Iterator[Resource
     """What the llama-servers of a host reach their workers by; nothing where none of it is encrypted."""
     hops = tuple(hop for server in fleet.servers(host.name) for hop in _hops(server, fleet))
     if hops:
-        ports = (Port(port_of(each.accept), (listed_as(address_of(each.accept)),), TUNNEL.unit) for each in hops)
+        ports = (Port(port_of(each.accept), (listed_as(address_of(each.accept)),), TUNNEL.listener) for each in hops)
         yield from TUNNEL.resources(host.name, hops, knowledge, ports)
 
 

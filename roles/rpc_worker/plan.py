@@ -29,7 +29,7 @@ TUNNEL = Tunnel("paddock-rpc-worker-tunnel.service", "/etc/paddock/rpc-worker", 
 def plan(host: Host, settings: RpcWorkerSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[Resource]:
     callers = callers_of(host.name, fleet)
     unit = _unit(host, settings, knowledge)
-    opens = TUNNEL.unit if settings.encrypted else UNIT
+    opens = TUNNEL.listener if settings.encrypted else UNIT
     ports = (Port(port_of(settings.listen), (listed_as(address_of(settings.listen)),), opens, reachable_from=callers),)
     yield User(ACCOUNT, "/nonexistent")
     yield unit

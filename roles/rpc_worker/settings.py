@@ -18,7 +18,7 @@ class RpcWorkerSettings(RoleSettings):
     """llama.cpp's ggml-rpc-server, which computes a part of a model for one llama-server of another host: an instance there names this host
     in `workers`.
 
-    The other host reaches it through a tunnel (stunnel): encrypted, and each end accepts only the other's own certificate. ggml-rpc-server
+    The other host reaches it through a tunnel (HAProxy): encrypted, and each end accepts only the other's own certificate. ggml-rpc-server
     itself asks nobody who he is, and whoever reaches it may run code as its account.
     """
 

@@ -13,6 +13,7 @@ import pytest
 from lab import hosts as lab_hosts
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
+from tests.thief import stolen
 
 pytestmark = turn(0, of=2)
 
@@ -43,26 +44,6 @@ SOCKET = "/run/paddock/llama-server.sock"
 PORTS = (8080, 8079)
 RESTARTS = 8
 """More than systemd allows a unit in ten seconds that says nothing of it."""
-
-THIEF = """
-import socket, sys, time
-tries = stolen = 0
-until = time.monotonic() + float(sys.argv[1])
-while time.monotonic() < until:
-    for port in map(int, sys.argv[2:]):
-        for address in ("127.0.0.1", "0.0.0.0"):
-            with socket.socket() as taking:
-                for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-                    taking.setsockopt(socket.SOL_SOCKET, option, 1)
-                tries += 1
-                try:
-                    taking.bind((address, port))
-                    taking.listen()
-                    stolen += 1
-                except OSError:
-                    pass
-print(tries, stolen)
-"""
 
 SQUATTER = """
 import socket, sys
@@ -111,13 +92,11 @@ def squatter(fleet: LabFleet, host: str, port: int) -> Iterator[str]:
 
 
 def test_no_account_takes_a_port_while_what_answers_there_starts_again_and_again(fleet: LabFleet) -> None:
-    ports = " ".join(map(str, PORTS))
-    thief = f"runuser -u nobody -- python3 -c {shlex.quote(THIEF)} 20 {ports} >/tmp/thief & thief=$!"
+    places = [f"{address}:{port}" for port in PORTS for address in ("127.0.0.1", "0.0.0.0")]
     again = f"for i in $(seq {RESTARTS}); do systemctl restart {SERVER} paddock-admin; sleep 0.2; done"
     kill = f"for i in 1 2; do systemctl kill -s KILL {SERVER} paddock-admin; sleep 3; done"
     proxy = f"systemctl kill -s KILL {HELD.replace('.socket', '.service')}; systemctl stop {SERVER}; sleep 1; systemctl start {SERVER}"
-    tries, stolen = map(int, fleet.on("ai", f"{thief}; sleep 1; {again}; {kill}; {proxy}; wait $thief; cat /tmp/thief").split())
-    assert stolen == 0 and tries > 1000
+    assert stolen(fleet, "ai", places, f"{again}; {kill}; {proxy}") == 0
     assert well(fleet)
     assert fleet.on("ai", f"systemctl is-active {SERVER} {HELD} paddock-admin.service paddock-admin.socket").split() == ["active"] * 4
     fleet.on("ai", f"systemctl restart {SERVER} paddock-admin")  # how often they died is told as long as they run

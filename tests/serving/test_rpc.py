@@ -27,6 +27,7 @@ from roles.llama_server.demands import judged
 from roles.llama_server.memory import MIB
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
+from tests.thief import stolen
 
 pytestmark = turn(1, of=2)
 
@@ -69,7 +70,7 @@ THREE = INVENTORY.replace("workers: [big]", "workers: [big, third]")
 DEEP = THREE.replace("both: {model: demo", "both: {model: deep").replace("n-gpu-layers: 1", "n-gpu-layers: 5")
 """Two blocks stay at home, and the other four and the output go to the two workers."""
 
-OF_THE_TUNNEL = ("/etc/paddock/rpc-worker/host.key", "/etc/paddock/rpc-tunnel/host.key")
+OF_THE_TUNNEL = ("/etc/paddock/rpc-worker/host.pem.key", "/etc/paddock/rpc-tunnel/host.pem.key")
 
 
 @pytest.fixture(scope="module")
@@ -231,8 +232,12 @@ def test_a_third_host_gets_nothing_with_whatever_certificate_of_the_fleet(fleet:
     assert fleet.paddock("certs", "export", "laptop", "--lab").returncode == 0
     certificate, key = fleet.state / "export/laptop/cert.pem", fleet.state / "export/laptop/key.pem"
     fleet.on("third", f"cat >/root/client.pem <<'END'\n{certificate.read_text()}END\ncat >/root/client.key <<'END'\n{key.read_text()}END\n")
-    own = "/etc/paddock/rpc-worker/host"
-    for shown in ({}, {"certificate": "/root/client.pem", "key": "/root/client.key"}, {"certificate": f"{own}.pem", "key": f"{own}.key"}):
+    own = "/etc/paddock/rpc-worker/host.pem"
+    for shown in (
+        {},
+        {"certificate": "/root/client.pem", "key": "/root/client.key"},
+        {"certificate": own, "key": f"{own}.key"},
+    ):
         let_in, said = call(fleet, **shown)
         assert not let_in, said
     assert answer(fleet, 8081) == ANSWER
@@ -240,8 +245,8 @@ def test_a_third_host_gets_nothing_with_whatever_certificate_of_the_fleet(fleet:
 
 def test_the_server_whose_certificate_it_is_would_get_in(fleet: LabFleet) -> None:
     """So the test above would see it."""
-    own = "/etc/paddock/rpc-tunnel/host"
-    pair = fleet.on("ai", f"cat {own}.pem {own}.key")
+    own = "/etc/paddock/rpc-tunnel/host.pem"
+    pair = fleet.on("ai", f"cat {own} {own}.key")
     fleet.on("third", f"umask 077; cat >/root/ai.pem <<'END'\n{pair}END\n")
     let_in, said = call(fleet, certificate="/root/ai.pem", key="/root/ai.pem")
     assert let_in, said
@@ -274,6 +279,15 @@ def test_whatever_is_killed_on_the_way_the_model_answers_again(fleet: LabFleet, 
     assert answer(fleet, 8081, wait_s=60) == ANSWER
 
 
+def test_no_account_takes_the_port_at_which_a_server_calls_its_worker(fleet: LabFleet) -> None:
+    tunnel = "paddock-rpc-tunnel"
+    fleet.on("ai", "command -v python3 >/dev/null || apt-get -qq -y install --no-install-recommends python3-minimal >/dev/null 2>&1")
+    again = f"for i in 1 2 3; do systemctl reload {tunnel}; sleep 1; systemctl restart {tunnel}; sleep 0.5; done"
+    assert stolen(fleet, "ai", ["127.0.0.1:50060", "0.0.0.0:50060"], f"{again}; systemctl kill -s KILL {tunnel}; sleep 3") == 0
+    fleet.on("ai", f"systemctl restart {tunnel} llama-server-both")
+    assert answer(fleet, 8081, wait_s=60) == ANSWER
+
+
 def test_a_worker_that_is_to_run_otherwise_is_restarted_and_its_server_with_it(fleet: LabFleet) -> None:
     fleet.write(INVENTORY.replace("memory_max: 1G}", "memory_max: 1G, threads: 1}"))
     done = fleet.up()
@@ -283,8 +297,8 @@ def test_a_worker_that_is_to_run_otherwise_is_restarted_and_its_server_with_it(f
 
 def test_certificates_are_renewed_without_an_interruption_and_the_ones_before_are_worth_nothing(fleet: LabFleet) -> None:
     answer(fleet, 8081, wait_s=60)
-    own = "/etc/paddock/rpc-tunnel/host"
-    pair = fleet.on("ai", f"cat {own}.pem {own}.key")
+    own = "/etc/paddock/rpc-tunnel/host.pem"
+    pair = fleet.on("ai", f"cat {own} {own}.key")
     fleet.on("third", f"umask 077; cat >/root/ai.pem <<'END'\n{pair}END\n")
     before = fleet.on("ai", "systemctl show -P InvocationID llama-server-both paddock-rpc-tunnel")
     done = fleet.paddock("certs", "renew", "ai", "big", "--lab")

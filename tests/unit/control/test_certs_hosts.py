@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ def hosts(**worker: Any) -> dict[str, Any]:
     }
 
 
+def common_names(pem: str) -> list[str | bytes]:
+    return [each.value for each in x509.load_pem_x509_certificate(pem.encode()).subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+
+
 @pytest.fixture
 def pair(fleet_of: Callable[..., Fleet]) -> Fleet:
     return fleet_of(hosts=hosts(), models={"demo": {}}, clients={"laptop": {}})
@@ -53,7 +58,7 @@ def test_it_is_for_both_ends_and_stands_for_no_client_and_no_site(authority: Aut
     leaf = x509.load_pem_x509_certificate(pem.encode())
     usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert set(usage) == {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
-    assert [each.value for each in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)] == ["host ai"]
+    assert common_names(pem) == ["host ai", f"host {leaf.serial_number:032x}"]
     assert not [each for each in leaf.extensions if isinstance(each.value, x509.SubjectAlternativeName)]
     (tmp_path / "ca.pem").write_text(authority.bundle() or "")
     (tmp_path / "leaf.pem").write_text(pem)
@@ -87,6 +92,27 @@ def test_it_is_renewed_when_a_third_of_its_life_is_left_and_the_one_before_is_ke
     (next_kept,) = authority.leaves.record("host", "ai").earlier
     assert kept.serial != next_kept.serial and authority.earlier_hosts(pair, late)["ai"] == (after["ai"].chain,)
     assert not authority.earlier_hosts(pair, late + timedelta(days=90)).get("ai")
+
+
+def test_one_bears_its_own_mark_and_that_of_the_one_before(authority: Authority, pair: Fleet, now: datetime) -> None:
+    """So who knows one takes the next, and who knows the next takes the one before no more."""
+    found = []
+    for _ in range(3):
+        authority.issue(pair, now)
+        found.append(authority.hosts(pair, now)["ai"])
+        authority.renew(pair, ["ai"], now)
+    first, second, third = found
+    assert [first.mark in common_names(each.chain) for each in found] == [True, True, False]
+    assert [second.mark in common_names(each.chain) for each in found] == [False, True, True]
+    assert third.mark not in common_names(second.chain)
+
+
+def test_one_without_a_mark_is_issued_anew(authority: Authority, pair: Fleet, now: datetime) -> None:
+    authority.issue(pair, now)
+    record = authority.leaves.record("host", "ai")
+    assert record.current
+    authority.leaves.write_record("host", "ai", replace(record, current=replace(record.current, marks=())))
+    assert authority.due(pair, now) == ["host ai: has no mark: an older Paddock made it"]
 
 
 def test_one_that_its_owner_asks_for_is_renewed_alone(authority: Authority, pair: Fleet, now: datetime) -> None:

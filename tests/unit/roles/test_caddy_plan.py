@@ -22,7 +22,7 @@ from roles.caddy.settings import CaddySettings
 from roles.host_plan import host_plan
 
 SITES = "/etc/caddy/paddock/sites.caddy"
-TUNNEL = "/etc/systemd/system/paddock-caddy-tunnel.service"
+TUNNEL = "/etc/systemd/system/paddock-caddy-tunnel.socket"
 RESTART = "/etc/systemd/system/caddy.service.d/40-restart.conf"
 NEWER = {"url": "https://packages.home.example/caddy.deb", "sha256": "0" * 64, "version": "2.11.4-1"}
 
@@ -122,7 +122,7 @@ def test_an_accounts_own_server_on_the_same_host_is_reached_on_loopback(small: S
 
 
 def test_an_upstream_on_another_host_is_reached_by_a_tunnel_and_must_be_ready_first(small: Small) -> None:
-    assert "reverse_proxy unix//run/paddock/tunnel/ai.8080.sock {\n" in sites(small)
+    assert "reverse_proxy unix//run/paddock/to-ai.8080.sock {\n" in sites(small)
     assert "SupplementaryGroups=paddock-callers\n" in small.text("door", RESTART)
     settings = small.fleet.role("door", "caddy", CaddySettings)
     assert settings and list(needs(small.fleet.hosts["door"], settings, small.fleet)) == ["ai"]
@@ -139,11 +139,11 @@ def test_an_upstream_that_is_not_to_be_encrypted_is_reached_at_its_address(small
     assert "reverse_proxy 192.0.2.10:8080 {\n" in sites(small)
 
 
-def test_a_caddy_from_before_paddock_reaches_another_host_by_a_tunnel_that_is_open_to_all_accounts(small: Small) -> None:
-    assert "UMask=0007\n" in small.text("door", TUNNEL)
+def test_a_caddy_from_before_paddock_reaches_another_host_by_a_tunnel_that_is_open_to_its_own_group(small: Small) -> None:
+    assert "SocketGroup=paddock-callers\nSocketMode=0660\n" in small.text("door", TUNNEL)
     small.roles["door"]["caddy"] |= {"shared": True, "package": NEWER}
-    assert "reverse_proxy unix//run/paddock/tunnel/ai.8080.sock {\n" in sites(small)
-    assert "UMask=0000\n" in small.text("door", TUNNEL)
+    assert "reverse_proxy unix//run/paddock/to-ai.8080.sock {\n" in sites(small)
+    assert "SocketGroup=caddy\nSocketMode=0660\n" in small.text("door", TUNNEL)
 
 
 def test_an_ipv6_upstream_stands_in_brackets(small: Small) -> None:
@@ -337,7 +337,7 @@ def test_only_administrators_get_through_to_the_admin_endpoint(small: Small) -> 
     small.roles["ai"]["admin"] = {"listen": "0.0.0.0:8079"}
     small.administrators = ("laptop",)
     assert f'@admin vars {{tls_client_fingerprint}} "{fingerprint(pem("laptop"))}"\n' in sites(small)
-    assert "reverse_proxy unix//run/paddock/tunnel/ai.8079.sock {\n\t\t\t\t\timport /etc/caddy/paddock/ai.admin\n" in sites(small)
+    assert "reverse_proxy unix//run/paddock/to-ai.8079.sock {\n\t\t\t\t\timport /etc/caddy/paddock/ai.admin\n" in sites(small)
     key = small.plan("door")["file:/etc/caddy/paddock/ai.admin"]
     assert isinstance(key, File) and key.data == b'header_up Authorization "Bearer sk-of-ai"\n'
     assert (key.secret, key.group, key.mode) == (True, "caddy", 0o640)

@@ -19,7 +19,7 @@ from roles.firewall.settings import FirewallSettings
 from roles.host_plan import host_plan
 
 DROPIN = "/etc/systemd/system/paddock-proxy-llama-server.socket.d/30-firewall.conf"
-TUNNEL_DROPIN = "/etc/systemd/system/paddock-http-tunnel.service.d/30-firewall.conf"
+TUNNEL_DROPIN = "/etc/systemd/system/paddock-http-tunnel.socket.d/30-firewall.conf"
 
 
 def fleet(
@@ -222,14 +222,14 @@ def test_a_tunnel_is_guarded_in_the_servers_place_and_asks_too() -> None:
     plan = landing(fleet(encrypted=True))
     assert f"file:{DROPIN}" not in plan
     dropin = plan[f"file:{TUNNEL_DROPIN}"]
-    assert isinstance(dropin, File) and f"[Service]\nExecStartPre=+/bin/sh {GUARD} 8080/tcp\n" in dropin.data.decode()
+    assert isinstance(dropin, File) and f"[Socket]\nExecStartPre=+/bin/sh {GUARD} 8080/tcp\n" in dropin.data.decode()
     assert rules(fleet(encrypted=True)) == rules(fleet())
 
 
 def test_an_address_has_no_certificate_for_a_tunnel() -> None:
     words = refusal(fleet(encrypted=True, allow={"8080": ["192.0.2.7"]}))
     assert words == (
-        "hosts.halo.roles.firewall.allow.8080: paddock-http-tunnel.service lets in hosts of the fleet by their certificates, which nobody"
+        "hosts.halo.roles.firewall.allow.8080: paddock-http-tunnel.socket lets in hosts of the fleet by their certificates, which nobody"
         " at an address has: leave 8080 out, or set encrypted: false for what listens there"
     )
 

@@ -142,18 +142,20 @@ def test_more_clients_ask_for_no_restart_of_the_server(small: Small) -> None:
     [
         ("0.0.0.0:8080", "127.0.0.1:8080", "192.0.2.10:8080"),
         ("192.0.2.11:8080", "127.0.0.1:8080", "192.0.2.11:8080"),
-        ("[2001:db8::10]:8080", "[::1]:8080", "2001:db8::10:8080"),
+        ("[2001:db8::10]:8080", "[::1]:8080", "[2001:db8::10]:8080"),
     ],
 )
 def test_what_other_hosts_call_is_a_tunnel_and_the_server_has_loopback(small: Small, listen: str, loopback: str, network: str) -> None:
     small.roles["ai"]["llama_server"]["listen"] = listen
     assert f"ListenStream={loopback}\n" in small.text("ai", "/etc/systemd/system/paddock-proxy-llama-server.socket")
-    configuration = small.text("ai", "/etc/paddock/http-tunnel/tunnel.conf")
-    assert f"accept = {network}\nconnect = /run/paddock/llama-server.sock\n" in configuration
-    assert "; peers: door\n" in configuration and "verifyPeer = yes\n" in configuration
-    assert "checkHost = host ai\n" in small.text("door", "/etc/paddock/caddy-tunnel/tunnel.conf")
+    assert f"ListenStream={network}\n" in small.text("ai", "/etc/systemd/system/paddock-http-tunnel.socket")
+    configuration = small.text("ai", "/etc/paddock/http-tunnel/tunnel.cfg")
+    assert "# peers: door\nlisten ai.8080\n  bind fd@3 ssl " in configuration and " verify required " in configuration
+    assert "-f /etc/paddock/http-tunnel/ai.8080.pins }\n  mode http\n" in configuration
+    assert "  server ai.8080 unix@/run/paddock/llama-server.sock\n" in configuration
+    assert f"  server ai.8080 {network} ssl " in small.text("door", "/etc/paddock/caddy-tunnel/tunnel.cfg")
     ports = [each for each in small.plan("ai").values() if isinstance(each, Port)]
-    assert {each.unit for each in ports if each.shared} == {"paddock-proxy-llama-server.socket", "paddock-http-tunnel.service"}
+    assert {each.unit for each in ports if each.shared} == {"paddock-proxy-llama-server.socket", "paddock-http-tunnel.socket"}
 
 
 def test_a_host_whose_address_is_a_name_says_where_its_tunnel_listens(small: Small) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import ssl
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +48,7 @@ class Pair:
     @property
     def knowledge(self) -> Knowledge:
         hardware = dict.fromkeys(self.fleet.hosts, HARDWARE)
-        certificates = {name: Certificate(pem(name), f"key of {name}") for name in ("ai", "big", "third")}
+        certificates = {name: Certificate(pem(name), f"key of {name}", f"host {name} 1") for name in ("ai", "big", "third")}
         found: dict[str, Any] = {"hardware": hardware, "releases": releases(self.fleet, hardware, {}), "ca": pem("the CA")}
         return Knowledge(**{**found, "hosts": certificates, **self.known})
 
@@ -140,20 +142,23 @@ def test_a_trial_of_a_release_calls_no_worker(pair: Pair) -> None:
 
 
 def test_each_end_accepts_the_other_hosts_certificate_and_no_other(pair: Pair) -> None:
-    assert pair.text("ai", "/etc/paddock/rpc-tunnel/big.peers.pem") == pem("big") + pem("the CA")
+    assert pair.text("ai", "/etc/paddock/rpc-tunnel/big.peers.pem") == pem("the CA")
     assert pair.text("big", "/etc/paddock/rpc-worker/worker.peers.pem") == pem("ai") + pem("the CA")
+    assert ' verify required verifyhost "host big 1" ssl-min-ver TLSv1.3 ' in pair.text("ai", "/etc/paddock/rpc-tunnel/tunnel.cfg")
+    assert " verify required ssl-min-ver TLSv1.3 " in pair.text("big", "/etc/paddock/rpc-worker/tunnel.cfg")
+    assert pair.text("big", "/etc/paddock/rpc-worker/worker.pins") == f"{hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem('ai'))).hexdigest()}\n"
     for host, path in (("ai", "/etc/paddock/rpc-tunnel"), ("big", "/etc/paddock/rpc-worker")):
-        text = pair.text(host, f"{path}/tunnel.conf")
-        assert text.count("verifyChain = yes\nverifyPeer = yes\nsslVersionMin = TLSv1.3\n") == 1
-        key = pair.plan(host)[f"file:{path}/host.key"]
+        key = pair.plan(host)[f"file:{path}/host.pem.key"]
         assert isinstance(key, File) and key.secret and (key.owner, key.mode) == ("paddock-tunnel", 0o600)
         assert key.data == f"key of {host}".encode()
 
 
 def test_the_ends_meet(pair: Pair) -> None:
-    calling, called = pair.text("ai", "/etc/paddock/rpc-tunnel/tunnel.conf"), pair.text("big", "/etc/paddock/rpc-worker/tunnel.conf")
-    assert "[big]\nclient = yes\naccept = 127.0.0.1:50060\nconnect = 192.0.2.11:50051\n" in calling
-    assert "[worker]\nclient = no\naccept = 192.0.2.11:50051\nconnect = /run/paddock/rpc-door.sock\n" in called
+    calling, called = pair.text("ai", "/etc/paddock/rpc-tunnel/tunnel.cfg"), pair.text("big", "/etc/paddock/rpc-worker/tunnel.cfg")
+    assert "ListenStream=127.0.0.1:50060\n" in pair.text("ai", "/etc/systemd/system/paddock-rpc-tunnel.socket")
+    assert "ListenStream=192.0.2.11:50051\n" in pair.text("big", "/etc/systemd/system/paddock-rpc-worker-tunnel.socket")
+    assert "listen big\n  bind fd@3\n  server big 192.0.2.11:50051 ssl " in calling
+    assert "listen worker\n  bind fd@3 ssl " in called and "\n  server worker unix@/run/paddock/rpc-door.sock\n" in called
 
 
 def test_a_certificate_issued_anew_is_read_without_an_interruption_and_another_peer_ends_what_is_open(pair: Pair) -> None:
