@@ -81,7 +81,9 @@ def fleet(deployed: LabFleet) -> LabFleet:
     return deployed
 
 
-def ask(fleet: LabFleet, path: str = "/v1/completions", client: str = "laptop", word: str = SECRET, *, check: bool = True, wait_s: int = 60) -> str:
+def ask(
+    fleet: LabFleet, path: str = "/v1/completions", client: str = "laptop", word: str = SECRET, *, check: bool = True, wait_s: int = 60
+) -> str:
     """What the site answers a client who asks from `stray`, and its status. Without a word it is asked without a body."""
     home, door = f"/root/{client}", fleet.host("door").address
     body = json.dumps({"model": "demo", "prompt": word, "max_tokens": 8})

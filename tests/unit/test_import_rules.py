@@ -66,7 +66,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "roles/*/checks.py": ("testinfra", "roles.{role}.*", "roles.outside", *OF_ROLES, "resources", "inventory.*"),
     "roles/expiry.py": ("pydantic", "resources", "roles.role", "roles.rehearsal", "roles.watchdog.settings"),
     "roles/devices.py": ("roles.sandbox", "inventory.hardware"),
-    "roles/tunnel.py": ("roles.role", "roles.expiry", "roles.server", "resources", "inventory.knowledge"),
+    "roles/tunnel.py": ("roles.role", "roles.expiry", "roles.server", "resources", "inventory.knowledge", "inventory.errors"),
     "roles/*/*.py": (
         *("roles.{role}.*", "roles.expiry", "roles.devices", "roles.tunnel", "roles.references"),
         *(*OF_ROLES, "resources", "inventory.*"),
