@@ -41,7 +41,7 @@ from tests.share import WHOLE, spread
 
 assert Run
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 HOSTS = ("babbles", "fails", "plays", "others")
 TIMEOUT_S = 120
