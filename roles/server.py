@@ -151,6 +151,10 @@ class Site(Protocol):
     @property
     def acme(self) -> Acme | None: ...
 
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Of the pages elsewhere that may call it."""
+
 
 @dataclass(frozen=True)
 class Entrance:

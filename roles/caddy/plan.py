@@ -313,6 +313,7 @@ def _sites(
         everybody=tuple(dict.fromkeys(path for site in sites.values() for path in site["leaves"])) if settings.catches_all else None,
         listed=routes.listed(),
         model_list=f"unix/{MODEL_LIST}",
+        page_headers=routes.PAGE_HEADERS,
         closed=CLOSED,
     )
     yield File(f"{DIRECTORY}/sites.caddy", text)
@@ -333,7 +334,9 @@ def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledg
         "upstreams": fleet.upstreams(site.upstream, host.name, by_socket),
         "leaves": tuple(path for chains in leaves.values() for path in chains),
         "clients": clients,
-        "origins": (f"https://{name}" + ("" if settings.port == 443 else f":{settings.port}"), *site.origins),
+        "origins": (own := f"https://{name}" + ("" if settings.port == 443 else f":{settings.port}"), *site.origins),
+        "pages": (pages := tuple(each for each in dict.fromkeys(site.origins) if each != own)),
+        "page_methods": tuple(routes.page_methods(site.routes)) if pages else (),
         "admin": {
             "endpoint": f"unix/{admin.socket}" if admin.socket and (by_socket or behind != host.name) else admin.endpoint,
             "key_file": _key_file(behind),

@@ -31,6 +31,20 @@ PAGE = (f"/(?:{NAME}/)*{NAME}[.](?:css|html|ico|js|json|mjs|png|svg|txt|wasm|web
 BELOW = f"(?:/{NAME})+"
 """What `/*` at the end of a route stands for."""
 
+PAGE_HEADERS = (
+    *("authorization", "content-type", "x-api-key", "idempotency-key", "openai-organization", "openai-project"),
+    *("anthropic-beta", "anthropic-dangerous-direct-browser-access", "anthropic-version"),
+    *(f"x-stainless-{each}" for each in ("arch", "async", "custom-poll-interval", "helper", "helper-method", "lang", "os")),
+    *(f"x-stainless-{each}" for each in ("package-version", "poll-helper", "retry-count", "runtime", "runtime-version", "timeout")),
+)
+"""What pages of a site's `origins` may send besides what every page may: what the clients of OpenAI and of Anthropic for JavaScript do. A
+browser takes no `*` where it shows a certificate."""
+
+
+def page_methods(routes: Iterable[Route]) -> Iterator[str]:
+    """What pages of a site's `origins` may ask with."""
+    yield from dict.fromkeys(("GET", "POST", *(route.partition(" ")[0] for route in routes)))
+
 
 def patterns(routes: Iterable[Route]) -> Iterator[tuple[str, str]]:
     """Methods, as Caddy's matcher takes them, and the pattern of the URIs that clients may ask for with them."""

@@ -84,7 +84,8 @@ class Site(Settings):
     """A public authority for the site's certificate, instead of the fleet's CA. The site's name may then be in any domain."""
 
     origins: tuple[WebOrigin, ...] = ()
-    """Origins of other web pages that may call the site. By default none: a browser presents its certificate for requests of any page."""
+    """Origins of other web pages that may call the site: `[https://chat.home.example]`. The site answers a browser's preflight, and lets
+    these pages read its answers. By default none: a browser presents its certificate for requests of any page."""
 
     answer_within_s: Annotated[int, Field(ge=1)] = 3600
     """Seconds until llama-server's response must begin; loading a large model and a long prompt count. The response itself has no time

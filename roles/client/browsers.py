@@ -93,7 +93,8 @@ def policies(people: Iterable[Person]) -> Iterator[Resource]:
             yield File(f"{place}/paddock.json", _policy([each for each in asking if _has(each, place)]))
     for place in PREFERENCES if any("firefox" in person.seat.browsers for person in asking) else ():
         yield from _path_to(place)
-        yield File(f"{place}/paddock.js", render("client/firefox.js"))
+        pages = any(entrance.site.origins for person in asking if "firefox" in person.seat.browsers for entrance in person.entrances)
+        yield File(f"{place}/paddock.js", render("client/firefox.js.j2", pages=pages))
 
 
 def _has(person: Person, place: str) -> bool:

@@ -1,5 +1,6 @@
 """The reverse proxy: who is let in, what lies where, and what takes effect how."""
 
+import re
 import subprocess
 from base64 import b64decode, b64encode
 from dataclasses import replace
@@ -490,3 +491,37 @@ def test_who_is_admitted_is_a_sorted_list_that_a_reload_compares(small: Small) -
 def test_a_configuration_is_validated_by_the_user_who_reads_it(small: Small) -> None:
     (command,) = service(small).validate
     assert "| runuser -u caddy -- " in command and "caddy validate" in command
+
+
+PAGES = ["https://chat.home.example", "http://localhost:3000"]
+
+
+def test_pages_of_origins_that_a_site_names_may_read_its_answers_and_no_others(small: Small) -> None:
+    assert "Access-Control" not in sites(small)
+    small.roles["door"]["caddy"]["sites"]["ai.home.example"]["origins"] = PAGES
+    named = "".join(f"\t\t\theader Origin {page}\n" for page in PAGES)
+    allow = "\t\t\tAccess-Control-Allow-Origin {http.request.header.Origin}\n\t\t\tAccess-Control-Allow-Credentials true\n"
+    assert f"\t\theader +Vary Origin\n\t\t@page {{\n{named}\t\t}}\n\t\theader @page {{\n{allow}\t\t}}\n" in sites(small)
+    assert f"\t\t\tmethod OPTIONS\n\t\t\theader Access-Control-Request-Method *\n{named}" in sites(small)
+    # Before that a site turns away all others, and whoever shows no certificate that is on its list.
+    assert sites(small).index("abort @stranger") < sites(small).index("respond @foreign") < sites(small).index("header @page")
+
+
+def test_a_preflight_allows_what_openais_clients_send_and_what_the_site_opens(small: Small) -> None:
+    small.roles["door"]["caddy"]["sites"]["ai.home.example"] |= {"origins": PAGES, "routes": ["PUT /lora-adapters", "GET /metrics"]}
+    (allowed,) = re.findall(r'Access-Control-Allow-Headers "(.*)"', sites(small))
+    assert {"authorization", "content-type", "x-stainless-os", "x-stainless-retry-count"} <= set(allowed.split(", "))
+    assert "*" not in allowed  # which stands for itself where a certificate is shown
+    assert 'Access-Control-Allow-Methods "GET, POST, PUT"' in sites(small)
+
+
+def test_an_answer_says_once_who_may_read_it(small: Small) -> None:
+    small.roles["door"]["caddy"]["sites"]["ai.home.example"]["origins"] = PAGES
+    assert sites(small).count("header_down -Access-Control-Allow-Origin\n") == sites(small).count("reverse_proxy ") == 2
+
+
+def test_a_site_that_names_its_own_origin_answers_as_one_that_names_none(small: Small) -> None:
+    before = sites(small)
+    small.roles["door"]["caddy"]["sites"]["ai.home.example"]["origins"] = ["https://ai.home.example"]
+    assert "Access-Control" not in sites(small)
+    assert sites(small).replace("\t\t\t\theader Origin https://ai.home.example\n", "", 1) == before

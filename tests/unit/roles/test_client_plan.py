@@ -141,6 +141,15 @@ def test_only_the_browsers_that_are_named_are_told(desk: Desk, browser: str, the
     assert not [path for path in paths if path.startswith(not_there)]
 
 
+@pytest.mark.parametrize("path", ["/etc/firefox-esr/paddock.js", "/etc/firefox/defaults/pref/paddock.js"])
+def test_firefox_shows_its_certificate_when_it_asks_whether_a_page_may_call_where_a_site_lets_pages_call(desk: Desk, path: str) -> None:
+    assert "cors_preflight" not in desk.text(path)
+    desk.small.roles["door"]["caddy"]["sites"]["ai.home.example"]["origins"] = ["https://chat.home.example"]
+    assert '\npref("network.cors_preflight.allow_client_cert", true);\n' in desk.text(path)
+    desk.small.roles["door"]["caddy"]["sites"]["ai.home.example"]["clients"] = ["phone"]
+    assert "cors_preflight" not in desk.text(path)
+
+
 def test_who_names_no_browser_gets_no_tools_and_no_policy(desk: Desk) -> None:
     desk.accounts["ann"]["browsers"] = []
     kinds = {name for name in desk.plan if "browsers" in name or "nss" in name or "policies" in name or "firefox" in name}
