@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from inventory.bounds import from_json
 from inventory.option_values import unfit
-from roles.preset import ON
+from roles.preset import ON, UNQUOTED, Several
 from roles.wording import did_you_mean, quoted
 
 SHIPPED = Path(__file__).parent / "llama-server-options.json"
@@ -60,6 +60,8 @@ class Option:
     """The words that it takes, where those are all, or all but a number."""
     separator: str = ""
     """What stands between several of them."""
+    several: str = ""
+    """What stands between several values, `,` or `;`; `again` where the option itself has to be repeated; empty where it takes one."""
     refused: tuple[str, ...] = ()
     """The numbers that llama-server ends with: `("< 0", "> 1024")`."""
 
@@ -186,10 +188,25 @@ def faults(preset: Mapping[str, Value], options: Options, *, router: bool = True
             better = max(key, first[option], key=len)
             words = f"{quoted(first[option])} and {quoted(key)} are the same option, and only one would take effect: keep {quoted(better)}"
             yield Fault(key, words)
-        elif words := unfit(key, value, option):
+        elif isinstance(value, Several) and (words := _not_several(key, value, option, router)):
+            yield Fault(key, words, of_value=True)
+        elif words := unfit(key, str(value) if isinstance(value, Several) else value, option):
             yield Fault(key, words, of_value=True)
         if option is not None:
             first.setdefault(option, key)
+
+
+def _not_several(key: str, value: Several, option: Option, router: bool) -> str:
+    """Why an option cannot have the values of a list."""
+    if not option.several:
+        return f"{quoted(key)} takes one value, this is a list"
+    if option.several != "again" and (wrong := next((each for each in value.items if option.several in each), "")):
+        return f"{quoted(wrong)} has {quoted(option.several)} in it, which separates the values of {quoted(key)}: make two of it"
+    if router and len(value.items) > 1 and (words := "is repeated for each value" if option.several == "again" else ""):
+        return f"{quoted(key)} {words}, and a router's preset file has room for one: give the model an instance, and write it in its preset"
+    if router and option.several == ";" and len(value.items) > 1:
+        return f'{quoted(key)} has ";" between its values, where a router\'s preset file would cut them: {UNQUOTED}'
+    return ""
 
 
 def going(preset: Mapping[str, Value], options: Options) -> Iterator[Fault]:
@@ -248,7 +265,9 @@ def as_arguments(preset: Mapping[str, Value], options: Options) -> list[list[str
         if option is None:
             found[key] = [f"--{key}", text]
         elif option.takes not in ("nothing", "on-off"):
-            found[option] = [option.names[-1], text]
+            texts = value.items if isinstance(value, Several) else (text,)
+            texts = texts if option.several == "again" else ((option.several or ",").join(texts),)
+            found[option] = [word for each in texts for word in (option.names[-1], each)]
         elif (text in ON) != (key in option.turned_off_by):
             found[option] = [option.names[-1]]
         else:

@@ -15,7 +15,7 @@ from inventory.merge import Draft
 from inventory.option_values import as_read
 from inventory.options import Fault, Options, Value, bare, faults, going, named_twice
 from inventory.problems import Problem
-from roles.preset import ON
+from roles.preset import ON, Several, uncut
 from roles.sandbox import refusal, unopened
 from roles.server import Server
 from roles.source import Source
@@ -46,6 +46,8 @@ def judged(positions: Positions, fleet: Fleet, known: Known) -> Judged:
     for name in fleet.hosts:
         for server in fleet.servers(name):
             for entries in _written(server, positions.hosts[name], document):
+                if server.kind == "router":
+                    problems += _found(anew(entries, "INI"), _cut)
                 granted_as = (server.scope, server.user, server.address, server.opens)
                 problems += _found(anew(entries, granted_as), partial(_not_granted, server=server))
         if not (source := source_of(fleet, name)):
@@ -95,6 +97,8 @@ def _problems(server: Server, options: Options, draft: Draft, document: Node, ro
     for entries, router in ((own, server.kind == "router"), *((each, routed) for each in shared)):
         yield from _found(anew(entries, options.source, router), partial(faults, options=options, router=router))
         yield from _found(anew(entries, options.source, server.opens), partial(_unopened, options=options, server=server))
+    for entries in shared if server.kind == "router" else ():
+        yield from _found(anew(entries, options.source, "of a router's model"), partial(_not_of_models, options=options))
     served = {model: _served(server, model, draft, document, options) for model in server.models}
     for entries in served.values():
         cards = 0 if server.workers else len(server.gpus)  # it has those of other hosts too
@@ -134,6 +138,20 @@ def _not_granted(preset: Mapping[str, Value], server: Server) -> Iterator[Fault]
             yield Fault(key, words, of_value=True)
 
 
+def _not_of_models(preset: Mapping[str, Value], options: Options) -> Iterator[Fault]:
+    """What a router takes itself, from what is said of all its models."""
+    for key in preset:
+        if (option := options.find(key)) and option.part == "server":
+            yield Fault(key, f"{quoted(key)} is the router's, which reads no model's preset: set it in the preset of llama_server")
+
+
+def _cut(preset: Mapping[str, Value]) -> Iterator[Fault]:
+    """What a router's preset file cannot hold."""
+    for key, value in preset.items():
+        if words := uncut(value):
+            yield Fault(key, words, of_value=True)
+
+
 def _unopened(preset: Mapping[str, Value], options: Options, server: Server) -> Iterator[Fault]:
     """What this version of llama-server would open besides its models."""
     for key in preset:
@@ -161,6 +179,8 @@ def _values(entries: Mapping[str, Entry]) -> Iterator[tuple[str, Value]]:
     for key, entry in entries.items():
         if isinstance(entry.node, Scalar) and entry.node.value is not None:
             yield key, entry.node.value
+        elif isinstance(entry.node, Sequence):
+            yield key, Several(each.value for each in entry.node.items if isinstance(each, Scalar) and each.value is not None)
 
 
 def _names(document: Node, fleet: Fleet) -> Iterator[Problem]:

@@ -1,16 +1,17 @@
-"""A preset: llama-server's long options, as a section of its router's INI, and what has no place there."""
+"""A preset: llama-server's long options, as a section of its router's INI or as an instance's arguments, and what has no place there."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 OPTION = re.compile(r"[a-z][a-z0-9]*([.-][a-z0-9]+)*")
-CUT = re.compile(r"[;#\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 LISTEN = "set the role's `listen` instead"
 SOURCE = "set the model's `source` instead, with a digest"
@@ -19,6 +20,7 @@ KEYS = "keys do not belong in an inventory: see `api_key` and `paddock secrets`"
 TLS = "the role caddy provides TLS"
 OFFLINE = "llama-server downloads nothing here: put the file on the host"
 PAGE = "set `ui` of the role llama_cpp instead"
+UNQUOTED = "there is no way to quote it; an instance, which has no such file, takes it in its own preset"
 SHELL = "it would give any caller a shell or a proxy on the host"
 
 # llama.cpp's preset reader takes an option by any of its spellings in common/arg.cpp, short and negated ones too (`no-agent = off` is on).
@@ -52,22 +54,55 @@ def _option(key: str) -> str:
     return key
 
 
+class Several(str):
+    """The values of an option that takes several. As text they have commas between them, as most options take them."""
+
+    items: tuple[str, ...]
+
+    def __new__(cls, items: Iterable[str | int | float]) -> Several:
+        texts = tuple(map(str, items))
+        made = super().__new__(cls, ",".join(texts))
+        made.items = texts
+        return made
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        item = core_schema.union_schema([core_schema.str_schema(), core_schema.int_schema(), core_schema.float_schema()])
+        items = core_schema.no_info_before_validator_function(_items, core_schema.tuple_variable_schema(item, min_length=1))
+        return core_schema.no_info_after_validator_function(cls, items)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "array", "items": {"type": ["string", "number"]}, "minItems": 1}
+
+
+def _items(value: object) -> object:
+    return value.items if isinstance(value, Several) else value
+
+
+def uncut(value: object) -> str:
+    """Why a router's preset file cannot hold a value that a command line can; empty where it can."""
+    text = str(value)
+    if found := re.search("[;#]", text):
+        return f'has "{found[0]}" in it, where llama-server\'s preset file would cut the value: {UNQUOTED}'
+    if text != text.strip(" "):
+        return f'"{text}" has a space at one end, which llama-server\'s preset file would lose: {UNQUOTED}'
+    return ""
+
+
 def _value(value: str | int | float | bool) -> str | int | float | bool:
-    if isinstance(value, str) and (found := CUT.search(value)):
-        what = f'"{found[0]}"' if found[0].isprintable() else "a line break or another control character"
-        raise ValueError(f"has {what} in it, where llama-server's preset file would cut the value; there is no way to quote it")
-    if isinstance(value, str) and value != value.strip(" "):
-        raise ValueError(f'"{value}" has a space at one end, which the preset file would lose; there is no way to quote it')
+    if isinstance(value, str) and CONTROL.search(value):
+        raise ValueError("has a line break or another control character in it, which neither a preset file nor a unit can hold")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value} is not a number that an option accepts")
     return value
 
 
 PresetOption = Annotated[str, AfterValidator(_option)]
-PresetValue = Annotated[str | int | float | bool, AfterValidator(_value)]
+PresetValue = Annotated[str | int | float | bool | Several, AfterValidator(_value)]
 
 Preset = dict[PresetOption, PresetValue]
-"""llama-server's long options without dashes, and their values: `{ctx-size: 8192, cache-type-k: q8_0, flash-attn: on}`."""
+"""llama-server's long options without dashes, and their values: `{ctx-size: 8192, cache-type-k: q8_0, lora: [/srv/a.gguf, /srv/b.gguf]}`."""
 
 ON, OFF = frozenset(("on", "enabled", "true", "1")), frozenset(("off", "disabled", "false", "0"))
 """How llama.cpp reads a truth (common/arg.cpp: is_truthy, is_falsey)."""

@@ -88,13 +88,16 @@ def _option(
     removed = re.search(r"has been removed\W*(.*)", words, re.DOTALL)
     deprecated = re.search(r"DEPRECATED(?::| in favor of)?\s*((?:use )?`?--[^\]:,()]*)?", words)
     instead = removed[1] if removed else (deprecated[1] or "") if deprecated else ""
+    hint = "".join(code.strings(rest[0])) if takes not in ("nothing", "on-off") else ""
+    if takes == "text" and not values.several and "," in hint and not values.values and not hint.startswith("{"):
+        values = values._replace(several=",")
     return Option(
         names=tuple(code.strings(names)),
         takes=takes,
         part=part,
         negated=tuple(code.strings(negated)),
         env=environment,
-        hint="".join(code.strings(rest[0])) if takes not in ("nothing", "on-off") else "",
+        hint=hint,
         gone="removed" if removed or "arg_removed" in called else "deprecated" if deprecated else "",
         instead=re.sub(r"^(?=`?--)", "use ", re.sub(r"\s+", " ", instead).strip(" .")).replace("`", ""),
         **values._asdict(),
@@ -107,6 +110,7 @@ class Values(NamedTuple):
     values: tuple[str, ...] = ()
     separator: str = ""
     refused: tuple[str, ...] = ()
+    several: str = ""
 
 
 def _handled(code: Code, handler: range, definitions: Definitions) -> tuple[Takes, frozenset[str], frozenset[str], Values]:
@@ -145,7 +149,19 @@ def _handled(code: Code, handler: range, definitions: Definitions) -> tuple[Take
         return "whole", fields, names, values._replace(refused=refused)
     if not compared and converted & {"stol", "stoul", "stoull"}:
         return "long", fields, names, values._replace(refused=refused)
-    return "text", fields, names, values
+    return "text", fields, names, values._replace(several=_several(code, body, kinds[-1], names))
+
+
+def _several(code: Code, body: range, parameter: str, names: frozenset[str]) -> str:
+    """What a handler takes several values of a text by, as Option says it."""
+    split = ["string_split", "<", "std", "::", "string", ">", "(", parameter, ","]
+    texts = [code.text(index) for index in body]
+    for at in range(len(texts) - len(split)):
+        if texts[at : at + len(split)] == split:
+            return texts[at + len(split)].strip("'")
+    if {"parse_csv_row", "parse_tensor_buffer_overrides"} & names:
+        return ","
+    return "again" if {"push_back", "emplace_back"} & names else ""
 
 
 def _methods(code: Code, bracket: int) -> Iterator[tuple[str, int]]:

@@ -28,7 +28,7 @@ from roles.source import DEFAULT, Source
 if TYPE_CHECKING:
     from control.fetching.download import Progress  # what fetches is loaded where something is fetched
 
-READING = 3
+READING = 4
 """Counted up when the same source is to give another list."""
 
 

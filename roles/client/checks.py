@@ -94,5 +94,5 @@ def check_pi_is_told_of_models_that_its_site_serves(host: TestinfraHost, setting
         if seat.pi:
             said = host.check_output("runuser -u %s -- sh -c %s %s", account, AS_PI, f"{DIRECTORY}/{account}/pi")
             told, _, listed = said.partition("\n\n")
-            missing = set(told.split()) - {each["id"] for each in from_json(listed)["data"]}
+            missing = set(told.split()) - {name for each in from_json(listed)["data"] for name in (each["id"], *each.get("aliases", ()))}
             assert not missing, f"pi of {account} has models that nobody serves: {', '.join(sorted(missing))}"

@@ -52,7 +52,9 @@ def check_computes_on_its_workers(host: TestinfraHost, fleet: Fleet, this: Host)
 
 def check_lists_exactly_the_declared_models(host: TestinfraHost, fleet: Fleet, this: Host) -> None:
     for server in fleet.servers(this.name):
-        listed = {each["id"] for each in ask(host, fleet, server, "/v1/models")["data"]}
+        # An instance has its aliases beside its name, and goes by the first in their order (tools/server/server-context.cpp: model_name).
+        names = [(each["id"], *each.get("aliases", ())) for each in ask(host, fleet, server, "/v1/models")["data"]]
+        listed = {next((name for name in each if name in server.models), each[0]) for each in names}
         assert listed == set(server.models), f"{server.name} lists {', '.join(sorted(listed))}"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from posixpath import dirname
 
+from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
 from inventory.options import Options, as_arguments
@@ -14,7 +15,7 @@ from roles import tunnel
 from roles.llama_server.cards import nodes, pin
 from roles.llama_server.settings import LlamaServerSettings, api_key_name
 from roles.llama_server.workers import TUNNEL, addresses, endpoints, started_with, tunnels
-from roles.preset import Preset, layered
+from roles.preset import Preset, layered, uncut
 from roles.role import address_of, listed_as, loopback_of, render
 from roles.sandbox import HOME, HOMES, Grants, grants, hidden
 from roles.server import CALLERS, KEY_FILE, Server
@@ -38,6 +39,9 @@ ggml_thread_apply_priority) that it takes."""
 
 CACHE_MIB_A_GIB, CACHE_MOST_MIB = 128, 8192
 """llama.cpp keeps up to 8 GiB of prompts in memory, on every host: here it is an eighth of the memory, and never more than that."""
+
+ROUTERS_OWN = frozenset(("timeout", "to", "threads-http", "path", "cors-methods", "cors-headers", "cors-credentials", "no-cors-credentials"))
+"""What a router takes of its role's preset, of a version whose options nobody knows yet."""
 
 Value = str | int | float | bool
 
@@ -165,16 +169,19 @@ def _presets(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowle
     """A router's models."""
     if server.kind != "router":
         return ()
-    shared = {**defaults(settings, _memory_mib(server, knowledge)), **server.preset}
+    own = routers_own(server.preset, knowledge.options.get(server.host))
+    of_models = {option: value for option, value in server.preset.items() if option not in own}
+    shared = {**defaults(settings, _memory_mib(server, knowledge)), **of_models}
     models = {
         name: {
             "model": fleet.model_path(server.host, name),
             **({"alias": ",".join(entry.aliases)} if entry.aliases else {}),
-            **_options(entry.preset),
+            **_options(entry.preset, f"models.{name}"),
         }
         for name, entry in ((name, fleet.models[name]) for name in server.models)
     }
-    return (File(PRESETS, render("llama_server/presets.ini.j2", defaults=_options(shared), models=models)),)
+    of_all = _options(shared, f"hosts.{server.host}.roles.llama_server")
+    return (File(PRESETS, render("llama_server/presets.ini.j2", defaults=of_all, models=models)),)
 
 
 def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge: Knowledge) -> File:
@@ -259,14 +266,35 @@ def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, know
             str(settings.models_max),
             *([] if settings.autoload else ["--no-models-autoload"]),
         ]
+        options = knowledge.options.get(server.host)
+        yield from flags(routers_own(server.preset, options), options)
     else:
         (model,) = server.models
-        yield ["--model", fleet.model_path(server.host, model), "--alias", model]
+        yield ["--model", fleet.model_path(server.host, model), "--alias", ",".join(_names(model, server, fleet, knowledge))]
         if server.workers:
             yield ["--rpc", ",".join(endpoints(server, fleet))]
         shared = defaults(settings, _memory_mib(server, knowledge), len(fleet.servers(server.host)))
         yield from flags(layered(shared, fleet.preset(server, model)), knowledge.options.get(server.host))
     yield ["--offline", *([] if release and release.ui else ["--no-ui"]), "--cors-origins", "localhost"]
+
+
+def _names(model: str, server: Server, fleet: Fleet, knowledge: Knowledge) -> tuple[str, ...]:
+    """What an instance calls its model. An older llama.cpp takes one name, whatever is in it."""
+    options = knowledge.options.get(server.host)
+    alias = options.find("alias") if options else None
+    return (model, *fleet.models[model].aliases) if alias is None or alias.several else (model,)
+
+
+def routers_own(preset: Preset, options: Options | None) -> Preset:
+    """What of its role's preset a router takes itself: how it answers requests. It hands that on to what it starts."""
+    return {option: value for option, value in preset.items() if _is_routers_own(option, options)}
+
+
+def _is_routers_own(option: str, options: Options | None) -> bool:
+    if options is None:
+        return option in ROUTERS_OWN
+    found = options.find(option)
+    return found is not None and found.part == "server"
 
 
 def flags(preset: Preset, options: Options | None) -> Iterator[list[str]]:
@@ -298,7 +326,11 @@ def defaults(settings: LlamaServerSettings, memory_mib: int, servers: int = 1) -
     return {**cache, "metrics": True}
 
 
-def _options(preset: Mapping[str, Value]) -> dict[str, str]:
+def _options(preset: Mapping[str, Value], where: str) -> dict[str, str]:
+    """As a preset file has them. Raises PaddockError for a value that it cannot hold, with the place `where` the preset stands."""
+    for option, value in preset.items():
+        if words := uncut(value):
+            raise PaddockError(f"{where}.preset.{option}: {words}")
     return {option: _text(value) for option, value in preset.items()}
 
 

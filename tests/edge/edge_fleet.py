@@ -22,7 +22,12 @@ from tests.lab_fleet import LabFleet, lab_fleet
 HOSTS = ("old", "new")
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 
-SITE = {"upstream": "old", "body_limit_mib": 8}
+PAGE = "https://chat.home.example"
+"""The origin of a page that may call the sites."""
+LOCAL_PAGE = "http://localhost:3000"
+"""That of another, to which llama-server says something itself."""
+
+SITE = {"upstream": "old", "body_limit_mib": 8, "origins": [PAGE, LOCAL_PAGE]}
 BOTH = ["0.0.0.0:443", "[::]:443"]
 
 INVENTORY = {

@@ -33,7 +33,7 @@ hosts:
       llama_cpp: {ui: true}
       models:
       llama_server: {models: [demo]}
-      caddy: {sites: {ai.home.example: {upstream: desk}}}
+      caddy: {sites: {ai.home.example: {upstream: desk, origins: ["http://localhost:3000"]}}}
       client:
         accounts:
           ann: {client: laptop, browsers: [chromium, firefox]}
@@ -44,6 +44,16 @@ clients: {laptop: , phone: }
 
 SITE = "https://ai.home.example/"
 PAGE = "document.querySelector('textarea') && document.title"
+ELSEWHERE = "http://localhost:3000/"
+SERVES = "systemd-run --quiet --collect --unit=elsewhere python3 -m http.server --bind 127.0.0.1 --directory /srv 3000"
+"""A page of another origin, as a person's own chat may be."""
+
+# As OpenAI's client asks, which has the browser ask first whether it may.
+CALLS = """(window.called ||= (window.told = "", fetch("https://ai.home.example/v1/chat/completions", {
+  method: "POST", credentials: "include", body: JSON.stringify({model: "demo", max_tokens: 2, messages: [{role: "user", content: "Hi"}]}),
+  headers: {"Authorization": "Bearer none", "Content-Type": "application/json", "X-Stainless-OS": "Unknown", "X-Stainless-Retry-Count": "0"}})
+  .then(answer => answer.json(), error => String(error)).then(read => window.told = read.object || String(read))), window.told)"""
+
 TURNED_AWAY = (
     "net::ERR_BAD_SSL_CLIENT_AUTH_CERT",
     "net::ERR_SOCKET_NOT_CONNECTED",
@@ -141,6 +151,20 @@ def test_firefox_opens_it_in_a_profile_that_it_has_only_just_made(fleet: LabFlee
         noted = "grep -qs mozilla /home/ann/.local/state/paddock/client/databases"
         fleet.on("desk", f"for i in $(seq 200); do {noted} && break; sleep 0.3; done; while pgrep -u ann -x certutil; do sleep 0.3; done")
         assert "llama" in page(browser, "firefox")
+
+
+@pytest.mark.parametrize("kind", [Chromium, Firefox])
+def test_a_page_of_an_origin_that_the_site_names_talks_to_a_model(fleet: LabFleet, kind: type[Chromium] | type[Firefox]) -> None:
+    fleet.on("desk", f"systemctl is-active --quiet elsewhere || {SERVES}; curl -fsS --retry 20 --retry-connrefused {ELSEWHERE}")
+    with kind(fleet, "desk", "ann") as browser:
+        assert browser.open(ELSEWHERE) == ""
+        assert browser.find(CALLS) == "chat.completion"
+
+
+def test_a_page_of_any_other_origin_does_not(fleet: LabFleet) -> None:
+    with Chromium(fleet, "desk", "ann") as browser:
+        assert browser.open(ELSEWHERE.replace("localhost", "127.0.0.1")) == ""
+        assert browser.find(CALLS) == "TypeError: Failed to fetch"
 
 
 def test_another_account_of_the_machine_has_nothing_to_present(fleet: LabFleet) -> None:

@@ -42,7 +42,7 @@ RULES: dict[str, tuple[str, ...]] = {
         "roles.package_file",
         "roles.rehearsal",
     ),
-    "roles/preset.py": ("pydantic",),
+    "roles/preset.py": ("pydantic", "pydantic_core"),
     "roles/server.py": ("pydantic", "roles.role", "roles.preset"),
     "roles/sandbox.py": ("roles.preset", "roles.role", "roles.server", "roles.wording"),
     "roles/source.py": ("pydantic", "roles.role"),

@@ -17,7 +17,7 @@ from inventory.errors import InventoryError, PaddockError
 from inventory.load import load, loaded
 from inventory.options import FIXED, SHIPPED, Option, Options, Sizing, TensorType, Value, as_arguments, bare, faults, named_twice, read
 from roles.llama_cpp.settings import LlamaCppSettings
-from roles.preset import OFF, ON, REFUSED
+from roles.preset import OFF, ON, REFUSED, Several
 
 ROOT = Path(__file__).parents[3]
 NEWEST = read(SHIPPED.read_text())
@@ -147,7 +147,7 @@ def small() -> Options:
         Option(("--picture",), "text", hint="FILE"),
         Option(("--quick",), "nothing", part="source"),
         Option(("--license",), "nothing", part="ends"),
-        Option(("--key",), "text", part="router", env="LLAMA_API_KEY", hint="KEY"),
+        Option(("--key",), "text", part="router", env="LLAMA_API_KEY", hint="KEY", several="again"),
         Option(("--lock",), "nothing", gone="deprecated", instead="use --load-mode"),
         Option(("--draft",), "whole", hint="N", gone="removed", instead="use --spec-n or --spec-m"),
         Option(("--parallel",), "whole", hint="N"),
@@ -279,6 +279,33 @@ def test_what_paddock_starts_a_router_with_can_stand_in_no_preset() -> None:
 )
 def test_a_preset_as_an_instances_command_line(preset: dict[str, Value], arguments: str) -> None:
     assert " ".join(word for words in as_arguments(preset, NEWEST) for word in words) == arguments
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "arguments"),
+    [
+        ("lora", ("/srv/a.gguf", "/srv/b.gguf"), "--lora /srv/a.gguf,/srv/b.gguf"),
+        ("ot", ("exps=CPU", r"blk\.1\.=CUDA0"), r"--override-tensor exps=CPU,blk\.1\.=CUDA0"),
+        ("override-kv", ("a=int:1", "b=bool:true"), "--override-kv a=int:1,b=bool:true"),
+        ("tensor-split", (3, 1.5), "--tensor-split 3,1.5"),
+        ("samplers", ("top_k", "min_p"), "--samplers top_k;min_p"),
+        ("reverse-prompt", ("User: ", ";"), "--reverse-prompt User:  --reverse-prompt ;"),
+        ("logit-bias", ("15043+1", "2-1"), "--logit-bias 15043+1 --logit-bias 2-1"),
+        ("new-in-some-version", ("a", "b"), "--new-in-some-version a,b"),
+    ],
+)
+def test_an_option_that_takes_several_values_has_them_as_its_source_reads_them(
+    option: str, values: tuple[str | float, ...], arguments: str
+) -> None:
+    (words,) = as_arguments({option: Several(values)}, NEWEST)
+    assert " ".join(words) == arguments
+    assert option == "new-in-some-version" or not list(faults({option: Several(values)}, NEWEST, router=False))
+
+
+def test_every_option_that_the_source_reads_several_values_of_takes_a_list() -> None:
+    several = {name: each.several for each in NEWEST.all for name in map(bare, each.names)}
+    assert {several[name] for name in ("lora-scaled", "control-vector", "device", "spec-draft-override-tensor", "spec-type")} == {","}
+    assert not any(several[name] for name in ("ctx-size", "split-mode", "grammar", "mmproj", "cpu-range", "chat-template"))
 
 
 def test_a_name_that_two_models_answer_to_is_found() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from inventory.fleet import Fleet
 from inventory.hardware import Hardware
 from inventory.knowledge import Certificate, Knowledge, ModelDigest
+from inventory.options import Options
 from resources import File, Resource
 from roles.host_plan import host_plan
 from roles.llama_cpp.releases import releases
@@ -40,6 +41,7 @@ class Small:
         self.roots: dict[str, str] = {}
         self.secrets = {"admin.ai": "sk-of-ai"}
         self.hardware = HARDWARE
+        self.options: Options | None = None
         self.addresses: dict[str, str] = {}
 
     @property
@@ -64,6 +66,7 @@ class Small:
             servers={name: Certificate(f"chain of {name}", f"key of {name}") for name in ("ai.home.example", "one.home.example")},
             clients={name: Certificate(self.chains.get(name, pem(name))) for name in self.active},
             models=dict.fromkeys(self.models, ModelDigest("5eed" * 16, 62656)),
+            options=dict.fromkeys(self.roles, self.options) if self.options else {},
         )
 
     def plan(self, host: str) -> dict[str, Resource]:

@@ -11,6 +11,7 @@ from small_fleet import Small
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.hardware import Hardware, NvidiaCard, PciDevice
+from inventory.options import SHIPPED, Option, Options, read
 from resources import Service
 from roles.llama_server.cards import pin
 from roles.server import Server
@@ -112,6 +113,24 @@ def test_what_the_server_says_goes_before_the_model_and_that_before_the_role(rig
 
 def test_an_instance_answers_to_the_fleets_name_of_its_model(rig: Small) -> None:
     assert "--model /var/lib/paddock/models/demo.gguf --alias demo " in unit(rig, "chat-1")
+
+
+def test_an_instance_answers_to_the_aliases_of_its_model_too_where_its_version_takes_them(rig: Small) -> None:
+    rig.models["demo"] = {"aliases": ["qwen2.5:3b", "gpt-4o"]}
+    assert " --alias demo,qwen2.5:3b,gpt-4o " in unit(rig, "chat-1")
+    older = Options("a", "of old", (Option(("--alias",), "text"),))
+    rig.options = older
+    assert " --alias demo " in unit(rig, "chat-1")
+
+
+def test_an_instance_has_what_no_preset_file_could_hold(rig: Small) -> None:
+    chat = rig.roles["ai"]["llama_server"]["instances"]["chat"]
+    chat["preset"] = {"samplers": ["top_k", "min_p"], "reverse-prompt": ["# User ", "$HOME;%h"], "lora": ["/srv/a.gguf", "/srv/b.gguf"]}
+    rig.options = read(SHIPPED.read_text())
+    text = unit(rig, "chat-1")
+    assert ' --samplers "top_k;min_p" ' in text
+    assert ' --reverse-prompt "# User " --reverse-prompt "$$HOME;%%h" ' in text
+    assert " --lora /srv/a.gguf,/srv/b.gguf " in text
 
 
 def test_an_instance_has_its_own_share_of_memory(rig: Small) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from small_fleet import Small
 
-from inventory.errors import InventoryError
+from inventory.errors import InventoryError, PaddockError
+from inventory.options import SHIPPED, Options, read
 from resources import Port, Service
 from roles.llama_server.plan import PRESETS, remarks
 from roles.llama_server.settings import LlamaServerSettings
@@ -56,6 +57,26 @@ def test_the_command_line_carries_no_option_of_a_model(small: Small) -> None:
     small.roles["ai"]["llama_server"]["preset"] = {"ctx-size": 8192, "gpu-layers": 99}
     assert "ctx-size" not in small.text("ai", UNIT)
     assert "gpu-layers" not in small.text("ai", UNIT)
+
+
+@pytest.mark.parametrize("options", [None, read(SHIPPED.read_text())])
+def test_a_router_takes_from_its_preset_how_it_answers_requests_and_its_models_have_the_rest(small: Small, options: Options | None) -> None:
+    small.options = options
+    small.roles["ai"]["llama_server"]["preset"] = {"timeout": 7200, "threads-http": 8, "cors-methods": "GET", "ctx-size": 512}
+    for line in ("--timeout 7200", "--threads-http 8", "--cors-methods GET"):
+        assert f"\n    {line} \\\n" in small.text("ai", UNIT)
+    assert small.text("ai", PRESETS).partition("\n\n")[0].endswith("[*]\ncache-ram = 2048\nmetrics = true\nctx-size = 512")
+
+
+def test_a_list_is_one_value_of_a_preset_file(small: Small) -> None:
+    small.models["demo"]["preset"] = {"lora": ["/srv/a.gguf", "/srv/b.gguf"], "tensor-split": [3, 1]}
+    assert "\nlora = /srv/a.gguf,/srv/b.gguf\ntensor-split = 3,1\n" in small.text("ai", PRESETS)
+
+
+def test_what_a_preset_file_would_cut_lands_in_none(small: Small) -> None:
+    small.models["demo"]["preset"] = {"samplers": "top_k;min_p"}
+    with pytest.raises(PaddockError, match=r'^models\.demo\.preset\.samplers: has ";" in it, where .* would cut the value: .* an instance'):
+        small.plan("ai")
 
 
 def test_autoload_is_off_only_where_it_is_said_to_be(small: Small) -> None:
