@@ -188,22 +188,23 @@ def faults(preset: Mapping[str, Value], options: Options, *, router: bool = True
             better = max(key, first[option], key=len)
             words = f"{quoted(first[option])} and {quoted(key)} are the same option, and only one would take effect: keep {quoted(better)}"
             yield Fault(key, words)
-        elif isinstance(value, Several) and (words := _not_several(key, value, option, router)):
-            yield Fault(key, words, of_value=True)
-        elif words := unfit(key, str(value) if isinstance(value, Several) else value, option):
+        elif words := _not_several(key, value, option, router) or unfit(key, value, option):
             yield Fault(key, words, of_value=True)
         if option is not None:
             first.setdefault(option, key)
 
 
-def _not_several(key: str, value: Several, option: Option, router: bool) -> str:
-    """Why an option cannot have the values of a list."""
+def _not_several(key: str, value: Value, option: Option, router: bool) -> str:
+    """Why an option cannot have the values of a list; empty where it can, and of what is none."""
+    if not isinstance(value, Several):
+        return ""
     if not option.several:
         return f"{quoted(key)} takes one value, this is a list"
     if option.several != "again" and (wrong := next((each for each in value.items if option.several in each), "")):
         return f"{quoted(wrong)} has {quoted(option.several)} in it, which separates the values of {quoted(key)}: make two of it"
-    if router and len(value.items) > 1 and (words := "is repeated for each value" if option.several == "again" else ""):
-        return f"{quoted(key)} {words}, and a router's preset file has room for one: give the model an instance, and write it in its preset"
+    if router and len(value.items) > 1 and option.several == "again":
+        room = "a router's preset file has room for one: give the model an instance, and write it in its preset"
+        return f"{quoted(key)} is repeated for each value, and {room}"
     if router and option.several == ";" and len(value.items) > 1:
         return f'{quoted(key)} has ";" between its values, where a router\'s preset file would cut them: {UNQUOTED}'
     return ""

@@ -102,7 +102,7 @@ PresetOption = Annotated[str, AfterValidator(_option)]
 PresetValue = Annotated[str | int | float | bool | Several, AfterValidator(_value)]
 
 Preset = dict[PresetOption, PresetValue]
-"""llama-server's long options without dashes, and their values: `{ctx-size: 8192, cache-type-k: q8_0, lora: [/srv/a.gguf, /srv/b.gguf]}`."""
+"""llama-server's long options without dashes, and their values: `{ctx-size: 8192, flash-attn: on, lora: [/srv/a.gguf, /srv/b.gguf]}`."""
 
 ON, OFF = frozenset(("on", "enabled", "true", "1")), frozenset(("off", "disabled", "false", "0"))
 """How llama.cpp reads a truth (common/arg.cpp: is_truthy, is_falsey)."""

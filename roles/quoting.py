@@ -67,6 +67,12 @@ def unit_text(value: object) -> str:
     return text
 
 
+def environment(value: object) -> str:
+    """A value in a file of EnvironmentFile=, where a backslash stands before what a shell would read within double quotes
+    (systemd.exec(5); src/basic/env-file.c)."""
+    return '"' + re.sub(r'([\\"`$])', r"\\\1", line(value)) + '"'
+
+
 def bind(value: object) -> str:
     """One path of BindReadOnlyPaths=, where a colon stands before where it is bound to (systemd.exec(5))."""
     return '"' + _escaped(line(value).replace("%", "%%")).replace(":", "\\:") + '"'
@@ -138,6 +144,7 @@ FILTERS: Mapping[str, Callable[[object], str]] = {
     "exec": exec_word,
     "unit_text": unit_text,
     "bind": bind,
+    "environment": environment,
     "caddy": caddy,
     "caddy_json": caddy_json,
     "ini": ini,

@@ -229,6 +229,9 @@ class Secrets(Mapping[str, str]):
             self._opened[name] = self._vault.get(name)
         return self._opened[name]
 
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._vault.is_named(name)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._vault.names())
 

@@ -12,6 +12,7 @@ from inventory.knowledge import Knowledge
 from inventory.options import Options, as_arguments
 from resources import Directory, File, Port, Release, Resource, Service, User
 from roles import tunnel
+from roles.llama_server import environment
 from roles.llama_server.cards import nodes, pin
 from roles.llama_server.settings import LlamaServerSettings, api_key_name
 from roles.llama_server.workers import TUNNEL, addresses, endpoints, started_with, tunnels
@@ -40,7 +41,9 @@ ggml_thread_apply_priority) that it takes."""
 CACHE_MIB_A_GIB, CACHE_MOST_MIB = 128, 8192
 """llama.cpp keeps up to 8 GiB of prompts in memory, on every host: here it is an eighth of the memory, and never more than that."""
 
-ROUTERS_OWN = frozenset(("timeout", "to", "threads-http", "path", "cors-methods", "cors-headers", "cors-credentials", "no-cors-credentials"))
+ROUTERS_OWN = frozenset(
+    ("timeout", "to", "threads-http", "path", "cors-methods", "cors-headers", "cors-credentials", "no-cors-credentials")
+)
 """What a router takes of its role's preset, of a version whose options nobody knows yet."""
 
 Value = str | int | float | bool
@@ -62,7 +65,7 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Kno
     yield from _waiting(fleet.servers(host.name), knowledge)
     yield from _written_to(fleet.servers(host.name), fleet)
     for server in fleet.servers(host.name):
-        presets = _presets(server, settings, fleet, knowledge)
+        presets = (*_presets(server, settings, fleet, knowledge), *environment.of_file(server, settings, knowledge))
         unit = _unit(server, settings, fleet, knowledge)
         yield from presets
         yield unit
@@ -133,6 +136,7 @@ def refusals(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge:
     from roles.llama_server import demands, workers  # demands asks this module for the defaults
 
     yield from workers.refusals(host, fleet, knowledge)
+    yield from dict.fromkeys(line for server in fleet.servers(host.name) for line in environment.refusals(server, settings, knowledge))
     yield from demands.refusals(host.name, fleet, knowledge, knowledge.shapes)
 
 
@@ -187,7 +191,7 @@ def _presets(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowle
 def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge: Knowledge) -> File:
     release, hardware = _release(server, knowledge), knowledge.hardware.get(server.host)
     pinned = pin(server, hardware, release.backend) if release else None
-    environment = (*(release.environment if release else ()), *(pinned.environment if pinned else ()))
+    own = dict((*(release.environment if release else ()), *(pinned.environment if pinned else ())))
     asked = _grants(server, fleet)
     files = tuple(path for name in server.models for path in fleet.model_paths(server.host, name))
     paths = tuple(dict.fromkeys((*files, *asked.reads)))
@@ -200,11 +204,11 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
         presets=PRESETS if server.kind == "router" else "",
         user=settings.user,
         memory_max=server.memory_max,
-        key_file=server.key_file,
+        secrets=[*filter(None, (server.key_file,)), *(each.path for each in environment.of_file(server, settings, knowledge))],
         networked=server.egress or bool(asked.peers or server.workers),
         egress=server.egress,
         runtime=_runtime(server),
-        environment=[f"{name}={value}" for name, value in environment],
+        environment=[f"{name}={value}" for name, value in environment.of_unit(server, settings, own).items()],
         devices=pinned.devices if pinned else (),
         mounts=tuple(dict.fromkeys((dirname(RELEASE), *map(dirname, files), *asked.reads, *asked.writes))),
         shown=[path for path in paths if hidden(path)],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 
 from roles.expiry import ExpirySettings
-from roles.preset import Preset, PresetOption
-from roles.role import Account, Endpoint, MemoryMax, Name, RequiredAccount, RoleSettings, Settings, port_of
+from roles.preset import CONTROL, Preset, PresetOption
+from roles.role import Account, Endpoint, Matches, MemoryMax, Name, RequiredAccount, RoleSettings, Settings, port_of
 
 if TYPE_CHECKING:
     from roles.rehearsal import Rehearsal
@@ -19,6 +20,45 @@ from roles.wording import quoted
 
 ROUTER = "llama-server"
 """What the router is called."""
+
+
+PADDOCKS = re.compile(
+    r"(?P<option>LLAMA_ARG_.*|LLAMA_API_KEY|HF_TOKEN|MTMD_BACKEND_DEVICE)|(?P<own>LLAMA_(SERVER|APP)_.*|AIP_.*)"
+    r"|(?P<systemd>INVOCATION_ID|JOURNAL_STREAM|LISTEN_.*|MAINPID|NOTIFY_SOCKET|SYSTEMD_.*|WATCHDOG_.*|[A-Z]+_DIRECTORY)"
+)
+"""Variables that are not an inventory's to set: options of llama-server (common/arg.cpp: set_env), what its processes tell each other or
+take from a cloud (tools/server), and what systemd says to what it starts (systemd.exec(5))."""
+
+WHOSE = {
+    "option": "is an option of llama-server: write it in `preset`, or see `api_key`",
+    "own": "would change how llama-server is called or what its processes tell each other",
+    "systemd": "is systemd's to set",
+}
+
+
+def _variable(name: str) -> str:
+    if found := PADDOCKS.fullmatch(name):
+        raise ValueError(f'"{name}" {WHOSE[str(found.lastgroup)]}')
+    return name
+
+
+def _line(value: str | float) -> str | float:
+    if isinstance(value, str) and CONTROL.search(value):
+        raise ValueError("has a line break or another control character in it, which a unit cannot hold")
+    return value
+
+
+class SecretValue(Settings):
+    """A secret of the fleet, by its name."""
+
+    secret: Annotated[
+        str, Matches(r"[a-z0-9][a-z0-9._-]*", "is no name of a secret: lower-case letters, digits, dots, hyphens, underscores")
+    ]
+    """As `paddock secrets set NAME` has stored it."""
+
+
+VariableName = Annotated[str, Matches(r"[A-Za-z_][A-Za-z0-9_]{0,254}", "is no name of a variable"), AfterValidator(_variable)]
+Variable = Annotated[str | int | float, AfterValidator(_line)] | SecretValue
 
 
 class InstanceSettings(Settings):
@@ -42,6 +82,9 @@ class InstanceSettings(Settings):
 
     preset: Preset = {}
     """Options for this instance; they override those of the model and the role."""
+
+    environment: dict[VariableName, Variable] = {}
+    """Environment variables of this instance; they override those of the role."""
 
     memory_max: MemoryMax | None = None
     """The memory limit of each server, in systemd's notation: `2G`."""
@@ -113,6 +156,10 @@ class LlamaServerSettings(RoleSettings):
 
     preset: Preset = {}
     """Options for every model: llama-server's long options without dashes: `{ctx-size: 8192, cache-type-k: q8_0}`."""
+
+    environment: dict[VariableName, Variable] = {}
+    """Environment variables of all servers and of a router's workers: `{GGML_CUDA_ENABLE_UNIFIED_MEMORY: 1, TOKEN: {secret: my-token}}`.
+    A secret stands in a file that only root reads."""
 
     opens: tuple[PresetOption, ...] = ()
     """Options that presets may use although they let llama-server do more than answer with its models: `[slot-save-path]`. Without their

@@ -36,10 +36,13 @@ REPOSITORY = "canaries/Tiny-GGUF"
 HF_TOKEN, SUDO, OWN = (f"{name}Canary{secrets.token_hex(12)}" for name in ("hf_", "sudo", "own"))
 """Others each time: they stand in no source."""
 
+OWN_TOKEN = {"OWN_TOKEN": {"secret": "own"}}
+
 BRIDGE = "paddock-bridge-anna.service"
 ENVIRONMENTS = {
     "LLAMA_API_KEY": ("llama-server.service", "paddock-admin.service", "paddock-model-list.service", BRIDGE),
     "OPENAI_API_KEY": (BRIDGE,),
+    "OWN_TOKEN": ("llama-server.service",),
 }
 """The variables in which the processes of a unit get its own key, which only their account and root can read."""
 
@@ -112,7 +115,7 @@ def inventory(*packages: str, anna: bool = True, ctx: int = 512) -> str:
         "base": {"time": "elsewhere", "packages": list(packages)},
         "llama_cpp": {"ui": False},
         "models": None,
-        "llama_server": {"models": ["story", "private"], "api_key": True, "preset": {"ctx-size": ctx}},
+        "llama_server": {"models": ["story", "private"], "api_key": True, "preset": {"ctx-size": ctx}, "environment": OWN_TOKEN},
         "admin": None,
         "caddy": {"sites": {"ai.home.example": {"upstream": "ai"}}},
         "client": {"accounts": {"anna": {"client": "laptop", "bridge": "127.0.0.1:8399"}}} if anna else {"accounts": {}},

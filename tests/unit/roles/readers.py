@@ -76,6 +76,12 @@ def unit(text: str) -> Iterator[tuple[str, ...]]:
         yield key, str(len(words)), str(expanded)
 
 
+def environment_value(value: str) -> str:
+    """As systemd reads a value of a file of variables that stands in double quotes (src/basic/env-file.c: parse_env_file_internal)."""
+    assert re.fullmatch(r'"(?:[^"\\]|\\.)*"', value, re.DOTALL), value
+    return re.sub(r'\\([\\"`$])', r"\1", value[1:-1])
+
+
 def ini_value(value: str) -> str:
     """As llama-server reads a value of its presets (common/preset.cpp)."""
     return re.split("[;#]", value, maxsplit=1)[0].strip()

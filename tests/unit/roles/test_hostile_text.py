@@ -65,6 +65,8 @@ MARKS: Mapping[str, str] = {
     "LlamaServerSettings.preset{}": "zqmark",
     "InstanceSettings.preset{}": "/root/zqmark",
     "ModelEntry.preset{}": "zqmark",
+    "LlamaServerSettings.environment{}": "zqmark",
+    "InstanceSettings.environment{}": "zqmark",
     "LlamaCppSettings.options{}": "zqmark",
     "LlamaCppSettings.programs[]": "llama-zqmark",
     "ModelsSettings.directory": "/srv/zqmark",

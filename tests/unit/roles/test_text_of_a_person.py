@@ -52,6 +52,7 @@ READ: dict[str, Callable[[str], object]] = {
     "unit": lambda found: _only(readers.unit_words(found)).replace("%%", "%"),
     "exec": lambda found: _only(readers.unit_words(found)).replace("%%", "%").replace("$$", "$"),
     "unit_text": lambda found: found.strip().replace("%%", "%"),
+    "environment": readers.environment_value,
     "bind": lambda found: _only(readers.unit_words(found.replace("\\:", ":"))).replace("%%", "%"),
     "caddy": lambda found: _only(_only(readers.caddy_lines(found)))[0],
     "ini": readers.ini_value,
@@ -76,7 +77,7 @@ def test_a_reader_reads_what_was_written(name: str, text: str) -> None:
         assert READ[name](found) == text
 
 
-@pytest.mark.parametrize("name", ["sh", "unit", "exec", "caddy", "ini", "yaml", "nft", "bind"])
+@pytest.mark.parametrize("name", ["sh", "unit", "exec", "caddy", "ini", "yaml", "nft", "bind", "environment"])
 def test_a_filter_takes_what_is_harmless(name: str) -> None:
     assert quoted(name, "192.0.2.10") is not None
 
@@ -114,6 +115,7 @@ RENDERED_NOWHERE = {
     "HostEntry.ssh_key": "a file of the control machine",
     "HostEntry.host_key": "what the control machine pins",
     "LabSettings.image": "the lab's",
+    "SecretValue.secret": "where the control machine has it",
     "LlamaServerSettings.opens[]": "compared with the options of presets",
     "BaseSettings.packages[]": "the name of a package, which no file holds",
     "BaseSettings.accepted_units[]": "compared with what systemd has loaded",
