@@ -23,7 +23,7 @@ FILES = "/etc/paddock/llama-server"
 def serving(small: Small) -> Small:
     chat = {"model": "demo", "listen": "127.0.0.1:8090", "count": 2}
     small.roles["ai"]["llama_server"] |= {"instances": {"chat": chat, "plain": {"model": "demo", "listen": "127.0.0.1:8095"}}}
-    small.secrets |= {"mine": "it's \"a\" $ecret `of` \\mine", "other": "of the instance"}
+    small.secrets |= {"mine": 'it\'s "a" $ecret `of` \\mine', "other": "of the instance"}
     return small
 
 
@@ -92,7 +92,7 @@ def test_a_secret_that_nobody_has_set_yet_is_told_before_anything_is_touched(ser
 
 def test_a_secret_that_no_file_can_hold_is_told_without_what_is_in_it(serving: Small) -> None:
     serving.secrets["mine"] = "first\nsecond"
-    with pytest.raises(PaddockError, match="environment.TOKEN: the secret has a line break") as raised:
+    with pytest.raises(PaddockError, match=r"environment\.TOKEN: the secret has a line break") as raised:
         said(serving, {"TOKEN": {"secret": "mine"}}).plan("ai")
     assert "first" not in str(raised.value)
 
@@ -103,7 +103,7 @@ def test_what_keeps_a_server_to_its_cards_is_not_overridden(serving: Small) -> N
     serving.hardware = rig
     serving.roles["ai"]["gpu"] = {"nvidia": {"driver": "installed"}}
     serving.roles["ai"]["llama_server"]["instances"]["chat"] |= {"count": 1, "gpus": [0]}
-    words = "instances.chat.environment.CUDA_VISIBLE_DEVICES: Paddock sets it to GPU-0.* for this server: leave it out"
+    words = r"instances\.chat\.environment\.CUDA_VISIBLE_DEVICES: Paddock sets it to GPU-0.* for this server: leave it out"
     with pytest.raises(PaddockError, match=words):
         said(serving, {}, {"CUDA_VISIBLE_DEVICES": "1"}).plan("ai")
 
