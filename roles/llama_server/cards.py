@@ -21,10 +21,12 @@ OPEN_DRIVERS = ("1002", "8086")
 
 @dataclass(frozen=True)
 class CardPin:
-    """What a unit says, so that its server has these cards and no others: variables, and the devices that it may open."""
+    """What a unit says, so that its server has these cards and no others: variables, and the devices that it may open, or, of an account's
+    own services, for which no manager can say that, the nodes that are `hidden` from it."""
 
     environment: tuple[tuple[str, str], ...] = ()
     devices: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def installed(hardware: Hardware, backend: str, count_from: int) -> tuple[Instal
 
 
 def pin(server: Server, hardware: Hardware | None, backend: str) -> CardPin:
-    """How to keep a server to its cards. CUDA is told their UUIDs; of what Vulkan would use, only these cards' devices may be opened.
+    """How to keep a server to its cards. CUDA is told their UUIDs; of what Vulkan would use, only these cards' devices may be opened, and
+    from an account's own services all others are hidden.
 
     Raises PaddockError where one of them is not there.
     """
@@ -68,7 +71,12 @@ def pin(server: Server, hardware: Hardware | None, backend: str) -> CardPin:
     if closed := [each for each in cards if _is_nvidias(each.address, hardware)]:
         words = f"NVIDIA's driver lets Vulkan open all of its cards or none: say `accelerator: cuda`, or leave out {closed[0].number}"
         raise PaddockError(f"{_where(server)}: {words}")
-    return CardPin(devices=tuple(render_node(each.address) for each in cards))
+    own = tuple(render_node(each.address) for each in cards)
+    if server.scope == "user":
+        others = [each.address for each in hardware.gpus if each.address not in {card.address for card in cards}]
+        shown = [node for address in others for node in (render_node(address), display_node(address))]
+        return CardPin(devices=own, hidden=(*shown, *(["/dev/nvidiactl"] if has_nvidias_driver(hardware) else [])))
+    return CardPin(devices=own)
 
 
 def nodes(server: Server, hardware: Hardware | None, backend: str) -> tuple[str, ...]:
@@ -77,7 +85,11 @@ def nodes(server: Server, hardware: Hardware | None, backend: str) -> tuple[str,
         return ()
     if backend == "cuda":
         return TEGRA_WAITS if is_tegra(hardware) else CUDA_NODES
-    return pin(server, hardware, backend).devices if server.gpus else _render_nodes(hardware)
+    if not server.gpus:
+        return _render_nodes(hardware)
+    pinned = pin(server, hardware, backend)
+    # What comes later than the server would not be hidden from it.
+    return (*pinned.devices, *(each for each in pinned.hidden if each.endswith("-render")))
 
 
 def _is_nvidias(address: str, hardware: Hardware) -> bool:
@@ -91,6 +103,11 @@ def _render_nodes(hardware: Hardware) -> tuple[str, ...]:
 def render_node(address: str) -> str:
     """`0000:01:00.0` → the name that udev gives its node once the node has its group"""
     return f"/dev/dri/by-path/pci-{address}-render"
+
+
+def display_node(address: str) -> str:
+    """By which a card's displays are set up; Vulkan opens it too."""
+    return f"/dev/dri/by-path/pci-{address}-card"
 
 
 def _one(card: Card, there: Sequence[Installed], server: Server) -> Installed:

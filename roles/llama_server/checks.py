@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from shlex import quote
 from typing import Any
@@ -11,7 +12,7 @@ from testinfra.host import Host as TestinfraHost
 
 from inventory.bounds import from_json
 from inventory.fleet import Fleet, Host
-from resources import Release, Resource, lines_of, of_kind
+from resources import File, Release, Resource, lines_of, of_kind
 from roles.llama_server.settings import LlamaServerSettings
 from roles.llama_server.workers import endpoints
 from roles.preset import Preset
@@ -31,6 +32,8 @@ CARDS = r"/dev/(dri/(render|card)|nvidia[0-9]|nvmap|nvgpu/)"
 
 PROCESSOR = {"device": "none", "dev": "none", "n-gpu-layers": "0", "gpu-layers": "0", "ngl": "0"}
 """Options with which a model is to be computed on the processor."""
+
+HIDDEN = re.compile(r"^InaccessiblePaths=-(.*)$", re.MULTILINE)
 
 OF_ANY = "GGML_VK_VISIBLE_DEVICES"
 """Where a release has this, its device may be the processor's own (llama_cpp: vulkan_device)."""
@@ -82,6 +85,18 @@ def check_computes_on_a_card_where_it_is_built_for_one(host: TestinfraHost, flee
                 found = host.run(f"find /proc/%s/fd -lname '/dev/*' -printf '%%l\\n' | grep -qE {quote(CARDS)}", pid)
                 words = f"{server.name} computes on the processor, not on {', '.join(release.devices)}: no card is open in process {pid}"
                 assert found.rc == 0, f"{words}. `paddock restart` starts it anew, where its card is ready now"
+
+
+def check_opens_no_card_that_is_hidden_from_it(host: TestinfraHost, fleet: Fleet, this: Host, plan: Sequence[Resource]) -> None:
+    """systemd passes over in silence what a kernel does not let an account hide."""
+    units = {each.path: each.data.decode() for each in of_kind(plan, File)}
+    for server in fleet.servers(this.name):
+        hidden = HIDDEN.findall(units.get(f"/etc/systemd/{server.scope}/{server.unit}", ""))
+        for pid in _with_models(host, server) if hidden else ():
+            nodes = " ".join(f"$(readlink -f {quote(each)})" for each in hidden)
+            seen = host.run(f"for node in {nodes}; do find /proc/%s/fd -lname $node -printf '%%l\n'; done", pid).stdout.split()
+            words = f"{server.name} has {' and '.join(seen)} open, of a card that `gpus` does not name"
+            assert not seen, f"{words}: user namespaces are closed to accounts here: leave out `user`"
 
 
 def check_runs_as_its_own_user(host: TestinfraHost, fleet: Fleet, this: Host) -> None:

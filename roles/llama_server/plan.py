@@ -210,6 +210,7 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
         runtime=_runtime(server),
         environment=[f"{name}={value}" for name, value in environment.of_unit(server, settings, own).items()],
         devices=pinned.devices if pinned else (),
+        hidden=pinned.hidden if pinned else (),
         mounts=tuple(dict.fromkeys((dirname(RELEASE), *map(dirname, files), *asked.reads, *asked.writes))),
         shown=[path for path in paths if hidden(path)],
         shows_home=any(hidden(path, HOMES) for path in paths),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
+from inventory.hardware import PciDevice, VulkanDevice
 from inventory.load import load
 from lab import hosts as lab_hosts
 from tests.lab.snapshot import inside
 from tests.lab_fleet import LabFleet, lab_fleet
+from tests.unit.roles.small_fleet import Small
 
 INVENTORY = """
 fleet: owned
@@ -77,6 +81,28 @@ def test_restarted_with_what_somebody_changed_it_is_restarted_with_what_is_decla
     assert fleet.on("halo", f"{OWN} show -P InvocationID llama-server") != by_hand
     assert "by hand" not in fleet.on("halo", f"cat {UNIT}")
     assert "0 changed" in fleet.up().stdout
+
+
+def test_a_card_that_is_hidden_from_it_cannot_be_opened_and_its_own_can(fleet: LabFleet) -> None:
+    """With two devices in the place of cards: the nodes are null's and zero's."""
+    small = Small()
+    small.roles["ai"]["llama_cpp"] = {"accelerator": "vulkan"}
+    small.roles["ai"]["llama_server"] = {"user": "a", "instances": {"chat": {"model": "demo", "listen": "127.0.0.1:8090", "gpus": [1]}}}
+    cards = tuple(PciDevice(f"0000:0{number}:00.0", "1002", "744c") for number in (1, 2))
+    small.hardware = replace(small.hardware, gpus=cards, vulkan=(VulkanDevice("Radeon", "radv", "discrete", "1.4.305"),))
+    unit = small.text("ai", "/etc/systemd/user/llama-server-chat.service")
+    wanted = [line for line in unit.splitlines() if line.startswith(("PrivateUsers=", "InaccessiblePaths=", "NoNewPrivileges="))]
+    assert len(wanted) == 4
+    node = "/dev/dri/by-path/pci-0000:0{0}:00.0-render"
+    for number, minor in ((1, 3), (2, 5)):
+        made = f"mknod -m 666 /dev/dri/renderD12{number} c 1 {minor}; ln -s ../renderD12{number} {node.format(number)}"
+        fleet.on("halo", f"mkdir -p /dev/dri/by-path; {made}")
+    properties = " ".join(f"-p {shlex.quote(line)}" for line in wanted)
+    as_account = OWN.removesuffix("systemctl --user")
+    opened = f"for node in {node.format(1)} {node.format(2)}; do : <$node >/dev/null 2>&1 && echo opened || echo hidden; done; id -un"
+    run = f"{as_account} systemd-run --user --quiet --wait --pipe {properties} sh -c {shlex.quote(opened)}"
+    assert fleet.on("halo", run).split() == ["hidden", "opened", "ai-server"]
+    assert fleet.on("halo", f"{as_account} sh -c {shlex.quote(opened)}").split() == ["opened", "opened", "ai-server"]
 
 
 def test_it_is_there_after_a_reboot_without_anybody_logging_in(fleet: LabFleet) -> None:

@@ -56,6 +56,38 @@ def test_a_server_is_kept_to_a_card_by_vulkan_only_where_its_driver_allows_that(
     assert pin(replace(SERVER, gpus=(0,)), NVK, "vulkan").devices == (f"/dev/dri/by-path/pci-{ADDRESS}-render",)
 
 
+def test_from_an_accounts_own_server_the_cards_that_it_does_not_have_are_hidden() -> None:
+    both = replace(NVK, gpus=(GEFORCE, PciDevice(OTHER, "1002", "744c")))
+    own = replace(SERVER, scope="user", user="ann", gpus=(1,))
+    first, second = (f"/dev/dri/by-path/pci-{ADDRESS}-render", f"/dev/dri/by-path/pci-{ADDRESS}-card")
+    assert pin(own, both, "vulkan").hidden == (first, second)
+    assert pin(replace(own, gpus=(0, 1)), both, "vulkan").hidden == ()
+    assert pin(replace(SERVER, gpus=(1,)), both, "vulkan").hidden == ()  # which may open its own alone
+    assert nodes(own, both, "vulkan") == (f"/dev/dri/by-path/pci-{OTHER}-render", first)
+    closed = replace(both, nvidia_driver="580.95.05", vulkan=CLOSED.vulkan)
+    assert pin(own, closed, "vulkan").hidden == (first, second, "/dev/nvidiactl")
+
+
+@pytest.mark.parametrize("seen", ["", "/dev/dri/renderD129\n"])
+def test_a_hidden_card_that_is_open_all_the_same_is_found_out(small: Small, seen: str) -> None:
+    small.roles["ai"]["llama_cpp"] = {"accelerator": "vulkan"}
+    small.roles["ai"]["llama_server"] = {
+        "user": "ann",
+        "instances": {"chat": {"model": "demo", "listen": "127.0.0.1:8090", "gpus": [1]}},
+    }
+    small.hardware = replace(NVK, gpus=(GEFORCE, PciDevice(OTHER, "1002", "744c")))
+    unit = small.text("ai", "/etc/systemd/user/llama-server-chat.service")
+    assert f"\nPrivateUsers=yes\nInaccessiblePaths=-/dev/dri/by-path/pci-{ADDRESS}-render\n" in unit
+    machine: Any = Machine(MainPID=(0, "42"), find=(0, seen))
+    plan = tuple(small.plan("ai").values())
+    if not seen:
+        checks.check_opens_no_card_that_is_hidden_from_it(machine, small.fleet, small.fleet.hosts["ai"], plan)
+    else:
+        with pytest.raises(AssertionError, match=r"chat has /dev/dri/renderD129 open, of a card that `gpus` does not name"):
+            checks.check_opens_no_card_that_is_hidden_from_it(machine, small.fleet, small.fleet.hosts["ai"], plan)
+    assert "find /proc/42/fd -lname" in machine.asked[-1]
+
+
 CURRENT = "/opt/paddock/llama.cpp/current"
 RELEASE = Release("/opt/paddock/llama.cpp/releases/1-a", CURRENT, "1", "a", "sdist", (), (), (), devices=("CUDA0",))
 UNIT = File(
