@@ -23,6 +23,10 @@ DISPLAYS_SH = """for class in $(grep -ls '^0x03' /sys/bus/pci/devices/*/class); 
 VRAM_SH = """for file in /sys/bus/pci/devices/*/mem_info_vram_total; do card=${file%/*}
     read -r bytes <$file && echo "${card##*/} $bytes"; done"""
 
+# Of each interface the addresses that others reach it at: eth0 192.0.2.10. Those that IPv6 makes up for a day are not among them.
+ADDRESSES_SH = """ip -oneline address show scope global | awk '!/ (temporary|deprecated|tentative) / {
+    sub(/@.*/, "", $2); sub(/\\/.*/, "", $4); print $2, $4 }' | sort"""
+
 CADDY_SH = "sed -n '/^Package: caddy$/,/^$/{/^Status:/p;/^Version:/p}' /var/lib/dpkg/status"
 
 IDENTITY_SH = f"""( set +efu; unset IFS; LC_ALL=C; export LC_ALL; {{
@@ -37,13 +41,14 @@ IDENTITY_SH = f"""( set +efu; unset IFS; LC_ALL=C; export LC_ALL; {{
   [ ! -x /usr/local/cuda/bin/nvcc ] || readlink -f /usr/local/cuda
   ! command -v vulkaninfo || ls /usr/share/vulkan/icd.d /etc/vulkan/icd.d
   stat -c '%Y %s' /var/lib/dpkg/info/caddy.list
+  {ADDRESSES_SH}
   {neighbours.IDENTITY_SH}
   }} 2>/dev/null | sha256sum | cut -c 1-16 )"""
 """Prints sixteen hex digits over what the choice of a release depends on: architecture, processor flags, ARM's cores, distribution, C
 library, display controllers and their memory, NVIDIA's driver, and what its owner may have added since: CUDA, Vulkan drivers where there
-is a vulkaninfo to ask. And over when Caddy was installed, whose version decides how it is configured, and what somebody else has in its
-Caddyfile and in nftables. Every probe asks for it: nothing
-here may take long, and it holds whatever shell options the script around it has set."""
+is a vulkaninfo to ask. And over its addresses, over when Caddy was installed, whose version decides how it is configured, and what
+somebody else has in its Caddyfile and in nftables. Every probe asks for it: nothing here may take long, and it holds whatever shell
+options the script around it has set."""
 
 # pyinfra decodes what comes back as UTF-8, and firmware may say anything: only printable ASCII gets through. Programs are asked for their
 # version, never a daemon; those that talk to a driver get a limit, since a driver may hang. nvidia-smi loads NVIDIA's driver where nothing
@@ -70,6 +75,7 @@ echo "#disk"; for each in /opt /var/lib; do df -Pk $each/paddock || df -Pk $each
 for each in gcc g++ clang glslc cmake dockerd; do echo "#$each"; timeout 10 $each --version; done
 echo "#caddy"; {CADDY_SH} | grep -A 1 ' installed$' || apt-cache policy caddy
 echo "#nvcc"; for each in /usr/local/cuda/bin/nvcc nvcc; do timeout 10 $each --version && break; done
+echo "#addresses"; {ADDRESSES_SH}
 echo "#pci"; displays
 echo "#vram"; {VRAM_SH}
 echo "#pci.ids"; for each in /usr/share/misc/pci.ids /usr/share/hwdata/pci.ids; do [ -r $each ] && names $each && break; done
@@ -116,9 +122,17 @@ class HardwareFact(FactBase[Hardware]):
             or _driver_of_cards(sections["nvidia-smi"]),
             nvidia_cards=tuple(_nvidia_cards(sections["nvidia-smi"], {each.address: each for each in gpus})),
             vulkan=tuple(_vulkan(sections["vulkaninfo"])),
+            addresses=_addresses(sections["addresses"]),
             caddyfile=neighbours.caddyfile(sections["caddyfile"]),
             input_chains=tuple(neighbours.input_chains(sections["input"])),
         )
+
+
+def _addresses(lines: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for interface, address in (line.split() for line in lines if len(line.split()) == 2):
+        found.setdefault(interface, []).append(address)
+    return {interface: tuple(sorted(each, key=lambda address: ":" in address)) for interface, each in found.items()}
 
 
 # What each prints when it is asked for its version; gcc says who packaged it, in brackets, and then its own.

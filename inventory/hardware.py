@@ -84,6 +84,8 @@ class Hardware:
     """`580.95.05`"""
     nvidia_cards: tuple[NvidiaCard, ...] = ()
     vulkan: tuple[VulkanDevice, ...] = ()
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By network interface the addresses at which others reach it, IPv4 first: `{"eth0": ("192.0.2.10", "2001:db8::10")}`"""
     caddyfile: Caddyfile | None = None
     """What its Caddyfile says that is somebody else's; None where there is nothing of the kind."""
     input_chains: tuple[InputChain, ...] = ()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from roles.role import ENDPOINT, Settings, address_of, port_of
+from roles.role import ENDPOINT, InterfaceEndpoint, Settings, address_of, interface_of, port_of
 
 S = TypeVar("S", bound=Settings)
 
@@ -50,10 +50,17 @@ def _concrete_endpoints(settings: Settings) -> Iterator[tuple[str, str]]:
     """The fields that listen on one address of the real machine, which a lab host does not have."""
     for field in type(settings).model_fields:
         value = getattr(settings, field)
-        if isinstance(value, str) and ENDPOINT.fullmatch(value) and _is_concrete(value):
+        if isinstance(value, str) and (ENDPOINT.fullmatch(value) or _may_be_interface(settings, field)) and _is_concrete(value):
             yield field, value
 
 
+def _may_be_interface(settings: Settings, field: str) -> bool:
+    kinds = getattr(InterfaceEndpoint, "__metadata__", ())
+    return any(each in type(settings).model_fields[field].metadata for each in kinds)
+
+
 def _is_concrete(endpoint: str) -> bool:
+    if interface_of(endpoint):
+        return True
     address = ipaddress.ip_address(address_of(endpoint))
     return not address.is_loopback and not address.is_unspecified

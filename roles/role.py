@@ -53,6 +53,23 @@ Endpoint = Annotated[str, AfterValidator(_endpoint)]
 """An address and a port to listen on, as text: `127.0.0.1:8080`, `[::]:443`."""
 
 
+INTERFACE = re.compile(r"(?P<interface>[A-Za-z][A-Za-z0-9._-]{0,14}):(?P<port>[0-9]{1,5})")
+
+
+def _at_interface(value: str) -> str:
+    match = INTERFACE.fullmatch(value)
+    if not match:
+        return _endpoint(value)
+    if match["interface"] == "localhost":
+        raise ValueError(f"localhost is no network interface: write 127.0.0.1:{match['port']}")
+    _endpoint(f"0.0.0.0:{match['port']}")
+    return value
+
+
+InterfaceEndpoint = Annotated[str, AfterValidator(_at_interface)]
+"""As Endpoint, or with the name of a network interface of the host in place of an address: `eth0:8080`."""
+
+
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 
 
@@ -211,6 +228,17 @@ def is_loopback(endpoint: str) -> bool:
 def loopback_of(endpoint: str) -> str:
     """`0.0.0.0:8080` → `127.0.0.1:8080`"""
     return f"{'[::1]' if ':' in address_of(endpoint) else '127.0.0.1'}:{port_of(endpoint)}"
+
+
+def interface_of(endpoint: str) -> str:
+    """`eth0:8080` → `eth0`; empty where it has an address."""
+    match = INTERFACE.fullmatch(endpoint)
+    return match["interface"] if match else ""
+
+
+def with_address(endpoint: str) -> str:
+    """`eth0:8080` → `0.0.0.0:8080`, as others see it, who reach a host at one address; what has an address as it is."""
+    return f"0.0.0.0:{port_of(endpoint)}" if interface_of(endpoint) else endpoint
 
 
 def is_privileged(endpoint: str) -> bool:

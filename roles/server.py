@@ -70,6 +70,8 @@ class Server:
     """The options of presets by which it may do more than answer with its models (roles/sandbox.py: BEYOND)."""
     egress: bool = False
     """Whether it may connect to other machines."""
+    interface: str = ""
+    """The network interface at whose address it listens, beside loopback; `listen` then has every address."""
     encrypted: bool = True
     """Whether hosts that call it do so through an encrypted tunnel."""
 

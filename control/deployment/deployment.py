@@ -37,7 +37,7 @@ from inventory.fleet import Fleet, Host
 from inventory.hardware import unsupported
 from inventory.knowledge import Knowledge
 from inventory.summary import warnings
-from resources import Package, Release
+from resources import Package, Release, Resource
 from resources.drift import drift, with_newest
 from resources.owner import Owner
 from resources.probe import Actual
@@ -75,6 +75,8 @@ class Deployment:
     actual: dict[str, Actual] = field(default_factory=dict)
     clocks: dict[str, float] = field(default_factory=dict)
     """Host → how far its clock is off this machine's, in seconds; 0 where they agree."""
+    _unplanned: frozenset[str] = frozenset()
+    """The hosts that can have no plan, by what was known of them when they were looked at."""
     _served: dict[str, str] = field(default_factory=dict)
     _newest_owner: Owner | None = None
 
@@ -111,6 +113,8 @@ class Deployment:
         self._learn([host.name for host in self.hosts if not self.state.hardware(host.name)])
         self._probe([host for host in self.hosts if host.name not in self.failures])
         if changed := self._changed(self.actual):
+            for name in self._unplanned.intersection(changed):
+                del self.run.failures[name]
             self._learn(changed)
             self._probe([host for host in self.hosts if host.name in changed and host.name not in self.failures])
         whose = {name: stranger(actual.owner, self.fleet.name, self.lineage) for name, actual in self.actual.items()}
@@ -174,14 +178,17 @@ class Deployment:
                 self.state.save_hardware(name, machine)
 
     def _probe(self, hosts: list[Host]) -> None:
-        resources = {}
+        resources: dict[str, tuple[Resource, ...]] = {}
+        unplanned = {}
         for host in hosts:
             try:
                 resources[host.name] = tuple(each for part in self._planned(host).values() for each in part)
             except PaddockError as error:
-                self.run.failures[host.name] = str(error)
+                resources[host.name], unplanned[host.name] = (), str(error)  # its machine may be another by now, which the probe says
         began = time.time()
         found = probe(self.run, resources, deep=self.deep)
+        self.run.failures.update({name: why for name, why in unplanned.items() if name not in self.run.failures})
+        self._unplanned = frozenset(unplanned)
         self.actual.update(found)
         self.clocks.update(clocks.compared({name: actual.clock for name, actual in found.items()}, began, time.time()))
         for name in found:

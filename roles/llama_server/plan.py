@@ -14,6 +14,7 @@ from resources import Directory, File, Port, Release, Resource, Service, User
 from roles import tunnel
 from roles.llama_server import environment
 from roles.llama_server.cards import nodes, pin
+from roles.llama_server.interfaces import address_at
 from roles.llama_server.settings import LlamaServerSettings, api_key_name
 from roles.llama_server.workers import TUNNEL, addresses, endpoints, started_with, tunnels
 from roles.preset import Preset, layered, uncut
@@ -70,7 +71,7 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Kno
         yield from presets
         yield unit
         models = (f"model:{path}" for name in server.models for path in fleet.model_paths(host.name, name))
-        port = _port(server, fleet)
+        port = _port(server, fleet, knowledge)
         yield Service(
             server.unit,
             restarts=(unit, *presets, *key),
@@ -80,25 +81,40 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Kno
             answers=_answers(server, fleet),
         )
         if server.listener:
-            proxy = _proxy(server, fleet)
+            proxy = _proxy(server, fleet, knowledge)
             yield from proxy
             yield Service(server.listener, restarts=proxy, ports=(port,))
     ways = [each for each in fleet.tunnels_to(host.name) if each.socket in {server.socket for server in fleet.servers(host.name)}]
     yield from tunnel.inwards(WAY_IN, ways, knowledge, settings.expiry)
 
 
-def _port(server: Server, fleet: Fleet) -> Port:
+def _port(server: Server, fleet: Fleet, knowledge: Knowledge) -> Port:
     """Where other hosts reach it through a tunnel, it has loopback for its own."""
+    addresses = tuple(listed_as(address_of(each)) for each in _listens(server, fleet, knowledge))
     if fleet.is_tunnelled(server):
-        return Port(server.port, (listed_as(address_of(loopback_of(server.listen))),), server.listener, shared=True)
-    return Port(server.port, (listed_as(server.address),), server.listener or server.unit, reachable_from=fleet.callers(server.host))
+        return Port(server.port, addresses, server.listener, shared=True)
+    return Port(server.port, addresses, server.listener or server.unit, reachable_from=fleet.callers(server.host))
 
 
-def _proxy(server: Server, fleet: Fleet) -> tuple[File, ...]:
+def _listens(server: Server, fleet: Fleet, knowledge: Knowledge) -> tuple[str, ...]:
+    """`ADDRESS:PORT` of each place where it is called."""
+    hardware = knowledge.hardware.get(server.host)
+    if server.interface and hardware:
+        own = address_at(server, fleet, hardware.addresses)
+        return (loopback_of(server.listen),) if fleet.is_tunnelled(server) else (own, loopback_of(server.listen))
+    return (loopback_of(server.listen) if fleet.is_tunnelled(server) else server.listen,)
+
+
+def _proxy(server: Server, fleet: Fleet, knowledge: Knowledge) -> tuple[File, ...]:
     """The unit by which systemd holds the server's port, and that of the program that hands on what comes there."""
     name = server.listener.removesuffix(".socket")
-    listen = loopback_of(server.listen) if fleet.is_tunnelled(server) else server.listen
-    listener = render("llama_server/paddock-proxy.socket.j2", server=server.unit, listen=listen, socket=server.socket, callers=CALLERS)
+    listener = render(
+        "llama_server/paddock-proxy.socket.j2",
+        server=server.unit,
+        listens=_listens(server, fleet, knowledge),
+        socket=server.socket,
+        callers=CALLERS,
+    )
     service = render(
         "llama_server/paddock-proxy.service.j2",
         server=server.unit,

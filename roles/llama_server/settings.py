@@ -9,12 +9,12 @@ from pydantic import AfterValidator, Field, model_validator
 
 from roles.expiry import ExpirySettings
 from roles.preset import CONTROL, Preset, PresetOption
-from roles.role import Account, Endpoint, Matches, MemoryMax, Name, RequiredAccount, RoleSettings, Settings, port_of
+from roles.role import Account, InterfaceEndpoint, Matches, MemoryMax, Name, RequiredAccount, RoleSettings, Settings, port_of
 
 if TYPE_CHECKING:
     from roles.rehearsal import Rehearsal
 from roles.references import Finding, Whole
-from roles.role import UNPRIVILEGED_PORT, is_privileged
+from roles.role import UNPRIVILEGED_PORT, interface_of, is_privileged, with_address
 from roles.server import Card, Server
 from roles.wording import quoted
 
@@ -67,8 +67,9 @@ class InstanceSettings(Settings):
     model: str
     """A name from the fleet's `models`. Clients use it in requests."""
 
-    listen: Endpoint
-    """The listening address; of several servers, that of the first. The others use the following ports."""
+    listen: InterfaceEndpoint
+    """The listening address, or a network interface as in `eth0:8081`; of several servers, that of the first. The others use the following
+    ports."""
 
     ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = ()
     """The port of each server, if the ports are not consecutive."""
@@ -116,7 +117,7 @@ class InstanceSettings(Settings):
 
     def endpoints(self) -> tuple[str, ...]:
         """The listening address of each server."""
-        where, _, first = self.listen.rpartition(":")
+        where, _, first = with_address(self.listen).rpartition(":")
         return tuple(f"{where}:{port}" for port in self.ports or range(int(first), int(first) + self.many))
 
     def cards(self) -> tuple[tuple[Card, ...], ...]:
@@ -142,8 +143,9 @@ def _not_root(account: str) -> str:
 class LlamaServerSettings(RoleSettings):
     """llama-server as a router, which starts a worker process for a model at its first request, as instances with fixed models, or both."""
 
-    listen: Endpoint = "127.0.0.1:8080"
-    """The router's listening address. Use loopback unless a reverse proxy on another host must reach it."""
+    listen: InterfaceEndpoint = "127.0.0.1:8080"
+    """The router's listening address, or a network interface of the host, at whose address it listens: `eth0:8080`. Use loopback unless a
+    reverse proxy on another host must reach it."""
 
     models: tuple[str, ...] = ()
     """The router's models: names from the fleet's `models`, listed in this order. If empty, there is no router."""
@@ -195,7 +197,7 @@ class LlamaServerSettings(RoleSettings):
 
     def endpoints(self) -> Iterator[str]:
         if self.models:
-            yield self.listen
+            yield with_address(self.listen)
         for each in self.instances.values():
             yield from each.endpoints()
         yield from self._tunnels()
@@ -231,7 +233,8 @@ class LlamaServerSettings(RoleSettings):
         if self.models:
             own, unit = dict(self.preset), f"{ROUTER}.service"
             alone: dict[str, Any] = {"models_max": self.models_max, "memory_max": self.memory_max, **alike}
-            yield Server(host, ROUTER, unit, self.listen, self.models, "router", own, **alone)
+            alone["interface"] = interface_of(self.listen)
+            yield Server(host, ROUTER, unit, with_address(self.listen), self.models, "router", own, **alone)
         tunnels = self._tunnels()
         for group, each in self.instances.items():
             endpoints, reached = each.endpoints(), tuple(islice(tunnels, len(each.workers)))
@@ -239,7 +242,7 @@ class LlamaServerSettings(RoleSettings):
                 name = f"{group}-{number}" if len(endpoints) > 1 else group
                 own, unit = dict(each.preset), f"{ROUTER}-{name}.service"
                 more: dict[str, Any] = {"group": group, "gpus": gpus, "memory_max": each.memory_max, **alike}
-                more |= {"workers": each.workers, "tunnels": reached}
+                more |= {"workers": each.workers, "tunnels": reached, "interface": interface_of(each.listen)}
                 yield Server(host, name, unit, listen, (each.model,), "instance", own, **more)
 
     def details(self) -> Iterable[str]:
@@ -272,6 +275,10 @@ class LlamaServerSettings(RoleSettings):
             yield from fleet.no_model(instance.model, (*at, "instances", name, "model"))
             yield from self._workers_of(name, instance, host, fleet)
         yield from self._ports_of_root(at)
+        for each in self.servers(host) if self.user else ():
+            if each.interface:
+                words = f"a service of the account {self.user} opens its port itself: write an address in place of {each.interface}"
+                yield Finding((*each.keys, "listen"), words, of_value=True)
         laid = [model for model in self.details() if not fleet.models.get(model, True)]
         if laid and "models" not in fleet.roles[host]:
             yield Finding(at, f"no role installs the file of model {quoted(laid[0])} on the host: add the role models to {host}")
@@ -296,7 +303,7 @@ class LlamaServerSettings(RoleSettings):
 
     def _ports_of_root(self, at: tuple[str, ...]) -> Iterator[Finding]:
         """The ports that an account's own services cannot open; a system service is given the right to."""
-        listening: dict[tuple[str, ...], Iterable[str]] = {(*at, "listen"): [self.listen] if self.models else []}
+        listening: dict[tuple[str, ...], Iterable[str]] = {(*at, "listen"): [with_address(self.listen)] if self.models else []}
         for name, each in self.instances.items():
             listening[*at, "instances", name, "ports" if each.ports else "listen"] = each.endpoints()
         for keys, endpoints in listening.items() if self.user else ():
