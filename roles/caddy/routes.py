@@ -32,7 +32,7 @@ BELOW = f"(?:/{NAME})+"
 """What `/*` at the end of a route stands for."""
 
 PAGE_HEADERS = (
-    *("authorization", "content-type", "x-api-key", "idempotency-key", "openai-organization", "openai-project"),
+    *("authorization", "content-type", "idempotency-key", "openai-organization", "openai-project", "user-agent", "x-api-key"),
     *("anthropic-beta", "anthropic-dangerous-direct-browser-access", "anthropic-version"),
     *(f"x-stainless-{each}" for each in ("arch", "async", "custom-poll-interval", "helper", "helper-method", "lang", "os")),
     *(f"x-stainless-{each}" for each in ("package-version", "poll-helper", "retry-count", "runtime", "runtime-version", "timeout")),
