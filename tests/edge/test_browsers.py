@@ -51,7 +51,8 @@ SERVES = "systemd-run --quiet --collect --unit=elsewhere python3 -m http.server 
 # As OpenAI's client asks, which has the browser ask first whether it may.
 CALLS = """(window.called ||= (window.told = "", fetch("https://ai.home.example/v1/chat/completions", {
   method: "POST", credentials: "include", body: JSON.stringify({model: "demo", max_tokens: 2, messages: [{role: "user", content: "Hi"}]}),
-  headers: {"Authorization": "Bearer none", "Content-Type": "application/json", "User-Agent": "OpenAI/JS 5.0.0", "X-Stainless-OS": "Unknown", "X-Stainless-Retry-Count": "0"}})
+  headers: {"Authorization": "Bearer none", "Content-Type": "application/json", "User-Agent": "OpenAI/JS 5.0.0",
+            "X-Stainless-OS": "Unknown", "X-Stainless-Retry-Count": "0"}})
   .then(answer => answer.json(), error => String(error)).then(read => window.told = read.object || String(read))), window.told)"""
 
 TURNED_AWAY = (
