@@ -41,6 +41,7 @@ def whole(state: FleetState, vault: Vault, authority: Authority, now: datetime) 
         state.save_hardware(name, HARDWARE)
     authority.issue(fleet, now)
     api_keys.issue(fleet, vault)
+    vault.set("own", "of the inventory")
     return fleet
 
 
