@@ -89,9 +89,10 @@ def check_computes_on_a_card_where_it_is_built_for_one(host: TestinfraHost, flee
 
 def check_opens_no_card_that_is_hidden_from_it(host: TestinfraHost, fleet: Fleet, this: Host, plan: Sequence[Resource]) -> None:
     """systemd passes over in silence what a kernel does not let an account hide."""
-    units = {each.path: each.data.decode() for each in of_kind(plan, File)}
+    units = {each.path: each for each in of_kind(plan, File)}
     for server in fleet.servers(this.name):
-        hidden = HIDDEN.findall(units.get(f"/etc/systemd/{server.scope}/{server.unit}", ""))
+        unit = units.get(f"/etc/systemd/{server.scope}/{server.unit}")
+        hidden = HIDDEN.findall(unit.data.decode()) if unit else []
         for pid in _with_models(host, server) if hidden else ():
             nodes = " ".join(f"$(readlink -f {quote(each)})" for each in hidden)
             seen = host.run(f"for node in {nodes}; do find /proc/%s/fd -lname $node -printf '%%l\n'; done", pid).stdout.split()
