@@ -97,12 +97,12 @@ def test_a_card_that_is_hidden_from_it_cannot_be_opened_and_its_own_can(fleet: L
     for number, minor in ((1, 3), (2, 5)):
         made = f"mknod -m 666 /dev/dri/renderD12{number} c 1 {minor}; ln -s ../renderD12{number} {node.format(number)}"
         fleet.on("halo", f"mkdir -p /dev/dri/by-path; {made}")
-    properties = " ".join(f"-p {shlex.quote(line)}" for line in wanted)
-    as_account = OWN.removesuffix("systemctl --user")
-    opened = f"for node in {node.format(1)} {node.format(2)}; do : <$node >/dev/null 2>&1 && echo opened || echo hidden; done; id -un"
-    run = f"{as_account} systemd-run --user --quiet --wait --pipe {properties} sh -c {shlex.quote(opened)}"
-    assert fleet.on("halo", run).split() == ["hidden", "opened", "ai-server"]
-    assert fleet.on("halo", f"{as_account} sh -c {shlex.quote(opened)}").split() == ["opened", "opened", "ai-server"]
+    look = f"for node in {node.format(1)} {node.format(2)}; do (: <$node) 2>/dev/null && echo opened || echo hidden; done; id -un"
+    lines = ["[Service]", "Type=oneshot", *wanted, "StandardOutput=file:%h/seen", "ExecStart=/bin/sh /opt/look"]
+    fleet.on("halo", f"echo {shlex.quote(look)} >/opt/look; printf '%s\\n' {shlex.join(lines)} >/etc/systemd/user/look.service")
+    fleet.on("halo", f"{OWN} daemon-reload; {OWN} start look")
+    assert fleet.on("halo", "cat ~ai-server/seen").split() == ["hidden", "opened", "ai-server"]
+    assert fleet.on("halo", "runuser -u ai-server sh /opt/look").split() == ["opened", "opened", "ai-server"]
 
 
 def test_it_is_there_after_a_reboot_without_anybody_logging_in(fleet: LabFleet) -> None:
