@@ -19,18 +19,28 @@ from resources.steps import Steps
 PROGRESS = logging.getLogger("paddock.progress")
 
 
-def uploads(role: str, work: Work) -> Iterator[tuple[ModelFile, Path]]:
-    """The models that are too large for an archive, each with its file on this machine."""
+def uploads(role: str, work: Work) -> Iterator[tuple[ModelFile, Path | None]]:
+    """The models that are too large for an archive, each with its file on this machine; None of what comes under another name before."""
+    sent = set()
     for change in work.drift.of(role):
         each = change.resource
         if isinstance(each, ModelFile) and (local := work.payload.get(each.id)) and is_large(local):
-            yield each, local
+            yield each, None if each.sha256 in sent else local
+            sent.add(each.sha256)
 
 
 @operation()
-def uploaded(model: ModelFile, local: Path) -> Generator[StringCommand, None, None]:
+def uploaded(model: ModelFile, local: Path | None) -> Generator[StringCommand, None, None]:
     """Sends what does not lie on the host yet of a file on this machine, piece by piece; the last is put into place with all before."""
-    total, steps = local.stat().st_size, Steps()
+    if local:
+        yield from _sent(model, local)
+    steps = Steps()
+    steps.add("put_model", model.path, model.sha256, model.size, "appended" if local else "held")
+    yield command(steps)
+
+
+def _sent(model: ModelFile, local: Path) -> Generator[StringCommand, None, None]:
+    total = local.stat().st_size
     with local.open("rb") as file:
         done = min(host.get_fact(BytesThere, path=f"{model.path}.part"), total)
         file.seek(done)
@@ -40,9 +50,6 @@ def uploaded(model: ModelFile, local: Path) -> Generator[StringCommand, None, No
             yield command(steps)
             done += len(piece)
             PROGRESS.info("%s: %s: %d of %d MiB", host.name, Path(model.path).name, done >> 20, total >> 20)
-    steps = Steps()
-    steps.add("put_model", model.path, model.sha256, model.size, "appended")
-    yield command(steps)
 
 
 class BytesThere(FactBase[int]):

@@ -126,8 +126,8 @@ probe_begin() {
   probe_manifest
 }
 
-# The manifest, with whose the host is, and how large the model files are that it names, with what lies beside them of a
-# download.
+# The manifest, with whose the host is, and how large the model files are that it names, which file each is and how many
+# names that has, with what lies beside them of a download.
 probe_manifest() {
   [ -f /var/lib/paddock/manifest ] || return 0
   section owner
@@ -147,6 +147,6 @@ probe_manifest() {
   done </var/lib/paddock/manifest
   if [ $# != 0 ]; then
     section data
-    stat --printf '%n\t%s\n' -- "$@" 2>/dev/null
+    stat --printf '%n\t%s\t%d:%i\t%h\n' -- "$@" 2>/dev/null
   fi
 }

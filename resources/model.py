@@ -21,9 +21,11 @@ PIECE = 32 << 20
 
 @dataclass(frozen=True)
 class ModelFile(OnDisk):
-    """A GGUF. `origin` says where it comes from: `tiny`, `local PATH`, `url URL`, or `host`, where it lies already and stays the user's.
+    """A GGUF, or a file that llama-server reads beside one. `origin` says where it comes from: `tiny`, `local PATH`, `url URL`, or `host`,
+    where it lies already and stays the user's.
 
-    A `size` of 0 is one that nobody knows. A file with `keep` outlives its place in the inventory.
+    A `size` of 0 is one that nobody knows. A file with `keep` outlives its place in the inventory. Files of one content are one file on the
+    host, with several names.
     """
 
     kind: ClassVar[str] = "model"
@@ -70,7 +72,8 @@ class ModelFile(OnDisk):
             how, staged = "staged", [steps.pack(local.read_bytes(), mode=0o644)]
         else:
             asked = landing.curl(self)
-            how, staged = "asked" if asked else "host", [steps.pack(each.encode()) for each in asked]
+            how = "asked" if asked else "host" if self.is_the_users else "held"
+            staged = [steps.pack(each.encode()) for each in asked]
         steps.add("put_model", self.path, self.sha256, self.size, how, *staged)
 
     @classmethod
@@ -84,9 +87,9 @@ def is_large(local: Path) -> bool:
 
 
 def room(models: Iterable[ModelFile]) -> Steps:
-    """Checks that there is room for all models that are to come, without the tiny one."""
+    """Checks that there is room for all models that are to come, each content once, without the tiny one."""
     steps = Steps()
-    to_come = [each for each in models if each.size and each.origin not in ("host", "tiny")]
+    to_come = {each.sha256: each for each in models if each.size and each.origin not in ("host", "tiny")}
     if to_come:
-        steps.add("model_room", *(word for each in to_come for word in (each.path, each.size)))
+        steps.add("model_room", *(word for each in to_come.values() for word in (each.path, each.size, each.sha256)))
     return steps

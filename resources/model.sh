@@ -1,10 +1,11 @@
 # Model files. One comes as PATH.part, is checked, noted in PATH.sha256 (digest, size, time, inode), and only then
-# renamed to what it is called.
+# renamed to what it is called. What lies on the host already is not fetched: the path becomes another name of that
+# file, a hard link.
 #
 # shellcheck disable=SC2154 # $stage and $tab are set where this is sourced: see base.sh
 
 # The digest of each model. It is read once, and noted: beside the file only where it is Paddock's, for another's
-# could say anything.
+# could say anything. And the digests of what the manifest names, as they are noted.
 probe_model() {
   section model
   for path in $(models); do
@@ -27,14 +28,79 @@ probe_model() {
     sum=$(sha256sum <"$path")
     echo "$path$tab${sum%% *}"
     # What was noted while it was whole is no proof any more.
-    [ -n "$ours" ] || [ "${recorded%% *}" = "${sum%% *}" ] || rm -f "$note"
+    [ -n "$ours" ] || [ "${recorded%% *}" = "${sum%% *}" ] || model_forget "$path"
     if [ -n "$ours" ] && [ -d /var/lib/paddock ]; then
       { mkdir -p "${note%/*}" && echo "${sum%% *} $now" >"$note.$$" && mv -f "$note.$$" "$note"; } 2>/dev/null
     fi
   done
+  section held
+  model_files | while read -r path; do
+    sum=$(model_noted "$path")
+    [ -z "$sum" ] || echo "$path$tab$sum"
+  done
 }
 
-# PATH SIZE…: whether there is room for all models that are to come, before the first byte of any does
+# Prints the paths of the models that Paddock keeps on this host, one a line
+model_files() {
+  sed -n 's/^data model://p' /var/lib/paddock/manifest 2>/dev/null || true
+}
+
+# PATH: prints its digest, as it was noted when it was whole; nothing where the file has changed since, or the note is
+# not root's
+model_noted() {
+  # shellcheck disable=SC3067 # dash and bash have -O
+  if [ -f "$1" ] && [ ! -L "$1" ] && [ -O "$1.sha256" ] && read -r noted <"$1.sha256"; then
+    [ "${noted#* }" != "$(stat -c '%s %Y %i' "$1")" ] || echo "${noted%% *}"
+  fi
+}
+
+# PATH: forgets what was noted of a file, under all of its names
+model_forget() {
+  rm -f "$1.sha256"
+  model_files | while read -r other; do
+    [ ! "$other" -ef "$1" ] || rm -f "$other.sha256"
+  done
+}
+
+# SHA256: sets $held to a file of Paddock's on this host that is this; to nothing where there is none
+model_held() {
+  held=$(model_files | while read -r other; do
+    [ "$(model_noted "$other")" != "$1" ] || {
+      echo "$other"
+      break
+    }
+  done)
+}
+
+# HELD PATH: makes PATH a name of the file that lies at HELD; a copy on a file system that has no hard links, or another
+model_linked() {
+  chown root:root "$1"
+  chmod 644 "$1"
+  if [ ! "$1" -ef "$2" ]; then
+    near=${2%/*}/.paddock-${2##*/}
+    rm -rf "$near"
+    if ! ln "$1" "$near" 2>/dev/null; then
+      cp --reflink=auto "$1" "$near" || {
+        rm -f "$near"
+        exit 1
+      }
+      chmod 644 "$near"
+      sync "$near"
+    fi
+    model_note "$(model_noted "$1")" "$near" "$2"
+    into_place "$near" "$2"
+  elif [ "$1" != "$2" ]; then
+    cat "$1.sha256" >"$2.sha256"
+  fi
+  rm -f "$2.part"
+}
+
+# SHA256 NEAR PATH: notes what NEAR is, for PATH, whose name it is to get
+model_note() {
+  echo "$1 $(stat -c '%s %Y %i' "$2")" >"$3.sha256"
+}
+
+# PATH SIZE SHA256…: whether there is room for all models that are to come, before the first byte of any does
 model_room() {
   for device in $(model_to_come "$@" | cut -d' ' -f1 | sort -u); do
     need=0
@@ -53,15 +119,16 @@ END
   done
 }
 
-# PATH SIZE…: of each the file system that it comes to, a directory there, and how many bytes
+# PATH SIZE SHA256…: of each that the host lacks the file system that it comes to, a directory there, and the bytes
 model_to_come() {
-  while [ $# -gt 1 ]; do
+  while [ $# -gt 2 ]; do
     near=${1%/*}
     until [ -d "${near:-/}" ]; do
       near=${near%/*}
     done
-    echo "$(stat -c %d "${near:-/}") ${near:-/} $(($2 - $(size_of "$1.part")))"
-    shift 2
+    model_held "$3"
+    [ -n "$held" ] || echo "$(stat -c %d "${near:-/}") ${near:-/} $(($2 - $(size_of "$1.part")))"
+    shift 3
   done
 }
 
@@ -184,16 +251,24 @@ model_append() {
   dd if="$stage/$3" of="$1.part" bs=1M oflag=seek_bytes seek="$2" conv=notrunc status=none
 }
 
-# PATH SHA256 SIZE HOW [STAGED…]: HOW is `host`, `staged`, `appended`, or `asked` with what curl is to ask, one after
-# another
+# PATH SHA256 SIZE HOW [STAGED…]: HOW is `host`, `held`, `staged`, `appended`, or `asked` with what curl is to ask,
+# one after another
 put_model() {
   at "model:$1"
   path=$1
   want=$2
   how=$4
   staged=$1.part
+  if [ "$how" != host ]; then
+    model_held "$want"
+    if [ -n "$held" ]; then
+      model_linked "$held" "$path"
+      return 0
+    fi
+  fi
   case $how in
     host) fail "is to be on the host already, with this sha256: $want" ;;
+    held) fail "the file that it is another name of was there, and is not any more: run it again" ;;
     staged) staged=$stage/$5 ;;
     asked)
       bytes=$3
@@ -212,7 +287,7 @@ put_model() {
   beside "$staged" "$path"
   [ "$how" = staged ] || sync "$near"
   # Noted first: a model without its note would be read whole at each probe.
-  echo "$want $(stat -c '%s %Y %i' "$near")" >"$path.sha256"
+  model_note "$want" "$near" "$path"
   into_place "$near" "$path"
 }
 

@@ -26,7 +26,8 @@ class Actual:
     `manifest` says of each resource that Paddock declared there before whether it `put` it or it was `kept` from before; `owner` is whose
     the host is by its manifest, None where that does not say; `clock` is the host's time in seconds since 1970; `identity` changes with the
     machine; with `rest`, files lie about that a run did not get to use before it died, or dpkg has not ended; `data` has the bytes of each
-    model file that the manifest names, and of what lies beside it of a download.
+    model file that the manifest names, and of what lies beside it of a download, `names` which file each of these paths is a name of, and
+    how many names that has; `held` is path → sha256 of the model files that are whole, as the host noted it.
     """
 
     resources: Mapping[str, Attributes] = field(default_factory=dict)
@@ -37,6 +38,8 @@ class Actual:
     identity: str = ""
     rest: bool = False
     data: Mapping[str, int] = field(default_factory=dict)
+    names: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    held: Mapping[str, str] = field(default_factory=dict)
 
     def differing(self, resource: Resource) -> dict[str, tuple[str, str]]:
         """Attribute → (actual, desired), of those that are not as declared."""
@@ -116,6 +119,7 @@ def actual_of(output: Iterable[str], asked: Sequence[Resource]) -> Actual:
     if not answer.is_whole:
         raise ValueError("it was cut short")
     found = {each.id: each.found(answer) for each in answer.asked}
+    stats = {path: stat.split("\t") for path, stat in answer.pairs("data")}
     return Actual(
         resources={name: attributes for name, attributes in found.items() if attributes},
         texts={path: _decoded(text) for path, text in answer.pairs("text")},
@@ -124,7 +128,9 @@ def actual_of(output: Iterable[str], asked: Sequence[Resource]) -> Actual:
         clock=int(next(iter(answer.lines("clock")), "0")),
         identity=" ".join(answer.lines("identity")),
         rest=bool(answer.lines("rest")),
-        data={path: int(size) for path, size in answer.pairs("data")},
+        data={path: int(size) for path, (size, _, _) in stats.items()},
+        names={path: (file, int(count)) for path, (_, file, count) in stats.items()},
+        held=answer.table("held"),
     )
 
 

@@ -26,13 +26,13 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from control.deployment.model_files import left, pruned
+    from control.deployment.model_files import freed, left, pruned, stays
 
     def agree(works: Mapping[str, Work]) -> bool:
         for name, work in works.items():
-            print(f"{name}: {in_words(sum(left(work).values()))}")
+            print(f"{name}: {in_words(freed(work))}")
             for path, size in left(work).items():
-                print(f"  - {path}  {in_words(size)}")
+                print(f"  - {path}  {in_words(size)}{', which stay under another name' if stays(work, path) else ''}")
         return confirmed("Take them away?", options.yes, "`paddock models prune --yes` takes away what is listed here")
 
     nothing = "nothing is there that the inventory does not name"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.views.colour import coloured
 from cli.views.table import table
-from resources import File, Release, Resource, Service, lines_of
+from resources import File, ModelFile, Release, Resource, Service, lines_of
 
 if TYPE_CHECKING:
     from control.deployment.work import Work
@@ -69,11 +69,18 @@ def _detail(change: Change, work: Work) -> str:
     if change.action == "remove":
         return "  (what was there before comes back)" if work.actual.manifest.get(change.id) == "kept" else ""
     if change.sign == "+":
-        return "  (secret)" if isinstance(change.resource, File) and change.resource.secret else ""
+        return "  (secret)" if isinstance(change.resource, File) and change.resource.secret else _held(change.resource, work)
     parts = []
     for name, (actual, desired) in change.attributes.items():
         parts.append(name if name in ("sha256", "size") else f"{name} {actual or 'none'} → {desired or 'none'}")
     return "  " + ", ".join("content" if part == "sha256" else part for part in parts)
+
+
+def _held(resource: Resource | None, work: Work) -> str:
+    """Of a model's file that lies on the host under another name, that one."""
+    if not isinstance(resource, ModelFile):
+        return ""
+    return next((f"  (is there: {path})" for path, sha256 in work.actual.held.items() if sha256 == resource.sha256), "")
 
 
 def _doing(change: Change) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -32,6 +33,20 @@ def left(work: Work) -> dict[str, int]:
     planned = {each.path for each in work.resources if isinstance(each, ModelFile)}
     unnamed = {name.removeprefix("model:") for name in work.drift.left if name.startswith("model:")}
     return {path: size for path, size in work.actual.data.items() if path in unnamed or _is_rest(path, planned)}
+
+
+def freed(work: Work) -> int:
+    """The bytes that taking away what is `left` frees: those of a file whose names all go."""
+    going = left(work)
+    files = {path: work.actual.names.get(path, (path, 1)) for path in going}
+    gone = Counter(file for file, _ in files.values())
+    return sum({file: going[path] for path, (file, names) in files.items() if gone[file] >= names}.values())
+
+
+def stays(work: Work, path: str) -> bool:
+    """Whether what is `left` at a path stays on the host under another name."""
+    file, names = work.actual.names.get(path, (path, 1))
+    return names > sum(work.actual.names.get(each, (each, 1))[0] == file for each in left(work))
 
 
 def _is_rest(path: str, planned: Collection[str]) -> bool:

@@ -12,7 +12,7 @@ from control.llama_cpp.releases import trial_of
 from control.models.origins import Request, asked_of, origin_of_file
 from control.state.fleet import FleetState
 from inventory.fleet import Fleet
-from resources import File, ModelFile, Package, Release, Service
+from resources import File, Package, Release, Service
 
 
 def payload_for(work: Work, host: str, fleet: Fleet, state: FleetState) -> dict[str, Path]:
@@ -34,7 +34,7 @@ def _payload(work: Work, host: str, fleet: Fleet, state: FleetState) -> Iterator
     for package in work.wrong(Package):
         if package.deb:
             yield package.id, package_file(*named[package.name], beside, Download())
-    for model in work.wrong(ModelFile):
+    for model in work.lacking:
         paths = {name: fleet.model_paths(host, name) for name in fleet.served_models(host)}
         name = next(name for name, those in paths.items() if model.path in those)
         if file := origin_of_file(model).file_here(name, fleet.models[name], beside, paths[name].index(model.path)):
@@ -63,4 +63,4 @@ def trials_for(work: Work) -> dict[str, bytes]:
 
 def asks_for(work: Work, secrets: Mapping[str, str]) -> dict[str, tuple[Request, ...]]:
     """Resource id → how the host asks for it, of the models that it lacks and fetches itself. Raises PaddockError."""
-    return {each.id: asks for each in work.wrong(ModelFile) if (asks := asked_of(each, origin_of_file(each).token(secrets)))}
+    return {each.id: asks for each in work.lacking if (asks := asked_of(each, origin_of_file(each).token(secrets)))}

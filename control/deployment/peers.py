@@ -52,7 +52,7 @@ def offered(run: Run, busy: Mapping[str, Work], all_work: Mapping[str, Work], fl
 def _asks(taker: str, work: Work, given: Gifts, fleet: Fleet, port: int, token: str) -> dict[str, tuple[Request, ...]]:
     """Other hosts first, and then where a model comes from."""
     asks = {}
-    for each in work.wrong(ModelFile):
+    for each in work.lacking:
         if origin := work.asks.get(each.id):
             givers = [giver for giver, files in given.items() if giver != taker and each.sha256 in files]
             near = (Request(f"http://{_reached(fleet.hosts[giver])}:{port}/{each.sha256}", token, near=True) for giver in givers)
@@ -73,7 +73,7 @@ def gifts(work: Mapping[str, Work], fleet: Fleet) -> Gifts:
 
 def lacking(work: Work) -> set[str]:
     """The digests of the files that a host would fetch."""
-    return {each.sha256 for each in work.wrong(ModelFile) if asked_of(each)}
+    return {each.sha256 for each in work.lacking if asked_of(each)}
 
 
 def _having(work: Work) -> dict[str, str]:

@@ -88,6 +88,12 @@ class Work:
         found = (change.resource for part in self.plan for change in self.drift.of(part) if change.attributes)
         return [each for each in found if isinstance(each, kind)]
 
+    @property
+    def lacking(self) -> list[ModelFile]:
+        """The models' files that are to come to the host: what it has under another name is not."""
+        held = set(self.actual.held.values())
+        return [each for each in self.wrong(ModelFile) if each.sha256 not in held]
+
     @cached_property
     def shown(self) -> tuple[Change, ...]:
         """The changes that are a person's business: a stamp changes with its service, and only with it."""

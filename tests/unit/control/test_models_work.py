@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from control.deployment.model_files import left, pruned, pulled
+from cli.views.changes import lines
+from control.deployment.model_files import freed, left, pruned, pulled, stays
+from control.deployment.payload import asks_for
 from control.deployment.peers import _offer, gifts
 from control.deployment.work import Work
+from deploys.uploads import uploads
 from inventory.fleet import Fleet, Host
 from resources import Directory, File, ModelFile, Resource
 from resources.drift import drift
+from resources.model import PIECE
 from resources.probe import Actual
 
 MODELS = "/srv/models"
@@ -69,6 +74,47 @@ def test_a_prune_takes_what_no_plan_names_and_what_went_wrong_but_no_download_at
 
 def test_where_nothing_is_left_over_there_is_nothing_to_prune() -> None:
     assert not pruned(work(has(BIG, manifest={BIG.id: "data"}, data={BIG.path: 7}))).drift.changes
+
+
+def test_what_has_another_name_that_stays_frees_nothing() -> None:
+    manifest = {BIG.id: "data", FIRST.id: "data", "model:/srv/models/more.gguf": "data"}
+    data = {BIG.path: 7, FIRST.path: 7, "/srv/models/more.gguf": 5}
+    names = {BIG.path: ("1:1", 2), FIRST.path: ("1:1", 2), "/srv/models/more.gguf": ("1:2", 1)}
+    found = work(Actual(manifest=manifest, data=data, names=names), {"models": (BIG,)})
+    assert (freed(found), [path for path in left(found) if stays(found, path)]) == (5, [FIRST.path])
+    found = work(Actual(manifest=manifest, data=data, names=names), {})
+    assert (freed(found), [path for path in left(found) if stays(found, path)]) == (12, [])
+
+
+RENAMED = replace(BIG, path=f"{MODELS}/huge.gguf")
+HELD = Actual({BIG.id: dict(BIG.desired)}, manifest={BIG.id: "data"}, held={BIG.path: SHA})
+
+
+def test_a_model_that_got_another_name_keeps_its_old_file_until_a_prune() -> None:
+    found = work(HELD, {"models": (RENAMED,)})
+    assert changes(found) == [f"+ {RENAMED.id}"]
+    assert found.drift.left == (BIG.id,)
+    assert dict(found.drift.manifest) == {BIG.id: "data", RENAMED.id: "data"}
+
+
+def test_what_lies_under_another_name_is_neither_sent_nor_asked_for_nor_given_by_others() -> None:
+    local = {"models": (replace(RENAMED, origin="local big.gguf"),)}
+    assert work(HELD, local).lacking == work(HELD, {"models": (RENAMED,)}).lacking == []
+    assert asks_for(work(HELD, {"models": (RENAMED,)}), {}) == {}
+    assert gifts({"one": work(has(BIG)), "two": work(HELD, {"models": (RENAMED,)})}, fleet(one=True, two=True)) == {}
+
+
+def test_a_plan_says_under_which_name_a_file_is_there() -> None:
+    assert next(lines(work(HELD, {"models": (RENAMED,)}))) == f"  + {RENAMED.id}  (is there: {BIG.path})"
+
+
+def test_a_large_file_of_two_names_is_sent_once(tmp_path: Path) -> None:
+    local = tmp_path / "big.gguf"
+    with local.open("wb") as file:
+        file.truncate(PIECE + 1)
+    plan = {"models": (replace(BIG, origin="local big.gguf"), replace(RENAMED, origin="local big.gguf"))}
+    found = replace(work(plan=plan), payload={BIG.id: local, RENAMED.id: local})
+    assert [(model.id, sent) for model, sent in uploads("models", found)] == [(BIG.id, local), (RENAMED.id, None)]
 
 
 def fleet(**peers: bool) -> Fleet:
