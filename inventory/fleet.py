@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Self, TypeVar
 
 from inventory.errors import InventoryError
+from inventory.model_components import Component, named_by_options
 from inventory.model_sources import ModelSource
 from inventory.schema import SETTLE_S, Client, HostEntry, ModelEntry, ModelName, Network
 from roles import ROLES
@@ -204,23 +205,32 @@ class Fleet(Memoized):
         """What the host's llama-servers serve each of their models with, as far as the inventory says it."""
         return tuple(self.preset(server, name) for server in self.servers(host) for name in server.models)
 
+    def own_preset(self, host: str, model: str) -> Preset:
+        """What the inventory says of a model itself, with the files on the host that options name."""
+        entry = self.models[model]
+        _, *others = entry.components(model)
+        return {**entry.preset, **named_by_options({each: self.paths(host, each)[0] for each in others})} if others else entry.preset
+
     def preset(self, server: Server, model: str) -> Preset:
         """What the inventory says of a model on a server. A router's goes behind the model's own, an instance's before it."""
-        own = self.models[model].preset
+        own = self.own_preset(server.host, model)
         return layered(server.preset, own) if server.kind == "router" else layered(server.shared, own, server.preset)
 
     def model_path(self, host: str, model: str) -> str:
-        """Where the model's file lies on the host: of several the first, which llama-server is given."""
-        return self.model_paths(host, model)[0]
+        """Where the model's own file lies on the host: of several the first, which llama-server is given."""
+        return self.paths(host, self.models[model].components(model)[0])[0]
 
     def model_paths(self, host: str, model: str) -> tuple[str, ...]:
-        """Where all files of the model lie on the host."""
-        entry = self.models[model]
-        if isinstance(entry.source, ModelSource) and entry.source.on_host:
-            return entry.source.named
+        """Where all files of the model lie on the host, with those that options name."""
+        return tuple(path for each in self.models[model].components(model) for path in self.paths(host, each))
+
+    def paths(self, host: str, component: Component) -> tuple[str, ...]:
+        """Where the files of a model's component lie on the host."""
+        if isinstance(component.source, ModelSource) and component.source.on_host:
+            return component.source.named
         said = (each.model_directory() for each in self.hosts[host].carried.values())
         directory = next((each for each in said if each), MODEL_DIRECTORY)
-        return tuple(f"{directory}/{name}" for name in entry.laid_as(model))
+        return tuple(f"{directory}/{name}" for name in component.laid_as)
 
     def upstreams(self, upstream: str, seen_from: str, by_socket: bool = False) -> tuple[str, ...]:
         """`ADDRESS:PORT` of each llama-server that answers for `HOST` or `HOST/INSTANCES`, for a caller on `seen_from`; `unix//PATH` of one

@@ -14,8 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 from inventory.compose import NO_TEXT, Unreadable, compose
 from inventory.errors import InventoryError
 from inventory.fleet import Fleet, Host
-from inventory.marks import Entry, Mapping, Node, Scalar, child, mapping_at, plain
+from inventory.marks import Entry, Mapping, Node, Scalar, child, followed, mapping_at, plain
 from inventory.merge import Draft, drafts, filled
+from inventory.model_components import Component
 from inventory.model_lock import ModelLock, locked, read_lock, unlocked
 from inventory.model_sources import KINDS
 from inventory.problems import Place, Problem
@@ -82,7 +83,7 @@ def require_lock(this: Loaded) -> None:
     """Raises InventoryError with every model of a loaded file whose files nothing says the digests of, and every such source."""
     models = mapping_at(this.positions.document, "models")
     problems = [
-        *(Problem((child(models[name].node, "source") or models[name]).key, words) for name, words in unlocked(this.fleet, this.lock)),
+        *(Problem(_place(models[name], each).key, words) for name, each, words in unlocked(this.fleet, this.lock)),
         *(
             Problem(Carrier(this.positions.hosts[host], {}).key("roles", role, "source", "sdist"), words)
             for host, role, words in unlocked_sources(this.fleet)
@@ -90,6 +91,12 @@ def require_lock(this: Loaded) -> None:
     ]
     if problems:
         raise InventoryError([problem.told(this.positions.path) for problem in sorted(set(problems))])
+
+
+def _place(model: Entry, component: Component) -> Entry:
+    """The source of a model's component, or the last key on the way there that is written."""
+    keys = component.where.removeprefix(f"models.{model.key.path[-1]}").split(".")
+    return followed(model, *filter(None, keys), "source")
 
 
 def _text(path: Path) -> str:

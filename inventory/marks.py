@@ -79,6 +79,17 @@ def child(node: Node | None, key: str) -> Entry | None:
     return node.entries.get(key) if isinstance(node, Mapping) else None
 
 
+def followed(entry: Entry, *keys: str) -> Entry:
+    """The last entry that there is on a path of keys, and of numbers of a list's items."""
+    for key in keys:
+        if isinstance(entry.node, Sequence) and key.isdigit() and int(key) < len(entry.node.items):
+            item = entry.node.items[int(key)]
+            entry = Entry(item.place, item)
+        else:
+            entry = child(entry.node, key) or entry
+    return entry
+
+
 def mapping_at(node: Node | None, *path: str) -> dict[str, Entry]:
     """The entries of the mapping behind a path of keys; none where there is no mapping."""
     for key in path:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from inventory.fleet import Fleet
 from inventory.lock_file import read_lock_file
-from inventory.model_sources import ModelPart, ModelSource
-from inventory.schema import ModelEntry
+from inventory.model_components import Component
+from inventory.model_sources import AnyModelSource, ModelPart, ModelSource
 from roles.role import Settings
 
 
@@ -34,6 +34,7 @@ class ModelLock(Settings):
 
     version: Literal[1] = 1
     models: dict[str, Pin] = {}
+    """By the name of the component: `chat`, `chat+mmproj`."""
 
     @property
     def text(self) -> str:
@@ -52,7 +53,10 @@ def read_lock(inventory: Path) -> ModelLock:
 
 def locked(fleet: Fleet, lock: ModelLock) -> Fleet:
     """The fleet with what the lock says of its models, of those that say it themselves nothing."""
-    models = {name: _locked(entry, lock.models.get(name)) for name, entry in fleet.models.items()}
+    models = {
+        name: entry.with_sources(name, lambda each: _locked(each.source, lock.models.get(each.name)))
+        for name, entry in fleet.models.items()
+    }
     return fleet.model_copy(update={"models": models})
 
 
@@ -61,21 +65,21 @@ def unpinned(source: ModelSource, pin: Pin) -> ModelSource:
     return source.model_copy(update={"files": (), "revision": pin.source.get("revision")})
 
 
-def _locked(entry: ModelEntry, pin: Pin | None) -> ModelEntry:
-    source = entry.source
+def _locked(source: AnyModelSource, pin: Pin | None) -> AnyModelSource:
     if not isinstance(source, ModelSource) or source.digests or not pin or pin.source != source.asked:
-        return entry
+        return source
     if source.named and len(source.named) != len(pin.files):
-        return entry  # somebody has edited it, or two branches were merged
-    known = {"files": pin.files, "revision": pin.revision or source.revision}
-    return entry.model_copy(update={"source": source.model_copy(update=known)})
+        return source  # somebody has edited it, or two branches were merged
+    return source.model_copy(update={"files": pin.files, "revision": pin.revision or source.revision})
 
 
-def unlocked(fleet: Fleet, lock: ModelLock) -> Iterator[tuple[str, str]]:
-    """The models whose files nothing says a digest of, each with why that is and what to do. The fleet is one that was `locked`."""
+def unlocked(fleet: Fleet, lock: ModelLock) -> Iterator[tuple[str, Component, str]]:
+    """The models with a component whose files nothing says a digest of, each with why that is and what to do. The fleet is one that was
+    `locked`."""
     for name, entry in fleet.models.items():
-        if isinstance(entry.source, ModelSource) and not entry.source.digests:
-            yield name, unknown(name, stale=name in lock.models)
+        for each in entry.components(name):
+            if isinstance(each.source, ModelSource) and not each.source.digests:
+                yield name, each, unknown(name, stale=each.name in lock.models)
 
 
 def unknown(model: str, *, stale: bool = False) -> str:

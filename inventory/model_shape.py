@@ -23,7 +23,7 @@ class ModelShape:
     """
 
     architecture: str
-    """`llama`, `qwen3moe`; `clip` is a projector for images or sound beside a model."""
+    """`llama`, `qwen3moe`; `clip` is a projector for images or sound beside a model, whose context is the patches of an image."""
     tensor_bytes: int
     """All weights, of all shards."""
     input_bytes: int = 0

@@ -230,6 +230,17 @@ class ModelSource(Digests, OnHost, Local, FromUrl, HuggingFace):  # the last is 
         return self.kind.origin(self, at, self.digests[at])
 
 
+class BesideModel(ModelSource):
+    """The projector that lies beside a model in its repository, as `llama-server -hf` finds it. Nobody writes it: it stands for `auto`."""
+
+    of: str = ""
+    """What says which of the repository's models it is for: its file, or a pattern."""
+
+    @property
+    def asked(self) -> dict[str, str]:
+        return {**super().asked, "beside": self.of}
+
+
 KINDS: tuple[type[SourceKind], ...] = tuple(kind for kind in reversed(ModelSource.__bases__) if issubclass(kind, SourceKind))
 """In the order in which they are named: Hugging Face first."""
 

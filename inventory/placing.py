@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 from inventory.load import Positions
-from inventory.marks import Entry, Mapping, Node, Scalar, child, mapping_at
+from inventory.marks import Entry, Mapping, Node, Scalar, Sequence, child, followed, mapping_at
 from inventory.options import SHIPPED, Options, bare, read
 from inventory.problems import Place, Problem
 from inventory.references import Carrier
@@ -83,7 +83,7 @@ def _of_path(text: str, positions: Positions) -> Problem | None:
 def _followed(entry: Entry, text: str) -> Problem | None:
     """`text` is what stands behind the path of the entry: `.roles.caddy.listen: …`"""
     while text.startswith(".") and (key := _next(entry.node, text[1:])) is not None:
-        entry = child(entry.node, key) or entry
+        entry = followed(entry, key)
         text = text[1 + len(key) :]
     whole = text.startswith(": ")
     words = text[2:] if whole else REST.sub("", text, count=1) if REST.match(text) else ""
@@ -93,6 +93,6 @@ def _followed(entry: Entry, text: str) -> Problem | None:
 
 
 def _next(node: Node, text: str) -> str | None:
-    """The key that the text begins with; a key may have dots in it."""
-    keys = node.entries if isinstance(node, Mapping) else ()
+    """The key that the text begins with, or the number of an item; a key may have dots in it."""
+    keys = node.entries if isinstance(node, Mapping) else map(str, range(len(node.items))) if isinstance(node, Sequence) else ()
     return max((key for key in keys if re.match(rf"{re.escape(key)}[.:]", text)), key=len, default=None)

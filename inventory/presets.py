@@ -12,6 +12,7 @@ from inventory.limits import beyond_cards, contradictions, startup_fault
 from inventory.load import Positions
 from inventory.marks import Entry, Node, Scalar, Sequence, mapping_at
 from inventory.merge import Draft
+from inventory.model_components import OPTIONS
 from inventory.option_values import as_read
 from inventory.options import Fault, Options, Value, bare, faults, going, named_twice
 from inventory.problems import Problem
@@ -99,6 +100,7 @@ def _problems(server: Server, options: Options, draft: Draft, document: Node, ro
         yield from _found(anew(entries, options.source, server.opens), partial(_unopened, options=options, server=server))
     for entries in shared if server.kind == "router" else ():
         yield from _found(anew(entries, options.source, "of a router's model"), partial(_not_of_models, options=options))
+    yield from (each for model in server.models if anew.first(options.source, model) for each in _unnamed(model, document, options))
     served = {model: _served(server, model, draft, document, options) for model in server.models}
     for entries in served.values():
         cards = 0 if server.workers else len(server.gpus)  # it has those of other hosts too
@@ -110,6 +112,13 @@ def _problems(server: Server, options: Options, draft: Draft, document: Node, ro
         if words := startup_fault(loaded, server.models_max, len(server.models), options):
             said = mapping_at(draft.node, *server.keys)
             yield Problem(said["models_max"].node.place if "models_max" in said else said["models"].key, words)
+
+
+def _unnamed(model: str, document: Node, options: Options) -> Iterator[Problem]:
+    """The files of a model that this version has no option for."""
+    for key, entry in mapping_at(document, "models", model).items():
+        if key in OPTIONS and not options.find(OPTIONS[key][0]):
+            yield Problem(entry.key, f"llama-server {options.label} has no option for {quoted(key)} (--{OPTIONS[key][0]}): leave it out")
 
 
 def _served(server: Server, model: str, draft: Draft, document: Node, options: Options) -> WrittenPreset:

@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from inventory.marks import Entry, Scalar, Sequence, child, mapping_at
+from inventory.marks import Entry, Scalar, Sequence, child, followed, mapping_at
 from inventory.merge import Draft
 from inventory.problems import Place, Problem
 from inventory.schema import Client
@@ -35,14 +35,7 @@ class Carrier:
         return self._last(path).node.place
 
     def _last(self, path: tuple[str, ...]) -> Entry:
-        entry = Entry(self.draft.key, self.draft.node)
-        for part in path:
-            node = entry.node
-            if isinstance(node, Sequence) and part.isdigit():
-                entry = Entry(node.items[int(part)].place, node.items[int(part)])
-            else:
-                entry = child(node, part) or entry
-        return entry
+        return followed(Entry(self.draft.key, self.draft.node), *path)
 
 
 def problems_between(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SerializeAsAny, TypeAdapter, create_model, model_validator
 
-from inventory.model_sources import ModelSource, parts_of
+from inventory.model_components import OPTIONS, Component, OptionFile, ScaledFile
+from inventory.model_sources import AnyModelSource, BesideModel, ModelSource
 from roles import ROLES, settings_of
 from roles.preset import Preset
 from roles.role import Account, Domain, LocalFile, Matches, Name, Settings
@@ -83,11 +85,68 @@ class ModelEntry(Settings):
     aliases: tuple[ModelAlias, ...] = ()
     """Other names that clients may use for the model: `[qwen2.5:3b]`."""
 
-    def laid_as(self, name: str) -> tuple[str, ...]:
-        """What its files are called on a host, seen from the directory of its models: `chat.gguf`, `chat/chat-00001-of-00003.gguf` …"""
-        source = self.source
-        many = len(source.digests or source.named) if isinstance(source, ModelSource) else 1
-        return parts_of(f"{name}/{name}-00001-of-{many:05d}.gguf") if many > 1 else (f"{name}.gguf",)
+    mmproj: Literal["auto"] | OptionFile | None = None
+    """The projector for images or sound: `{source: …}`, or `auto` for the one beside the model in its Hugging Face repository."""
+
+    draft: OptionFile | None = None
+    """A small model that drafts tokens, for speculative decoding."""
+
+    lora: tuple[ScaledFile, ...] = ()
+    """LoRA adapters: `[{source: {local: tone.gguf}, scale: 0.5}]`."""
+
+    control_vector: tuple[ScaledFile, ...] = ()
+    """Control vectors."""
+
+    chat_template_file: OptionFile | None = None
+    """A chat template in Jinja, in place of the model's own."""
+
+    grammar_file: OptionFile | None = None
+    """A grammar (GBNF) that answers follow."""
+
+    json_schema_file: OptionFile | None = None
+    """A JSON schema that answers follow."""
+
+    @model_validator(mode="after")
+    def _named_once(self) -> ModelEntry:
+        if self.mmproj == "auto" and not (isinstance(self.source, ModelSource) and self.source.hf):
+            raise ValueError("`mmproj: auto` looks in the model's Hugging Face repository, and its source is none: name it with `source`")
+        for key, options in OPTIONS.items():
+            if getattr(self, key) and (twice := [option for option in options if option in self.preset]):
+                raise ValueError(f'has `{key}` and, in its preset, "{twice[0]}", which is the same: keep one of the two')
+        return self
+
+    def option_files(self, key: str) -> tuple[OptionFile, ...]:
+        """What it says of one of OPTIONS; a projector is `auto` no more once it was looked for."""
+        said: Literal["auto"] | OptionFile | tuple[OptionFile, ...] | None = getattr(self, key)
+        if said == "auto":
+            assert isinstance(self.source, ModelSource)
+            asked = {"hf": self.source.hf, "revision": self.source.revision, "of": self.source.file or self.source.include or ""}
+            return (OptionFile(source=BesideModel(**asked)),)
+        return said if isinstance(said, tuple) else (said,) if said else ()
+
+    def components(self, name: str) -> tuple[Component, ...]:
+        """Its own files first, then what options name."""
+        found = [Component(name, f"models.{name}", self.source)]
+        for key in OPTIONS:
+            files, called = self.option_files(key), f"{name}+{key.replace('_', '-')}"
+            for at, file in enumerate(files):
+                scale = file.scale if isinstance(file, ScaledFile) else 1.0
+                numbered, place = (f"{called}-{at + 1}", f".{at}") if isinstance(getattr(self, key), tuple) else (called, "")
+                found.append(Component(numbered, f"models.{name}.{key}{place}", file.source, key, scale))
+        return tuple(found)
+
+    def with_sources(self, name: str, change: Callable[[Component], AnyModelSource]) -> ModelEntry:
+        """The entry with another source for each of its components."""
+        own, *others = self.components(name)
+        update: dict[str, Any] = {"source": change(own)}
+        for key in OPTIONS:
+            theirs = [each for each in others if each.key == key]
+            files = tuple(
+                file.model_copy(update={"source": change(each)}) for file, each in zip(self.option_files(key), theirs, strict=True)
+            )
+            if files:
+                update[key] = files if isinstance(getattr(self, key), tuple) else files[0]
+        return self.model_copy(update=update)
 
 
 class Client(Settings):

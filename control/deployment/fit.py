@@ -15,6 +15,7 @@ from control.state.fleet import FleetState
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
+from inventory.model_components import Component
 from inventory.model_shape import ModelShape
 from inventory.model_sources import Local, source_kind_of
 from roles.host_plan import refusals_of, remarks_of
@@ -57,7 +58,7 @@ def _fit_of(host: str, fleet: Fleet, knowledge: Knowledge, unread: Mapping[str, 
     from roles.llama_server.demands import judged, refusals, remarks, unchecked
 
     shapes = knowledge.shapes
-    real = {name: shape for name, shape in shapes.items() if fleet.models[name].source != "tiny"}
+    real = {each.name: shapes[each.name] for each in _components(fleet, _real(fleet, host)) if each.name in shapes}
     return HostFit(
         judged(host, fleet, knowledge, shapes),
         tuple(refusals(host, fleet, knowledge, real)),
@@ -99,32 +100,37 @@ def loadable_types(
     from roles.llama_server.loading import unloadable
 
     options, shapes, unread = options_by_host(fleet, state.inventory.parent), known(fleet, state.inventory), dict[str, str]()
-    names = {host.name: [name for name in _real(fleet, host.name) if name in wanted] for host in hosts}
-    for name in dict.fromkeys(name for served in names.values() for name in served):
-        if name in shapes and shapes[name].tensor_types:
+    loaded = {host.name: _components(fleet, [name for name in _real(fleet, host.name) if name in wanted]) for host in hosts}
+    for each in dict.fromkeys(each for served in loaded.values() for each in served):
+        if each.name in shapes and shapes[each.name].tensor_types:
             continue
-        if ask or source_kind_of(fleet.models[name].source) is Local:
+        if ask or source_kind_of(each.source) is Local:
             try:
-                shapes[name] = learned(name, fleet.models[name], state.inventory, secrets)
+                shapes[each.name] = learned(each, state.inventory, secrets)
             except PaddockError as error:
-                unread[name] = str(error).removeprefix(f"models.{name}: ")
+                unread[each.where] = str(error).removeprefix(f"{each.where}: ")
         else:
-            unread[name] = "nobody has noted them yet: `paddock models pull --lock` does, or `paddock models fit`"
-    unchecked = [f"models.{name}: types of tensors unknown: not checked: {why}" for name, why in unread.items()]
+            unread[each.where] = "nobody has noted them yet: `paddock models pull --lock` does, or `paddock models fit`"
+    unchecked = [f"{where}: types of tensors unknown: not checked: {why}" for where, why in unread.items()]
     refused = []
-    for host, served in names.items():
-        for name in (each for each in served if each not in unread):
+    for host, served in loaded.items():
+        for each in (each for each in served if each.where not in unread):
             if host in options and options[host].tensor_types:
-                refused += [f"hosts.{host}: {line}" for line in unloadable(name, shapes[name], options[host])]
+                refused += [f"hosts.{host}: {line}" for line in unloadable(each.where, shapes[each.name], options[host])]
             else:
                 words = "nobody has seen the table of its llama.cpp's source: `paddock plan` reads it"
-                unchecked.append(f"hosts.{host}: models.{name}: types of tensors not checked: {words}")
+                unchecked.append(f"hosts.{host}: {each.where}: types of tensors not checked: {words}")
     return LoadableTypes(tuple(refused), tuple(unchecked))
 
 
 def _real(fleet: Fleet, host: str) -> tuple[str, ...]:
     """The models that a host serves, but for the tiny one."""
     return tuple(name for name, entry in fleet.served_models(host).items() if entry.source != "tiny")
+
+
+def _components(fleet: Fleet, models: Iterable[str]) -> list[Component]:
+    """The GGUFs that llama-server loads for these models."""
+    return [each for name in models for each in fleet.models[name].components(name) if not each.is_text]
 
 
 def pools_of(host: str, fleet: Fleet, knowledge: Knowledge) -> tuple[MemoryPool, ...]:
@@ -139,9 +145,10 @@ def pools_of(host: str, fleet: Fleet, knowledge: Knowledge) -> tuple[MemoryPool,
 def _shapes(fleet: Fleet, inventory: Path, hosts: tuple[Host, ...], knowledge: Knowledge) -> tuple[dict[str, ModelShape], dict[str, str]]:
     """The models' shapes, read where nobody had; and of those that cannot be read, why."""
     found, unread = dict(knowledge.shapes), dict[str, str]()
-    for name in dict.fromkeys(name for host in hosts for name in fleet.served_models(host.name) if name not in found):
+    served = dict.fromkeys(name for host in hosts for name in fleet.served_models(host.name))
+    for each in (each for each in _components(fleet, served) if each.name not in found):
         try:
-            found[name] = learned(name, fleet.models[name], inventory, knowledge.secrets)
+            found[each.name] = learned(each, inventory, knowledge.secrets)
         except PaddockError as error:
-            unread[name] = str(error)
+            unread[each.name] = str(error)
     return found, unread

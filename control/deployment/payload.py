@@ -35,9 +35,9 @@ def _payload(work: Work, host: str, fleet: Fleet, state: FleetState) -> Iterator
         if package.deb:
             yield package.id, package_file(*named[package.name], beside, Download())
     for model in work.lacking:
-        paths = {name: fleet.model_paths(host, name) for name in fleet.served_models(host)}
-        name = next(name for name, those in paths.items() if model.path in those)
-        if file := origin_of_file(model).file_here(name, fleet.models[name], beside, paths[name].index(model.path)):
+        components = (each for name, entry in fleet.served_models(host).items() for each in entry.components(name))
+        component, paths = next((each, paths) for each in components if model.path in (paths := fleet.paths(host, each)))
+        if file := origin_of_file(model).file_here(component, beside, paths.index(model.path)):
             yield model.id, file
 
 

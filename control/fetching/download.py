@@ -19,6 +19,10 @@ Progress = Callable[[str, int, int], None]
 """Told the name, the bytes that have come and the bytes that are to come (0 where the server does not say)."""
 
 
+Auth = Callable[[requests.PreparedRequest], requests.PreparedRequest]
+"""Adds to a request what the server wants to be shown."""
+
+
 def silent(name: str, done: int, total: int) -> None:
     """The progress that nobody sees."""
 
@@ -51,16 +55,18 @@ def fetched(url: str, sha256: str | None, into: Path, *, aside: Path, progress: 
     return target
 
 
-def digest_at(url: str, progress: Progress = silent) -> tuple[str, int]:
-    """The sha256 and the size of the model at `url`, which is read once and not kept. Raises PaddockError where it is none."""
+def digest_at(url: str, progress: Progress = silent, *, begins_with: bytes = b"GGUF", auth: Auth | None = None) -> tuple[str, int]:
+    """The sha256 and the size of the file at `url`, which is read once and not kept. Raises PaddockError where it is a web page, or begins
+    with something else than is said: as a model, if it is one."""
     name, digest, done = urlsplit(url).path.rpartition("/")[2], hashlib.sha256(), 0
     try:
-        with Session(bounds.MODEL).get(url, stream=True) as answer:
+        with Session(bounds.MODEL).get(url, stream=True, auth=auth) as answer:
             answer.raise_for_status()
             total = said_length(answer)
             for piece in answer.iter_content(1 << 20):
-                if not done and not piece.startswith(b"GGUF"):
-                    page = piece.lstrip().startswith(b"<") or "text/html" in answer.headers.get("Content-Type", "")
+                page = "text/html" in answer.headers.get("Content-Type", "")
+                if not done and (page or not piece.startswith(begins_with)):
+                    page = page or piece.lstrip().startswith(b"<")
                     what = "a web page: is the address right, and does it want a login?" if page else "no GGUF"
                     raise PaddockError(f"{without_query(url)}: what comes is {what}")
                 digest.update(piece)

@@ -210,6 +210,8 @@ def _of_header(name: str, header: _Header) -> ModelShape:
         raise wrong(name, "its header does not say which architecture it is: llama.cpp would not load this file")
     total = sum(header.tensors.values())
     if architecture == "clip":
+        return _projector(keys, header, total)
+    if architecture == "controlvector" or header.keys.get("general.type") == "adapter":
         return ModelShape(architecture, total, output_bytes=total, tensor_types=header.tensor_types)
     keys.architecture = architecture
     blocks = keys.number("block_count", required=True)
@@ -246,6 +248,25 @@ def _of_header(name: str, header: _Header) -> ModelShape:
         causal=bool(header.keys.get(f"{architecture}.attention.causal", True)),
         tensor_types=header.tensor_types,
         **numbers,
+    )
+
+
+def _projector(keys: _Keys, header: _Header, total: int) -> ModelShape:
+    """Of one for images its sizes, and as its context the patches of an image that llama-server makes room for at its start: of one size,
+    or where patches are merged as many as 46 × 46 tokens have (tools/mtmd/clip.cpp: set_warmup_n_tokens)."""
+    keys.architecture = "clip.vision"
+    kind = header.keys.get("clip.vision.projector_type", header.keys.get("clip.projector_type", ""))
+    patch, merged = keys.number("patch_size"), keys.number("spatial_merge_size") or (2 if str(kind).startswith("qwen") else 0)
+    fixed = keys.number("image_size") // patch if patch else 0
+    return ModelShape(
+        "clip",
+        total,
+        output_bytes=total,
+        context_length=max(fixed, 46 * merged) ** 2,
+        embedding_length=keys.number("embedding_length"),
+        feed_forward_length=keys.number("feed_forward_length"),
+        head_count=keys.number("attention.head_count"),
+        tensor_types=header.tensor_types,
     )
 
 

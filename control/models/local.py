@@ -12,8 +12,8 @@ from control.state.fleet import in_words, write_atomically
 from inventory.bounds import from_json
 from inventory.errors import PaddockError
 from inventory.knowledge import ModelDigest
+from inventory.model_components import Component
 from inventory.model_sources import ModelSource
-from inventory.schema import ModelEntry
 
 CACHE = Path("~/.cache/paddock/models")
 
@@ -34,15 +34,15 @@ def tiny_digest() -> ModelDigest:
     return digest_of(tiny_model())
 
 
-def local_model(name: str, entry: ModelEntry, inventory_dir: Path, part: int = 0) -> Path:
-    """A file of a model with `source: {local: …}`, relative to the inventory, checked against what the inventory or its lock says of it.
+def local_model(component: Component, inventory_dir: Path, part: int = 0) -> Path:
+    """A file of a component with `source: {local: …}`, relative to the inventory, checked against what that or its lock says.
 
     Raises PaddockError where it is missing, or another file than was meant.
     """
-    source = entry.source
-    assert isinstance(source, ModelSource) and source.local, f"{name} does not come from this machine"
-    path, meant = local_file(name, source.named[part], inventory_dir), source.digests[part]
-    where, says = (f"models.{name}.source", "the inventory says") if source.sha256 else (f"models.{name}", "the lock says")
+    source = component.source
+    assert isinstance(source, ModelSource) and source.local, f"{component.name} does not come from this machine"
+    path, meant = local_file(component, source.named[part], inventory_dir), source.digests[part]
+    where, says = (f"{component.where}.source", "the inventory says") if source.sha256 else (component.where, "the lock says")
     size = path.stat().st_size
     if meant.size and meant.size != size:
         raise PaddockError(f"{where}.size: {path} has {size} bytes, {says} {meant.size}")
@@ -51,13 +51,13 @@ def local_model(name: str, entry: ModelEntry, inventory_dir: Path, part: int = 0
     return path
 
 
-def local_file(name: str, where: str, inventory_dir: Path) -> Path:
+def local_file(component: Component, where: str, inventory_dir: Path) -> Path:
     """Raises PaddockError where there is none."""
     path = (inventory_dir / Path(where).expanduser()).resolve()
     with in_words(path, "cannot be read"):
         is_there = path.is_file()
     if not is_there:
-        raise PaddockError(f"models.{name}.source.local: there is no file {path}")
+        raise PaddockError(f"{component.where}.source.local: there is no file {path}")
     return path
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from inventory.errors import PaddockError
+from inventory.model_components import Component
 from inventory.model_lock import unknown
 from inventory.model_sources import FromUrl, HuggingFace, Local, ModelPart, ModelSource, OnHost, SourceKind, Tiny, source_kind_of
-from inventory.schema import ModelEntry
 from resources import ModelFile
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Means(NamedTuple):
 
 
 class Origin:
-    """How one kind of source is asked. `model` is the model's name in the inventory, for what is said of it."""
+    """How one kind of source is asked for a component of a model."""
 
     def token(self, secrets: Mapping[str, str]) -> str:
         """What it has to be shown, empty where that is nothing. Raises PaddockError where the secret is no token."""
@@ -59,26 +59,26 @@ class Origin:
         """How a host asks for a file; nothing where it has it from this machine, or has it. `where` follows the word in its origin."""
         return ()
 
-    def file_here(self, model: str, entry: ModelEntry, beside: Path, part: int) -> Path | None:
+    def file_here(self, component: Component, beside: Path, part: int) -> Path | None:
         """The file that a host is sent from this machine, by its number; None where it is sent none. Raises PaddockError."""
         return None
 
-    def pinned(self, model: str, source: ModelSource, means: Means) -> tuple[str, tuple[ModelPart, ...]]:
+    def pinned(self, component: Component, means: Means) -> tuple[str, tuple[ModelPart, ...]]:
         """What it is at this moment: the commit, where there is such a thing, and the files. Raises PaddockError."""
-        raise PaddockError(f"models.{model}.source: what lies there cannot be asked: give its sha256")
+        raise PaddockError(f"{component.where}.source: what lies there cannot be asked: give its sha256")
 
-    def shape(self, model: str, entry: ModelEntry, means: Means) -> ModelShape:
+    def shape(self, component: Component, means: Means) -> ModelShape:
         """What its header says. Raises PaddockError where nobody here can read it."""
         raise NotImplementedError
 
 
 class _Tiny(Origin):
-    def file_here(self, model: str, entry: ModelEntry, beside: Path, part: int) -> Path:
+    def file_here(self, component: Component, beside: Path, part: int) -> Path:
         from control.models.local import tiny_model
 
         return tiny_model()
 
-    def shape(self, model: str, entry: ModelEntry, means: Means) -> ModelShape:
+    def shape(self, component: Component, means: Means) -> ModelShape:
         from control.models.gguf import local_shape
         from control.models.local import tiny_model
 
@@ -92,18 +92,18 @@ class _HuggingFace(Origin):
     def asked(self, where: str, token: str) -> tuple[Request, ...]:
         return (Request(resolve_url(*where.split(" ", 2)), token, KNOWN_TOKEN if token else NO_TOKEN),)
 
-    def pinned(self, model: str, source: ModelSource, means: Means) -> tuple[str, tuple[ModelPart, ...]]:
+    def pinned(self, component: Component, means: Means) -> tuple[str, tuple[ModelPart, ...]]:
         from control.models.hugging_face import pinned
 
-        return pinned(model, source, self.token(means.secrets))
+        return pinned(component, self.token(means.secrets))
 
-    def shape(self, model: str, entry: ModelEntry, means: Means) -> ModelShape:
+    def shape(self, component: Component, means: Means) -> ModelShape:
         from control.models.gguf import remote_shape
 
-        source = _written(entry)
+        source = _written(component)
         first = next(iter((*source.named, *(each.name for each in source.digests))), None)
         if first is None:
-            raise PaddockError(f"models.{model}.source: {unknown(model)}")
+            raise PaddockError(f"{component.where}.source: {unknown(component.name.partition('+')[0])}")
         return remote_shape(resolve_url(str(source.hf), source.revision or "main", first), token=self.token(means.secrets))
 
 
@@ -111,56 +111,58 @@ class _Url(Origin):
     def asked(self, where: str, token: str) -> tuple[Request, ...]:
         return (Request(where, hint="is the address right, and does it want a login?"),)
 
-    def pinned(self, model: str, source: ModelSource, means: Means) -> tuple[str, tuple[ModelPart, ...]]:
-        return "", tuple(self._pinned(each) for each in source.named)
+    def pinned(self, component: Component, means: Means) -> tuple[str, tuple[ModelPart, ...]]:
+        return "", tuple(self._pinned(each, component.begins_with) for each in _written(component).named)
 
     @staticmethod
-    def _pinned(url: str) -> ModelPart:
+    def _pinned(url: str, begins_with: bytes) -> ModelPart:
         """All of it is read, once, and nothing is kept."""
         from control.fetching.download import digest_at
         from control.fetching.progress import Download
 
-        sha256, size = digest_at(url, Download())
+        sha256, size = digest_at(url, Download(), begins_with=begins_with)
         return ModelPart(name=url.partition("?")[0].rpartition("/")[2] or "model.gguf", sha256=sha256, size=size)
 
-    def shape(self, model: str, entry: ModelEntry, means: Means) -> ModelShape:
+    def shape(self, component: Component, means: Means) -> ModelShape:
         from control.models.gguf import remote_shape
 
-        return remote_shape(_written(entry).named[0])
+        return remote_shape(_written(component).named[0])
 
 
 class _Local(Origin):
-    def file_here(self, model: str, entry: ModelEntry, beside: Path, part: int) -> Path:
+    def file_here(self, component: Component, beside: Path, part: int) -> Path:
         from control.models.local import local_model
 
-        return local_model(model, entry, beside, part)
+        return local_model(component, beside, part)
 
-    def pinned(self, model: str, source: ModelSource, means: Means) -> tuple[str, tuple[ModelPart, ...]]:
-        return "", tuple(self._pinned(model, each, means.beside) for each in source.named)
+    def pinned(self, component: Component, means: Means) -> tuple[str, tuple[ModelPart, ...]]:
+        return "", tuple(self._pinned(component, each, means.beside) for each in _written(component).named)
 
     @staticmethod
-    def _pinned(model: str, where: str, beside: Path) -> ModelPart:
+    def _pinned(component: Component, where: str, beside: Path) -> ModelPart:
         from control.models.gguf import is_gguf
         from control.models.local import digest_of, local_file
 
-        file = local_file(model, where, beside)
+        file = local_file(component, where, beside)
         found = digest_of(file)
         if not found.size:
-            raise PaddockError(f"models.{model}.source.local: {where} is empty: put the model there, or name another file")
-        if not is_gguf(file):
-            raise PaddockError(f"models.{model}.source.local: {where} is not a GGUF: name the model's file")
+            raise PaddockError(f"{component.where}.source.local: {where} is empty: put the model there, or name another file")
+        if not component.is_text and not is_gguf(file):
+            raise PaddockError(f"{component.where}.source.local: {where} is not a GGUF: name the model's file")
         return ModelPart(name=Path(where).name, sha256=found.sha256, size=found.size)
 
-    def shape(self, model: str, entry: ModelEntry, means: Means) -> ModelShape:
+    def shape(self, component: Component, means: Means) -> ModelShape:
         from control.models.gguf import local_shape
         from control.models.local import local_file
 
-        return local_shape(local_file(model, _written(entry).named[0], means.beside))
+        return local_shape(local_file(component, _written(component).named[0], means.beside))
 
 
 class _OnHost(Origin):
-    def shape(self, model: str, entry: ModelEntry, means: Means) -> ModelShape:
-        raise PaddockError(f"models.{model}: the file exists only on the host ({_written(entry).path}), so its header cannot be read here")
+    def shape(self, component: Component, means: Means) -> ModelShape:
+        raise PaddockError(
+            f"{component.where}: the file exists only on the host ({_written(component).path}), so its header cannot be read here"
+        )
 
 
 ORIGINS: Mapping[type[SourceKind], Origin] = {
@@ -174,8 +176,8 @@ ORIGINS: Mapping[type[SourceKind], Origin] = {
 BY_WORD = {kind.origin_word: origin for kind, origin in ORIGINS.items()}
 
 
-def origin_of(entry: ModelEntry) -> Origin:
-    return ORIGINS[source_kind_of(entry.source)]
+def origin_of(component: Component) -> Origin:
+    return ORIGINS[source_kind_of(component.source)]
 
 
 def origin_of_file(model: ModelFile) -> Origin:
@@ -187,9 +189,9 @@ def asked_of(model: ModelFile, token: str = "") -> tuple[Request, ...]:
     return origin_of_file(model).asked(model.origin.partition(" ")[2], token)
 
 
-def _written(entry: ModelEntry) -> ModelSource:
-    assert isinstance(entry.source, ModelSource)
-    return entry.source
+def _written(component: Component) -> ModelSource:
+    assert isinstance(component.source, ModelSource)
+    return component.source
 
 
 def hugging_face() -> str:

@@ -20,8 +20,15 @@ ANSWER = "from a tiny model"
 """What Paddock's tiny model says, whatever it is asked: a device that computes wrongly says something else."""
 
 # What a command line may say that a trial must not do: to take the service's port, to write its log, to want a directory that lands with
-# the service. Nothing is left out, for all is tried.
-INSTEAD = {"--host": SOCKET, "--log-file": "/dev/null", "--slot-save-path": "/tmp"}
+# the service, or to read a file that lands later. Nothing is left out, for all is tried.
+INSTEAD = {
+    "--host": SOCKET,
+    "--log-file": "/dev/null",
+    "--slot-save-path": "/tmp",
+    "--chat-template-file": "/dev/null",
+    "--grammar-file": "/dev/null",
+    "--json-schema-file": f"{HOME}/schema",
+}
 PRESETS = "--models-preset"
 
 ELSEWHERE = frozenset(("--rpc",))
@@ -93,6 +100,7 @@ def _members(release: Release, found: Sequence[Instance]) -> Iterator[tuple[str,
     yield "devices", _lines(release.devices)
     yield "environment", _lines(f"{name}={value}" for name, value in release.environment)
     yield "answer", _lines([ANSWER])
+    yield "schema", _lines(["{}"])
     yield "properties", _lines(_of_any(found))
     for each in found:
         yield from ((f"services/{each.unit}/{name}", content) for name, content in each.files.items())

@@ -71,8 +71,9 @@ def demands(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, 
         assert settings
         router = server.kind == "router"
         presets = {name: fleet.preset(server, name) for name in server.models if name in shapes}
+        sizing = options.sizing if options else OLDER
         loads = tuple(
-            Load(name, overridden(shapes[name], preset), preset, _where(server, name), options.sizing if options else OLDER)
+            Load(name, overridden(shapes[name], preset), preset, _where(server, name), sizing, *_beside(server, name, fleet, shapes))
             for name, preset in presets.items()
         )
         prompts = defaults(settings, hardware.memory_mib if hardware else 0, 1 if router else len(servers)).get("cache-ram", 0)
@@ -90,6 +91,16 @@ def demands(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, 
         )
 
 
+def _beside(
+    server: Server, model: str, fleet: Fleet, shapes: Mapping[str, ModelShape]
+) -> tuple[tuple[tuple[str, ModelShape], ...], frozenset[str]]:
+    """What is loaded beside a model, as far as it is known, and the options that name it."""
+    entry = fleet.models[model]
+    _, *others = entry.components(model)
+    named = frozenset(fleet.own_preset(server.host, model)) - entry.preset.keys() if others else frozenset()
+    return tuple((each.key, shapes[each.name]) for each in others if each.name in shapes), named
+
+
 def judged(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, ModelShape]) -> tuple[MemoryPool, ...]:
     """Every place of the host with what it carries; nothing where nobody has looked at the host yet."""
     found = machine(host, fleet, knowledge)
@@ -103,8 +114,9 @@ def refusals(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str,
     loads = [load for demand in asked for load in demand.loads]
     yield from dict.fromkeys(line for load in loads for line in faults(load))
     if options:
-        shapes_here = {load.model: load.shape for load in loads}
-        yield from (f"hosts.{host}: {line}" for name, shape in shapes_here.items() for line in unloadable(name, shape, options))
+        models = dict.fromkeys(load.model for load in loads)
+        components = (each for name in models for each in fleet.models[name].components(name) if each.name in shapes)
+        yield from (f"hosts.{host}: {line}" for each in components for line in unloadable(each.where, shapes[each.name], options))
     startable = tuple(_startable(asked))
     short = [place for place in fit(found, startable) if not place.fits] if found else []
     if found and short:
@@ -139,10 +151,10 @@ def unchecked(
         if found and card in found.elsewhere and not found.elsewhere[card].memory_mib and "," not in card:
             advice = "nobody has looked at the hardware of that host yet: `paddock plan` does"
         yield f"hosts.{host}: {card}: {UNKNOWN}: {advice}"
-    for name in served:
-        if name not in shapes:
-            why = (unread or {}).get(name, "nobody has read its header yet: `paddock models fit` does").removeprefix(f"models.{name}: ")
-            yield f"hosts.{host}: models.{name}: {UNKNOWN}: {why}"
+    for each in (each for name in served for each in fleet.models[name].components(name)):
+        if each.name not in shapes and not each.is_text:
+            why = (unread or {}).get(each.name, "nobody has read its header yet: `paddock models fit` does")
+            yield f"hosts.{host}: {each.where}: {UNKNOWN}: {why.removeprefix(f'{each.where}: ')}"
 
 
 def _real(host: str, fleet: Fleet) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from inventory.model_shape import ModelShape
 from inventory.options import OLDER, Sizing
+from roles.llama_server.beside import beside
 from roles.llama_server.caches import cache_bytes, takes_type
 from roles.llama_server.memory import MIB, Memory, MemoryNeeds, needs
 from roles.llama_server.memory_options import ROW_BYTES, MemoryOptions, Value, asked_context, memory_options, settled
@@ -45,6 +46,10 @@ class Load:
     where: str
     sizing: Sizing = OLDER
     """Of the version of llama.cpp that serves it."""
+    beside: tuple[tuple[str, ModelShape], ...] = ()
+    """What is loaded beside it: key of the model, `mmproj`, and shape."""
+    named: frozenset[str] = frozenset()
+    """The options that name files of the inventory."""
 
     @property
     def options(self) -> MemoryOptions:
@@ -174,11 +179,13 @@ def fit(machine: ServingMemory, demands: Sequence[Demand]) -> tuple[MemoryPool, 
     for demand in demands:
         by_place: dict[str, list[Row]] = {}
         for load in demand.loads:
-            taken = _needs(load.shape, load.options, tuple(map(machine.share, demand.cards)))
-            for card, memory in zip(demand.cards, taken.cards, strict=True):
-                by_place.setdefault(card, []).append(Row(demand.server, load.model, memory + machine.context(card), taken))
-            beside = Memory(other=(PROCESS_MIB + demand.prompts_mib(load)) * MIB)
-            by_place.setdefault(HOST, []).append(Row(demand.server, load.model, taken.host + beside, taken))
+            shares = tuple(map(machine.share, demand.cards))
+            taken = _needs(load.shape, load.options, shares)
+            further, further_here = beside(load.beside, load.shape, load.options, load.preset, shares)
+            for card, memory, more in zip(demand.cards, taken.cards, further, strict=True):
+                by_place.setdefault(card, []).append(Row(demand.server, load.model, memory + more + machine.context(card), taken))
+            process = Memory(other=(PROCESS_MIB + demand.prompts_mib(load)) * MIB)
+            by_place.setdefault(HOST, []).append(Row(demand.server, load.model, taken.host + further_here + process, taken))
         for place, each in by_place.items():
             rows[place].append(each)
             largest = sorted((row.memory.total for row in each), reverse=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from inventory.errors import PaddockError
 from inventory.model_shape import ModelShape
 from inventory.options import Options
+from roles.llama_server.beside import beside
 from roles.llama_server.caches import QUANTIZED_BLOCK, UNQUANTIZED, UNUSUAL, keys_take, values_take
 from roles.llama_server.fit import Load
 from roles.llama_server.memory_options import context_of, settled, slot_context, trained
@@ -28,6 +29,7 @@ def faults(load: Load) -> Iterator[str]:
     """Why llama-server would not start the model, a line each (src/llama-context.cpp: llama_init_from_model)."""
     try:
         options = load.options
+        beside(load.beside, load.shape, options, load.preset, ())
     except PaddockError as error:
         yield f"{load.where}: {load.model}: {error}"
         return
@@ -47,8 +49,9 @@ def faults(load: Load) -> Iterator[str]:
         yield f"{where}: cache-type-k is {options.type_k} and cache-type-v is {options.type_v}: {words}"
 
 
-def unloadable(model: str, shape: ModelShape, options: Options) -> Iterator[str]:
-    """The types of the model's tensors that this version does not load, a line each; none where its types are not known.
+def unloadable(where: str, shape: ModelShape, options: Options) -> Iterator[str]:
+    """The types of tensors of what stands there in the inventory that this version does not load, a line each; none where its types are not
+    known.
 
     ggml refuses a number that its table does not have, and one whose type was removed (ggml/src/gguf.cpp: gguf_init_from_reader).
     """
@@ -57,7 +60,7 @@ def unloadable(model: str, shape: ModelShape, options: Options) -> Iterator[str]
         if known and not known.removed:
             continue
         called = f" ({known.name if known else name})" if known or name else ""
-        which = f"models.{model}: llama.cpp {options.label} cannot load {file}: its tensor {tensor} is of type {number}{called}"
+        which = f"{where}: llama.cpp {options.label} cannot load {file}: its tensor {tensor} is of type {number}{called}"
         if known:
             plain = REPACKED.fullmatch(known.name)
             instead = f"{plain[1]}, which llama.cpp repacks itself" if plain else "another quantization"
@@ -104,7 +107,7 @@ BESIDE = frozenset(
 
 def _uncounted(load: Load) -> Iterator[str]:
     """What takes memory that nobody has computed."""
-    for option in sorted(load.preset.keys() & BESIDE):
+    for option in sorted((load.preset.keys() & BESIDE) - load.named):
         if load.preset[option] != "none":
             yield f"{load.where}: {option}: {UNKNOWN}: what {load.model} takes for this is not counted: leave room for it"
     for option in sorted(load.preset.keys() & {"cache-ram", "cram"}):

@@ -196,7 +196,7 @@ def _presets(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowle
         name: {
             "model": fleet.model_path(server.host, name),
             **({"alias": ",".join(entry.aliases)} if entry.aliases else {}),
-            **_options(entry.preset, f"models.{name}"),
+            **_options(fleet.own_preset(server.host, name), f"models.{name}"),
         }
         for name, entry in ((name, fleet.models[name]) for name in server.models)
     }
@@ -210,7 +210,8 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
     own = dict((*(release.environment if release else ()), *(pinned.environment if pinned else ())))
     asked = _grants(server, fleet)
     files = tuple(path for name in server.models for path in fleet.model_paths(server.host, name))
-    paths = tuple(dict.fromkeys((*files, *asked.reads)))
+    reads = tuple(each for each in asked.reads if each not in files)
+    paths = (*dict.fromkeys(files), *reads)
     waits = _nodes(server, knowledge)
     text = render(
         "llama_server/llama-server.service.j2",
@@ -227,7 +228,7 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
         environment=[f"{name}={value}" for name, value in environment.of_unit(server, settings, own).items()],
         devices=pinned.devices if pinned else (),
         hidden=pinned.hidden if pinned else (),
-        mounts=tuple(dict.fromkeys((dirname(RELEASE), *map(dirname, files), *asked.reads, *asked.writes))),
+        mounts=tuple(dict.fromkeys((dirname(RELEASE), *map(dirname, files), *reads, *asked.writes))),
         shown=[path for path in paths if hidden(path)],
         shows_home=any(hidden(path, HOMES) for path in paths),
         state=[path.removeprefix(f"{dirname(HOME)}/") for path in asked.writes if path != HOME and hidden(path, (HOME,))],

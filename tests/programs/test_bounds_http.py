@@ -19,6 +19,7 @@ from control.models.hugging_face import chosen, pinned
 from inventory import bounds
 from inventory.bounds import Bound, TooMuch
 from inventory.errors import PaddockError
+from inventory.model_components import Component
 from inventory.model_sources import ModelSource
 from services.admin import llama_server as of_admin
 from services.admin.answers import Refusal
@@ -79,9 +80,12 @@ def test_a_download_beyond_its_bound_is_refused_and_a_digest_too(tmp_path: Path,
         digest_at(f"{url}/x.gguf")
 
 
-def hub(monkeypatch: pytest.MonkeyPatch, url: str) -> ModelSource:
+MODEL = Component("small", "models.small", ModelSource(hf="org/Small-GGUF"))
+
+
+def hub(monkeypatch: pytest.MonkeyPatch, url: str) -> Component:
     monkeypatch.setenv("HF_ENDPOINT", url)
-    return ModelSource(hf="org/Small-GGUF")
+    return MODEL
 
 
 def listing(entries: list[dict[str, Any]], following: bool = False) -> Callable[[socket.socket], None]:
@@ -112,7 +116,7 @@ def test_a_repository_of_too_many_files_is_no_repository_of_models(
     if not entries:
         monkeypatch.setattr(bounds, "LISTING", replace(bounds.LISTING, items=20))
     with answering(listing(entries, following)) as url, pytest.raises(PaddockError, match=r"has more than [0-9,]+ files and folders"):
-        pinned("small", hub(monkeypatch, url))
+        pinned(hub(monkeypatch, url))
 
 
 def test_a_list_that_is_nested_without_end_is_no_list(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +125,7 @@ def test_a_list_that_is_nested_without_end_is_no_list(monkeypatch: pytest.Monkey
         connection.sendall(OK + b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
     with answering(send) as url, pytest.raises(PaddockError, match="sends something else than a list of files"):
-        pinned("small", hub(monkeypatch, url))
+        pinned(hub(monkeypatch, url))
 
 
 def test_names_of_many_files_are_sorted_out_in_no_time() -> None:
@@ -129,7 +133,7 @@ def test_names_of_many_files_are_sorted_out_in_no_time() -> None:
     names = [f"{at}-00001-of-99999.gguf" for at in range(10_000)] + [f"m-{at:05}-of-00900.gguf" for at in range(1, 901)]
     began = time.monotonic()
     with pytest.raises(PaddockError, match="10001 models in org/Small-GGUF fit"):
-        chosen(ModelSource(hf="org/Small-GGUF"), names, "models.small.source.hf")
+        chosen(MODEL, names, "models.small.source.hf")
     assert time.monotonic() - began < 5
 
 

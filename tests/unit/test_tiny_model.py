@@ -11,8 +11,8 @@ from gguf import GGUFReader
 from control.models.local import digest_of, local_model, tiny_digest, tiny_model
 from control.models.tiny_model import ANSWER, CONTEXT, write
 from inventory.errors import PaddockError
+from inventory.model_components import Component
 from inventory.model_sources import ModelSource
-from inventory.schema import ModelEntry
 
 
 @pytest.fixture(autouse=True)
@@ -61,8 +61,8 @@ def test_a_tiny_model_that_is_there_needs_no_numpy() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"
 
 
-def entry(path: Path, **other: object) -> ModelEntry:
-    return ModelEntry(source=ModelSource.model_validate({"local": path.name, "sha256": sha256(path), **other}))
+def component(path: Path, **other: object) -> Component:
+    return Component("qwen", "models.qwen", ModelSource.model_validate({"local": path.name, "sha256": sha256(path), **other}))
 
 
 @pytest.fixture
@@ -73,22 +73,22 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_a_local_model_is_the_file_beside_the_inventory(model: Path) -> None:
-    assert local_model("qwen", entry(model), model.parent) == model
+    assert local_model(component(model), model.parent) == model
 
 
 def test_a_local_model_of_another_digest_is_refused(model: Path) -> None:
     with pytest.raises(PaddockError, match=f"models.qwen.source.sha256: .*qwen.gguf has {sha256(model)}, the inventory says {'0' * 64}"):
-        local_model("qwen", entry(model, sha256="0" * 64), model.parent)
+        local_model(component(model, sha256="0" * 64), model.parent)
 
 
 def test_a_local_model_of_another_size_is_refused(model: Path) -> None:
     with pytest.raises(PaddockError, match="has 15 bytes, the inventory says 16"):
-        local_model("qwen", entry(model, size=16), model.parent)
+        local_model(component(model, size=16), model.parent)
 
 
 def test_a_local_model_that_is_missing_is_named(model: Path, tmp_path: Path) -> None:
     with pytest.raises(PaddockError, match=r"models.qwen.source.local: there is no file .*/none/qwen.gguf"):
-        local_model("qwen", entry(model), tmp_path / "none")
+        local_model(component(model), tmp_path / "none")
 
 
 def test_a_file_that_changed_is_read_again(model: Path) -> None:

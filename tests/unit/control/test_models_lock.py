@@ -11,14 +11,15 @@ import pytest
 
 from cli import main
 from control.models.gguf import local_shape
-from control.models.hugging_face import chosen
+from control.models.hugging_face import chosen, projector
 from control.models.local import tiny_model
 from control.models.lock import write_lock
 from inventory.errors import InventoryError, PaddockError
 from inventory.load import load, loaded, require_lock
+from inventory.model_components import Component
 from inventory.model_lock import lock_path, read_lock
 from inventory.model_shape import from_data
-from inventory.model_sources import ModelSource
+from inventory.model_sources import BesideModel, ModelSource
 from tests.model_server import COMMIT, ModelServer, model_server
 
 TINY = b"GGUF is how it begins"
@@ -250,6 +251,104 @@ def test_a_url_that_is_cut_off_gives_no_digest(server: ModelServer, path: Path) 
     assert not lock_path(path).exists()
 
 
+def component(**asked: str) -> Component:
+    return Component("small", "models.small", ModelSource.model_validate({"hf": REPOSITORY, **asked}))
+
+
+def with_files(path: Path, source: object, **files: object) -> None:
+    write(path, source)
+    document = json.loads(path.read_text())
+    document["models"]["small"] |= files
+    path.write_text(json.dumps(document))
+
+
+def test_a_projector_is_found_beside_the_model_and_pinned(server: ModelServer, path: Path) -> None:
+    with_files(path, {"hf": REPOSITORY, "include": "*Q4*"}, mmproj="auto")
+    lock(path)
+    _, projector = load(path).models["small"].components("small")
+    assert isinstance(projector.source, ModelSource)
+    assert (projector.source.revision, [each.name for each in projector.source.digests]) == (COMMIT, ["mmproj-F16.gguf"])
+    assert [projector.source.origin_of(0)] == [f"hf {REPOSITORY} {COMMIT} mmproj-F16.gguf"]
+    assert list(read_lock(path).models) == ["small", "small+mmproj"]
+    before = lock_path(path).read_text()
+    lock(path)
+    assert lock_path(path).read_text() == before
+
+
+def test_a_projector_is_looked_for_anew_where_another_model_of_the_repository_is_meant(server: ModelServer, path: Path) -> None:
+    with_files(path, {"hf": REPOSITORY, "include": "*Q4*"}, mmproj="auto")
+    lock(path)
+    with_files(path, {"hf": REPOSITORY, "include": "*Q8*"}, mmproj="auto")
+    with pytest.raises(InventoryError, match=r"models\.small\.mmproj: the lock is of another source than this"):
+        require_lock(loaded(path))
+    lock(path)
+
+
+def test_a_file_that_is_not_pinned_is_told_at_its_source(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path.write_text(
+        "fleet: home\ndomain: home.example\nhosts: {ai: {address: 192.0.2.1, roles: {llama_cpp: , models: , "
+        "llama_server: {models: [small]}}}}\nmodels:\n  small:\n    lora:\n    - source: {path: /srv/a.gguf, sha256: "
+        f"{'0' * 64}}}\n    - scale: 2\n      source: {{hf: org/Tone}}\n"
+    )
+    assert main(["-i", str(path), "check"]) == 2
+    assert capsys.readouterr().err == (
+        f"{path}:9:7: models.small.lora.1.source: nothing says which file it is, neither a sha256 here nor the lock: run"
+        " `paddock models pull --lock small`\n"
+    )
+
+
+def test_a_text_that_git_itself_keeps_is_read_for_its_digest_with_the_token(server: ModelServer, path: Path) -> None:
+    server.repositories[REPOSITORY]["chat.jinja"] = b"{{ messages }}"
+    server.tokens[f"/{REPOSITORY}"] = TOKEN
+    with_files(path, "tiny", chat_template_file={"source": {"hf": REPOSITORY, "file": "chat.jinja"}})
+    write_lock(path, load(path), {"hf-token": TOKEN})
+    assert [(each.sha256, each.size) for each in read_lock(path).models["small+chat-template-file"].files] == [
+        (sha256(b"{{ messages }}"), 14)
+    ]
+
+
+def test_a_web_page_is_no_template(server: ModelServer, path: Path) -> None:
+    server.statuses["/chat.jinja"] = 200
+    with_files(path, "tiny", chat_template_file={"source": {"url": f"http://127.0.0.1:{server.port}/chat.jinja"}})
+    with pytest.raises(PaddockError, match=r"chat\.jinja: what comes is a web page"):
+        write_lock(path, load(path), {})
+
+
+def test_a_local_template_need_be_no_gguf_but_a_draft_has_to(path: Path) -> None:
+    (path.parent / "chat.jinja").write_text("{{ messages }}")
+    with_files(path, "tiny", chat_template_file={"source": {"local": "chat.jinja"}})
+    write_lock(path, load(path), {})
+    with_files(path, "tiny", draft={"source": {"local": "chat.jinja"}})
+    with pytest.raises(PaddockError, match=r"^models\.small\.draft\.source\.local: chat\.jinja is not a GGUF"):
+        write_lock(path, load(path), {})
+
+
+@pytest.mark.parametrize(
+    ("model", "names", "found"),
+    [
+        (
+            "m-Q4_K_M.gguf",
+            ["mmproj-F32.gguf", "mmproj-F16.gguf", "mmproj-BF16.gguf"],
+            "mmproj-F16.gguf",
+        ),  # the first of two that are as near
+        ("m-Q8_0.gguf", ["mmproj-F16.gguf", "mmproj-Q8_0.gguf"], "mmproj-Q8_0.gguf"),
+        ("Q4/m-Q4_0.gguf", ["mmproj-Q4_0.gguf", "Q4/mmproj-F32.gguf", "Q8/mmproj-F16.gguf"], "Q4/mmproj-F32.gguf"),
+        ("Q4/m-Q4_0-00001-of-00002.gguf", ["Q8/mmproj-F16.gguf", "m.mmproj-f16.gguf"], "m.mmproj-f16.gguf"),
+    ],
+)
+def test_of_several_projectors_it_is_the_one_that_llama_server_would_take(model: str, names: list[str], found: str) -> None:
+    parts = [model.replace("00001-of", "00002-of")] if "-of-" in model else []
+    assert projector(BesideModel(hf=REPOSITORY, of=model), [*names, model, *parts], "here") == found
+
+
+def test_a_repository_without_a_projector_is_told(server: ModelServer, path: Path) -> None:
+    del server.repositories[REPOSITORY]["mmproj-F16.gguf"]
+    with_files(path, {"hf": REPOSITORY, "include": "*Q4*"}, mmproj="auto")
+    words = r"^models\.small\.mmproj: org/Small-GGUF has no projector \(mmproj…gguf\) beside small-Q4_K_M\.gguf: name it with `source`$"
+    with pytest.raises(PaddockError, match=words):
+        lock(path)
+
+
 NAMES = ["Q4/m-00001-of-00002.gguf", "Q4/m-00002-of-00002.gguf", "m-Q8_0.gguf", "mmproj-F16.gguf", "README.md"]
 
 
@@ -264,7 +363,7 @@ NAMES = ["Q4/m-00001-of-00002.gguf", "Q4/m-00002-of-00002.gguf", "m-Q8_0.gguf", 
     ],
 )
 def test_a_file_or_a_pattern_means_one_model_with_all_its_parts(asked: dict[str, str], found: tuple[str, ...]) -> None:
-    assert chosen(ModelSource.model_validate({"hf": REPOSITORY, **asked}), NAMES, "here") == found
+    assert chosen(component(**asked), NAMES, "here") == found
 
 
 @pytest.mark.parametrize(
@@ -280,4 +379,4 @@ def test_a_file_or_a_pattern_means_one_model_with_all_its_parts(asked: dict[str,
 )
 def test_what_means_none_or_several_is_told_with_what_there_is(asked: dict[str, str], names: list[str], words: str) -> None:
     with pytest.raises(PaddockError, match=words):
-        chosen(ModelSource.model_validate({"hf": REPOSITORY, **asked}), names, "here")
+        chosen(component(**asked), names, "here")

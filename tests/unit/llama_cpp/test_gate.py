@@ -147,6 +147,7 @@ def test_a_trial_holds_what_the_script_reads() -> None:
         "devices": "Vulkan0\nVulkan1\n",
         "environment": "GGML_VK_VISIBLE_DEVICES=0\n",
         "answer": f"{ANSWER}\n",
+        "schema": "{}\n",
         "properties": "User=small\n",
         "services/small.service/unit": "small.service\n",
         "services/small.service/arguments": f"-m\n/srv/small.gguf\n--host\n{SOCKET}\n",
