@@ -27,8 +27,8 @@ SHELL = "it would give any caller a shell or a proxy on the host"
 REFUSED = {
     **dict.fromkeys(("host", "port", "reuse-port", "api-prefix"), LISTEN),
     **dict.fromkeys(("model", "m", "model-url", "mu", "hf-repo", "hf", "hfr", "hf-file", "hff", "docker-repo", "dr"), SOURCE),
-    **dict.fromkeys(("mmproj-url", "mmu"), f"{OFFLINE}, and name it with `mmproj`"),
-    **dict.fromkeys(("spec-draft-hf", "hfd", "hfrd", "hf-repo-draft"), f"{OFFLINE}, and name it with `spec-draft-model`"),
+    **dict.fromkeys(("mmproj-url", "mmu"), f"{OFFLINE}, or have it brought there with `mmproj` of the model"),
+    **dict.fromkeys(("spec-draft-hf", "hfd", "hfrd", "hf-repo-draft"), f"{OFFLINE}, or have it brought there with `draft` of the model"),
     **dict.fromkeys(("models-preset", "models-dir"), ROUTER),
     **dict.fromkeys(("ui", "webui", "no-ui", "no-webui"), PAGE),
     "models-max": "set the role's `models_max` instead",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from inventory.errors import PaddockError
 from inventory.model_shape import ModelShape, at
 from roles.llama_server.memory import Memory, needs
 from roles.llama_server.memory_options import MemoryOptions, Value, memory_options, settled
@@ -69,7 +70,10 @@ def _draft(shape: ModelShape, model: ModelShape, options: MemoryOptions, preset:
     """It has the model's context, slots and batches, a KV cache of its own, and one output for each slot."""
     own = {DRAFTS[option]: value for option, value in preset.items() if option in DRAFTS}
     served = {option: value for option, value in preset.items() if option not in OF_THE_MODEL}
-    asked = memory_options({**served, **own}, options.sizing)
+    try:
+        asked = memory_options({**served, **own}, options.sizing)
+    except PaddockError as error:
+        raise PaddockError(f"draft: {error}") from None
     asked = replace(asked, context=settled(model, options).context, embeds=False, outputs=asked.slots)
     devices = str(preset.get("spec-draft-device", preset.get("device-draft", preset.get("devd", ""))))
     found = needs(shape, asked, () if devices == "none" else shares)

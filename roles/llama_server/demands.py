@@ -11,6 +11,7 @@ from inventory.model_shape import ModelShape
 from inventory.options import OLDER
 from resources import Release
 from roles.llama_server.cards import Installed, installed
+from roles.llama_server.drafting import OPTION, unclear
 from roles.llama_server.fit import HOST, PROCESS_MIB, Demand, Elsewhere, Load, MemoryPool, ServingMemory, fit, for_servers, nearest, refusal
 from roles.llama_server.loading import UNKNOWN, faults, remarks_on, unloadable
 from roles.llama_server.overrides import overridden
@@ -98,6 +99,7 @@ def _beside(
     entry = fleet.models[model]
     _, *others = entry.components(model)
     named = frozenset(fleet.own_preset(server.host, model)) - entry.preset.keys() if others else frozenset()
+    named |= {OPTION} if entry.draft else frozenset()
     return tuple((each.key, shapes[each.name]) for each in others if each.name in shapes), named
 
 
@@ -129,6 +131,11 @@ def remarks(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, 
     for demand in _startable(demands(host, fleet, knowledge, shapes)):
         yield from (line for load in demand.loads for line in remarks_on(load))
     options = knowledge.options.get(host)
+    for server in fleet.servers(host):
+        for name in server.models:
+            if unclear(server, name, fleet, knowledge):
+                words = "nobody has read its header, so llama-server loads it and does not use it: say `spec-type` in the preset"
+                yield f"hosts.{host}: models.{name}.draft: {words}, `draft-simple` of a model of its own"
     for name in _real(host, fleet):
         if options and options.tensor_types and name in shapes and not shapes[name].tensor_types:
             yield f"hosts.{host}: models.{name}: types of tensors unknown: not checked: `paddock models pull --lock {name}` notes them"

@@ -14,6 +14,7 @@ from resources import Directory, File, Port, Release, Resource, Service, User
 from roles import tunnel
 from roles.llama_server import environment
 from roles.llama_server.cards import nodes, pin
+from roles.llama_server.drafting import drafting
 from roles.llama_server.interfaces import address_at
 from roles.llama_server.settings import LlamaServerSettings, api_key_name
 from roles.llama_server.workers import TUNNEL, addresses, endpoints, started_with, tunnels
@@ -196,7 +197,7 @@ def _presets(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowle
         name: {
             "model": fleet.model_path(server.host, name),
             **({"alias": ",".join(entry.aliases)} if entry.aliases else {}),
-            **_options(fleet.own_preset(server.host, name), f"models.{name}"),
+            **_options({**fleet.own_preset(server.host, name), **drafting(server, name, fleet, knowledge)}, f"models.{name}"),
         }
         for name, entry in ((name, fleet.models[name]) for name in server.models)
     }
@@ -296,7 +297,8 @@ def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, know
         if server.workers:
             yield ["--rpc", ",".join(endpoints(server, fleet))]
         shared = defaults(settings, _memory_mib(server, knowledge), len(fleet.servers(server.host)))
-        yield from flags(layered(shared, fleet.preset(server, model)), knowledge.options.get(server.host))
+        own = {**fleet.preset(server, model), **drafting(server, model, fleet, knowledge)}
+        yield from flags(layered(shared, own), knowledge.options.get(server.host))
     yield ["--offline", *([] if release and release.ui else ["--no-ui"]), "--cors-origins", "localhost"]
 
 

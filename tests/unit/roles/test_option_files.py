@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from control.deployment.work import Work
 from control.models.local import digest_of
 from control.state.fleet import FleetState
 from inventory.load import loaded
+from inventory.model_shape import ModelShape
 from inventory.options import SHIPPED, read
 from inventory.presets import judged
 from inventory.schema import ModelEntry
@@ -22,6 +25,7 @@ from resources import Directory, ModelFile, Service
 from resources.drift import drift
 from resources.probe import Actual
 from roles.llama_cpp.gate import HOME, instances
+from roles.llama_server.demands import remarks
 
 SHA = "a" * 64
 HERE = "/var/lib/paddock/models"
@@ -178,3 +182,44 @@ def test_a_version_without_an_option_is_told_at_its_key(tmp_path: Path) -> None:
 
 def test_a_projector_for_images_makes_a_model_one_that_sees(small: Small) -> None:
     assert all("mmproj" in preset for preset in small.fleet.presets("ai"))
+
+
+OPTIONS = {"ai": read(SHIPPED.read_text())}
+
+
+def knowing(small: Small, monkeypatch: pytest.MonkeyPatch, **shapes: ModelShape) -> Small:
+    """With what is known of the options, and of the draft."""
+    known = replace(small.context, options=OPTIONS, shapes={f"demo+{name}": shape for name, shape in shapes.items()})
+    monkeypatch.setattr(type(small), "context", property(lambda self: known))
+    return small
+
+
+@pytest.mark.parametrize(
+    ("draft", "said"),
+    [
+        (ModelShape("llama", 1, block_count=2), "draft-simple"),
+        (ModelShape("eagle3", 1, block_count=1), "draft-eagle3"),
+        (ModelShape("dflash", 1, block_count=1), ""),
+        (ModelShape("qwen3next", 1, block_count=2, nextn_predict_layers=1), ""),
+    ],
+)
+def test_a_server_is_told_how_to_use_its_draft_where_it_does_not_see_it(
+    small: Small, monkeypatch: pytest.MonkeyPatch, draft: ModelShape, said: str
+) -> None:
+    knowing(small, monkeypatch, draft=draft)
+    presets, unit = small.text("ai", PRESETS), small.text("ai", UNIT.replace(".service", "-chat.service"))
+    assert re.findall("spec-type = (.*)", presets) == re.findall("--spec-type (.*?)(?: |$)", unit, re.M) == ([said] if said else [])
+
+
+@pytest.mark.parametrize("level", ["model", "role"])
+def test_what_the_inventory_says_of_speculation_is_taken(small: Small, monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+    (small.models["demo"] if level == "model" else small.roles["ai"]["llama_server"]).setdefault("preset", {})["spec-type"] = "ngram-simple"
+    knowing(small, monkeypatch, draft=ModelShape("llama", 1, block_count=2))
+    assert "draft-simple" not in small.text("ai", PRESETS)
+
+
+def test_a_draft_that_nobody_has_looked_at_is_remarked_upon(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    knowing(small, monkeypatch)
+    assert "spec-type" not in small.text("ai", PRESETS)
+    (said,) = {line for line in remarks("ai", small.fleet, small.context, {}) if "draft" in line}
+    assert said.startswith("hosts.ai: models.demo.draft: nobody has read its header, so llama-server loads it and does not use it")
