@@ -208,8 +208,10 @@ class Fleet(Memoized):
     def own_preset(self, host: str, model: str) -> Preset:
         """What the inventory says of a model itself, with the files on the host that options name."""
         entry = self.models[model]
+        if not entry.keys:
+            return entry.preset
         _, *others = entry.components(model)
-        return {**entry.preset, **named_by_options({each: self.paths(host, each)[0] for each in others})} if others else entry.preset
+        return {**entry.preset, **named_by_options({each: self.paths(host, each)[0] for each in others})}
 
     def preset(self, server: Server, model: str) -> Preset:
         """What the inventory says of a model on a server. A router's goes behind the model's own, an instance's before it."""
@@ -218,7 +220,7 @@ class Fleet(Memoized):
 
     def model_path(self, host: str, model: str) -> str:
         """Where the model's own file lies on the host: of several the first, which llama-server is given."""
-        return self.paths(host, self.models[model].components(model)[0])[0]
+        return self.paths(host, self.models[model].own(model))[0]
 
     def model_paths(self, host: str, model: str) -> tuple[str, ...]:
         """Where all files of the model lie on the host, with those that options name."""

@@ -110,8 +110,8 @@ class ModelEntry(Settings):
     def _named_once(self) -> ModelEntry:
         if self.mmproj == "auto" and not (isinstance(self.source, ModelSource) and self.source.hf):
             raise ValueError("`mmproj: auto` looks in the model's Hugging Face repository, and its source is none: name it with `source`")
-        for key, options in OPTIONS.items():
-            if getattr(self, key) and (twice := [option for option in options if option in self.preset]):
+        for key in self.keys:
+            if twice := [option for option in OPTIONS[key] if option in self.preset]:
                 raise ValueError(f'has `{key}` and, in its preset, "{twice[0]}", which is the same: keep one of the two')
         return self
 
@@ -124,10 +124,19 @@ class ModelEntry(Settings):
             return (OptionFile(source=BesideModel(**asked)),)
         return said if isinstance(said, tuple) else (said,) if said else ()
 
+    def own(self, name: str) -> Component:
+        """Its own files."""
+        return Component(name, f"models.{name}", self.source)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Which of OPTIONS it has."""
+        return tuple(key for key in OPTIONS if getattr(self, key))
+
     def components(self, name: str) -> tuple[Component, ...]:
         """Its own files first, then what options name."""
-        found = [Component(name, f"models.{name}", self.source)]
-        for key in OPTIONS:
+        found = [self.own(name)]
+        for key in self.keys:
             files, called = self.option_files(key), f"{name}+{key.replace('_', '-')}"
             for at, file in enumerate(files):
                 scale = file.scale if isinstance(file, ScaledFile) else 1.0
@@ -139,13 +148,12 @@ class ModelEntry(Settings):
         """The entry with another source for each of its components."""
         own, *others = self.components(name)
         update: dict[str, Any] = {"source": change(own)}
-        for key in OPTIONS:
+        for key in self.keys:
             theirs = [each for each in others if each.key == key]
             files = tuple(
                 file.model_copy(update={"source": change(each)}) for file, each in zip(self.option_files(key), theirs, strict=True)
             )
-            if files:
-                update[key] = files if isinstance(getattr(self, key), tuple) else files[0]
+            update[key] = files if isinstance(getattr(self, key), tuple) else files[0]
         return self.model_copy(update=update)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from inventory.fleet import Fleet, Host
-from inventory.model_components import OPTIONS
 from inventory.schema import ModelEntry
 from lab.engine import LabError
 from lab.lab_host import LabHost
@@ -64,7 +63,7 @@ def _tiny(name: str, model: ModelEntry, told: list[str]) -> ModelEntry:
     if model.source == "tiny":
         return model
     told.append(f"model {name}: a tiny model of random weights replaces its file; its answers mean nothing.")
-    left_out = [key for key in OPTIONS if model.option_files(key)]
+    left_out = model.keys
     if left_out:
         told.append(f"model {name}: left out: {', '.join(left_out)}: a tiny model has no use for {'it' if len(left_out) == 1 else 'them'}.")
     return model.model_copy(update={"source": "tiny", **{key: type(model).model_fields[key].default for key in left_out}})

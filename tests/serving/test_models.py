@@ -58,7 +58,7 @@ class Moles:
             hosts[name] = {"address": host.address, "ssh_key": str(host.ssh_key), "host_key": host.host_key, "roles": roles}
         preset = {"ctx-size": 512}
         models = {name: {"source": source, "preset": preset} for name, source in {"tiny": "tiny", **self.models}.items()}
-        self.lab.write(json.dumps({"fleet": NAME, "domain": "home.example", "hosts": hosts, "models": models}))  # JSON is YAML
+        self.lab.write(json.dumps({"fleet": self.lab.name, "domain": "home.example", "hosts": hosts, "models": models}))  # JSON is YAML
 
     def offers(self, name: str, content: bytes, **wrong: Any) -> None:
         """A model that the server has."""
