@@ -5,11 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from inventory.errors import PaddockError
 from inventory.fleet import Host
 
 
 def connection(host: Host, known_hosts: Path) -> dict[str, Any]:
-    """pyinfra's host data. Only pinned host keys are accepted."""
+    """pyinfra's host data, where it connects by itself. Only pinned host keys are accepted.
+
+    Raises PaddockError for a host behind a bastion.
+    """
+    if host.via:
+        raise PaddockError(f"hosts.{host.name}.via: pyinfra by itself does not pass a bastion: use `paddock up`")
     data = {
         "ssh_hostname": host.address,
         "ssh_port": host.port,

@@ -162,7 +162,8 @@ def _fleet(root: Mapping, found: dict[str, Draft], problems: list[Problem], besi
         )
         if host and not wrong:
             key = {"ssh_key": str(beside / Path(host.ssh_key).expanduser())} if host.ssh_key else {}
-            hosts[draft.name] = Host(name=draft.name, groups=draft.groups, **{**dict(host), **key})
+            said = {name: getattr(host, name) for name in host.model_fields_set}  # what is not said, ~/.ssh/config may say
+            hosts[draft.name] = Host(name=draft.name, groups=draft.groups, **{**said, **key})
     wrong += problems_between(carriers, _models(root), mapping_at(root, "clients"), _domain(root))
     problems = _with(problems, wrong)
 

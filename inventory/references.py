@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from inventory.marks import Entry, Scalar, Sequence, child, followed, mapping_at
 from inventory.merge import Draft
 from inventory.problems import Place, Problem
-from inventory.schema import Client
+from inventory.schema import BASTION, Client
 from roles import settings_of
 from roles.references import Whole
 from roles.role import RoleSettings, address_of, port_of
-from roles.wording import quoted
+from roles.wording import did_you_mean, quoted
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ def _problems_by_host(
                 yield name, Problem(carrier.value(*found.keys) if found.of_value else carrier.key(*found.keys), found.words)
         yield from ((name, problem) for problem in _ports(name, carrier))
     yield from _addresses(carriers)
+    yield from _bastions(carriers)
 
 
 def _days(clients: Mapping[str, Entry]) -> Iterator[tuple[str, int]]:
@@ -116,6 +117,28 @@ def _addresses(carriers: Mapping[str, Carrier]) -> Iterator[tuple[str, Problem]]
         other = first.setdefault(address, name)
         if other != name:
             yield name, Problem(entry.node.place, f"{address} is host {quoted(other)} already: {quoted(name)} needs its own")
+
+
+def _bastions(carriers: Mapping[str, Carrier]) -> Iterator[tuple[str, Problem]]:
+    """A bare name is one of the fleet's, and no way leads back to where it began."""
+    ways = {name: node for name, carrier in carriers.items() if (node := _via(carrier))}
+    for name, node in ways.items():
+        bastion = node.text
+        if bastion in carriers:
+            chain = [name]
+            while chain[-1] in ways and chain.count(chain[-1]) == 1:
+                chain.append(ways[chain[-1]].text)
+            if chain[-1] == name:
+                words = "give it `via: null`, or set via only on the hosts behind the bastion" if len(chain) == 2 else "one of them is reached another way"
+                yield name, Problem(node.place, f"{quoted(name)} would be reached through itself ({' via '.join(chain)}): {words}")
+        elif BASTION.fullmatch(bastion) and not set(bastion) & set("@:["):
+            better = f"for a machine that is not in the fleet write user@{bastion}, or {bastion}:22"
+            yield name, Problem(node.place, f"no host is called {quoted(bastion)}{did_you_mean(bastion, carriers)}: {better}")
+
+
+def _via(carrier: Carrier) -> Scalar | None:
+    entry = child(carrier.draft.node, "via")
+    return entry.node if entry and isinstance(entry.node, Scalar) and isinstance(entry.node.value, str) else None
 
 
 def _normalised(address: str) -> str:

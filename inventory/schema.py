@@ -16,6 +16,10 @@ from roles.preset import Preset
 from roles.role import Account, Domain, LocalFile, Matches, Name, Settings
 
 DOMAIN = TypeAdapter(Domain)
+ACCOUNT = TypeAdapter(Account)
+
+BASTION = re.compile(r"(?:(?P<user>[^@:\s]+)@)?(?:\[(?P<address>[^\]\s]+)\]|(?P<name>[^@:\[\]\s]+))(?::(?P<port>[0-9]{1,5}))?")
+"""`gate`, `user@bastion.home.example:2222`, `[2001:db8::1]:22`"""
 
 
 SCOPE = re.compile(r"[A-Za-z0-9._-]{0,15}")
@@ -53,7 +57,22 @@ def _no_lab(value: str) -> str:
     return value
 
 
+def _via(value: str) -> str:
+    found = BASTION.fullmatch(value)
+    if not found:
+        raise ValueError(
+            f'"{value}" leads nowhere: write the name of another host of the fleet, or user@bastion.home.example:22 ([2001:db8::1]:22)'
+        )
+    if found["user"]:
+        ACCOUNT.validate_python(found["user"])
+    _address(found["address"] or found["name"])
+    if found["port"] and not 1 <= int(found["port"]) <= 65535:
+        raise ValueError(f'"{value}": a port is a number from 1 to 65535')
+    return value
+
+
 Address = Annotated[str, AfterValidator(_address)]
+Via = Annotated[str, AfterValidator(_via)]
 Network = Annotated[str, AfterValidator(_network)]
 ModelName = Annotated[str, Matches(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "is not a model name: letters, digits, dots, hyphens, underscores")]
 ModelAlias = Annotated[str, Matches(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}", "is not a model alias: letters, digits, and . _ - : / @ +")]
@@ -192,13 +211,17 @@ class HostDefaults(Settings):
     """Keys that hosts can share."""
 
     user: Account = "root"
-    """The account for the SSH login."""
+    """The account for the SSH login. If it is not set, `User` of ~/.ssh/config counts."""
 
     port: Annotated[int, Field(ge=1, le=65535)] = 22
-    """The port of sshd."""
+    """The port of sshd. If it is not set, `Port` of ~/.ssh/config counts."""
 
     ssh_key: LocalFile | None = None
-    """A private key file for SSH; by default the keys that ssh would offer."""
+    """A private key file for SSH; by default the keys that ssh would offer. Your SSH agent may hold it."""
+
+    via: Annotated[Via, Field(examples=["gate", "admin@bastion.home.example:2222"])] | None = None
+    """The machine through which the host is reached: another host of the fleet by its name, or `user@bastion:port`. By default `ProxyJump`
+    or `ProxyCommand` of ~/.ssh/config, if there is one."""
 
     sudo: bool | None = None
     """Use sudo to become root; by default only if `user` is not root."""

@@ -52,6 +52,8 @@ def _in_lab(host: Host, lab: LabHost, domain: str, told: list[str]) -> Host:
         update={
             "address": lab.address,
             "port": lab.port,
+            "user": host.user,  # said, so that nobody's ~/.ssh/config says another
+            "via": None,
             "ssh_key": str(lab.ssh_key),
             "host_key": lab.host_key,
             "roles": host.roles.model_copy(update=settings),

@@ -24,7 +24,7 @@ def main() -> int:
         given.host.backend.run_ssh("true")
     except RuntimeError as error:  # its argument is what testinfra has as the result
         said = getattr(error.args[0], "stderr", "") or str(error)
-        print(f"ssh {given.this.user}@{given.this.address}: {' '.join(said.split())}", file=sys.stderr)
+        print(f"ssh {given.this.address}: {' '.join(said.split())}", file=sys.stderr)
         return 4
     package = Path(__file__).parent
     checks = subject.Parametrized(given)

@@ -6,13 +6,15 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from threading import Event, Timer
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -25,6 +27,9 @@ from roles.outside import STRANGER, Refused
 
 TIMEOUT_S = 120
 
+ENDED_S = 5
+"""An ssh whose connection has ended is gone by then."""
+
 HEARD_S = 3
 """Who is refused hears of it at once; who is let in may hear nothing."""
 
@@ -34,6 +39,38 @@ class Answered:
     status: int
     text: str
     headers: Mapping[str, str]
+
+
+class Connected(NamedTuple):
+    """A connection; `require` raises OSError where there turns out to be none, which a bastion says only later."""
+
+    stream: socket.socket
+    require: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Through:
+    """A bastion that calls in place of this machine: the ssh that goes there, and what it is called."""
+
+    command: tuple[str, ...]
+    bastion: str
+
+    def connected(self, at: str, port: int) -> Connected:
+        here, there = socket.socketpair()
+        here.settimeout(TIMEOUT_S)
+        target = f"[{at}]:{port}" if ":" in at else f"{at}:{port}"
+        said = TemporaryFile()  # noqa: SIM115 - read where ssh ends
+        with there:
+            command = [*self.command, "-W", target, self.bastion]
+            process = subprocess.Popen(command, stdin=there.fileno(), stdout=there.fileno(), stderr=said)
+
+        def require() -> None:
+            with suppress(subprocess.TimeoutExpired):
+                if process.wait(ENDED_S):
+                    said.seek(0)
+                    raise OSError(f"{self.bastion} does not reach {target}: {said.read(1 << 12).decode(errors='replace').strip()}")
+
+        return Connected(here, require)
 
 
 @dataclass(frozen=True)
@@ -48,11 +85,12 @@ class Outside:
     identities: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
     ca: str = ""
     roots: Mapping[str, str] = field(default_factory=dict)
+    through: Through | None = None
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> Outside:
+    def of(cls, data: Mapping[str, Any], through: Through | None = None) -> Outside:
         identities = {name: (chain, key) for name, (chain, key) in data["identities"].items()}
-        return cls(frozenset(data["clients"]), identities, data["ca"], data["roots"])
+        return cls(frozenset(data["clients"]), identities, data["ca"], data["roots"], through)
 
     def ask(
         self,
@@ -68,7 +106,7 @@ class Outside:
         assert parts.hostname
         connection = http.client.HTTPConnection(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
         # Outside of the try: where nobody listens, nobody has refused anything.
-        stream = socket.create_connection((at, connection.port), timeout=TIMEOUT_S)
+        stream, require = self._connected(at, connection.port)
         whole, late = stream.dup(), Event()
 
         def hang_up() -> None:
@@ -99,6 +137,7 @@ class Outside:
         except ssl.SSLCertVerificationError:
             raise  # it is the caller who refuses
         except (ssl.SSLError, ConnectionError) as error:
+            require()
             raise Refused(str(error)) from error
         finally:
             clock.cancel()
@@ -109,7 +148,8 @@ class Outside:
         """See `roles.outside.Outside`."""
         context = self._context("", client)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with socket.create_connection((at, port), timeout=TIMEOUT_S) as stream:
+        stream, require = self._connected(at, port)
+        with stream:
             try:
                 with context.wrap_socket(stream) as secured:
                     secured.settimeout(HEARD_S)
@@ -117,7 +157,12 @@ class Outside:
             except TimeoutError:
                 return True
             except (ssl.SSLError, ConnectionError):
+                require()
                 return False
+
+    def _connected(self, at: str, port: int) -> Connected:
+        """Raises OSError where nobody listens."""
+        return self.through.connected(at, port) if self.through else Connected(socket.create_connection((at, port), timeout=TIMEOUT_S))
 
     def _context(self, site: str, client: str | None) -> ssl.SSLContext:
         context = self._trusting(site)

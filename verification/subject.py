@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import testinfra
@@ -18,10 +19,16 @@ from inventory.fleet import Fleet, Host
 from resources.codec import Plan, read
 from resources.disk import Sealed
 from roles import checks_of
-from verification.outside import Outside
+from verification.outside import Outside, Through
 
 SOCKETS = TemporaryDirectory(prefix="paddock-")
 """Of this process alone: a connection of somebody else's may have been let in by another pinned key."""
+
+SHARED = (
+    ("ControlMaster", "auto"),
+    ("ControlPersist", "30"),  # said here, since testinfra says it only where it chooses the master itself
+    ("ControlPath", f'"{SOCKETS.name.replace("%", "%%")}/%C"'),
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,8 @@ def of(handed: Mapping[str, Any]) -> VerifiedHost:
     fleet = Fleet.model_validate(handed["fleet"])
     this, seals = fleet.hosts[handed["host"]], handed["seals"]
     plan = read(handed["plan"], lambda name: Sealed(seals[name]))
-    return VerifiedHost(this, fleet, plan, connected(this, handed["connection"]), Outside.of(handed["outside"]), handed["deep"])
+    outside = Outside.of(handed["outside"], _through(handed["connection"].get("through")))
+    return VerifiedHost(this, fleet, plan, connected(handed["connection"]), outside, handed["deep"])
 
 
 class Parametrized:
@@ -94,32 +102,25 @@ def _checks(role: str) -> list[Callable[..., None]]:
     return [value for name, value in vars(checks_of(role)).items() if name.startswith("check_")]
 
 
-def connected(this: Host, connection: Mapping[str, str]) -> Any:
+def connected(connection: Mapping[str, Any]) -> Any:
     """A testinfra host over one shared SSH connection that accepts the pinned key only.
 
-    `connection` has the path of `known_hosts`, and where sudo asks for a password `password` and `answer`, the script that keeps it.
+    `connection` has the `address` that ssh is given, its `options`, its `configuration` (`-F FILE`, or nothing), whether root needs `sudo`,
+    and where sudo asks for a password `password` and `answer`, the script that keeps it.
     """
-    options = {
-        "ControlMaster": "auto",
-        "ControlPersist": "30",  # said here, since testinfra says it only where it chooses the master itself
-        "ControlPath": f'{_path(SOCKETS.name)[:-1]}/%C"',
-        "StrictHostKeyChecking": "yes",
-        "UserKnownHostsFile": _path(connection["known_hosts"]),
-        "BatchMode": "yes",
-        "LogLevel": "ERROR",
-    }
-    if this.ssh_key:
-        options |= {"IdentityFile": _path(this.ssh_key), "IdentitiesOnly": "yes"}
-    address = f"[{this.address}]" if ":" in this.address else this.address
-    arguments = " ".join(shlex.quote(f"-o{name}={value}") for name, value in options.items())
-    host = testinfra.get_host(f"ssh://{this.user}@{address}:{this.port}", ssh_extra_args=arguments, sudo=this.becomes_root)
+    given = [*connection["configuration"], *(f"-o{name}={value}" for name, value in [*SHARED, *connection["options"]])]
+    address = quote(connection["address"], safe=":")
+    where = f"[{address}]" if ":" in address else address
+    host = testinfra.get_host(f"ssh://{where}", ssh_extra_args=shlex.join(given), sudo=connection["sudo"])
     return with_password(host, connection["password"], connection["answer"]) if connection.get("password") else host
 
 
-def _path(path: str) -> str:
-    """A path as a value in ssh_config(5), where a percent sign begins a token."""
-    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return f'"{escaped}"'
+def _through(through: Mapping[str, Any] | None) -> Through | None:
+    """Whoever calls a host behind a bastion from outside calls from there."""
+    if not through:
+        return None
+    ssh, *given = through["command"]
+    return Through((ssh, *(f"-o{name}={value}" for name, value in SHARED), *given), through["bastion"])
 
 
 def with_password(host: Any, password: str, script: str) -> Any:

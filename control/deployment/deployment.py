@@ -26,6 +26,7 @@ from control.llama_cpp.releases import ROLE
 from control.pki.authority import Authority
 from control.pki.revocations import lacking
 from control.ssh.host_keys import pin_all
+from control.ssh.links import Links
 from control.ssh.run import Run
 from control.state import api_keys
 from control.state.fleet import FleetState
@@ -82,14 +83,14 @@ class Deployment:
 
     def __post_init__(self) -> None:
         self.vault = Vault(self.state, looks=self.looks)
-        self.run = Run({host.name: host for host in self.hosts}, self.state.known_hosts, Secrets(self.vault), self.tell)
+        self.run = Run({host.name: host for host in self.hosts}, Links(self.fleet.hosts, self.state), Secrets(self.vault), self.tell)
         self.authority = Authority(self.state, self.vault)
         self.plans = Plans(self.fleet, self.state, self.vault)
         self.lineage = lineage_of(self.state)
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        self.run.failures.update(pin_all(self.hosts, self.state, self.ask))
+        self.run.failures.update(pin_all(self.hosts, self.run.links, self.ask))
         self.run.connect()
         try:
             yield

@@ -17,6 +17,7 @@ from typing import Any
 
 from control.pki.authority import Authority
 from control.ssh.privilege import ANSWER, password_for
+from control.ssh.ways import Way, Ways, configuration, options, through
 from control.state.fleet import FleetState, read
 from control.state.secrets import Secrets, Vault
 from inventory.bounds import KIB, VERIFYING
@@ -49,7 +50,7 @@ def verify(
 
     Where `deep`, models are read whole.
     """
-    failed, waiting = {}, list(plans)
+    failed, waiting, ways = {}, list(plans), Ways(fleet.hosts)
     for host, plan in plans.items():
         for release in of_kind((each for part in plan.values() for each in part), Release):
             if release.imported:
@@ -61,7 +62,7 @@ def verify(
             while waiting or at_work:
                 while waiting and len(at_work) < AT_A_TIME:
                     host = waiting.pop(0)
-                    handed = {"fleet": described, "outside": outside, **_handed(fleet.hosts[host], plans[host], state, deep)}
+                    handed = {"fleet": described, "outside": outside, **_handed(ways.to(host), plans[host], state, deep)}
                     with _uninterrupted():
                         at_work[host] = _start(host, handed, Path(scratch))
                 host, process = next(iter(at_work.items()))
@@ -84,14 +85,21 @@ def verify(
 def handed(host: Host, plan: HostPlan, fleet: Fleet, state: FleetState, *, deep: bool = False) -> dict[str, Any]:
     """What the verification of a host is handed: see `verification.subject.of`."""
     described = fleet.model_dump(mode="json", exclude_none=True)
-    return {"fleet": described, "outside": _outside(fleet, state), **_handed(host, plan, state, deep)}
+    return {"fleet": described, "outside": _outside(fleet, state), **_handed(Ways(fleet.hosts).to(host.name), plan, state, deep)}
 
 
-def _handed(host: Host, plan: HostPlan, state: FleetState, deep: bool) -> dict[str, Any]:
-    connection = {"known_hosts": str(state.known_hosts)}
-    if host.becomes_root and (password := password_for(host.name, Secrets(Vault(state)))):
+def _handed(way: Way, plan: HostPlan, state: FleetState, deep: bool) -> dict[str, Any]:
+    connection: dict[str, Any] = {
+        "address": way.asked,
+        "configuration": [*configuration()],
+        "options": [*options(way, state.known_hosts)],
+        "sudo": way.becomes_root,
+    }
+    if way.via:
+        connection["through"] = {"command": through(way, state.known_hosts), "bastion": way.via.asked}
+    if way.becomes_root and (password := password_for(way.name, Secrets(Vault(state)))):
         connection |= {"password": password, "answer": ANSWER}
-    return {"host": host.name, "plan": written(plan), "seals": seals(plan), "deep": deep, "connection": connection}
+    return {"host": way.name, "plan": written(plan), "seals": seals(plan), "deep": deep, "connection": connection}
 
 
 def _outside(fleet: Fleet, state: FleetState) -> dict[str, Any]:

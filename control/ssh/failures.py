@@ -7,10 +7,10 @@ import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from paramiko.ssh_exception import NoValidConnectionsError, SSHException
+from paramiko.ssh_exception import AuthenticationException, SSHException
 
 from control.ssh import apt_words
-from inventory.fleet import Host
+from control.ssh.ways import Way
 
 LINES_SHOWN = 15
 """Of what a host said before it failed; a build sends fourteen."""
@@ -26,7 +26,32 @@ ADVICE: Mapping[type[BaseException], str] = {
     ConnectionRefusedError: "does sshd run there, and is `port:` right?",
     TimeoutError: "is the machine on, and does no firewall stand in between?",
     SSHException: "is it sshd that listens there, and is `port:` right?",
+    EOFError: "is it sshd that listens there, and does it let this machine in?",
 }
+
+
+class NotPinned(SSHException):
+    """Nobody has looked at the machine's host key."""
+
+
+class WrongKey(SSHException):
+    """The machine shows another host key than the pinned one."""
+
+
+class Refused(SSHException):
+    """The machine wants something else than a key; the text says what."""
+
+
+class Barred(SSHException):
+    """A bastion or a ProxyCommand does not lead to the machine; the text says why."""
+
+
+class NoWay(Exception):
+    """There is no connection to the machine at `way`, which may be a bastion on the way to another."""
+
+    def __init__(self, way: Way, error: Exception) -> None:
+        super().__init__(str(error))
+        self.way, self.error = way, error
 
 
 def last_words(lines: Sequence[str], doing: str) -> str:
@@ -51,29 +76,39 @@ def at_work(lines: Sequence[str], doing: str) -> str:
     return next(iter(ended[-1:]), f"package:{package}" if package else next(iter(began[-1:]), doing))
 
 
-def unreachable(host: Host, error: Exception, known_hosts: Path) -> str:
-    """What pyinfra could not connect for, and what to do about it."""
-    where, words = f"{host.user}@{host.address}:{host.port}", str(error)
-    if "host key error" in words or "does not match" in words:
-        mend = "set `host_key:` anew" if host.host_key else f"take the line that ends with `{host.name}` out of {known_hosts}"
+def unreachable(way: Way, error: NoWay, known_hosts: Path) -> str:
+    """Why there is no way to a machine, and what to do about it."""
+    words = _why(error.way, error.error, known_hosts)
+    return words if error.way == way else f"the way there ends at {error.way.where}: {words}"
+
+
+def _why(way: Way, error: Exception, known_hosts: Path) -> str:
+    if isinstance(error, WrongKey):
+        mend = "set `host_key:` anew" if way.key_in_inventory else f"take the line that ends with `{way.name}` out of {known_hosts}"
         refused = "does not present the pinned host key, so nothing was sent: this may be a man-in-the-middle attack"
-        return f"{where} {refused}. If you know why it changed, {mend}"
-    if "No host key" in words:
-        return f"its SSH host key is not pinned: `paddock up` shows it and asks, or set `host_key:` in the inventory ({where})"
-    if "Authentication" in words:
-        key = f"the key {host.ssh_key}" if host.ssh_key else "the keys of your agent and ~/.ssh"
-        return f"{where} refused {key}: name the right one with `ssh_key:`, or add its public half to the account's authorized_keys"
-    return no_way_to(host, error.__context__ or error)
+        return f"{way.where} {refused}. If you know why it changed, {mend}"
+    if isinstance(error, NotPinned):
+        or_set = ", or set `host_key:` in the inventory" if way.in_fleet else ""
+        return f"its SSH host key is not pinned: `paddock up` shows it and asks{or_set} ({way.where})"
+    if isinstance(error, Refused):
+        return f"{way.where} lets nobody in so: {error}"
+    if isinstance(error, AuthenticationException):
+        key = f"the key {way.keys[0]}" if way.own_key else "the keys of your agent and ~/.ssh"
+        named = "name the right one with `ssh_key:`" if way.in_fleet else "name the right one with `IdentityFile` in ~/.ssh/config"
+        return f"{way.where} refused {key}: {named}, or add its public half to the account's authorized_keys"
+    return no_way_to(way, error)
 
 
-def no_way_to(host: Host, error: BaseException) -> str:
+def no_way_to(way: Way, error: BaseException) -> str:
     """What the network said instead of an answer, and what to do about it."""
     if isinstance(error, socket.gaierror):
-        return f"the name {host.address} does not resolve: set `address:` to an IP address, or mend your DNS"
-    if isinstance(error, NoValidConnectionsError):  # a name may have several addresses
-        error = next(iter(error.errors.values()))
+        return f"the name {way.address} does not resolve: set `address:` to an IP address, or mend your DNS"
+    if isinstance(barred := error if isinstance(error, Barred) else error.__context__, Barred):
+        return f"{way.where} cannot be reached: {barred}"
     said = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
     advice = next((words for kind, words in ADVICE.items() if isinstance(error, kind)), "")
+    if isinstance(error, EOFError):
+        said = "it closed the connection"
     if isinstance(error, OSError) and error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
         advice = "is the machine on, and is `address:` right?"
-    return f"{host.user}@{host.address}:{host.port} cannot be reached: {said}{advice and f'; {advice}'}"
+    return f"{way.where} cannot be reached: {said}{advice and f'; {advice}'}"

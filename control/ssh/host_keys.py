@@ -4,84 +4,97 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from paramiko import SSHException, Transport
-
-import control.ssh.packets
-from control.ssh.failures import no_way_to
-from control.state.fleet import FleetState
+from control.ssh.failures import NoWay, unreachable
+from control.ssh.links import Links
+from control.ssh.ways import Way
+from inventory.errors import PaddockError
 from inventory.fleet import Host
 from resources import lines_of
 
-assert control.ssh.packets
-
-SCAN_TIMEOUT_S = 15
 SCANS_AT_ONCE = 16
 
 
-def pin_all(hosts: Iterable[Host], state: FleetState, ask: Callable[[str], bool]) -> dict[str, str]:
-    """Pins what the inventory says, and what `ask` lets in of hosts met for the first time. Gives host → why not, of the others."""
-    failures, met = {}, []
+def pin_all(hosts: Iterable[Host], links: Links, ask: Callable[[str], bool]) -> dict[str, str]:
+    """Pins what the inventory says, and what `ask` lets in of machines met for the first time: hosts, and the bastions on the ways to them.
+
+    Gives host → why not, of the others.
+    """
+    failures, ways = {}, dict[str, Way]()
     for host in hosts:
-        pinned = state.pinned(host.name)
-        if wanted := " ".join(host.host_key.split()[:2]) if host.host_key else pinned:
-            if pinned != wanted or not _at(host, state):  # a host that has moved shows the same key elsewhere
-                state.pin(host.name, host.address, host.port, wanted)
-        else:
-            met.append(host)
-    for host, key in _shown(met):
-        if isinstance(key, Exception):
-            failures[host.name] = no_way_to(host, key)
-        elif ask(f"{host.name}: {host.address} shows the key {key.split()[0]} {fingerprint(key)}. Is that the host's?"):
-            state.pin(host.name, host.address, host.port, key)
-        else:
-            failures[host.name] = (
-                f"its host key was not accepted ({fingerprint(key)}): if it is the right one, "
-                f"let `paddock up` ask, or set `host_key: {key}` in the inventory"
-            )
+        try:
+            ways[host.name] = links.ways.to(host.name)
+        except PaddockError as error:
+            failures[host.name] = str(error)
+    refused: dict[Way, str] = {}
+    for rank in _by_rank(ways.values()):  # whoever is met behind a bastion is met through it
+        open_ways = [way for way in rank if not any(each in refused for each in way.bastions)]
+        refused |= _pin(open_ways, links, ask)
+    for name, way in ways.items():
+        if words := refused.get(way):
+            failures[name] = words
+        elif closed := next((each for each in way.bastions if each in refused), None):
+            failures[name] = f"the way there ends at {closed.where}: {refused[closed]}"
     return failures
 
 
-def _shown(hosts: Sequence[Host]) -> Iterator[tuple[Host, str | Exception]]:
-    """Each host with its key, or why it shows none; all are asked at a time, since one that does not answer takes its time."""
-    if hosts:
+def _by_rank(ways: Iterable[Way]) -> Iterator[tuple[Way, ...]]:
+    """All machines to be passed and reached, those without a bastion before them first."""
+    every = dict.fromkeys(each for way in ways for each in (*way.bastions, way))
+    for rank in range(max((len(way.bastions) for way in every), default=-1) + 1):
+        yield tuple(way for way in every if len(way.bastions) == rank)
+
+
+def _pin(ways: Iterable[Way], links: Links, ask: Callable[[str], bool]) -> dict[Way, str]:
+    state, failures, met = links.state, dict[Way, str](), list[Way]()
+    for way in ways:
+        pinned = state.pinned(way.name)
+        if wanted := links.ways.key_in_inventory(way) or pinned:
+            if pinned != wanted or not _at(way, links):  # a machine that has moved shows the same key elsewhere
+                state.pin(way.name, way.known_as, wanted)
+        else:
+            met.append(way)
+    for way, key in _shown(met, links):
+        if isinstance(key, NoWay):
+            failures[way] = unreachable(way, key, state.known_hosts)
+        elif ask(_question(way, key)):
+            state.pin(way.name, way.known_as, key)
+        else:
+            set_it = f", or set `host_key: {key}` in the inventory" if way.in_fleet else ""
+            failures[way] = f"its host key was not accepted ({fingerprint(key)}): if it is the right one, let `paddock up` ask{set_it}"
+    return failures
+
+
+def _question(way: Way, key: str) -> str:
+    shows = f"shows the key {key.split()[0]} {fingerprint(key)}. Is that the {'host' if way.in_fleet else 'bastion'}'s?"
+    return f"{way.name}: {way.address} {shows}" if way.in_fleet else f"{way.where}, a bastion, {shows}"
+
+
+def _shown(ways: Sequence[Way], links: Links) -> Iterator[tuple[Way, str | NoWay]]:
+    """Each machine with its key, or why it shows none; all are asked at a time, since one that does not answer takes its time."""
+
+    def key_or_error(way: Way) -> str | NoWay:
+        try:
+            return links.shown(way)
+        except NoWay as error:
+            return error
+
+    if ways:
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(SCANS_AT_ONCE) as pool:
-            keys = list(pool.map(_key_or_error, hosts))
-        yield from zip(hosts, keys, strict=True)  # who answers a question slowly keeps no host waiting that is asked
+            keys = list(pool.map(key_or_error, ways))
+        yield from zip(ways, keys, strict=True)  # who answers a question slowly keeps no host waiting that is asked
 
 
-def _key_or_error(host: Host) -> str | Exception:
+def _at(way: Way, links: Links) -> bool:
+    """Whether the pin is for the machine's present address."""
     try:
-        return scan(host)
-    except (OSError, SSHException, EOFError) as error:
-        return error
-
-
-def _at(host: Host, state: FleetState) -> bool:
-    """Whether the pin is for the host's present address."""
-    where = host.address if host.port == 22 else f"[{host.address}]:{host.port}"
-    try:
-        lines = lines_of(state.known_hosts.read_text())
-    except UnicodeDecodeError:  # paramiko would read none of it: to pin the host anew makes it text again
+        lines = lines_of(links.state.known_hosts.read_text())
+    except UnicodeDecodeError:  # ssh would read none of it: to pin the machine anew makes it text again
         return False
-    return any(line.split()[:1] == [where] and line.endswith(f" {host.name}") for line in lines)
-
-
-def scan(host: Host) -> str:
-    """The key that a host shows, as `ssh-ed25519 AAAA…`. Raises OSError, SSHException or EOFError where it shows none."""
-    transport = None
-    try:
-        transport = Transport(socket.create_connection((host.address, host.port), timeout=SCAN_TIMEOUT_S))
-        transport.start_client(timeout=SCAN_TIMEOUT_S)
-        key = transport.get_remote_server_key()
-        return f"{key.get_name()} {key.get_base64()}"
-    finally:
-        if transport:
-            transport.close()
+    return any(line.split()[:1] == [way.known_as] and line.endswith(f" {way.name}") for line in lines)
 
 
 def fingerprint(key: str) -> str:

@@ -24,6 +24,7 @@ from pyinfra.connectors.util import make_unix_command_for_host
 
 from control.ssh.failures import last_words
 from control.ssh.host_keys import pin_all
+from control.ssh.links import FORBIDDEN, Links
 from control.ssh.output import Received
 from control.state.fleet import FleetState
 from control.state.secrets import Secrets, Vault
@@ -33,9 +34,6 @@ from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 
 OPEN_TIMEOUT_S = 15
-FORBIDDEN = 1
-"""One of the reasons that sshd gives for a channel which it does not open (RFC 4254, 5.1)."""
-
 GONE = "the connection to it was lost: is the machine on?"
 
 T = TypeVar("T")
@@ -52,7 +50,7 @@ class Reach:
         self.fleet, self.state = fleet, state
         self.hosts = {host.name: host for host in hosts}
         self.secrets = Secrets(Vault(state))
-        self.run = Run(self.hosts, state.known_hosts, self.secrets)
+        self.run = Run(self.hosts, Links(fleet.hosts, state), self.secrets)
         self.hung_up = False
         self._read: set[Channel] = set()
 
@@ -62,7 +60,7 @@ class Reach:
 
     @contextmanager
     def connected(self, ask: Callable[[str], bool] = lambda question: False) -> Iterator[None]:
-        self.failures.update(pin_all(self.hosts.values(), self.state, ask))
+        self.failures.update(pin_all(self.hosts.values(), self.run.links, ask))
         self.run.connect()
         try:
             yield
@@ -95,7 +93,7 @@ class Reach:
     def lines(self, host: str, command: str, doing: str) -> Iterator[str]:
         """What a command prints, run as root, line by line, as long as it runs: its standard input is open until nobody reads any more."""
         target = self._target(host)
-        if self.hosts[host].becomes_root:
+        if self.run.way(host).becomes_root:
             self.shell(host, "true", "sudo")  # whether sudo asks for a password is found out, and settled, here
         arguments = {"_sudo": target.data.get("_sudo"), "_sudo_password": target.data.get("_sudo_password")}
         shell = make_unix_command_for_host(self.run.pyinfra, target, StringCommand(command), **arguments)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import control.ssh.cooperative  # isort: skip - first of all
 import gevent
@@ -28,25 +27,23 @@ from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.util import CommandOutput
 from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state
 
-import control.ssh.packets
+from control.ssh.connector import LINKS, WAY, Connector, Unreachable
 from control.ssh.failures import LOST, at_work, last_words, unreachable
-from control.ssh.output import take_no_more
+from control.ssh.links import Links
 from control.ssh.privilege import SudoAsks, ask_once, hand_over, never_ask, password_for, take_back
-from control.ssh.ssh_keys import in_agent, unusable
-from inventory.connection import connection
+from control.ssh.ssh_keys import unusable
+from control.ssh.ways import Way
 from inventory.errors import PaddockError
 from inventory.fleet import Host
 
 ROOT = Path(__file__).parents[2]
-DEAD_AFTER_MS = 30_000
-"""A host that acknowledges nothing for so long has been lost."""
 
 Tell = Callable[[str, str], None]
 """Called with a host's name and a line about it."""
 
 T = TypeVar("T")
 
-assert control.ssh.cooperative and control.ssh.packets
+assert control.ssh.cooperative
 gevent.get_hub().NOT_ERROR += (KeyboardInterrupt,)  # gevent would print it, and the command says it in a sentence
 connectors.util.getpass = never_ask  # type: ignore[assignment]  # pyinfra would ask in the middle of a run, once a host
 
@@ -56,7 +53,7 @@ class Run:
     """`failures` is host → why, in words; a failed host takes no further part. `seconds` is host → time in operations."""
 
     hosts: Mapping[str, Host]
-    known_hosts: Path
+    links: Links
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     tell: Tell = lambda host, line: None
     failures: dict[str, str] = field(default_factory=dict)
@@ -66,9 +63,10 @@ class Run:
         pyinfra.is_cli = True  # operations are told apart by line number, as under the pyinfra command
         for noisy in ("pyinfra", "paramiko"):  # what they have to say is told in `failures`
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
-        data = [(name, _by_agent(connection(host, self.known_hosts))) for name, host in self.hosts.items()]
-        config = Config(CONNECT_TIMEOUT=15)
-        self.pyinfra = PyinfraState(Inventory((data, {})), config, check_for_changes=False)
+        config, inventory = Config(), Inventory(([(name, {}) for name in self.hosts], {}))
+        for target in inventory:
+            target.connector_cls = Connector
+        self.pyinfra = PyinfraState(inventory, config, check_for_changes=False)
         self.pyinfra.cwd = str(ROOT)
         self._events = _Events(self)
         self.pyinfra.add_callback_handler(self._events)
@@ -79,8 +77,8 @@ class Run:
     def connect(self) -> None:
         """Connects to the hosts that have not failed already, and that there is a key for."""
         for target in self.pyinfra.inventory:
-            if (key := target.data.get("ssh_key")) and (why := unusable(Path(key))):
-                self.failures.setdefault(target.name, why)
+            if target.name not in self.failures and (why := self._no_way(target)):
+                self.failures[target.name] = why
         self.pyinfra.limit_hosts = [target for target in self.pyinfra.inventory if target.name not in self.failures]
         self.pyinfra.set_stage(StateStage.Connect)
         with suppress(PyinfraError):  # no host is left: `failures` says why of each
@@ -88,21 +86,31 @@ class Run:
         for target in self._alive():
             link = transport(target)
             assert link
-            link.set_keepalive(10)
-            _tell_end_as_failure(link)
-            link.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_MS)  # type: ignore[union-attr]
-            if self.hosts[target.name].becomes_root and (password := password_for(target.name, self.secrets)):
+            if self.way(target.name).becomes_root and (password := password_for(target.name, self.secrets)):
                 try:
                     hand_over(target, link, password)
-                except (PaddockError, SSHException, OSError) as error:
+                except (PaddockError, SSHException, OSError, EOFError) as error:
                     self.failures[target.name] = str(error) or LOST
         self.pyinfra.set_stage(StateStage.Prepare)
+
+    def way(self, host: str) -> Way:
+        return self.links.ways.to(host)
+
+    def _no_way(self, target: Target) -> str | None:
+        """Why there is none, as far as that is known here; None where it is known now."""
+        try:
+            way = self.way(target.name)
+        except PaddockError as error:
+            return str(error)
+        target.host_data.update({LINKS: self.links, WAY: way, "_sudo": way.becomes_root})
+        return unusable(way)
 
     def disconnect(self) -> None:
         for target in self.pyinfra.inventory:
             take_back(target)
         with suppress(Exception):
             disconnect_all(self.pyinfra)
+        self.links.close()
 
     def said(self, scripts: Mapping[str, str], *, failed: bool = False) -> dict[str, list[str]]:
         """What a shell script prints on each host, as root, of those where it succeeds. That of another is no failure of the host's.
@@ -180,23 +188,6 @@ class Said(FactBase[list[str]]):
         return output
 
 
-def _by_agent(data: dict[str, Any]) -> dict[str, Any]:
-    """pyinfra opens a key file that it is given, and asks for its passphrase, even where the agent has the key."""
-    return {name: value for name, value in data.items() if name != "ssh_key" or not in_agent(Path(value))}
-
-
-def _tell_end_as_failure(link: paramiko.Transport) -> None:
-    """A connection that its host has closed ends what is asked of it with an EOFError, which pyinfra takes for a fault of its own: it would
-    end the run for all hosts."""
-    found = link.get_exception
-
-    def get_exception() -> Exception | None:
-        error: Exception | None = found()
-        return SSHException(LOST) if isinstance(error, EOFError) else error
-
-    link.get_exception = get_exception  # type: ignore[method-assign]
-
-
 def transport(target: Target) -> paramiko.Transport | None:
     """The SSH connection to a host, where there is one."""
     connector = target.connector
@@ -244,12 +235,9 @@ class _Events(BaseStateCallback):
         self.run = run
         self.began: dict[tuple[str, str], float] = {}
 
-    def host_connect(self, state: PyinfraState, host: Target) -> None:  # type: ignore[override]
-        if isinstance(host.connector, SSHConnector) and host.connector.client:
-            take_no_more(host.connector)
-
     def host_connect_error(self, state: PyinfraState, host: Target, error: Exception) -> None:  # type: ignore[override]
-        self.run.failures.setdefault(host.name, unreachable(self.run.hosts[host.name], error, self.run.known_hosts))
+        assert isinstance(error, Unreachable)
+        self.run.failures.setdefault(host.name, unreachable(self.run.way(host.name), error.why, self.run.links.state.known_hosts))
 
     def operation_host_start(self, state: PyinfraState, host: Target, op_hash: str) -> None:  # type: ignore[override]
         self.began[host.name, op_hash] = time.monotonic()

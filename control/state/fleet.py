@@ -253,15 +253,15 @@ class FleetState:
     def known_hosts(self) -> Path:
         return self.path / "known_hosts"
 
-    def pin(self, host: str, address: str, port: int, key: str) -> None:
-        """Take `key` (`ssh-ed25519 AAAA…`) for the host's, in place of what was pinned for it."""
+    def pin(self, host: str, known_as: str, key: str) -> None:
+        """Take `key` (`ssh-ed25519 AAAA…`) for the host's, in place of what was pinned for it. ssh looks it up as `known_as`: its address,
+        `[192.0.2.7]:2222` where sshd listens on another port than 22."""
         found = HOST_KEY.match(key.strip())
         if not found:
             raise PaddockError(f"{host}: {key.strip()[:40]!r} is not an SSH host key, such as `ssh-ed25519 AAAA…`")
-        where = address if port == 22 else f"[{address}]:{port}"
         kept = [line for line in self._known_hosts() if _host_of(line) != host]
         self.directory()
-        write_atomically(self.known_hosts, "\n".join([*kept, f"{where} {found[0]} {host}", ""]))
+        write_atomically(self.known_hosts, "\n".join([*kept, f"{known_as} {found[0]} {host}", ""]))
 
     def pinned(self, host: str) -> str | None:
         """The host's pinned key, `ssh-ed25519 AAAA…`."""

@@ -236,7 +236,7 @@ def whole(hosts: dict[str, object], index: str, tmp_path_factory: pytest.TempPat
             hardware = Hardware("x86_64", LINE, frozenset({"sse4_2"}), 2, 15900, "debian 13", identity=IDENTITY, disk_free_mib=90000)
             state.save_hardware(name, hardware)
             host = fleet.hosts[name]
-            state.pin(name, host.address, host.port, host.host_key or "")
+            state.pin(name, f"[{host.address}]:{host.port}", host.host_key or "")
     return World(directory, environment)
 
 

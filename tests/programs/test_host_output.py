@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -26,62 +25,7 @@ from inventory.bounds import Bound, TooMuch
 from inventory.errors import PaddockError
 from roles.server import Server
 from tests.slow_server import OK, SLOW, answering, endless
-
-
-class Host(paramiko.ServerInterface):
-    """Lets everybody in, runs what it is told to, and forwards to where it is asked to."""
-
-    def __init__(self) -> None:
-        self.forwarded: dict[int, tuple[str, int]] = {}
-
-    def check_auth_none(self, username: str) -> int:
-        return paramiko.AUTH_SUCCESSFUL
-
-    def get_allowed_auths(self, username: str) -> str:
-        return "none"
-
-    def check_channel_request(self, kind: str, chanid: int) -> int:
-        return paramiko.OPEN_SUCCEEDED
-
-    def check_channel_direct_tcpip_request(self, chanid: int, origin: Any, destination: tuple[str, int]) -> int:
-        self.forwarded[chanid] = destination
-        return paramiko.OPEN_SUCCEEDED
-
-    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        threading.Thread(target=run, args=(channel, command.decode()), daemon=True).start()
-        return True
-
-
-def run(channel: paramiko.Channel, command: str) -> None:
-    with subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout and process.stderr
-        try:
-            while data := process.stdout.read(1 << 15):
-                channel.sendall(data)
-            channel.sendall_stderr(process.stderr.read())
-            channel.send_exit_status(process.wait())
-        except (OSError, EOFError):
-            process.kill()
-        channel.close()
-
-
-def forward(transport: paramiko.Transport, host: Host) -> None:
-    while transport.is_active():
-        if not (channel := transport.accept(0.2)) or channel.chanid not in host.forwarded:
-            continue
-        there = socket.create_connection(host.forwarded[channel.chanid])
-        threading.Thread(target=pump, args=(channel.recv, there.sendall), daemon=True).start()
-        threading.Thread(target=pump, args=(there.recv, channel.sendall, channel), daemon=True).start()
-
-
-def pump(receive: Any, send: Any, ends: paramiko.Channel | None = None) -> None:
-    try:
-        while data := receive(1 << 15):
-            send(data)
-    except (OSError, EOFError):
-        pass
-    if ends:
-        ends.close()
+from tests.unit.control.loopback import Host, forward
 
 
 class Files(paramiko.SFTPServerInterface):

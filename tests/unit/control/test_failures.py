@@ -7,13 +7,12 @@ import socket
 
 import pytest
 from paramiko import SSHException
-from paramiko.ssh_exception import NoValidConnectionsError
 
 from control.ssh.apt_words import complaint
-from control.ssh.failures import last_words, no_way_to
-from inventory.fleet import Host
+from control.ssh.failures import Barred, last_words, no_way_to
+from control.ssh.ways import Way
 
-HOST = Host.model_validate({"name": "ai", "address": "192.0.2.10", "user": "operator", "port": 2222})
+HOST = Way("ai", "192.0.2.10", 2222, "operator")
 
 
 def test_a_hosts_last_line_says_what_was_wrong_and_the_resource_stands_before_it() -> None:
@@ -71,10 +70,9 @@ def test_of_apts_many_lines_the_one_that_the_others_come_of_is_told(said: list[s
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (
-            NoValidConnectionsError({("192.0.2.10", 2222): ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")}),
-            "does sshd run there",
-        ),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "does sshd run there"),
+        (EOFError(), "it closed the connection; is it sshd that listens there"),
+        (Barred("gate, its bastion, forwards nothing"), "cannot be reached: gate, its bastion, forwards nothing"),
         (OSError(errno.EHOSTUNREACH, "No route to host"), "No route to host; is the machine on"),
         (TimeoutError("timed out"), "timed out; is the machine on"),
         (SSHException("Error reading SSH protocol banner"), "is it sshd that listens there"),

@@ -33,7 +33,7 @@ def test_everything_is_private_whatever_the_umask(state: FleetState, umask: int)
     before = os.umask(umask)
     try:
         state.save_hardware("pea", PEA)
-        state.pin("pea", "192.0.2.7", 22, KEY)
+        state.pin("pea", "192.0.2.7", KEY)
     finally:
         os.umask(before)
     found = {path: mode(path) for path in [state.path.parent, *state.path.parent.rglob("*")]}
@@ -75,7 +75,7 @@ def test_the_whole_state_may_lie_behind_a_link_of_ones_own(tmp_path: Path, state
     state.directory()
     state.path.parent.rename(tmp_path / "vault")
     state.path.parent.symlink_to(tmp_path / "vault")
-    FleetState.of(tmp_path / "home.yml", "home").pin("pea", "192.0.2.7", 22, KEY)
+    FleetState.of(tmp_path / "home.yml", "home").pin("pea", "192.0.2.7", KEY)
     assert (tmp_path / "vault" / "home" / "known_hosts").is_file()
 
 
@@ -143,17 +143,17 @@ def test_a_list_of_what_git_takes_is_renewed_unless_somebody_wrote_it(state: Fle
 
 
 def test_ssh_finds_a_pinned_key_where_the_host_answers(state: FleetState) -> None:
-    state.pin("pea", "192.0.2.7", 22, f"{KEY} root@pea")
-    state.pin("bean", "192.0.2.8", 2222, KEY)
+    state.pin("pea", "192.0.2.7", f"{KEY} root@pea")
+    state.pin("bean", "[192.0.2.8]:2222", KEY)
     for where in ("192.0.2.7", "[192.0.2.8]:2222"):
         found = subprocess.run(["ssh-keygen", "-F", where, "-f", str(state.known_hosts)], capture_output=True, text=True)
         assert KEY in found.stdout
 
 
 def test_a_pin_replaces_the_hosts_own_and_no_other(state: FleetState) -> None:
-    state.pin("pea", "192.0.2.7", 22, "ssh-ed25519 OLD")
-    state.pin("bean", "192.0.2.8", 22, "ssh-ed25519 BEAN")
-    state.pin("pea", "192.0.2.9", 22, "ssh-ed25519 NEW")
+    state.pin("pea", "192.0.2.7", "ssh-ed25519 OLD")
+    state.pin("bean", "192.0.2.8", "ssh-ed25519 BEAN")
+    state.pin("pea", "192.0.2.9", "ssh-ed25519 NEW")
     assert state.pinned("pea") == "ssh-ed25519 NEW"
     assert state.pinned("bean") == "ssh-ed25519 BEAN"
     assert "OLD" not in state.known_hosts.read_text()
@@ -162,7 +162,7 @@ def test_a_pin_replaces_the_hosts_own_and_no_other(state: FleetState) -> None:
 @pytest.mark.parametrize("key", ["", "AAAA", "ssh-ed25519", "ssh-ed25519\nAAAA x"])
 def test_what_is_no_host_key_is_not_pinned(state: FleetState, key: str) -> None:
     with pytest.raises(PaddockError, match=r"pea: .* is not an SSH host key"):
-        state.pin("pea", "192.0.2.7", 22, key)
+        state.pin("pea", "192.0.2.7", key)
 
 
 def test_hardware_comes_back_as_it_was(state: FleetState) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 
 import pytest
 
 from control.ssh.host_keys import pin_all
+from control.ssh.links import Links
 from control.state.fleet import FleetState
 from inventory import bounds
 from inventory.fleet import Host
@@ -45,8 +46,12 @@ def waiting() -> Iterator[tuple[Host, ...]]:
     assert not all_asked.broken, "one was asked after the other"
 
 
+def links_to(hosts: Iterable[Host], state: FleetState) -> Links:
+    return Links({host.name: host for host in hosts}, state)
+
+
 def test_all_are_asked_at_a_time_and_told_in_their_order(waiting: tuple[Host, ...], state: FleetState) -> None:
-    failures = pin_all(waiting, state, lambda question: pytest.fail(question))
+    failures = pin_all(waiting, links_to(waiting, state), lambda question: pytest.fail(question))
     assert list(failures) == ["pea0", "pea1", "pea2"]
     assert all("cannot be reached" in why for why in failures.values())
     assert not state.known_hosts.exists()
@@ -87,7 +92,7 @@ def sending(first: bytes, more: bytes, pause_s: float = 0) -> Iterator[tuple[Hos
 )
 def test_of_a_host_that_sends_without_end_no_more_is_taken(first: bytes, more: bytes, words: str, state: FleetState) -> None:
     with sending(first, more) as (host, sent):
-        failures = pin_all([host], state, lambda question: pytest.fail(question))
+        failures = pin_all([host], links_to([host], state), lambda question: pytest.fail(question))
     assert words in failures["pea"] and sent[0] < 32 * MIB, "what sockets hold"
 
 
@@ -95,5 +100,5 @@ def test_a_host_that_greets_slowly_is_given_up(state: FleetState, monkeypatch: p
     monkeypatch.setattr(bounds, "SSH_GREETING", replace(bounds.SSH_GREETING, seconds=1))
     began = time.monotonic()
     with sending(b"", b"x", 0.1) as (host, _):
-        failures = pin_all([host], state, lambda question: pytest.fail(question))
+        failures = pin_all([host], links_to([host], state), lambda question: pytest.fail(question))
     assert "its greeting has not ended within 1 s" in failures["pea"] and time.monotonic() - began < PATIENCE_S

@@ -2,20 +2,21 @@
 
 import socket
 
-import paramiko
 import pytest
+
+from control.ssh.links import Link  # isort: skip - first of all, for gevent
 from paramiko.ssh_exception import SSHException
 
-from control.ssh.run import LOST, _tell_end_as_failure
+from control.ssh.failures import LOST
 
 
 @pytest.mark.parametrize(("error", "told"), [(EOFError(), SSHException), (OSError("reset"), OSError), (None, type(None))])
-def test_an_end_is_told_as_what_pyinfra_knows(error: Exception | None, told: type) -> None:
+def test_an_end_is_told_as_what_pyinfra_knows(error: Exception | None, told: type, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = socket.socketpair()
     with here, there:
-        link = paramiko.Transport(here)
+        link = Link(here)
+        monkeypatch.setattr(link, "is_authenticated", lambda: True)
         link.saved_exception = error  # type: ignore[attr-defined]
-        _tell_end_as_failure(link)
         found = link.get_exception()
         assert isinstance(found, told)
         assert told is not SSHException or str(found) == LOST
