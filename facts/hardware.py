@@ -11,7 +11,7 @@ from typing import Literal
 from pyinfra.api import FactBase
 
 from facts import neighbours
-from inventory.hardware import Hardware, NvidiaCard, PciDevice, VulkanDevice, compute_capability
+from inventory.hardware import OF_32_BITS, Hardware, NvidiaCard, PciDevice, VulkanDevice, compute_capability
 
 DISTRIBUTION_SH = """( . /etc/os-release; echo "$ID ${VERSION_ID:-}" )"""
 
@@ -26,11 +26,13 @@ VRAM_SH = """for file in /sys/bus/pci/devices/*/mem_info_vram_total; do card=${f
 # Of each interface the addresses that others reach it at: eth0 192.0.2.10. Those that IPv6 makes up for a day are not among them.
 ADDRESSES_SH = """ip -oneline address show scope global | awk '!/ (temporary|deprecated|tentative) / {
     sub(/@.*/, "", $2); sub(/\\/.*/, "", $4); print $2, $4 }' | sort"""
+TEGRA_NODE = "/dev/nvmap"
+"""Where NVIDIA's driver for its own processors is, CUDA opens this (roles/devices.py)."""
 
 CADDY_SH = "sed -n '/^Package: caddy$/,/^$/{/^Status:/p;/^Version:/p}' /var/lib/dpkg/status"
 
 IDENTITY_SH = f"""( set +efu; unset IFS; LC_ALL=C; export LC_ALL; {{
-  machine=$(uname -m); echo "$machine"
+  machine=$(uname -m); echo "$machine"; getconf LONG_BIT
   grep -m 1 -E '^(flags|Features)[[:space:]]*:' /proc/cpuinfo
   [ "$machine" = x86_64 ] || grep -E '^CPU (implementer|part)' /proc/cpuinfo | sort -u
   {DISTRIBUTION_SH}
@@ -44,8 +46,8 @@ IDENTITY_SH = f"""( set +efu; unset IFS; LC_ALL=C; export LC_ALL; {{
   {ADDRESSES_SH}
   {neighbours.IDENTITY_SH}
   }} 2>/dev/null | sha256sum | cut -c 1-16 )"""
-"""Prints sixteen hex digits over what the choice of a release depends on: architecture, processor flags, ARM's cores, distribution, C
-library, display controllers and their memory, NVIDIA's driver, and what its owner may have added since: CUDA, Vulkan drivers where there
+"""Prints sixteen hex digits over what the choice of a release depends on: architecture, bits, processor flags, ARM's cores, distribution,
+C library, display controllers and their memory, NVIDIA's driver, and what its owner may have added since: CUDA, Vulkan drivers where there
 is a vulkaninfo to ask. And over its addresses, over when Caddy was installed, whose version decides how it is configured, and what
 somebody else has in its Caddyfile and in nftables. Every probe asks for it: nothing here may take long, and it holds whatever shell
 options the script around it has set."""
@@ -62,6 +64,7 @@ names() {{ awk -v wanted="$(displays | sed 's/.* 0x\\(.*\\) 0x/\\1:/' | tr '\\n'
 smi() {{ timeout -k 5 60 nvidia-smi --query-gpu="uuid,pci.bus_id,name,memory.total,driver_version$1" --format=csv,noheader,nounits; }}
 {{
 echo "#architecture"; uname -m
+echo "#userland"; dpkg --print-architecture || echo "$(getconf LONG_BIT) bits"
 echo "#kernel"; uname -r
 echo "#distribution"; {DISTRIBUTION_SH}
 echo "#cores"; nproc
@@ -80,6 +83,7 @@ echo "#pci"; displays
 echo "#vram"; {VRAM_SH}
 echo "#pci.ids"; for each in /usr/share/misc/pci.ids /usr/share/hwdata/pci.ids; do [ -r $each ] && names $each && break; done
 echo "#lspci"; [ -r /usr/share/misc/pci.ids ] || [ -r /usr/share/hwdata/pci.ids ] || lspci -D -mm | grep -E '"(VGA|3D|Display)'
+echo "#tegra"; [ ! -e {TEGRA_NODE} ] || cat /proc/device-tree/compatible | tr '\\0' '\\n' | grep '^nvidia,tegra'
 echo "#nvidia"; cat /proc/driver/nvidia/version
 echo "#nvidia-smi"; said=$(smi ,compute_cap); case $said in *"not a valid field"*) said=$(smi);; esac; echo "$said"
 echo "#vulkaninfo"; timeout -k 5 30 vulkaninfo --summary
@@ -101,7 +105,7 @@ class HardwareFact(FactBase[Hardware]):
         cpu = list(_pairs(sections["cpu"]))
         gpus = tuple(_gpus(sections))
         return Hardware(
-            architecture=_line(sections["architecture"]),
+            architecture=_architecture(sections),
             cpu_model=_squeezed(dict(cpu).get("model name", "")) or _cores_named(sections["lscpu"]),
             cpu_flags=_flags_of_all_cores(cpu),
             cores=_number(_line(sections["cores"])),
@@ -120,7 +124,8 @@ class HardwareFact(FactBase[Hardware]):
             gpus=gpus,
             nvidia_driver=_found(r"NVRM version:.*?\s(\d{3,}\.[\d.]+)(?:\s|$)", sections["nvidia"])
             or _driver_of_cards(sections["nvidia-smi"]),
-            nvidia_cards=tuple(_nvidia_cards(sections["nvidia-smi"], {each.address: each for each in gpus})),
+            nvidia_cards=tuple(_nvidia_cards(sections["nvidia-smi"], {each.address: each for each in gpus}))
+            or tuple(_tegra(sections["tegra"])),
             vulkan=tuple(_vulkan(sections["vulkaninfo"])),
             addresses=_addresses(sections["addresses"]),
             caddyfile=neighbours.caddyfile(sections["caddyfile"]),
@@ -142,6 +147,16 @@ COMPILERS = {
     "clang": r"clang version ([\d.]+)",
     "glslc": r"^shaderc v?([\d.]+)",
     "nvcc": r"\bV([\d.]+)",
+}
+
+# NVIDIA's processors by the last of their device tree's `compatible`: what their GPU is called, and its compute capability
+# (developer.nvidia.com/cuda-gpus; Linux: Documentation/devicetree/bindings/arm/tegra.yaml).
+TEGRAS = {
+    "nvidia,tegra210": ("NVIDIA Tegra X1", "5.3"),
+    "nvidia,tegra186": ("NVIDIA Tegra X2", "6.2"),
+    "nvidia,tegra194": ("NVIDIA Xavier", "7.2"),
+    "nvidia,tegra234": ("NVIDIA Orin", "8.7"),
+    "nvidia,tegra264": ("NVIDIA Thor", "11.0"),
 }
 
 NO_NAME = ("", "to be filled by o.e.m.", "system manufacturer", "system product name", "default string", "not specified", "none", "o.e.m.")
@@ -188,6 +203,12 @@ def _found(pattern: str, lines: list[str]) -> str:
 
 def _squeezed(text: str) -> str:
     return " ".join(text.split())
+
+
+def _architecture(sections: Sections) -> str:
+    """Of the programs: a kernel of 64 bits may run a system of 32, as Raspberry Pi OS does."""
+    machine, userland = _line(sections["architecture"]), _line(sections["userland"])
+    return userland if machine in ("x86_64", "aarch64") and userland in OF_32_BITS else machine
 
 
 def _cores_named(lines: list[str]) -> str:
@@ -261,6 +282,15 @@ def _nvidia_cards(lines: Iterable[str], gpus: Mapping[str, PciDevice]) -> Iterat
         said = capability[0] if capability and re.fullmatch(r"\d+\.\d", capability[0]) else ""
         known = compute_capability(gpus[address]) if address in gpus else ""
         yield NvidiaCard(uuid, address, name, said or known, _number(memory_mib))
+
+
+def _tegra(lines: Iterable[str]) -> Iterator[NvidiaCard]:
+    """The GPU in one of NVIDIA's own processors. nvidia-smi is not there, or says next to nothing of it."""
+    for line in lines:
+        if line in TEGRAS:
+            name, capability = TEGRAS[line]
+            yield NvidiaCard("", "", name, capability, 0)
+            return
 
 
 def _vulkan(lines: Iterable[str]) -> Iterator[VulkanDevice]:

@@ -22,18 +22,31 @@ class PciDevice:
     """Of its own, where its driver says so to everybody (amdgpu): of a GPU in a processor that is what the firmware sets apart for it."""
 
 
+OF_32_BITS = ("armhf", "armel", "i386", "32 bits")
+"""Programs that a kernel of 64 bits may run too, as dpkg calls them; the last where there is no dpkg to ask."""
+
+SHARING = ("5.3", "6.2", "7.2", "8.7", "11.0", "12.1")
+"""Compute capabilities of GPUs that are a part of a processor: Jetson's, from Tegra X1 to Thor, and GB10's."""
+
+
 @dataclass(frozen=True)
 class NvidiaCard:
     """A card as its driver sees it."""
 
     uuid: str
-    """`GPU-3b0c8f1e-…`: stays the card's, whatever the order of enumeration."""
+    """`GPU-3b0c8f1e-…`: stays the card's, whatever the order of enumeration. Empty of a Jetson's, which has no other."""
     address: str
-    """Of its PCI device, in the same form: `0000:01:00.0`"""
+    """Of its PCI device, in the same form: `0000:01:00.0`; empty of one that is on no bus"""
     name: str
     compute_capability: str
     """`6.1`"""
     memory_mib: int
+    """Of its own; 0 where its driver says none."""
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether it uses the machine's memory, as a part of the processor."""
+        return not self.memory_mib and self.compute_capability in SHARING
 
 
 @dataclass(frozen=True)
@@ -53,7 +66,7 @@ class Hardware:
     """What a host's machine is. Text is empty, and a number 0, where the host could not say."""
 
     architecture: str
-    """`x86_64`, `aarch64`"""
+    """Of its programs: `x86_64`, `aarch64`; `armhf` where those are of 32 bits, whatever the kernel is"""
     cpu_model: str
     cpu_flags: frozenset[str]
     """/proc/cpuinfo's `flags`, or `Features` on ARM"""
@@ -113,6 +126,11 @@ CAPABILITIES_BY_PCI = (
     (0x2B80, 0x2FFF, "12.0"),
     (0x3180, 0x31FF, "10.3"),
 )
+
+
+def shares_memory(hardware: Hardware) -> bool:
+    """Whether its NVIDIA GPU uses the machine's memory, and there is no other."""
+    return bool(hardware.nvidia_cards) and all(each.shares_memory for each in hardware.nvidia_cards)
 
 
 def compute_capability(card: PciDevice) -> str:

@@ -129,7 +129,8 @@ def _bastions(carriers: Mapping[str, Carrier]) -> Iterator[tuple[str, Problem]]:
             while chain[-1] in ways and chain.count(chain[-1]) == 1:
                 chain.append(ways[chain[-1]].text)
             if chain[-1] == name:
-                words = "give it `via: null`, or set via only on the hosts behind the bastion" if len(chain) == 2 else "one of them is reached another way"
+                better = "give it `via: null`, or set via only on the hosts behind the bastion"
+                words = better if len(chain) == 2 else "one of them is reached another way"
                 yield name, Problem(node.place, f"{quoted(name)} would be reached through itself ({' via '.join(chain)}): {words}")
         elif BASTION.fullmatch(bastion) and not set(bastion) & set("@:["):
             better = f"for a machine that is not in the fleet write user@{bastion}, or {bastion}:22"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inventory.hardware import Hardware
+from inventory.hardware import Hardware, shares_memory
 from roles.sandbox import NVIDIAS
 
 DEVICES = {"cpu": (), "vulkan": ("char-drm",), "cuda": NVIDIAS}
@@ -36,6 +36,17 @@ def devices(hardware: Hardware | None, backend: str) -> tuple[str, ...]:
 def is_tegra(hardware: Hardware) -> bool:
     """Whether its NVIDIA GPU is a part of the processor, as on a Jetson: none is on the PCI bus."""
     return hardware.architecture == "aarch64" and not any(each.vendor == NVIDIA for each in hardware.gpus)
+
+
+def is_jetson(hardware: Hardware) -> bool:
+    """Whether NVIDIA's driver for such a machine is at work there. CUDA comes with that: a distribution's is for cards on a bus."""
+    return is_tegra(hardware) and shares_memory(hardware)
+
+
+def reads_proc(hardware: Hardware | None, backend: str) -> bool:
+    """Whether it asks /proc for more than processes: where the GPU uses the machine's memory, /proc/meminfo for how much of it is free
+    (ggml-cuda.cu: ggml_backend_cuda_device_get_memory), and on a Jetson CUDA asks the device tree what machine it is on."""
+    return hardware is not None and backend == "cuda" and (is_tegra(hardware) or shares_memory(hardware))
 
 
 def has_nvidias_driver(hardware: Hardware) -> bool:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from inventory.errors import PaddockError
-from inventory.hardware import Hardware
+from inventory.hardware import OF_32_BITS, Hardware
+from roles.devices import is_jetson
 from roles.llama_cpp import cpu, cuda, vulkan
 from roles.llama_cpp.accelerator import Backend, accelerator
 from roles.llama_cpp.cpu import Chosen
@@ -83,7 +84,7 @@ def profile(hardware: Hardware, settings: LlamaCppSettings, kv_pairs: Iterable[s
     """
     if hardware.architecture not in cpu.ARCHITECTURES:
         raise PaddockError(
-            f"roles.llama_cpp: releases are built for {' and '.join(cpu.ARCHITECTURES)}, not for {hardware.architecture}:"
+            f"roles.llama_cpp: releases are built for {' and '.join(cpu.ARCHITECTURES)}, not for {hardware.architecture}{_bits(hardware)}:"
             " install a 64-bit system if the processor takes one, or leave the role off this host"
         )
     backend, why = accelerator(hardware, settings)
@@ -110,6 +111,10 @@ def profile(hardware: Hardware, settings: LlamaCppSettings, kv_pairs: Iterable[s
     )
 
 
+def _bits(hardware: Hardware) -> str:
+    return ", the 32 bits of its programs, though its kernel has 64" if hardware.architecture in OF_32_BITS else ""
+
+
 def _target(backend: Backend, options: dict[str, str]) -> str:
     """`CUDA 6.1 and 8.6`"""
     capabilities = cuda.capabilities_in(options.get(cuda.ARCHITECTURES, "")) if backend == "cuda" else ()
@@ -128,7 +133,7 @@ def _runtime_packages(hardware: Hardware, backend: Backend, options: dict[str, s
     if backend == "vulkan":
         return vulkan.runtime_packages(hardware)
     toolkit = cuda.TOOLKITS.get(hardware.distribution) if backend == "cuda" else None
-    if not toolkit or cuda.fits(toolkit.version, cuda.capabilities_in(options.get(cuda.ARCHITECTURES, ""))):
+    if not toolkit or is_jetson(hardware) or cuda.fits(toolkit.version, cuda.capabilities_in(options.get(cuda.ARCHITECTURES, ""))):
         return ()  # NVIDIA's own toolkit brings its libraries along
     return toolkit.runtime_packages
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from inventory.errors import PaddockError
 from inventory.hardware import Hardware
+from roles.devices import is_jetson
 from roles.llama_cpp import cpu, cuda, vulkan
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def _cuda(given: Mapping[str, str], builder: Hardware, target: Hardware) -> tupl
     if "CMAKE_CUDA_COMPILER" in given:
         return [], {}
     version, where, packages = _toolkit(given, builder)
-    carried = cuda.TOOLKITS.get(target.distribution)
+    carried = None if is_jetson(target) else cuda.TOOLKITS.get(target.distribution)
     if builder.distribution != target.distribution and carried and cuda.version(carried.version)[0] != cuda.version(version)[0]:
         raise PaddockError(
             f"roles.llama_cpp.builder: {_titled(builder)} builds with CUDA {version}, and {_titled(target)} has the libraries of CUDA"
@@ -221,7 +222,7 @@ def _cuda(given: Mapping[str, str], builder: Hardware, target: Hardware) -> tupl
 def _toolkit(given: Mapping[str, str], builder: Hardware) -> tuple[str, str, list[str]]:
     """Its version, its nvcc, and its packages."""
     capabilities = cuda.capabilities_in(given.get(cuda.ARCHITECTURES, ""))
-    carried = cuda.TOOLKITS.get(builder.distribution)
+    carried = None if is_jetson(builder) else cuda.TOOLKITS.get(builder.distribution)
     installed = ".".join(builder.compilers.get("nvcc", "").split(".")[:2])
     refused = []
     if installed and (not carried or carried.version != installed):  # NVIDIA's own packages put it there, and not on everybody's path

@@ -67,7 +67,8 @@ def pin(server: Server, hardware: Hardware | None, backend: str) -> CardPin:
     if len({each.address for each in cards}) < len(cards):
         raise PaddockError(f"{_where(server)}: one card is named twice for one server")
     if backend == "cuda":
-        return CardPin((("CUDA_VISIBLE_DEVICES", ",".join(each.uuid for each in cards)),), devices(hardware, backend))
+        names = ",".join(each.uuid or str(each.number - server.count_from) for each in cards)
+        return CardPin((("CUDA_VISIBLE_DEVICES", names),), devices(hardware, backend))
     if closed := [each for each in cards if _is_nvidias(each.address, hardware)]:
         words = f"NVIDIA's driver lets Vulkan open all of its cards or none: say `accelerator: cuda`, or leave out {closed[0].number}"
         raise PaddockError(f"{_where(server)}: {words}")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from inventory.fleet import Fleet
+from inventory.hardware import shares_memory
 from inventory.knowledge import Knowledge
 from inventory.model_shape import ModelShape
 from inventory.options import OLDER
@@ -23,7 +24,8 @@ from roles.server import Server
 def machine(host: str, fleet: Fleet, knowledge: Knowledge) -> ServingMemory | None:
     """What the host has for its servers; None where nobody has looked at it yet.
 
-    Of cards that no driver tells the memory of, the room is not known. A GPU in the processor has none of its own: then it is the host's.
+    Of cards that no driver tells the memory of, the room is not known. A GPU in the processor has none of its own: then it is the host's,
+    and there is one room for both.
     Beside one, which of the GPUs it is, is not known, so what amdgpu says of its little memory counts for none.
     """
     hardware = knowledge.hardware.get(host)
@@ -183,6 +185,8 @@ def _backend(host: str, knowledge: Knowledge) -> str:
 def _cards(host: str, fleet: Fleet, knowledge: Knowledge) -> tuple[Installed, ...]:
     hardware, backend = knowledge.hardware.get(host), _backend(host, knowledge)
     if not hardware or backend == "cpu" or (backend == "vulkan" and all(each.kind != "discrete" for each in hardware.vulkan)):
+        return ()
+    if backend == "cuda" and shares_memory(hardware):
         return ()
     count_from = max((each.count_from for each in fleet.servers(host)), default=0)
     return installed(hardware, backend, count_from)

@@ -40,6 +40,13 @@ flush_l1d"""
 CORTEX_A76 = """
 fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"""
 
+CORTEX_A78AE = """
+fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp uscat ilrcpc flagm"""
+
+CORTEX_X925 = """
+fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm jscvt fcma lrcpc dcpop sha3 sm3 sm4 asimddp sha512 sve
+asimdfhm dit uscat ilrcpc flagm sve2 i8mm bf16"""
+
 RYZEN_AI_MAX_395 = """
 fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht syscall nx mmxext fxsr_opt pdpe1gb
 rdtscp lm constant_tsc rep_good amd_lbr_v2 nopl xtopology nonstop_tsc cpuid extd_apicid aperfmperf rapl pni pclmulqdq monitor ssse3 fma
@@ -165,6 +172,56 @@ MACHINES = {
             VulkanDevice("V3D 7.1.7", "v3dv mesa", "integrated", "1.2.255"),
             VulkanDevice("llvmpipe (LLVM 15.0.6, 128 bits)", "llvmpipe", "cpu", "1.3.255"),
         ),
+    ),
+    "raspberry-pi-os-32-bits": Hardware(
+        architecture="armhf",
+        cpu_model="Cortex-A76",
+        cpu_flags=frozenset(CORTEX_A76.split()),
+        cores=4,
+        memory_mib=8052,
+        distribution="raspbian 12",
+        identity="4d5f3a0c0f1e2b47",
+        cpu_parts=("0x41 0xd0b",),
+        board="Raspberry Pi 5 Model B Rev 1.0",
+        kernel="6.6.51+rpt-rpi-v8",
+        libc="2.36",
+        disk_free_mib=102622,
+        compilers={"gcc": "12.2.0", "g++": "12.2.0"},
+    ),
+    "jetson-agx-orin": Hardware(
+        architecture="aarch64",
+        cpu_model="Cortex-A78AE",
+        cpu_flags=frozenset(CORTEX_A78AE.split()),
+        cores=12,
+        memory_mib=62837,
+        distribution="ubuntu 22.04",
+        identity="76d5f3a0c0f1e2b4",
+        cpu_parts=("0x41 0xd42",),
+        board="NVIDIA Jetson AGX Orin Developer Kit",
+        kernel="5.15.148-tegra",
+        libc="2.35",
+        disk_free_mib=402681,
+        compilers={"gcc": "11.4.0", "g++": "11.4.0", "nvcc": "12.6.68"},
+        nvidia_driver="540.4.0",
+        nvidia_cards=(NvidiaCard("", "", "NVIDIA Orin", "8.7", 0),),
+    ),
+    "dgx-spark": Hardware(
+        architecture="aarch64",
+        cpu_model="Cortex-X925 and Cortex-A725",
+        cpu_flags=frozenset(CORTEX_X925.split()),
+        cores=20,
+        memory_mib=122548,
+        distribution="ubuntu 24.04",
+        identity="c0f1e2b476d5f3a0",
+        cpu_parts=("0x41 0xd87", "0x41 0xd85"),
+        board="NVIDIA NVIDIA_DGX_Spark",
+        kernel="6.17.0-1008-nvidia",
+        libc="2.39",
+        disk_free_mib=3332368,
+        compilers={"gcc": "13.3.0", "g++": "13.3.0", "nvcc": "13.0.88"},
+        gpus=(PciDevice("000f:01:00.0", "10de", "2e12"),),
+        nvidia_driver="580.95.05",
+        nvidia_cards=(NvidiaCard("GPU-2dee1e25-b3b5-007e-2b55-79f2d0f2ebe5", "000f:01:00.0", "NVIDIA GB10", "12.1", 0),),
     ),
     "strix-halo": Hardware(
         architecture="x86_64",

@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from facts.hardware import HardwareFact
-from inventory.hardware import Hardware, NvidiaCard, PciDevice, VulkanDevice, compute_capability, unsupported
+from inventory.hardware import Hardware, NvidiaCard, PciDevice, VulkanDevice, compute_capability, shares_memory, unsupported
 from tests.unit.hardware.machines import MACHINES
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -73,7 +73,7 @@ def test_an_answer_cut_short_anywhere_is_read_as_far_as_it_goes(machine: str) ->
     lines = recorded(machine)
     for length in range(len(lines)):
         found = read(lines[:length])
-        assert found.architecture in ("", MACHINES[machine].architecture)
+        assert found.architecture in ("", "aarch64", MACHINES[machine].architecture)  # whose kernel it is comes first
         assert {gpu.address for gpu in found.gpus} <= {gpu.address for gpu in MACHINES[machine].gpus}
         assert len(found.nvidia_cards) <= len(MACHINES[machine].nvidia_cards)
 
@@ -114,6 +114,46 @@ def test_an_old_driver_that_cannot_say_the_compute_capability_has_it_from_pci() 
 def test_a_card_that_shares_the_machines_memory_has_none_of_its_own() -> None:
     found = with_section("zen-4-rtx-3090", "nvidia-smi", "GPU-1, 0000000F:01:00.0, NVIDIA GB10, [N/A], 580.95.05, 12.1")
     assert found.nvidia_cards == (NvidiaCard("GPU-1", "000f:01:00.0", "NVIDIA GB10", "12.1", 0),)
+
+
+@pytest.mark.parametrize(
+    ("tree", "card"),
+    [
+        ("nvidia,tegra194", NvidiaCard("", "", "NVIDIA Xavier", "7.2", 0)),
+        ("nvidia,tegra264", NvidiaCard("", "", "NVIDIA Thor", "11.0", 0)),
+    ],
+)
+def test_a_gpu_in_nvidias_own_processor_is_known_by_the_device_tree(tree: str, card: NvidiaCard) -> None:
+    found = with_section("jetson-agx-orin", "tegra", tree)
+    assert found.nvidia_cards == (card,) and card.shares_memory
+    assert with_section("jetson-agx-orin", "tegra", "nvidia,tegra999").nvidia_cards == ()
+
+
+def test_a_driver_that_speaks_for_the_gpu_goes_before_the_device_tree() -> None:
+    said = "GPU-1, 00000000:01:00.0, NVIDIA Thor, [N/A], 580.00, 11.0"
+    assert with_section("jetson-agx-orin", "nvidia-smi", said).nvidia_cards == (
+        NvidiaCard("GPU-1", "0000:01:00.0", "NVIDIA Thor", "11.0", 0),
+    )
+
+
+def test_a_graphics_card_whose_memory_nobody_says_does_not_share_the_machines() -> None:
+    assert [each for each, machine in MACHINES.items() if shares_memory(machine)] == ["jetson-agx-orin", "dgx-spark"]
+    assert not NvidiaCard("GPU-1", "0000:01:00.0", "NVIDIA GeForce RTX 3090", "8.6", 0).shares_memory
+    assert not NvidiaCard("GPU-1", "0000:01:00.0", "NVIDIA H200", "9.0", 143771).shares_memory
+
+
+@pytest.mark.parametrize(
+    ("machine", "userland", "architecture"),
+    [
+        ("raspberry-pi-5", "armhf", "armhf"),
+        ("raspberry-pi-5", "32 bits", "32 bits"),
+        ("raspberry-pi-5", "64 bits", "aarch64"),
+        ("raspberry-pi-5", "", "aarch64"),
+        ("mining-rig", "i386", "i386"),
+    ],
+)
+def test_a_machine_is_what_its_programs_are_not_what_its_kernel_is(machine: str, userland: str, architecture: str) -> None:
+    assert with_section(machine, "userland", userland).architecture == architecture
 
 
 def test_ubuntu_2204s_vulkaninfo_puts_the_version_in_brackets() -> None:

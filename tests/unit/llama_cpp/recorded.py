@@ -30,7 +30,7 @@ def hardware(entry: dict[str, Any]) -> Hardware:
         NvidiaCard(f"GPU-{index}", places[index], each["name"], each["capability"], each.get("memory_mib", 8192))
         for index, each in enumerate(drawn)
     ]
-    pci = [PciDevice(places[index], "10de", each["device"]) for index, each in enumerate(drawn)]
+    pci = [PciDevice(places[index], "10de", each["device"]) for index, each in enumerate(drawn) if each["device"]]
     pci += [PciDevice(f"0000:00:{index:02x}.0", **each) for index, each in enumerate(entry.get("gpus", []), 1)]
     return Hardware(
         architecture=architecture,

@@ -132,6 +132,21 @@ def test_a_gpu_in_the_processor_takes_of_the_hosts_memory(shapes: dict[str, Mode
     assert [place.name for place in fit(found, tuple(demands("rig", this, here, shapes)))] == ["host memory"]
 
 
+@pytest.mark.parametrize(
+    "card", [NvidiaCard("", "", "NVIDIA Orin", "8.7", 0), NvidiaCard("GPU-1", "000f:01:00.0", "NVIDIA GB10", "12.1", 0)]
+)
+def test_a_gpu_that_shares_the_machines_memory_is_judged_by_that(shapes: dict[str, ModelShape], card: NvidiaCard) -> None:
+    """Facts as recorded/jetson-agx-orin.txt and recorded/dgx-spark.txt have them, which are put together from public documentation."""
+    here, this = context(1), fleet(models=["chat"])
+    shared = replace(here.hardware["rig"], architecture="aarch64", nvidia_cards=(card,), gpus=())
+    here = replace(here, hardware={"rig": shared})
+    (place,) = judged("rig", this, here, shapes)
+    assert (place.name, place.room_mib, place.fits) == ("host memory", 30000, True)
+    small = replace(here, hardware={"rig": replace(shared, memory_mib=4000)})
+    assert any("host memory has 3488 MiB and would need" in line for line in refusals("rig", this, small, shapes))
+    assert not any("no driver says how much it has" in line for line in unchecked("rig", this, here, shapes))
+
+
 def test_a_host_that_nobody_has_looked_at_has_no_room_to_judge() -> None:
     assert machine("rig", fleet(models=["chat"]), Knowledge()) is None
 

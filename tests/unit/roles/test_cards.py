@@ -11,8 +11,9 @@ import pytest
 from small_fleet import Small
 
 from inventory.errors import PaddockError
-from inventory.hardware import Hardware, PciDevice, VulkanDevice
+from inventory.hardware import Hardware, NvidiaCard, PciDevice, VulkanDevice
 from resources import File, Release, Resource, Service
+from roles.host_plan import host_plan
 from roles.llama_cpp import checks as of_the_release
 from roles.llama_server import checks
 from roles.llama_server.cards import nodes, pin
@@ -33,6 +34,48 @@ def test_a_jetson_opens_what_its_own_gpu_is_reached_by_and_waits_for_nothing_tha
         devices
     )
     assert nodes(SERVER, JETSON, "cuda") == ("/dev/nvmap",)
+
+
+ORIN = replace(JETSON, nvidia_cards=(NvidiaCard("", "", "NVIDIA Orin", "8.7", 0),), nvidia_driver="540.4.0")
+SPARK = replace(
+    ORIN,
+    gpus=(PciDevice("000f:01:00.0", "10de", "2e12"),),
+    nvidia_cards=(NvidiaCard("GPU-1", "000f:01:00.0", "NVIDIA GB10", "12.1", 0),),
+)
+RIG = replace(CLOSED, nvidia_cards=(NvidiaCard("GPU-1", ADDRESS, "NVIDIA GeForce RTX 3090", "8.6", 24576),))
+
+
+def test_a_jetsons_gpu_has_no_uuid_and_is_meant_by_its_number() -> None:
+    assert pin(replace(SERVER, gpus=(0,)), ORIN, "cuda").environment == (("CUDA_VISIBLE_DEVICES", "0"),)
+    assert pin(replace(SERVER, gpus=(1,), count_from=1), ORIN, "cuda").environment == (("CUDA_VISIBLE_DEVICES", "0"),)
+
+
+@pytest.mark.parametrize(
+    ("machine", "backend", "hidden"),
+    [
+        (JETSON, "cuda", False),
+        (ORIN, "cuda", False),
+        (SPARK, "cuda", False),
+        (ORIN, "cpu", True),
+        (SPARK, "vulkan", True),
+        (RIG, "cuda", True),
+        (None, "cuda", True),
+    ],
+    ids=["a Jetson", "an Orin", "a GB10", "an Orin's processor", "a GB10 on Vulkan", "a card of its own", "unknown"],
+)
+def test_the_unit_shows_all_of_proc_where_cuda_reads_the_machines_memory_there(
+    small: Small, machine: Hardware | None, backend: str, hidden: bool
+) -> None:
+    """CUDA reads /proc/meminfo on them, and on a Jetson /proc/device-tree. No such machine has run this unit: it follows documentation."""
+    small.roles["ai"]["rpc_worker"] = {"listen": "192.0.2.7:50052"}
+    fleet = small.fleet
+    releases = {name: replace(each, backend=backend) for name, each in small.context.releases.items() if isinstance(each, Release)}
+    known = replace(small.context, hardware={"ai": machine} if machine else {}, releases=releases)
+    plan = [each for part in host_plan(fleet.hosts["ai"], fleet, known).values() for each in part]
+    units = {each.path: each.data.decode() for each in plan if isinstance(each, File) and b"ExecStart=/opt/paddock/llama.cpp" in each.data}
+    assert {path.rpartition("/")[2] for path in units} == {"llama-server.service", "paddock-rpc-worker.service"}
+    assert {("ProcSubset=pid" in text.splitlines()) for text in units.values()} == {hidden}
+    assert all("ProtectProc=invisible" in text.splitlines() for text in units.values())
 
 
 @pytest.mark.parametrize("machine", [CLOSED, replace(CLOSED, architecture="aarch64")], ids=["pc", "arm with a card"])
