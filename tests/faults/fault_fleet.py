@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inventory.load import load
+from lab import hosts as lab_hosts
 from lab.container import LabHost
 from lab.engine import engine
 from tests.lab_fleet import ROOT, LabFleet, lab_fleet
@@ -59,7 +61,7 @@ class FaultFleet:
     """Every `up` is asked for what it may never do: print a traceback."""
 
     lab: LabFleet
-    hosts: Mapping[str, LabHost]
+    hosts: dict[str, LabHost]
     docker: tuple[str, ...]
 
     def describe(self, *, models: Settings | None = None, **hosts: Settings) -> None:
@@ -145,6 +147,17 @@ class FaultFleet:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
         assert not check or done.returncode == 0, f"{host}: {script}\n{done.stdout}{done.stderr}"
         return done.stdout
+
+    def restart(self, host: str, *, gently: bool) -> None:
+        """Its machine ends, at once or as systemd ends it, and is there again."""
+        container = self.hosts[host].container
+        if gently:
+            self.inside(host, "systemctl reboot", check=False)
+        else:
+            subprocess.run([*self.docker, "kill", container], check=True, capture_output=True)
+        subprocess.run([*self.docker, "wait", container], check=True, capture_output=True, timeout=120)
+        lab_hosts.up(load(self.lab.inventory), frozenset({host}))
+        self.hosts[host] = self.lab.host(host)
 
     def wait_until(self, host: str, true: str) -> None:
         """Until the script succeeds there."""

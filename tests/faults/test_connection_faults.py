@@ -158,6 +158,15 @@ def test_a_connection_that_is_reset_in_the_middle_of_a_start(fleet: FaultFleet, 
     fleet.heals()
 
 
+@pytest.mark.parametrize("how", ["reboots", "loses its power"])
+def test_a_host_that_restarts_in_the_middle_of_a_start(fleet: FaultFleet, starting: subprocess.Popen[str], how: str) -> None:
+    """It fails, the other is finished, and the next run takes up from there."""
+    fleet.restart("one", gently=how == "reboots")
+    fleet.failed(fleet.told(starting), LOST)
+    fleet.describe()  # an engine may give it another address
+    fleet.heals()
+
+
 def test_a_connection_that_is_reset_in_the_middle_of_a_probe(fleet: FaultFleet) -> None:
     """A probe waits for whoever is changing the host."""
     with fleet.meanwhile("one", "systemd-run --quiet --unit=holder flock /run/paddock/lock sleep 600", "systemctl stop holder"):
