@@ -38,6 +38,10 @@ class WrongKey(SSHException):
     """The machine shows another host key than the pinned one."""
 
 
+class NoKey(SSHException):
+    """The key that the inventory names is of no use; the text says why, and what to do."""
+
+
 class Refused(SSHException):
     """The machine wants something else than a key; the text says what."""
 
@@ -90,6 +94,8 @@ def _why(way: Way, error: Exception, known_hosts: Path) -> str:
     if isinstance(error, NotPinned):
         or_set = ", or set `host_key:` in the inventory" if way.in_fleet else ""
         return f"its SSH host key is not pinned: `paddock up` shows it and asks{or_set} ({way.where})"
+    if isinstance(error, NoKey):
+        return str(error)
     if isinstance(error, Refused):
         return f"{way.where} lets nobody in so: {error}"
     if isinstance(error, AuthenticationException):

@@ -22,7 +22,7 @@ from paramiko.ssh_exception import ChannelException
 
 import control.ssh.packets
 from control.ssh import ssh_keys
-from control.ssh.failures import LOST, Barred, NotPinned, NoWay, Refused, WrongKey
+from control.ssh.failures import LOST, Barred, NoKey, NotPinned, NoWay, Refused, WrongKey
 from control.ssh.ways import Way, Ways
 from control.state.fleet import FleetState
 from inventory.fleet import Host
@@ -70,6 +70,8 @@ class Links:
             pinned = self.state.pinned(way.name)
             if not pinned:
                 raise NotPinned(way.name)
+            if why := ssh_keys.unusable(way):
+                raise NoKey(why)
             keys = ssh_keys.offered(way)
             for _ in range(CONNECTIONS):
                 if link := self._open(way, pinned, keys):

@@ -31,7 +31,6 @@ from control.ssh.connector import LINKS, WAY, Connector, Unreachable
 from control.ssh.failures import LOST, at_work, last_words, unreachable
 from control.ssh.links import Links
 from control.ssh.privilege import SudoAsks, ask_once, hand_over, never_ask, password_for, take_back
-from control.ssh.ssh_keys import unusable
 from control.ssh.ways import Way
 from inventory.errors import PaddockError
 from inventory.fleet import Host
@@ -75,10 +74,13 @@ class Run:
         config.lock_current_state()
 
     def connect(self) -> None:
-        """Connects to the hosts that have not failed already, and that there is a key for."""
+        """Connects to the hosts that have not failed already."""
         for target in self.pyinfra.inventory:
-            if target.name not in self.failures and (why := self._no_way(target)):
-                self.failures[target.name] = why
+            try:
+                way = self.way(target.name)
+                target.host_data.update({LINKS: self.links, WAY: way, "_sudo": way.becomes_root})
+            except PaddockError as error:  # of ~/.ssh/config
+                self.failures.setdefault(target.name, str(error))
         self.pyinfra.limit_hosts = [target for target in self.pyinfra.inventory if target.name not in self.failures]
         self.pyinfra.set_stage(StateStage.Connect)
         with suppress(PyinfraError):  # no host is left: `failures` says why of each
@@ -95,15 +97,6 @@ class Run:
 
     def way(self, host: str) -> Way:
         return self.links.ways.to(host)
-
-    def _no_way(self, target: Target) -> str | None:
-        """Why there is none, as far as that is known here; None where it is known now."""
-        try:
-            way = self.way(target.name)
-        except PaddockError as error:
-            return str(error)
-        target.host_data.update({LINKS: self.links, WAY: way, "_sudo": way.becomes_root})
-        return unusable(way)
 
     def disconnect(self) -> None:
         for target in self.pyinfra.inventory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from control.ssh.run import Run  # isort: skip - first of all, for gevent
+from control.ssh.run import Run, connected  # isort: skip - first of all, for gevent
 from control.ssh.failures import LOST
 from control.ssh.host_keys import pin_all
 from control.ssh.links import Links
@@ -191,6 +192,28 @@ def test_a_proxycommand_that_fails_is_told_with_its_last_words(config: Path, sta
     assert failures["ai"] == f"root@192.0.2.10:22 {told}"
 
 
+def test_who_falls_silent_behind_a_proxycommand_is_given_up(
+    config: Path, state: FleetState, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel knows nothing of it: what carries the bytes is there."""
+    for name, seconds in (("KEEPALIVE_S", 0.2), ("DEAD_AFTER_S", 1)):
+        monkeypatch.setattr(f"control.ssh.links.{name}", seconds)
+    (tmp_path / "relay.py").write_text(RELAY)
+    config.write_text(f"Host ai\n ProxyCommand {sys.executable} {tmp_path}/relay.py 127.0.0.1 {serve().port}\n")
+    hosts = fleet(ai={"address": "ai"})
+    links = Links(hosts, state)
+    run = Run(hosts, links)
+    assert pin_all(hosts.values(), links, lambda question: True) == {}
+    run.connect()
+    carrying = links._commands[-1].pid
+    threading.Timer(1, lambda: os.kill(carrying, signal.SIGSTOP)).start()
+    began = time.monotonic()
+    assert run.of_each(hosts, lambda target: (target.run_shell_command("sleep 60")[0], connected(target))) == {"ai": (False, False)}
+    assert time.monotonic() - began < 20
+    os.kill(carrying, signal.SIGCONT)
+    run.disconnect()
+
+
 def test_an_address_of_a_link_is_reached_by_its_interface(config: Path, state: FleetState, serve: Serve) -> None:
     """Link-local addresses lead nowhere without one; loopback has none, and takes the number of its interface."""
     zone = f"::1%{socket.if_nametoindex('lo')}"
@@ -243,6 +266,9 @@ def test_a_named_key_with_a_passphrase_is_the_agents_business_and_no_other_is_tr
     ai = serve(locked)
     hosts = fleet(ai=at(ai, ssh_key=str(tmp_path / "locked")))
     assert reached(hosts, state).failures["ai"].endswith(f"with `ssh-add {tmp_path}/locked`") and not ai.connections
+    behind = fleet(gate=hosts["ai"].model_dump(exclude={"name", "groups"}, exclude_unset=True), bean=at(serve(locked), via="gate"))
+    where = f"root@127.0.0.1:{ai.port}"
+    assert reached(behind, state, of=("bean",)).failures["bean"].startswith(f"the way there ends at {where}: the key {tmp_path}/locked has")
     asks = tmp_path / "asks"
     asks.write_text("#!/bin/sh\necho a passphrase\n")
     asks.chmod(0o700)
