@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,7 @@ def test_sudo_that_asks_for_a_password_nobody_gave(fleet: FaultFleet) -> None:
 
 # A run that has begun
 
-STARTS_SLOWLY = f"""printf '[Service]\\nExecStartPre=/bin/sleep 5\\n' >{SLOW_START}; systemctl daemon-reload
+STARTS_SLOWLY = f"""printf '[Service]\\nExecStartPre=/bin/sleep %d\\n' >{SLOW_START}; systemctl daemon-reload
     rm -f /run/paddock/caddy.service.started"""  # as if nobody knew what it was started with
 
 LOST = r"service:caddy\.service: the connection was lost; what was at work there may go on: run `paddock up` again, it takes up from there"
@@ -147,7 +148,13 @@ LOST = r"service:caddy\.service: the connection was lost; what was at work there
 @pytest.fixture
 def starting(fleet: FaultFleet) -> Iterator[subprocess.Popen[str]]:
     """An `up` at the moment when it has Caddy started on host one."""
-    with fleet.meanwhile("one", STARTS_SLOWLY, f"rm {SLOW_START}; systemctl daemon-reload"), fleet.at_work() as process:
+    with at_a_start(fleet, 5) as process:
+        yield process
+
+
+@contextmanager
+def at_a_start(fleet: FaultFleet, seconds: int) -> Iterator[subprocess.Popen[str]]:
+    with fleet.meanwhile("one", STARTS_SLOWLY % seconds, f"rm {SLOW_START}; systemctl daemon-reload"), fleet.at_work() as process:
         fleet.wait_until("one", 'test "$(systemctl is-active caddy)" = activating')
         yield process
 
@@ -159,10 +166,11 @@ def test_a_connection_that_is_reset_in_the_middle_of_a_start(fleet: FaultFleet, 
 
 
 @pytest.mark.parametrize("how", ["reboots", "loses its power"])
-def test_a_host_that_restarts_in_the_middle_of_a_start(fleet: FaultFleet, starting: subprocess.Popen[str], how: str) -> None:
+def test_a_host_that_restarts_in_the_middle_of_a_start(fleet: FaultFleet, how: str) -> None:
     """It fails, the other is finished, and the next run takes up from there."""
-    fleet.restart("one", gently=how == "reboots")
-    fleet.failed(fleet.told(starting), LOST)
+    with at_a_start(fleet, 20) as starting:
+        fleet.restart("one", gently=how == "reboots")
+        fleet.failed(fleet.told(starting), LOST)
     fleet.describe()  # an engine may give it another address
     fleet.heals()
 
