@@ -127,6 +127,11 @@ class Links:
                 security = link.get_security_options()
                 security.key_types = (*wanted, *(each for each in security.key_types if each not in wanted))
             link.start_client(timeout=CONNECT_TIMEOUT_S)
+        except EOFError:  # paramiko forgets why it could not send
+            link.close()
+            if isinstance(link.sock, _OfCommand):
+                raise link.sock.ended() from None
+            raise
         except BaseException:
             link.close()
             raise
@@ -182,7 +187,7 @@ class _OfCommand(socket.socket):
         except (ConnectionResetError, BrokenPipeError):
             data = b""
         if not data and not self.received:
-            raise self._ended()
+            raise self.ended()
         self.received = True
         return data
 
@@ -192,9 +197,9 @@ class _OfCommand(socket.socket):
         except (ConnectionResetError, BrokenPipeError):
             if self.received:
                 raise
-            raise self._ended() from None
+            raise self.ended() from None
 
-    def _ended(self) -> Barred:
+    def ended(self) -> Barred:
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(1)
         self.said.seek(0)
