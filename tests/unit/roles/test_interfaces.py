@@ -64,7 +64,7 @@ def test_another_address_of_the_interface_is_another_unit(wired: Small) -> None:
 def test_through_a_tunnel_its_callers_reach_the_same_address(wired: Small) -> None:
     wired.roles["ai"]["llama_server"]["encrypted"] = True
     assert listens(wired) == ["127.0.0.1:8080"]
-    assert "accept = 192.0.2.10:8080\n" in wired.text("ai", "/etc/paddock/http-tunnel/tunnel.conf")
+    assert "ListenStream=192.0.2.10:8080\n" in wired.text("ai", "/etc/systemd/system/paddock-http-tunnel.socket")
 
 
 @pytest.mark.parametrize(
