@@ -15,6 +15,9 @@ from lab import hosts as lab_hosts
 from roles.firewall.plan import RULES
 from tests.lab.snapshot import Snapshot, differing, inside, snapshot
 from tests.lab_fleet import LabFleet, lab_fleet
+from tests.share import turn
+
+pytestmark = turn(1, of=2)
 
 INVENTORY = """
 fleet: wall

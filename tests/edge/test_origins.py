@@ -9,6 +9,9 @@ import pytest
 from edge_fleet import HOSTS, LOCAL_PAGE, PAGE, VERSIONS, Door
 
 from tests.lab_fleet import LabFleet
+from tests.share import turn
+
+pytestmark = turn(2, of=3)
 
 doors = pytest.mark.parametrize("host", HOSTS)
 SENT = (

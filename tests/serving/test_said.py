@@ -11,6 +11,9 @@ import pytest
 
 from lab import hosts as lab_hosts
 from tests.lab_fleet import LabFleet, lab_fleet
+from tests.share import turn
+
+pytestmark = turn(1, of=3)
 
 INVENTORY = """
 fleet: said

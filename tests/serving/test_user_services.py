@@ -14,7 +14,10 @@ from inventory.load import load
 from lab import hosts as lab_hosts
 from tests.lab.snapshot import inside
 from tests.lab_fleet import LabFleet, lab_fleet
+from tests.share import turn
 from tests.unit.roles.small_fleet import Small
+
+pytestmark = turn(0, of=2)
 
 INVENTORY = """
 fleet: owned
