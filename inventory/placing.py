@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import chain
 
 from inventory.load import Positions
 from inventory.marks import Entry, Mapping, Node, Scalar, Sequence, child, followed, mapping_at
@@ -44,14 +45,12 @@ def _option(problem: Problem, positions: Positions) -> Place | None:
     host's, which a model's adds to."""
     path = problem.place.path
     own = (*path[:2], "preset") if path[:1] == ("models",) else path
-    presets = [mapping_at(positions.document, *own)]
-    presets += [mapping_at(each.node, "roles", "llama_server", "preset") for each in positions.hosts.values()]
-    named = re.findall(r"(?:^|(?<=: ))([a-z][a-z0-9-]*)(?=: | is )", problem.words)
-    for preset in presets if "preset" in own else ():
-        for key, entry in preset.items():
-            if not set(named).isdisjoint(_spellings(key)):
-                return entry.node.place
-    return None
+    named = set(re.findall(r"(?:^|(?<=: ))([a-z][a-z0-9-]*)(?=: | is )", problem.words))
+    if "preset" not in own or not named:
+        return None
+    of_hosts = (mapping_at(each.node, "roles", "llama_server", "preset") for each in positions.hosts.values())
+    entries = (each for preset in chain((mapping_at(positions.document, *own),), of_hosts) for each in preset.items())
+    return next((entry.node.place for key, entry in entries if not named.isdisjoint(_spellings(key))), None)
 
 
 def _spellings(key: str) -> set[str]:

@@ -14,7 +14,7 @@ from inventory.merge import Draft
 from inventory.problems import Place, Problem
 from inventory.schema import BASTION, Client
 from roles import settings_of
-from roles.references import Whole
+from roles.references import Finding, Whole
 from roles.role import RoleSettings, address_of, port_of
 from roles.wording import did_you_mean, quoted
 
@@ -52,12 +52,18 @@ def _problems_by_host(
     carriers: Mapping[str, Carrier], models: Mapping[str, bool], clients: Mapping[str, Entry], domain: str
 ) -> Iterator[tuple[str, Problem]]:
     whole = Whole({name: each.roles for name, each in carriers.items()}, models, tuple(clients), domain, dict(_days(clients)))
+    seen: set[tuple[Place, int, Finding]] = set()  # by the id of what a group says of a role: its hosts find the same there
     for name, carrier in carriers.items():
         for role, settings in carrier.roles.items():
             for companion, words in settings_of(role).companions(name).items():
                 if companion not in carrier.roles:
                     yield name, Problem(carrier.key("roles", role), words)
+            key, node = mapping_at(carrier.draft.node, "roles")[role]
             for found in settings.references(name, whole) if settings else ():
+                if found.keys[:2] == ("roles", role):
+                    if (key, id(node), found) in seen:
+                        continue
+                    seen.add((key, id(node), found))
                 yield name, Problem(carrier.value(*found.keys) if found.of_value else carrier.key(*found.keys), found.words)
         yield from ((name, problem) for problem in _ports(name, carrier))
     yield from _addresses(carriers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ud800-\udfff]")
 """What steers a terminal, or the order in which it shows text, and is no tab and no line's end."""
@@ -31,11 +32,12 @@ def quoted(text: str) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` (did you mean "accelerator"?)`, or nothing where no known word is close."""
-    close = _closest(word[:128], known)
+    close = _closest(word[:128], tuple(known))
     return f' (did you mean "{close}"?)' if close else ""
 
 
-def _closest(word: str, known: Iterable[str]) -> str:
+@lru_cache(maxsize=1024)
+def _closest(word: str, known: tuple[str, ...]) -> str:
     """As `difflib.get_close_matches(word, known, n=1, cutoff=0.55)`, which compares also what the best so far rules out."""
     matcher, best = difflib.SequenceMatcher(b=word), (0.55, "")
     for each in known:

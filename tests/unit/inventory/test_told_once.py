@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cli import main
-from inventory import words
+from inventory import placing, references, words
 from inventory.errors import InventoryError
 from inventory.load import load
 from roles import wording
@@ -114,3 +114,35 @@ def test_places_that_hosts_do_not_share_are_told_each(tmp_path: Path) -> None:
     assert told(path) == [
         f'{line}:53: hosts.{host}.roles.llama_cpp.jobs: should be a whole number, this is "x"' for line, host in ((4, "a"), (5, "b"))
     ]
+
+
+FORTY = ", ".join(f"n{number}x" for number in range(40))
+
+
+def test_names_that_a_thousand_hosts_share_are_placed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    followed = counted(monkeypatch, references, "followed")
+    assert len(told(inventory(tmp_path, llama_server=f"{{models: [{FORTY}]}}"))) == 40
+    assert followed["followed"] == 40
+
+
+def test_a_role_that_two_hosts_have_by_an_alias_is_told_at_each(tmp_path: Path) -> None:
+    path = tmp_path / "home.yml"
+    path.write_text(
+        "fleet: home\ndomain: home.example\nhosts:\n"
+        "  a: {address: 192.0.2.1, roles: {llama_server: &it {}}}\n  b: {address: 192.0.2.2, roles: {llama_server: *it}}\n"
+    )
+    assert {line.partition(":")[0] for line in told(path)} == {"4", "5"}
+
+
+def test_a_name_that_plans_find_unknown_is_compared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = counted(monkeypatch, wording.difflib, "SequenceMatcher")
+    addresses = ", ".join(f"{name}: [192.0.2.7]" for name in FORTY.split(", "))
+    assert main(["-i", str(inventory(tmp_path, many=16, more=f"      firewall: {{addresses: {{{addresses}}}}}\n")), "check"]) == 2
+    assert compared["SequenceMatcher"] == 40, "and not for each of sixteen hosts"
+
+
+def test_what_is_no_preset_is_not_looked_for_in_the_presets_of_all_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = counted(monkeypatch, placing, "mapping_at")
+    path = inventory(tmp_path, many=16, more='      firewall: {allow: {"22": [192.0.2.7], "9999": [192.0.2.7]}}\n')
+    assert main(["-i", str(path), "check"]) == 2
+    assert looked["mapping_at"] == 0
