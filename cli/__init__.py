@@ -8,6 +8,8 @@ A noun names its actions in ACTIONS.
 
 from __future__ import annotations
 
+from cli import loading  # isort: skip - first of all
+
 import argparse
 import errno
 import gc
@@ -47,7 +49,7 @@ exit codes: 0 done, 1 failed, 2 the inventory or the command line is wrong, 3 so
 
 def parser(verbs: tuple[str, ...] = VERBS, action: str = "") -> argparse.ArgumentParser:
     """The parser with the named verbs; of a noun that has the action, with that one alone."""
-    from cli.arguments import inventory_argument  # here, so that whoever interrupts meanwhile is answered in words
+    from cli.arguments import inventory_argument
 
     top = argparse.ArgumentParser(
         prog="paddock",
@@ -106,6 +108,7 @@ def _version() -> str:
 
 def command() -> NoReturn:
     """The process `paddock`. It ends at once: to take seven hundred modules and gevent apart, one by one, takes a tenth of a short run."""
+    loading.begins()
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by who started it
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as the process lives
@@ -137,6 +140,7 @@ def _run(arguments: list[str]) -> int:
     try:
         options = _parser_for(arguments, named).parse_args(arguments)
         _require_home()
+        loading.ends()
         return int(options.run(options))
     except PaddockError as error:
         print(error, file=sys.stderr)

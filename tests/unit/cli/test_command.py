@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -166,6 +167,47 @@ def test_whoever_stops_reading_gets_no_traceback(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, stdout=writes, stderr=subprocess.PIPE, text=True)
     os.close(writes)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("program", ["module", "script"])
+@pytest.mark.parametrize("module", ["argparse", "inventory.errors", "cli.views.terminal", "pydantic", "inventory.load", "cli.arguments"])
+def test_an_interrupt_before_the_command_is_loaded_ends_it_without_a_word(module: str, program: str, tmp_path: Path) -> None:
+    """Python says of each module when it is loaded."""
+    script = tmp_path / "paddock"
+    script.write_text("from cli import command\ncommand()\n")
+    command = [sys.executable, "-X", "importtime", *(["-m", "cli"] if program == "module" else [str(script)]), "check"]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stderr
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if line.split("|")[-1].strip() == module:
+            process.send_signal(signal.SIGINT)
+            break
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert output == ""
+    assert all(line.startswith("import time:") for line in (*said, *errors.splitlines()))
+
+
+def test_an_interrupt_that_is_ignored_stays_ignored() -> None:
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); import cli; cli.loading.begins(); signal.raise_signal(signal.SIGINT)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_whoever_only_imports_the_command_hears_of_an_interrupt() -> None:
+    code = "import signal, cli; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_what_would_land_is_written_without_a_host(paddock: Paddock, tmp_path: Path) -> None:
