@@ -5,6 +5,8 @@ A run that finds nothing to change is imports for the most part, so what these l
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from importlib import import_module, metadata
 from types import ModuleType
@@ -32,4 +34,18 @@ try:
 finally:
     metadata.entry_points = _asked_anew
 
+import gevent.monkey  # noqa: E402 - what pyinfra has patched
+
 assert pyinfra_cli
+
+_closed_in_its_turn, _closed_at_once = os.close, gevent.monkey.get_original("os", "close")
+
+
+def _close(fd: int) -> None:
+    """gevent closes what is no regular file in a later turn of its loop, which may never come (gevent/os.py: close): directories that were
+    synced or removed would stay open. Nobody waits for events of those."""
+    is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
+    (_closed_at_once if is_directory else _closed_in_its_turn)(fd)
+
+
+os.close = _close
