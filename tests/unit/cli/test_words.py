@@ -16,6 +16,7 @@ from cli import main
 from cli.views.chat_line import chat_line
 from cli.views.terminal import Shown
 from control.fetching.download import fetched
+from control.llama_cpp.artifacts import Artifacts
 from control.state.fleet import FleetState
 from control.state.secrets import Vault
 from inventory.errors import PaddockError
@@ -23,6 +24,7 @@ from inventory.load import load
 from lab.overlay import name_in_lab
 from tests.slow_server import answering
 from tests.unit.cli.test_certs_verbs import INVENTORY
+from tests.unit.control.test_artifacts import RELEASE, packed
 
 ROOT = Path(__file__).parents[3]
 
@@ -85,6 +87,13 @@ def test_what_only_the_lab_has_is_said_to_be_there(paddock: Paddock, verb: str, 
     Vault(FleetState.of(path, name_in_lab("home"))).set("token", "abc")
     assert paddock(verb, "list") == (0, "", words)
     assert paddock("artifacts", "list")[2].startswith("there are no artifacts yet: ")
+
+
+def test_artifacts_that_only_the_lab_has_are_said_to_be_there(paddock: Paddock, tmp_path: Path) -> None:
+    lab = Artifacts(FleetState.of(tmp_path / "home.yml", name_in_lab("home")))
+    lab.add(packed(tmp_path / "built.tar.gz"), RELEASE, "debian 13")
+    words = "there are no artifacts, but in the lab there are 1: `paddock artifacts list --lab`\n"
+    assert paddock("artifacts", "list") == (0, "", words)
 
 
 def test_an_identity_that_names_no_file_is_told_with_how_to_make_one(paddock: Paddock, monkeypatch: pytest.MonkeyPatch) -> None:
