@@ -60,11 +60,15 @@ class Failure(StringCommand):
 
 
 @operation()
-def stage(needs: Collection[str] = (), words: str = "was not started: it needs") -> Generator[StringCommand, None, None]:
+def stage(
+    needs: Collection[str] = (), one_of: Collection[Collection[str]] = (), words: str = "was not started: it needs"
+) -> Generator[StringCommand, None, None]:
     """Does nothing, on every host: pyinfra sorts what hosts do not share by depth, not by line, so that a role needs a shared slot to wait
     at.
 
-    Where a host of those that this one needs has failed by then, it fails too.
+    Where a host of those that this one needs has failed by then, it fails too, and where all have of which it needs `one_of`.
     """
-    if failed := ", ".join(sorted(each.name for each in host.state.failed_hosts if each.name in needs)):
+    gone = {each.name for each in host.state.failed_hosts}
+    lost = {name for names in one_of if gone.issuperset(names) for name in names}
+    if failed := ", ".join(sorted(gone.intersection(needs) | lost)):
         yield StringCommand("echo", quote(f"{words} {failed}, which failed") + " >&2;", "exit", "1")

@@ -57,7 +57,7 @@ def prepare(work: Work) -> None:
 
 def converge(role: str, work: Work) -> None:
     """One role's stage: called for every role on every host, whether it carries the role or not."""
-    stage(name=role, needs=work.needs.get(role, frozenset()))
+    stage(name=role, needs=work.needs.get(role, frozenset()), one_of=work.alternatives.get(role, ()))
     if role not in work.drift.late:
         _land(role, work)
 

@@ -27,10 +27,9 @@ from roles.server import (
     Site,
     Tunnelled,
     Worker,
-    answering,
-    named_upstream,
     tunnel_socket,
 )
+from roles.upstream import Upstream, as_written, hosts_of, servers_behind
 
 S = TypeVar("S", bound=RoleSettings)
 
@@ -160,10 +159,9 @@ class Fleet(Memoized):
     def _callers_of(self) -> Mapping[tuple[str, str], tuple[str, ...]]:
         found: dict[tuple[str, str], dict[str, None]] = {}
         for entrance in self._entrances:
-            if named_upstream(entrance.site.upstream)[0] in self.hosts:
-                for server in self.behind(entrance.site.upstream):
-                    if server.host != entrance.host:
-                        found.setdefault((server.host, server.name), {})[entrance.host] = None
+            for server in self.behind(entrance.site.upstream):
+                if server.host != entrance.host:
+                    found.setdefault((server.host, server.name), {})[entrance.host] = None
         return {server: tuple(callers) for server, callers in found.items()}
 
     def is_tunnelled(self, server: Server) -> bool:
@@ -178,7 +176,7 @@ class Fleet(Memoized):
             if self.is_tunnelled(each)
         ]
         role, there = self._administration(host) or ("", None)
-        if there and there.encrypted and not is_loopback(there.endpoint) and (callers := self.callers(host)):
+        if there and there.encrypted and not is_loopback(there.endpoint) and (callers := self.callers_of_admin(host)):
             at = self.public(there.endpoint, f"hosts.{host}.roles.{role}.listen", host)
             found.append(Tunnelled(host, there.endpoint, at, there.socket, callers))
         return tuple(found)
@@ -234,14 +232,14 @@ class Fleet(Memoized):
         directory = next((each for each in said if each), MODEL_DIRECTORY)
         return tuple(f"{directory}/{name}" for name in component.laid_as)
 
-    def upstreams(self, upstream: str, seen_from: str, by_socket: bool = False) -> tuple[str, ...]:
-        """`ADDRESS:PORT` of each llama-server that answers for `HOST` or `HOST/INSTANCES`, for a caller on `seen_from`; `unix//PATH` of one
-        there, `by_socket`, where it has one.
+    def upstreams(self, upstream: Upstream, seen_from: str, by_socket: bool = False) -> tuple[str, ...]:
+        """`ADDRESS:PORT` of each llama-server behind a site, for a caller on `seen_from`; `unix//PATH` of one there, `by_socket`, where it
+        has one.
 
         Raises InventoryError where there is none, or where that host cannot reach it.
         """
         if not (found := self.behind(upstream)):
-            raise InventoryError([f"hosts.{seen_from}: it proxies to {upstream}, which has no llama-server"])
+            raise InventoryError([f"hosts.{seen_from}: it proxies to {as_written(upstream)}, which has no llama-server"])
         sockets = [self._socket(server, seen_from, by_socket) for server in found]
         return tuple(
             f"unix/{socket}" if socket else self.endpoint(server, seen_from) for server, socket in zip(found, sockets, strict=True)
@@ -253,10 +251,27 @@ class Fleet(Memoized):
         self.endpoint(server, seen_from)  # which it has to have all the same
         return tunnel_socket(server.host, server.port) if self.is_tunnelled(server) else ""
 
-    def behind(self, upstream: str) -> tuple[Server, ...]:
-        """The llama-servers that answer for `HOST` or `HOST/INSTANCES`."""
-        host, group = named_upstream(upstream)
-        return answering(self.servers(host), group)
+    def behind(self, upstream: Upstream) -> tuple[Server, ...]:
+        """The llama-servers that a site leads to."""
+        if upstream not in self._behind:
+            self._behind[upstream] = servers_behind(upstream, self.hosts, self._members, self.servers)
+        return self._behind[upstream]
+
+    @cached_property
+    def _behind(self) -> dict[Upstream, tuple[Server, ...]]:
+        return {}
+
+    @cached_property
+    def _members(self) -> Mapping[str, tuple[str, ...]]:
+        found: dict[str, list[str]] = {}
+        for host in self.hosts.values():
+            for group in host.groups:
+                found.setdefault(group, []).append(host.name)
+        return {group: tuple(hosts) for group, hosts in found.items()}
+
+    def hosts_behind(self, site: Site) -> tuple[str, ...]:
+        """The hosts whose llama-servers a site leads to."""
+        return hosts_of(self.behind(site.upstream))
 
     def endpoint(self, server: Server, seen_from: str) -> str:
         """`ADDRESS:PORT` of a llama-server for a caller on `seen_from`. Raises InventoryError where that cannot reach it."""
@@ -273,6 +288,23 @@ class Fleet(Memoized):
         if server.socket:
             return f"--unix-socket {shlex.quote(server.socket)} {shlex.quote(f'http://localhost{path}')}"
         return shlex.quote(f"http://{self.endpoint(server, server.host)}{path}")
+
+    def administered(self, site: Site) -> str:
+        """The host whose admin endpoint a site leads to; empty where it has none, or where the site leads to several hosts."""
+        hosts = self.hosts_behind(site)
+        return hosts[0] if len(hosts) == 1 and self._administration(hosts[0]) else ""
+
+    def callers_of_admin(self, host: str) -> tuple[str, ...]:
+        """The other hosts whose reverse proxies pass requests on to the admin endpoint of this one."""
+        return self._callers_of_admin.get(host, ())
+
+    @cached_property
+    def _callers_of_admin(self) -> Mapping[str, tuple[str, ...]]:
+        found: dict[str, dict[str, None]] = {}
+        for entrance in self._entrances:
+            if (behind := self.administered(entrance.site)) not in ("", entrance.host):
+                found.setdefault(behind, {})[entrance.host] = None
+        return {behind: tuple(callers) for behind, callers in found.items()}
 
     def administration(self, host: str, seen_from: str) -> Administration | None:
         """The admin endpoint of a host, for a caller on `seen_from`; None where it has none. Raises InventoryError where that cannot
@@ -335,7 +367,7 @@ class Fleet(Memoized):
     def _callers(self) -> Mapping[str, tuple[str, ...]]:
         found: dict[str, dict[str, None]] = {}
         for entrance in self._entrances:
-            behind, _ = named_upstream(entrance.site.upstream)
-            if behind != entrance.host:
-                found.setdefault(behind, {})[entrance.host] = None
+            for behind in self.hosts_behind(entrance.site):
+                if behind != entrance.host:
+                    found.setdefault(behind, {})[entrance.host] = None
         return {behind: tuple(callers) for behind, callers in found.items()}

@@ -164,7 +164,7 @@ def _fleet(root: Mapping, found: dict[str, Draft], problems: list[Problem], besi
             key = {"ssh_key": str(beside / Path(host.ssh_key).expanduser())} if host.ssh_key else {}
             said = {name: getattr(host, name) for name in host.model_fields_set}  # what is not said, ~/.ssh/config may say
             hosts[draft.name] = Host(name=draft.name, groups=draft.groups, **{**said, **key})
-    wrong += problems_between(carriers, _models(root), mapping_at(root, "clients"), _domain(root))
+    wrong += problems_between(carriers, mapping_at(root, "groups"), _models(root), mapping_at(root, "clients"), _domain(root))
     problems = _with(problems, wrong)
 
     document, _ = _validated(Document, _replaced(alone, "defaults", "groups"))

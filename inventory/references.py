@@ -6,7 +6,7 @@ What roles refer to they check themselves (`roles.role.RoleSettings`); here is t
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from inventory.marks import Entry, Scalar, Sequence, child, followed, mapping_at
@@ -39,19 +39,20 @@ class Carrier:
 
 
 def problems_between(
-    carriers: Mapping[str, Carrier], models: Mapping[str, bool], clients: Mapping[str, Entry], domain: str
+    carriers: Mapping[str, Carrier], groups: Iterable[str], models: Mapping[str, bool], clients: Mapping[str, Entry], domain: str
 ) -> Iterator[Problem]:
     """`models` says of each whether its file lies on its host already. A place that hosts share is told of once, for the first of them."""
     first: dict[Place, str] = {}
-    for host, problem in _problems_by_host(carriers, models, clients, domain):
+    for host, problem in _problems_by_host(carriers, groups, models, clients, domain):
         if first.setdefault(problem.place, host) == host:
             yield problem
 
 
 def _problems_by_host(
-    carriers: Mapping[str, Carrier], models: Mapping[str, bool], clients: Mapping[str, Entry], domain: str
+    carriers: Mapping[str, Carrier], groups: Iterable[str], models: Mapping[str, bool], clients: Mapping[str, Entry], domain: str
 ) -> Iterator[tuple[str, Problem]]:
-    whole = Whole({name: each.roles for name, each in carriers.items()}, models, tuple(clients), domain, dict(_days(clients)))
+    roles = {name: each.roles for name, each in carriers.items()}
+    whole = Whole(roles, models, tuple(clients), domain, dict(_days(clients)), _members(carriers, groups))
     seen: set[tuple[Place, int, Finding]] = set()  # by the id of what a group says of a role: its hosts find the same there
     for name, carrier in carriers.items():
         for role, settings in carrier.roles.items():
@@ -68,6 +69,15 @@ def _problems_by_host(
         yield from ((name, problem) for problem in _ports(name, carrier))
     yield from _addresses(carriers)
     yield from _bastions(carriers)
+
+
+def _members(carriers: Mapping[str, Carrier], groups: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
+    """The hosts of each group, of which one may have none."""
+    found: dict[str, list[str]] = {group: [] for group in groups}
+    for host, carrier in carriers.items():
+        for group in carrier.draft.groups:
+            found[group].append(host)
+    return {group: tuple(hosts) for group, hosts in found.items()}
 
 
 def _days(clients: Mapping[str, Entry]) -> Iterator[tuple[str, int]]:

@@ -152,6 +152,15 @@ def needs_of(host: Host, fleet: Fleet) -> Mapping[str, frozenset[str]]:
     return needs
 
 
+def alternatives_of(host: Host, fleet: Fleet) -> Mapping[str, tuple[frozenset[str], ...]]:
+    """Role → hosts of which at least one must be ready before this host takes it on."""
+    found = {}
+    for role, settings in host.carried.items():
+        ask = getattr(plan_of(role), "needs_one_of", None)
+        found[role] = tuple(map(frozenset, ask(host, settings, fleet))) if ask else ()
+    return found
+
+
 def doors_of(fleet: Fleet) -> frozenset[str]:
     """The hosts that pass requests on: what leaves a host waits until they point elsewhere."""
     return frozenset(entrance.host for entrance in fleet.entrances())

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from roles.role import RoleSettings
 from roles.server import Entrance, Server
 from roles.source import Source
+from roles.upstream import Upstream, servers_behind
 from roles.wording import did_you_mean, quoted
 
 GUARDED = "and add the role firewall, which blocks other callers"
@@ -37,6 +38,9 @@ class Whole:
     days: Mapping[str, int] = field(default_factory=dict)
     """How long a client's certificate lives, by client."""
 
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The hosts of each group."""
+
     def servers(self, host: str) -> tuple[Server, ...]:
         if host not in self._servers:
             self._servers[host] = tuple(server for each in self.roles[host].values() if each for server in each.servers(host))
@@ -44,6 +48,16 @@ class Whole:
 
     @cached_property
     def _servers(self) -> dict[str, tuple[Server, ...]]:
+        return {}
+
+    def behind(self, upstream: Upstream) -> tuple[Server, ...]:
+        """The llama-servers that a site leads to, as far as their settings are well-formed."""
+        if upstream not in self._behind:
+            self._behind[upstream] = servers_behind(upstream, self.roles, self.groups, self.servers)
+        return self._behind[upstream]
+
+    @cached_property
+    def _behind(self) -> dict[Upstream, tuple[Server, ...]]:
         return {}
 
     def has_client(self, name: str) -> bool:
@@ -96,6 +110,10 @@ class Whole:
     def no_host(self, name: str) -> str:
         """What to say where the fleet has no such host."""
         return self._unknown("host", name, self.roles)
+
+    def no_host_or_group(self, name: str) -> str:
+        """What to say where the fleet has neither."""
+        return self._unknown("host or group" if self.groups else "host", name, (*self.roles, *self.groups))
 
     def no_model(self, name: str, keys: tuple[str, ...]) -> Iterator[Finding]:
         """Where the fleet has no such model."""

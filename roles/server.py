@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from shlex import quote
-from typing import Annotated, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 from pydantic import AfterValidator, Field
 
 from roles.preset import Preset, PresetValue, purpose
 from roles.role import CARD, Matches, address_of, port_of, whole_address
+
+if TYPE_CHECKING:
+    from roles.upstream import Upstream
 
 KEY_FILE = "/etc/paddock/llama-server/api-key.env"
 
@@ -142,10 +145,10 @@ class Acme(Protocol):
 
 
 class Site(Protocol):
-    """What a reverse proxy does under one name: the host (or `HOST/INSTANCES`) that answers, and the clients that are let in."""
+    """What a reverse proxy does under one name: who answers, and the clients that are let in."""
 
     @property
-    def upstream(self) -> str: ...
+    def upstream(self) -> Upstream: ...
 
     @property
     def clients(self) -> tuple[str, ...] | None: ...
@@ -210,12 +213,6 @@ class Tunnelled:
 def tunnel_socket(host: str, port: int) -> str:
     """Where a host reaches a port of another by a tunnel. A name has 63 characters at most, and a path of a socket 107."""
     return f"/run/paddock/to-{host}.{port}.sock"
-
-
-def named_upstream(upstream: str) -> tuple[str, str]:
-    """`rig` → the host and no group; `rig/chat` → the host and which of its instances."""
-    host, _, group = upstream.partition("/")
-    return host, group
 
 
 def answering(of_host: tuple[Server, ...], group: str) -> tuple[Server, ...]:

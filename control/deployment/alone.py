@@ -22,7 +22,7 @@ from inventory.knowledge import TO_BE_ISSUED
 from inventory.load import load
 from resources import File
 from resources.drift import drift
-from roles.host_plan import doors_of, guards_of, host_plan, needs_of
+from roles.host_plan import alternatives_of, doors_of, guards_of, host_plan, needs_of
 
 
 def work_for(target: Host) -> Work:
@@ -37,7 +37,8 @@ def work_for(target: Host) -> Work:
         raise PyinfraError(f"{target.name}: {', '.join(due)}: to be issued, which `paddock up` does")
     asked = tuple(each for part in plan.values() for each in part)
     actual = target.get_fact(State, resources=asked, _stdin=probe_script(asked))
-    work = Work(plan, actual, drift(plan, actual, guards=guards_of(this)), needs_of(this, fleet), doors=doors_of(fleet))
+    found, needs, alternatives = drift(plan, actual, guards=guards_of(this)), needs_of(this, fleet), alternatives_of(this, fleet)
+    work = Work(plan, actual, found, needs, doors=doors_of(fleet), alternatives=alternatives)
     if whose := stranger(actual.owner, fleet.name, lineage_of(state)):
         raise PyinfraError(f"{target.name}: {refusal(target.name, whose, work, fleet.name, state.path)}")
     return replace(work, owner=told_hosts(state))

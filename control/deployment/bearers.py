@@ -52,4 +52,4 @@ def certificates_alone(work: Work) -> Work:
     }
     claims = {**work.actual.manifest, **manifest}
     drift = Drift(changes, work.drift.left, manifest, claims, recorded=manifest == work.actual.manifest, partial=True)
-    return replace(work, drift=drift, needs={})
+    return replace(work, drift=drift, needs={}, alternatives={})

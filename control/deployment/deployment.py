@@ -42,7 +42,7 @@ from resources import Package, Release, Resource
 from resources.drift import drift, with_newest
 from resources.owner import Owner
 from resources.probe import Actual
-from roles.host_plan import HostPlan, doors_of, guards_of, needs_of, refusals_of, remarks_of
+from roles.host_plan import HostPlan, alternatives_of, doors_of, guards_of, needs_of, refusals_of, remarks_of
 from roles.server import Entrance, Server
 
 assert control.ssh.cooperative
@@ -210,7 +210,8 @@ class Deployment:
             found = replace(found, recorded=False)  # also where nothing else is to change, its manifest is to say whose it is
         if self.leaving:  # nobody waits for anybody
             return Work(plan, actual, found)
-        return Work(plan, actual, found, needs_of(host, self.fleet), doors=doors_of(self.fleet))
+        alternatives = alternatives_of(host, self.fleet)
+        return Work(plan, actual, found, needs_of(host, self.fleet), doors=doors_of(self.fleet), alternatives=alternatives)
 
     def _planned(self, host: Host) -> HostPlan:
         return {} if self.leaving else self.plans.of(host)

@@ -25,7 +25,7 @@ def pulled(work: Work, paths: Collection[str]) -> Work:
         **{change.id: work.drift.manifest[change.id] for change in changes if change.id in work.drift.manifest},
     }
     drift = Drift(changes, work.drift.left, manifest, manifest, recorded=manifest == work.actual.manifest, partial=True)
-    return replace(work, drift=drift, needs={})
+    return replace(work, drift=drift, needs={}, alternatives={})
 
 
 def left(work: Work) -> dict[str, int]:
@@ -67,4 +67,4 @@ def pruned(work: Work) -> Work:
     changes = tuple(Change("remove", "-", "", name) for name in (*gone, *rest, *reversed(around)))
     manifest = {name: origin for name, origin in work.actual.manifest.items() if name not in (*gone, *around)}
     drift = Drift(changes, work.drift.left, manifest, work.actual.manifest, recorded=not changes, partial=True)
-    return replace(work, drift=drift, needs={})
+    return replace(work, drift=drift, needs={}, alternatives={})

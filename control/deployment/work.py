@@ -63,6 +63,9 @@ class Work:
 
     doors: frozenset[str] = frozenset()
 
+    alternatives: Mapping[str, tuple[frozenset[str], ...]] = field(default_factory=dict)
+    """Role → hosts of which one must be ready before."""
+
     trials: Mapping[str, bytes] = field(default_factory=dict)
     """Release id → the archive that its gate tries it with."""
 

@@ -52,7 +52,9 @@ def plan(host: Host, settings: AdminSettings, fleet: Fleet, knowledge: Knowledge
     if ways:
         port = Port(port_of(settings.listen), (listed_as(address_of(loopback_of(settings.listen))),), LISTENER, shared=True)
     else:
-        port = Port(port_of(settings.listen), (listed_as(address_of(settings.listen)),), LISTENER, reachable_from=fleet.callers(host.name))
+        port = Port(
+            port_of(settings.listen), (listed_as(address_of(settings.listen)),), LISTENER, reachable_from=fleet.callers_of_admin(host.name)
+        )
     yield Service(LISTENER, restarts=(listener,), ports=(port,))
     yield Service(
         UNIT,
@@ -63,7 +65,7 @@ def plan(host: Host, settings: AdminSettings, fleet: Fleet, knowledge: Knowledge
 
 
 def remarks(host: Host, settings: AdminSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[str]:
-    if not settings.encrypted and (callers := fleet.callers(host.name)):
+    if not settings.encrypted and (callers := fleet.callers_of_admin(host.name)):
         words = f"NOT ENCRYPTED: the key that {' and '.join(callers)} sends is clear text on the network"
         yield f"hosts.{host.name}.roles.admin: {words} (`encrypted: false` says so)"
 

@@ -18,7 +18,8 @@ from roles.caddy.routes import is_open
 from roles.caddy.settings import CaddySettings, Site
 from roles.outside import STRANGER, Outside, Refused
 from roles.role import address_of
-from roles.server import named_upstream, question
+from roles.server import question
+from roles.upstream import models_behind
 
 ACME_PATIENCE_S = 90
 """How long a new site may take to get its certificate."""
@@ -32,6 +33,16 @@ def check_admitted_clients_get_a_completion(settings: CaddySettings, fleet: Flee
                 _await_certificate(outside, f"{_url(settings, name)}/health", _reach(settings, this), client)
             answer = outside.ask(_url(settings, name) + path, at=_reach(settings, this), client=client, body=body)
             assert answer.status == 200, f"{client} at {name}: {answer.status} {answer.text[:200]}"
+
+
+def check_every_server_behind_a_site_is_within_reach(host: TestinfraHost, settings: CaddySettings, fleet: Fleet, this: Host) -> None:
+    """A client is answered as long as one of them is."""
+    for name, site in settings.sites.items():
+        servers = fleet.behind(site.upstream)
+        for server, upstream in zip(servers, fleet.upstreams(site.upstream, this.name, by_socket=True), strict=True):
+            at = f"--unix-socket {quote(upstream.removeprefix('unix/'))} http://localhost" if upstream.startswith("unix/") else upstream
+            said = host.run(f"curl -sS -o /dev/null --max-time 10 -w '%{{http_code}}' {at}/health")
+            assert said.stdout in ("200", "503"), f"{name} does not reach {server.name} of {server.host}: {said.stdout} {said.stderr}"
 
 
 def check_nobody_else_gets_through_the_handshake(settings: CaddySettings, fleet: Fleet, this: Host, outside: Outside) -> None:
@@ -81,7 +92,7 @@ def check_browsers_are_told_to_be_careful(settings: CaddySettings, fleet: Fleet,
 
 def check_only_administrators_reach_the_admin_endpoint(settings: CaddySettings, fleet: Fleet, this: Host, outside: Outside) -> None:
     for name, site in settings.sites.items():
-        there = fleet.administration(named_upstream(site.upstream)[0], this.name)
+        there = fleet.administered(site)
         for client in _admitted(site, fleet, outside):
             url, forged = f"{_url(settings, name)}/paddock/admin/preset", {"X-Paddock-Client": "root", "Authorization": "Bearer sk-forged"}
             answer = outside.ask(url, at=_reach(settings, this), client=client, headers=forged)
@@ -163,12 +174,11 @@ def _is_refused(outside: Outside, url: str, at: str, client: str | None) -> bool
 
 
 def _question(fleet: Fleet, site: Site) -> tuple[str, Mapping[str, Any] | None]:
-    """The first model of the upstream, or its health, which needs no key, where a model would ask for one."""
-    for server in fleet.behind(site.upstream):
-        if server.api_key:
-            return "/health", None
-        (model, *_) = server.models
-        return question(model, fleet.preset(server, model))
+    """The first model that all servers behind it have, or their health, which needs no key, where a model would ask for one."""
+    servers = fleet.behind(site.upstream)
+    for model in models_behind(site.upstream, servers)[:1]:
+        server = next(each for each in servers if model in each.models)
+        return ("/health", None) if any(each.api_key for each in servers) else question(model, fleet.preset(server, model))
     return "/models", None
 
 

@@ -14,11 +14,15 @@ UNIT = "paddock-model-list.service"
 LISTENER = "paddock-model-list.socket"
 SOCKET = "/run/paddock/model-list.sock"
 
+TASKS = 128
+"""Threads that take calls, and that follow events (services/caddy/server.py). Of several servers each is asked in a thread of its own."""
 
-def model_list(upstreams: Sequence[str], knowledge: Knowledge) -> Iterator[Resource]:
-    """`upstreams` are the `ADDRESS:PORT` and the `unix//PATH` that it may ask; without any there is nothing to run."""
-    if not upstreams:
+
+def model_list(sites: Sequence[tuple[str, ...]], knowledge: Knowledge) -> Iterator[Resource]:
+    """`sites` has for each site the `ADDRESS:PORT` and the `unix//PATH` that it may ask; without any there is nothing to run."""
+    if not sites:
         return
+    upstreams, most = tuple(dict.fromkeys(each for site in sites for each in site)), max(map(len, sites))
     program = [File(f"{DIRECTORY}/{name}", text) for name, text in knowledge.program("caddy").items()]
     remote = [each for each in upstreams if not each.startswith("unix/")]
     hosts = list(dict.fromkeys(address_of(each).partition("%")[0] for each in remote))
@@ -26,6 +30,7 @@ def model_list(upstreams: Sequence[str], knowledge: Knowledge) -> Iterator[Resou
         "caddy/paddock-model-list.service.j2",
         program=DIRECTORY,
         addresses=hosts if all(map(is_address, hosts)) else None,  # systemd knows no names
+        tasks=TASKS * (most + 1 if most > 1 else 1),
         group=CALLERS if len(remote) < len(upstreams) else "",
     )
     units = [

@@ -20,7 +20,9 @@ from roles.caddy.pem import certificates_in, fingerprint
 from roles.caddy.settings import ADMINISTRATION, CaddySettings, CaddyVersion, Site, caddy_version, refusal
 from roles.expiry import Pem, expiry_watch
 from roles.role import address_of, port_of, render
-from roles.server import CALLERS, Tunnelled, named_upstream
+from roles.server import CALLERS, Tunnelled
+from roles.upstream import common_models, models_behind
+from roles.wording import quoted
 
 CADDYFILE = "/etc/caddy/Caddyfile"
 DIRECTORY = "/etc/caddy/paddock"
@@ -50,6 +52,10 @@ REVOKED = f"{DIRECTORY}/revoked"
 """Who has been thrown out. Caddy does not read it."""
 
 BEGIN = "-----BEGIN CERTIFICATE-----"
+
+HEALTH = {"interval_s": 2, "timeout_s": 5, "cool_down_s": 10, "patience_s": 10, "pause_ms": 50}
+"""Of servers that stand in for each other: how often each is asked for its health, and how long it may take to answer; how long it is not
+asked after it did not; and how long, and how often, a client's request looks for one that is ready."""
 
 CLOSED = {
     "error": {
@@ -138,12 +144,12 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
 def _calls_here(host: Host, settings: CaddySettings, fleet: Fleet) -> bool:
     """Whether a server of its own host, or that one's admin endpoint, is behind a site, with a socket that the callers' group opens."""
     here = [server for site in settings.sites.values() for server in fleet.behind(site.upstream) if server.host == host.name]
-    return any(server.socket for server in here) or bool(here and fleet.administration(host.name, host.name))
+    return any(server.socket for server in here) or host.name in map(fleet.administered, settings.sites.values())
 
 
 def _tunnels(host: Host, settings: CaddySettings, fleet: Fleet) -> Iterator[tuple[Tunnelled, str]]:
     """What it reaches on other hosts by a tunnel, each with the `ADDRESS:PORT` there."""
-    behind = dict.fromkeys(named_upstream(site.upstream)[0] for site in settings.sites.values())
+    behind = dict.fromkeys(other for site in settings.sites.values() for other in fleet.hosts_behind(site))
     for way in (way for other in behind if other != host.name for way in fleet.tunnels_to(other) if host.name in way.callers):
         yield way, fleet.reach(way.listen, f"hosts.{way.host}.listen", way.host, host.name)
 
@@ -165,11 +171,27 @@ def remarks(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowle
     yield from (f"hosts.{host.name}: {line}" for line in neighbours.remarks(settings, theirs, _release(host, settings, knowledge)))
     if settings.shared:
         yield from (f"hosts.{host.name}.roles.caddy: {line}" for line in neighbours.costs(settings, theirs, WRITES))
+    for name, site in settings.sites.items():
+        yield from (f"hosts.{host.name}.roles.caddy.sites.{name}: {line}" for line in _not_everywhere(site, fleet))
+
+
+def _not_everywhere(site: Site, fleet: Fleet) -> Iterator[str]:
+    """The models that only some of a site's servers have."""
+    servers = fleet.behind(site.upstream)
+    for model in models_behind(site.upstream, servers) if len(fleet.hosts_behind(site)) > 1 else ():
+        if model not in common_models(servers):
+            lacking = " and ".join(dict.fromkeys(each.host for each in servers if model not in each.models))
+            yield f"requests for {quoted(model)} fail where {lacking} gets them, which lacks it: a site may lead to any of its servers"
 
 
 def needs(host: Host, settings: CaddySettings, fleet: Fleet) -> Iterator[str]:
     """The other hosts whose llama-server must answer before this one passes requests on."""
-    yield from dict.fromkeys(behind for site in settings.sites.values() if (behind := named_upstream(site.upstream)[0]) != host.name)
+    yield from dict.fromkeys(behind[0] for behind in map(fleet.hosts_behind, settings.sites.values()) if len(behind) == 1)
+
+
+def needs_one_of(host: Host, settings: CaddySettings, fleet: Fleet) -> Iterator[tuple[str, ...]]:
+    """Of each site over several hosts these: while one of them answers, what others ask is passed on to it."""
+    yield from (behind for behind in map(fleet.hosts_behind, settings.sites.values()) if len(behind) > 1)
 
 
 def admitted(site: Site, fleet: Fleet, knowledge: Knowledge) -> tuple[str, ...]:
@@ -272,7 +294,7 @@ def _files(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowled
     for client in dict.fromkeys(client for site in settings.sites.values() for client in admitted(site, fleet, knowledge)):
         yield from (File(path, chain) for path, chain in _leaves(client, knowledge, host).items())
     with_administrators = (site for site in settings.sites.values() if any(fleet.clients[each].admin for each in fleet.admits(site)))
-    for behind in dict.fromkeys(named_upstream(site.upstream)[0] for site in with_administrators):
+    for behind in filter(None, dict.fromkeys(map(fleet.administered, with_administrators))):
         if admin := fleet.administration(behind, host.name):
             text = f'header_up Authorization "Bearer {knowledge.key(admin.key_name)}"\n'
             yield File(_key_file(behind), text, group="caddy", mode=0o640, secret=True)
@@ -315,6 +337,7 @@ def _sites(
         model_list=f"unix/{MODEL_LIST}",
         page_headers=routes.PAGE_HEADERS,
         closed=CLOSED,
+        health=HEALTH,
     )
     yield File(f"{DIRECTORY}/sites.caddy", text)
     admitted = sorted(f"{name} {each}\n" for name, site in sites.items() for each in site["clients"])
@@ -327,8 +350,8 @@ def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledg
     site = settings.sites[name]
     leaves = {client: _leaves(client, knowledge, host) for client in admitted(site, fleet, knowledge)}
     clients = {_print(chain, client, host): client for client, chains in leaves.items() for chain in chains.values()}
-    behind = named_upstream(site.upstream)[0]
-    admin = fleet.administration(behind, host.name)
+    behind = fleet.administered(site)
+    admin = fleet.administration(behind, host.name) if behind else None
     return {
         **dict(site),
         "upstreams": fleet.upstreams(site.upstream, host.name, by_socket),
@@ -344,15 +367,16 @@ def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledg
         if admin
         else None,
         "administrators": tuple(each for each, client in clients.items() if fleet.clients[client].admin),
+        "hosts": len(fleet.hosts_behind(site)),
         "apart": any(not fleet.clients[client].admin for client in leaves),
         "open": tuple(routes.patterns(site.routes)),
     }
 
 
-def _kept_apart(host: Host, settings: CaddySettings, fleet: Fleet, by_socket: bool) -> tuple[str, ...]:
-    """`ADDRESS:PORT`, or `unix//PATH`, of each llama-server that lists its models for clients who are no administrators."""
+def _kept_apart(host: Host, settings: CaddySettings, fleet: Fleet, by_socket: bool) -> list[tuple[str, ...]]:
+    """Of each site with clients who are no administrators `ADDRESS:PORT`, or `unix//PATH`, of the llama-servers that list their models."""
     sites = (site for site in settings.sites.values() if not all(fleet.clients[client].admin for client in fleet.admits(site)))
-    return tuple(dict.fromkeys(each for site in sites for each in fleet.upstreams(site.upstream, host.name, by_socket)))
+    return [fleet.upstreams(site.upstream, host.name, by_socket) for site in sites]
 
 
 def _ports(settings: CaddySettings, release: CaddyVersion, theirs: Caddyfile | None, binds: tuple[str, ...]) -> Iterator[Port]:

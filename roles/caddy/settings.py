@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
@@ -13,10 +12,11 @@ from roles.role import LINE_ENDS, AtServer, Domain, Endpoint, LocalFile, Matches
 
 if TYPE_CHECKING:
     from roles.rehearsal import Rehearsal
-from roles.references import GUARDED, Finding, Whole
-from roles.role import address_of
-from roles.server import SERVER_DAYS, Entrance, answering, named_upstream
-from roles.wording import did_you_mean, one_of, quoted
+from roles.caddy.ends import leads_nowhere
+from roles.references import Finding, Whole
+from roles.server import SERVER_DAYS, Entrance
+from roles.upstream import Upstream
+from roles.wording import quoted
 
 KNOWN_BAD = {"2.11.3": "rejects every client of a site that lists its clients; 2.11.4 does not"}
 """Version of Caddy → why it is refused."""
@@ -70,8 +70,9 @@ class Acme(Settings):
 class Site(Settings):
     """A site: one host name that Caddy serves."""
 
-    upstream: str
-    """The host whose llama-server answers. `rig/chat` means all servers of its instance `chat`, in turn."""
+    upstream: Upstream
+    """The host whose llama-server answers. `rig/chat` means all servers of its instance `chat`. A group's name means all of its hosts, a
+    list all that it names, `{model: chat}` every server of the fleet that serves `chat`: a request goes to the one with the fewest."""
 
     clients: tuple[Name, ...] | None = None
     """The clients that the site admits; by default all of the fleet's."""
@@ -220,8 +221,7 @@ class CaddySettings(RoleSettings):
                 words = f"{quoted(name)} is not in the domain {fleet.domain}, which the fleet's certificates are limited to: "
                 words += "choose another name, or set acme for a certificate of a public authority"
                 yield Finding(keys, words)
-            if words := _unreachable(site.upstream, host, fleet) or _unreachable_admin(site.upstream, host, fleet):
-                yield Finding((*keys, "upstream"), words, of_value=True)
+            yield from (Finding((*keys, "upstream", *at), words, of_value=True) for at, words in leads_nowhere(site.upstream, host, fleet))
             for number, route in enumerate(site.routes):
                 if words := _never_open(route):
                     yield Finding((*keys, "routes", str(number)), f"{quoted(route)} {words}", of_value=True)
@@ -246,43 +246,6 @@ def _never_open(route: str) -> str:
         return "is the admin endpoint's: set `admin: true` for the clients that may use it"
     if method == "GET" and path in LISTED:
         return "is answered for every client already, without command lines and paths: only administrators see these"
-    return ""
-
-
-def _unreachable(upstream: str, proxy: str, fleet: Whole) -> str:
-    """Why no llama-server answers there, or none that this host can reach; empty where one does."""
-    host, group = named_upstream(upstream)
-    if host not in fleet.roles:
-        if not set(":.") & set(upstream):
-            return fleet.no_host(host)
-        known = [name for name, roles in fleet.roles.items() if "llama_server" in roles][:3]
-        such = f", such as {one_of(known)}" if known else ""
-        return f"{quoted(upstream)} is no name of a host: upstream takes one of this inventory{such}, and no address"
-    if "llama_server" not in fleet.roles[host]:
-        return f"host {quoted(host)} carries no llama_server that could answer"
-    if fleet.roles[host]["llama_server"] is None:
-        return ""
-    servers = fleet.servers(host)
-    groups = list(dict.fromkeys(each.group for each in servers if each.group))
-    if group and group not in groups:
-        return f"llama_server on {host} has no instances {quoted(group)}{did_you_mean(group, groups)}"
-    found = answering(servers, group)
-    if not found and groups:
-        return f"llama_server on {host} has {' and '.join(groups)}: choose one, such as {host}/{groups[0]}"
-    for each in found if host != proxy else ():
-        if ip_address(each.address).is_loopback:
-            better = f"0.0.0.0:{each.port}"
-            return f"llama_server on {host} listens on {each.listen}, out of {proxy}'s reach: set for example {better}, {GUARDED}"
-    return ""
-
-
-def _unreachable_admin(upstream: str, proxy: str, fleet: Whole) -> str:
-    """Why the admin endpoint there is out of this host's reach; empty where it is not, or where there is none."""
-    host, _ = named_upstream(upstream)
-    for each in fleet.roles[host].values() if host != proxy else ():
-        if (admin := each.administration(host) if each else None) and ip_address(address_of(admin.endpoint)).is_loopback:
-            better = f"0.0.0.0:{port_of(admin.endpoint)}"
-            return f"admin on {host} listens on {admin.endpoint}, out of {proxy}'s reach: set for example {better}, {GUARDED}"
     return ""
 
 

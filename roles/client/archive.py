@@ -19,6 +19,7 @@ from roles.client.pi import pi
 from roles.client.settings import Seat
 from roles.role import is_address, render
 from roles.server import Entrance
+from roles.upstream import models_behind
 
 HOME = "/@HOME@"
 """In place of a home that nobody knows yet: install.sh writes the real one."""
@@ -137,7 +138,7 @@ def _page(traveller: Traveller, fleet: Fleet, password: str) -> str:
 
 def _site(entrance: Entrance, fleet: Fleet) -> dict[str, object]:
     servers = fleet.behind(entrance.site.upstream)
-    models = list(dict.fromkeys(model for server in servers for model in server.models))
+    models = list(models_behind(entrance.site.upstream, servers))
     return {
         "name": entrance.name,
         "url": entrance.url,

@@ -8,7 +8,7 @@ llama-server's own answers have the command line of every model in them, with pa
 gets through.
 
 It answers Caddy, over the Unix socket that systemd hands it. The header X-Paddock-Upstream says which llama-server is meant:
-`ADDRESS:PORT` or `unix//PATH`, or several of them by commas, of which the first that answers is taken. An API key that the caller shows is
-passed on.
+`ADDRESS:PORT` or `unix//PATH`. Of several, by commas, all models are listed, and what happens at any of them is told. One that is down is
+left out. An API key that the caller shows is passed on.
 It needs Python 3.10 and nothing else. The modules import each other relatively: on a host the package has another name.
 """

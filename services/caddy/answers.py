@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Shape = Any
@@ -62,6 +62,25 @@ def models(answer: Any) -> Any:
     if isinstance(entries, list):
         answer = {**answer, "data": [_described(each) for each in entries if isinstance(each, dict) and _has_source(each)]}
     return kept(answer, MODELS)
+
+
+def together(lists: Sequence[Any]) -> Any:
+    """The models of several servers, each once: as the first says that has it in memory, or else the first that has it."""
+    answers = [each for each in lists if isinstance(each, dict)]
+    whole: dict[str, Any] = {name: value for each in reversed(answers) for name, value in each.items()}
+    for key, name in (("data", "id"), ("models", "name")):
+        entries = [entry for each in answers if isinstance(each.get(key), list) for entry in each[key] if isinstance(entry, dict)]
+        first: dict[str, Any] = {}
+        for entry in (*filter(_is_loaded, entries), *entries):
+            first.setdefault(str(entry.get(name)), entry)
+        if entries:
+            whole[key] = list({str(entry.get(name)): first[str(entry.get(name))] for entry in entries}.values())
+    return whole
+
+
+def _is_loaded(entry: Mapping[str, Any]) -> bool:
+    """A server of one model has it in memory, and says no more of it."""
+    return bool(_object(entry.get("status")).get("value", "loaded") == "loaded")
 
 
 def props(answer: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 from . import answers
+from .several import each_of
 from .upstream import Unreachable, asked
 
 HANDED_OVER = 3
@@ -31,6 +32,14 @@ SHOWN: dict[str, Callable[[Any], Any]] = {
     "/props": answers.props,
 }
 EVENTS = "/models/sse"
+
+
+class Refused(Exception):
+    """What a llama-server says that shows no events."""
+
+    def __init__(self, status: int, said: Any) -> None:
+        super().__init__(status)
+        self.status, self.said = status, said
 
 
 def main() -> None:
@@ -88,10 +97,18 @@ class Call(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def _shown(self, path: str, query: str) -> tuple[int, Any]:
+        """Of several servers all models, and the properties that the first of them says that has the model."""
         model = parse_qs(query).get("model", [])[:1] if path == "/props" else []
         # Another model's place in memory is not to be taken by who looks.
         onward = f"{path}?{urlencode({'model': model[0], 'autoload': 'false'})}" if model else path
-        with asked(self._upstream, onward, self._credentials, ANSWER_S) as (_, answer):
+        said = each_of(self._upstreams, lambda endpoint: self._said(endpoint, path, onward))
+        whole = [found for status, found in said if status == 200]
+        if not whole:
+            return said[0]
+        return 200, answers.together(whole) if SHOWN[path] is answers.models else whole[0]
+
+    def _said(self, endpoint: str, path: str, onward: str) -> tuple[int, Any]:
+        with asked(endpoint, onward, self._credentials, ANSWER_S) as (_, answer):
             data = answer.read(ANSWER_BYTES + 1)
             if len(data) > ANSWER_BYTES:
                 raise ValueError
@@ -108,35 +125,46 @@ class Call(BaseHTTPRequestHandler):
             self.server.streams.release()
 
     def _stream(self) -> None:
-        with asked(self._upstream, EVENTS, self._credentials, None) as (upstream, answer):
-            if answer.status != 200:
-                self._send(answer.status, answers.error(json.loads(answer.read(EVENT_BYTES))))
-                return
-            self._head(200, "text/event-stream")
-            if self.command == "HEAD":
-                return
-            leaving = threading.Thread(target=self._until_gone, args=(upstream,), daemon=True)
-            leaving.start()
-            with suppress(OSError, HTTPException, ValueError):
-                while line := answer.readline(EVENT_BYTES):
-                    if line.startswith(b"data:"):
-                        line = b"data: " + json.dumps(answers.event(json.loads(line[5:]))).encode() + b"\n"
-                    elif line.strip():
-                        continue
-                    self.wfile.write(line)
+        """Of several servers what happens at any of them. It ends with the first that ends: its reader comes again, and finds who is up."""
+        self._writing, self._followed = threading.Lock(), list[socket.socket]()
+        try:
+            each_of(self._upstreams, self._follow)
+        except Refused as refused:
+            self._send(refused.status, refused.said)
 
-    def _until_gone(self, upstream: socket.socket) -> None:
-        """Ends the stream when its reader has left: a server that has nothing to tell would not notice."""
+    def _follow(self, endpoint: str) -> None:
+        with asked(endpoint, EVENTS, self._credentials, None) as (upstream, answer):
+            if answer.status != 200:
+                raise Refused(answer.status, answers.error(json.loads(answer.read(EVENT_BYTES))))
+            with self._writing:
+                if not self._followed:
+                    self._head(200, "text/event-stream")
+                    threading.Thread(target=self._until_gone, daemon=True).start()
+                self._followed.append(upstream)
+            with suppress(OSError, HTTPException, ValueError):
+                while self.command != "HEAD" and (line := answer.readline(EVENT_BYTES)):
+                    if line.startswith(b"data:"):
+                        event = json.dumps(answers.event(json.loads(line[5:]))).encode()
+                        with self._writing:
+                            self.wfile.write(b"data: " + event + b"\n\n")
+            self._end()
+
+    def _until_gone(self) -> None:
+        """Ends the streams when their reader has left: a server that has nothing to tell would not notice."""
         with suppress(OSError):
             self.connection.settimeout(None)
             while self.connection.recv(4096):
                 pass
-        with suppress(OSError):
-            upstream.shutdown(socket.SHUT_RDWR)
+        self._end()
+
+    def _end(self) -> None:
+        for each in list(self._followed):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
     @property
-    def _upstream(self) -> str:
-        return self.headers.get("X-Paddock-Upstream", "")
+    def _upstreams(self) -> list[str]:
+        return [each.strip() for each in self.headers.get("X-Paddock-Upstream", "").split(",")]
 
     @property
     def _credentials(self) -> dict[str, str]:

@@ -9,6 +9,9 @@ from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 
 CONNECT_S = 10
+BEGIN_S = 60
+"""How long an answer may take to begin that may go on for ever."""
+
 ENDPOINT = re.compile(r"\[?([^\]]+?)\]?:([0-9]{1,5})")
 SOCKET = re.compile(r"unix/(/[^\s]+)")
 
@@ -18,34 +21,29 @@ class Unreachable(Exception):
 
 
 @contextmanager
-def asked(endpoints: str, path: str, headers: dict[str, str], answer_s: float | None) -> Iterator[tuple[socket.socket, HTTPResponse]]:
-    """The connection to the first of `ADDRESS:PORT,unix//PATH` that can be reached, and its answer. `answer_s` is how long nothing may
-    come, None for ever.
+def asked(endpoint: str, path: str, headers: dict[str, str], answer_s: float | None) -> Iterator[tuple[socket.socket, HTTPResponse]]:
+    """The connection to `ADDRESS:PORT` or `unix//PATH`, and its answer. `answer_s` is how long nothing may come of it, None for ever.
 
-    Raises Unreachable where none can, or where what comes is no HTTP.
+    Raises Unreachable where nobody can be reached there, or where what comes is no HTTP.
     """
-    why = "no llama-server was named"
-    for endpoint in endpoints.split(","):
-        if not (connection := _connection(endpoint.strip())):
-            continue
-        try:
-            connection.connect()
-            stream = connection.sock  # which the connection forgets where the answer is its last
-            stream.settimeout(answer_s)
-            connection.request("GET", path, headers=headers)
-            answer = connection.getresponse()
-        except (OSError, HTTPException) as error:
+    if not (connection := _connection(endpoint)):
+        raise Unreachable("no llama-server was named")
+    try:
+        connection.connect()
+        stream = connection.sock  # which the connection forgets where the answer is its last
+        stream.settimeout(answer_s or BEGIN_S)
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        stream.settimeout(answer_s)
+    except (OSError, HTTPException) as error:
+        connection.close()
+        raise Unreachable(f"{endpoint}: {type(error).__name__}") from None
+    try:
+        yield stream, answer
+    finally:
+        with suppress(OSError):
+            answer.close()
             connection.close()
-            why = f"{endpoint}: {type(error).__name__}"
-            continue
-        try:
-            yield stream, answer
-        finally:
-            with suppress(OSError):
-                answer.close()
-                connection.close()
-        return
-    raise Unreachable(why)
 
 
 def _connection(endpoint: str) -> HTTPConnection | None:

@@ -43,15 +43,19 @@ class Small:
         self.hardware = HARDWARE
         self.options: Options | None = None
         self.addresses: dict[str, str] = {}
+        self.groups: dict[str, tuple[str, ...]] = {}
 
     @property
     def fleet(self) -> Fleet:
         hosts = {
-            name: {"name": name, "address": self.addresses.get(name, f"192.0.2.{10 + at}"), "roles": roles}
+            name: {"name": name, "address": self.addresses.get(name, f"192.0.2.{10 + at}"), "roles": roles, "groups": self._groups_of(name)}
             for at, (name, roles) in enumerate(self.roles.items())
         }
         clients: dict[str, Any] = {name: {"admin": name in self.administrators} for name in ("laptop", "phone")}
         return Fleet.model_validate({"name": "home", "domain": "home.example", "hosts": hosts, "models": self.models, "clients": clients})
+
+    def _groups_of(self, host: str) -> tuple[str, ...]:
+        return tuple(group for group, hosts in self.groups.items() if host in hosts)
 
     @property
     def context(self) -> Knowledge:

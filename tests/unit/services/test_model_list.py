@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +23,7 @@ from hypothesis import given, strategies
 from services.caddy import __file__ as package
 from services.caddy import answers
 from services.caddy.server import ANSWER_BYTES, CALLS, STREAMS, Calls
+from services.caddy.several import PATIENCE_S
 
 PACKAGE = Path(package).parent
 SECRET = "/srv/secret"
@@ -233,7 +235,75 @@ def test_a_server_of_its_own_host_is_asked_by_its_unix_socket(calls: Path, upstr
     assert ask(calls, f"unix/{tmp_path}/none.sock,{stopped},{upstream}", "/v1/models")[0] == 200
 
 
-def test_of_several_servers_the_first_that_answers_is_asked(calls: Path, upstream: str) -> None:
+class Another(Upstream):
+    """A second llama-server: it has one of the models in memory, and one that the first lacks."""
+
+    asked: list[tuple[str, dict[str, str]]] = []
+    left = threading.Event()
+    status = {**entry("chat", "--ctx-size", "8192"), "status": {"value": "loaded", "args": command_line("--ctx-size", "4096")}}
+    says = {
+        "/v1/models": (200, json.dumps({"object": "list", "data": [status, entry("more")]}).encode()),
+        "/props": (200, json.dumps({"total_slots": 7}).encode()),
+    }
+
+
+@pytest.fixture
+def another(tmp_path: Path) -> Iterator[str]:
+    with UnixStreamServer(str(tmp_path / "another.sock"), Another) as server:
+        server.daemon_threads = True  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield f"unix/{tmp_path}/another.sock"
+        server.shutdown()
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Iterator[str]:
+    """A host that is switched off, behind a tunnel that takes the call."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "silent.sock"))
+        listener.listen()
+        yield f"unix/{tmp_path}/silent.sock"
+
+
+def test_of_several_servers_all_models_are_listed_once_and_as_the_one_says_that_has_it_in_memory(
+    calls: Path, upstream: str, another: str
+) -> None:
+    found = listed(calls, f"{upstream},{another}")
+    assert list(found) == ["chat", "one", "vectors", "ranks", "here", "lost", "more"]
+    assert (found["chat"]["status"]["value"], found["chat"]["meta"]["n_ctx"]) == ("loaded", 4096)
+    assert found["here"]["meta"]["n_ctx"] == 512
+    assert "secret" not in json.dumps(found)
+
+
+def test_a_server_that_says_nothing_holds_up_the_list_for_seconds_only(calls: Path, upstream: str, silent: str) -> None:
+    began = time.monotonic()
+    assert "one" in listed(calls, f"{silent},{upstream}")
+    assert time.monotonic() - began < PATIENCE_S + 3
+
+
+def test_the_properties_are_those_of_the_first_server_that_has_the_model(calls: Path, upstream: str, another: str) -> None:
+    for first, slots in ((f"{upstream},{another}", 2), (f"{another},{upstream}", 7)):
+        status, text = ask(calls, first, "/props")
+        assert (status, json.loads(text)["total_slots"]) == (200, slots)
+    Upstream.says["/props"] = (400, json.dumps({"error": {"message": "model not found", "code": 400}}).encode())
+    status, text = ask(calls, f"{upstream},{another}", "/props?model=more")
+    assert (status, json.loads(text)["total_slots"]) == (200, 7)
+    assert ask(calls, upstream, "/props?model=more")[0] == 400
+
+
+def test_what_happens_at_any_of_several_servers_is_told_and_all_are_left_with_the_reader(calls: Path, upstream: str, silent: str) -> None:
+    with closing(connected(calls)) as connection:
+        connection.request("GET", "/models/sse", headers={"X-Paddock-Upstream": f"{silent},{upstream},{upstream}"})
+        answer = connection.getresponse()
+        for _ in range(2):
+            line = answer.readline()
+            assert line.startswith(b"data: ") and answer.readline() == b"\n"
+            assert json.loads(line[6:])["model"] == "chat"
+        answer.close()
+    assert Upstream.left.wait(10)
+
+
+def test_a_server_that_is_down_is_left_out(calls: Path, upstream: str) -> None:
     assert ask(calls, f"127.0.0.1:1,{upstream}", "/models")[0] == 200
     for nobody in ("127.0.0.1:1", "", "nonsense", "127.0.0.1:99999999", "[::1"):
         status, text = ask(calls, nobody, "/models")

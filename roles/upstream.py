@@ -1,0 +1,76 @@
+"""What a site of a reverse proxy leads to: which of the fleet's llama-servers answer there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from roles.role import Settings
+from roles.server import Server, answering
+
+
+class OfModel(Settings):
+    """Every llama-server of the fleet that serves a model."""
+
+    model: str
+    """The name of the model."""
+
+
+Upstream = str | Annotated[tuple[str, ...], Field(min_length=1)] | OfModel
+"""`HOST`, `HOST/INSTANCE`, `GROUP`, `GROUP/INSTANCE`, a list of them, or `{model: NAME}`."""
+
+
+def named(upstream: Upstream) -> tuple[str, ...]:
+    """The hosts and groups, each as it is written; none where a model is named."""
+    if isinstance(upstream, OfModel):
+        return ()
+    return (upstream,) if isinstance(upstream, str) else upstream
+
+
+def as_written(upstream: Upstream) -> str:
+    """`rig/chat`, `[halo, rig/chat]`, `{model: chat}`"""
+    if isinstance(upstream, OfModel):
+        return f"{{model: {upstream.model}}}"
+    return upstream if isinstance(upstream, str) else f"[{', '.join(upstream)}]"
+
+
+def parts(name: str) -> tuple[str, str]:
+    """`rig` → the host or group and no instance; `rig/chat` → the host or group and which instance."""
+    where, _, instance = name.partition("/")
+    return where, instance
+
+
+def hosts_named(where: str, hosts: Iterable[str], groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """The hosts that a name stands for: a host goes before a group of the same name."""
+    return (where,) if where in hosts else tuple(groups.get(where, ()))
+
+
+def servers_behind(
+    upstream: Upstream, hosts: Iterable[str], groups: Mapping[str, Sequence[str]], servers: Callable[[str], tuple[Server, ...]]
+) -> tuple[Server, ...]:
+    """The llama-servers that answer, each once; `servers` has those of a host."""
+    if isinstance(upstream, OfModel):
+        return tuple(server for host in hosts for server in servers(host) if upstream.model in server.models)
+    found: dict[tuple[str, str], Server] = {}
+    for where, instance in map(parts, named(upstream)):
+        for host in hosts_named(where, hosts, groups):
+            found |= {(each.host, each.name): each for each in answering(servers(host), instance)}
+    return tuple(found.values())
+
+
+def hosts_of(servers: Iterable[Server]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(each.host for each in servers))
+
+
+def common_models(servers: Sequence[Server]) -> tuple[str, ...]:
+    """The models that each of the servers has, in the order of the first."""
+    first, *others = servers or (None,)
+    return tuple(model for model in first.models if all(model in each.models for each in others)) if first else ()
+
+
+def models_behind(upstream: Upstream, servers: Sequence[Server]) -> tuple[str, ...]:
+    """All models of the servers, those first that somebody may ask for without knowing which server answers."""
+    asked = (upstream.model,) if isinstance(upstream, OfModel) else ()
+    return tuple(dict.fromkeys((*asked, *common_models(servers), *(model for each in servers for model in each.models))))
