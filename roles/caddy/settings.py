@@ -12,7 +12,7 @@ from roles.role import LINE_ENDS, AtServer, Domain, Endpoint, LocalFile, Matches
 
 if TYPE_CHECKING:
     from roles.rehearsal import Rehearsal
-from roles.caddy.ends import leads_nowhere
+from roles.ends import leads_nowhere
 from roles.references import Finding, Whole
 from roles.server import SERVER_DAYS, Entrance
 from roles.upstream import Upstream
@@ -71,8 +71,9 @@ class Site(Settings):
     """A site: one host name that Caddy serves."""
 
     upstream: Upstream
-    """The host whose llama-server answers. `rig/chat` means all servers of its instance `chat`. A group's name means all of its hosts, a
-    list all that it names, `{model: chat}` every server of the fleet that serves `chat`: a request goes to the one with the fewest."""
+    """The host whose llama-server answers. `rig/chat` means all servers of its instance `chat`.
+    A group's name means all of its hosts, `[halo, rig/chat]` all that are named, and `{model: chat}` every server of the fleet that serves
+    `chat`. Of several a request goes to one that is up, the one with the fewest requests."""
 
     clients: tuple[Name, ...] | None = None
     """The clients that the site admits; by default all of the fleet's."""

@@ -15,7 +15,16 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("resources", "inventory", "roles", "facts", "deploys", "control", "verification", "services", "cli", "lab")
 
-OF_ROLES = ("roles.role", "roles.preset", "roles.server", "roles.sandbox", "roles.source", "roles.wording", "roles.package_file")
+OF_ROLES = (
+    "roles.role",
+    "roles.preset",
+    "roles.server",
+    "roles.sandbox",
+    "roles.source",
+    "roles.upstream",
+    "roles.wording",
+    "roles.package_file",
+)
 """What roles share: the hooks, and the words in which they speak of themselves."""
 
 LOWEST = ("inventory.*", "resources", "resources.*", "roles", *OF_ROLES)
@@ -43,14 +52,16 @@ RULES: dict[str, tuple[str, ...]] = {
         "roles.rehearsal",
     ),
     "roles/preset.py": ("pydantic", "pydantic_core"),
-    "roles/server.py": ("pydantic", "roles.role", "roles.preset"),
+    "roles/server.py": ("pydantic", "roles.role", "roles.preset", "roles.upstream"),
+    "roles/upstream.py": ("pydantic", "roles.role", "roles.server"),
     "roles/sandbox.py": ("roles.preset", "roles.role", "roles.server", "roles.wording"),
     "roles/source.py": ("pydantic", "roles.role"),
     "roles/wording.py": (),
     "roles/package_file.py": ("pydantic", "roles.role"),
     "roles/rehearsal.py": ("roles.role",),
     "roles/outside.py": (),
-    "roles/references.py": ("roles.role", "roles.server", "roles.source", "roles.wording"),
+    "roles/references.py": ("roles.role", "roles.server", "roles.source", "roles.upstream", "roles.wording"),
+    "roles/ends.py": ("roles.references", "roles.role", "roles.server", "roles.upstream", "roles.wording"),
     "roles/host_plan.py": (
         "inventory.knowledge",
         "inventory.errors",
@@ -62,7 +73,7 @@ RULES: dict[str, tuple[str, ...]] = {
         "resources",
         "resources.*",
     ),
-    "roles/*/settings.py": ("pydantic", "resources", "roles.references", "roles.rehearsal", "roles.expiry", *OF_ROLES),
+    "roles/*/settings.py": ("pydantic", "resources", "roles.references", "roles.rehearsal", "roles.expiry", "roles.ends", *OF_ROLES),
     "roles/*/checks.py": ("testinfra", "roles.{role}.*", "roles.outside", *OF_ROLES, "resources", "inventory.*"),
     "roles/expiry.py": ("pydantic", "resources", "roles.role", "roles.rehearsal", "roles.watchdog.settings"),
     "roles/devices.py": ("roles.sandbox", "inventory.hardware"),

@@ -141,7 +141,7 @@ def test_an_instance_has_its_own_share_of_memory(rig: Small) -> None:
 def test_a_proxy_spreads_requests_over_instances_that_are_alike(rig: Small) -> None:
     text = rig.text("door", "/etc/caddy/paddock/sites.caddy")
     sockets = " ".join(f"unix//run/paddock/to-ai.{port}.sock" for port in (8080, 8081, 8082))
-    assert f"reverse_proxy {sockets} {{\n\t\t\t\tlb_policy least_conn\n" in text
+    assert f"reverse_proxy {sockets} {{\n" in text and "\t\t\t\tlb_policy least_conn\n" in text
 
 
 def test_how_many_there_are_is_said_once_or_alike() -> None:

@@ -153,6 +153,8 @@ REFERENCES = {
     "InstanceSettings.gpus[][]": "InstanceSettings.gpus[]",
     "InstanceSettings.workers[]": "Document.hosts{key}",
     "Site.upstream": "Document.hosts{key}",
+    "Site.upstream[]": "Document.hosts{key}",
+    "OfModel.model": "Document.models{key}",
     "Site.clients[]": "Document.clients{key}",
     "Seat.client": "Document.clients{key}",
     "Seat.site": "CaddySettings.sites{key}",
