@@ -26,9 +26,9 @@ from tests.share import turn
 pytestmark = turn(1, of=3)
 
 DOORS, POOL = ("old", "new"), ("old", "far", "bare")
-CALLERS, PAUSE_S = 3, 0.05
+CALLERS, PAUSE_S = 3, 0.1
 COOL_DOWN_S = 10
-BACK_S = 40
+BACK_S = 60
 """Until a server that is back is asked again: the cool-down, a health check, and the model that it reads."""
 
 
@@ -38,7 +38,7 @@ def inventory(body_limit_mib: int = 8) -> str:
     bare = {"llama_server": {"encrypted": False, "models": ["endless", "more"]}}
     leads = {"old": "pool", "new": {"model": "endless"}}
     caddy = {at: {"sites": {f"{at}.home.example": {"upstream": leads[at], "body_limit_mib": body_limit_mib}}} for at in DOORS}
-    preset = {"ctx-size": 524288, "parallel": 4, "kv-unified": True, "ignore-eos": True}
+    preset = {"ctx-size": 524288, "parallel": 4, "kv-unified": True, "ignore-eos": True, "threads": 1}
     return yaml.safe_dump(
         {
             "fleet": "several",
@@ -134,6 +134,8 @@ class Stream:
         self.ended.set()
 
     def goes_on(self) -> bool:
+        """Whether more comes than was on its way."""
+        time.sleep(1)
         before, until = self.read, time.monotonic() + 10
         while self.read == before and time.monotonic() < until and not self.ended.is_set():
             time.sleep(0.1)
@@ -161,7 +163,7 @@ def served(fleet: LabFleet, host: str) -> int:
     script = (
         "journalctl -q --sync; journalctl -q -o cat -u llama-server _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID llama-server)"
     )
-    return int(fleet.on(host, f"({script}) | grep -c 'POST /v1/completions' || true"))
+    return int(fleet.on(host, f"({script}) | grep -c 'proxying request to model endless' || true"))
 
 
 def until_asked(fleet: LabFleet, host: str) -> None:
@@ -174,7 +176,10 @@ def until_asked(fleet: LabFleet, host: str) -> None:
 def broken(heard: list[Asked], gone: float) -> list[Asked]:
     """The requests that failed and began after a server had gone. Of those that it had got each caller has one."""
     failed = [each for each in heard if each.said != "200"]
-    print(f"several: {len(heard)} asked, failed {failed}, slowest {max(each.ended - each.began for each in heard):.1f} s", flush=True)
+    print(
+        f"several: {len(heard)} asked since {gone:.1f} and before, failed {failed}, slowest {max(each.ended - each.began for each in heard):.1f} s",
+        flush=True,
+    )
     assert len(failed) <= CALLERS
     return [each for each in failed if each.began > gone]
 
@@ -193,16 +198,16 @@ def test_each_server_gets_its_share_and_the_next_run_changes_nothing(fleet: LabF
 @pytest.mark.parametrize("at", DOORS)
 def test_no_request_fails_that_had_not_begun_on_a_server_that_is_killed_and_other_streams_go_on(fleet: LabFleet, at: str) -> None:
     door = Door.of(fleet, at)
-    with streams(door, len(POOL)) as opened, load(door) as heard:
-        time.sleep(2)
-        fleet.on("far", "systemctl kill --signal=KILL llama-server; systemctl stop llama-server")
-        gone = time.time()
+    with load(door) as heard:
+        with streams(door, len(POOL)) as opened:
+            fleet.on("far", "systemctl kill --signal=KILL llama-server; systemctl stop llama-server")
+            gone = time.time()
+            assert sorted(each.goes_on() for each in opened) == [False, True, True]
         time.sleep(COOL_DOWN_S / 2)
         fleet.on("far", "systemctl start llama-server")
         until_asked(fleet, "far")
-        assert sorted(each.goes_on() for each in opened) == [False, True, True]
     assert not broken(heard, gone)
-    assert len(heard) > 50
+    assert len([each for each in heard if each.began > gone]) > 10
 
 
 def test_a_host_that_says_nothing_any_more_holds_clients_up_for_seconds_and_is_asked_again(fleet: LabFleet) -> None:
@@ -220,8 +225,7 @@ def test_a_host_that_says_nothing_any_more_holds_clients_up_for_seconds_and_is_a
     for heard in (one, other):
         assert not broken(heard, gone)
         late = [each for each in heard if each.began > gone]
-        assert max(each.ended - each.began for each in late) < COOL_DOWN_S
-        assert max(each.ended - each.began for each in late if each.began > gone + 8) < 5
+        assert max(each.ended - each.began for each in late) < 3 * COOL_DOWN_S  # and not the hour that an answer may take
         assert len([each for each in late if each.ended < gone + COOL_DOWN_S * 1.5]) > 20
 
 
