@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -122,10 +123,11 @@ class Stream:
     read: int = 0
 
     def follow(self) -> None:
-        self.connection = self.door.connect(context(self.door))
+        connection = self.door.connect(context(self.door))
+        self.socket = connection.sock
         try:
-            self.connection.request("POST", "/v1/completions", body(-1, stream=True), JSON)
-            answer = self.connection.getresponse()
+            connection.request("POST", "/v1/completions", body(-1, stream=True), JSON)
+            answer = connection.getresponse()
             while line := answer.readline():
                 self.read += len(line)
                 self.begun.set()
@@ -153,9 +155,9 @@ def streams(door: Door, count: int) -> Iterator[list[Stream]]:
         yield found
     finally:
         for each in found:
-            with ExitStack() as quietly:
-                quietly.callback(each.connection.close)
-                each.connection.sock.close()
+            with suppress(OSError):
+                each.socket.shutdown(socket.SHUT_RDWR)
+            each.ended.wait(10)
 
 
 def served(fleet: LabFleet, host: str) -> int:
