@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from roles.references import GUARDED, Whole
 from roles.role import address_of, port_of
 from roles.server import Server, answering
-from roles.upstream import OfModel, Upstream, common_models, hosts_named, hosts_of, named, parts
+from roles.upstream import OfModel, Upstream, common_models, hosts_named, hosts_of, named, parts, shown
 from roles.wording import did_you_mean, one_of, quoted
 
 Told = tuple[tuple[str, ...], str]
@@ -82,11 +82,10 @@ def _out_of_reach(servers: Sequence[Server], proxy: str, fleet: Whole) -> Iterat
 
 
 def _apart(servers: Sequence[Server]) -> Iterator[str]:
-    """Why servers of several hosts cannot stand in for each other: nobody knows which of them a request will get."""
-    if len(hosts_of(servers)) < 2:
-        return
-    if not common_models(servers) and all(each.models for each in servers):
-        has = "; ".join(f"{each.host} has {', '.join(each.models[:3])}{', …' if len(each.models) > 3 else ''}" for each in servers[:4])
+    """Why servers cannot stand in for each other: nobody knows which of them a request will get."""
+    if not common_models(servers) and servers and all(each.models for each in servers):
+        alike = {shown(each): each.models for each in servers}
+        has = "; ".join(f"{name} has {', '.join(models[:3])}{', …' if len(models) > 3 else ''}" for name, models in list(alike.items())[:4])
         yield f"its servers have no model in common, and a request may get any of them: {has}"
     if len({each.api_key and each.key_name for each in servers}) > 1:
         keyed = next(each.host for each in servers if each.api_key)

@@ -64,6 +64,11 @@ def hosts_of(servers: Iterable[Server]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each.host for each in servers))
 
 
+def shown(server: Server) -> str:
+    """`halo` for the router of a host, `rig/chat` for one of its instances."""
+    return f"{server.host}/{server.group}" if server.group else server.host
+
+
 def common_models(servers: Sequence[Server]) -> tuple[str, ...]:
     """The models that each of the servers has, in the order of the first."""
     first, *others = servers or (None,)

@@ -21,7 +21,7 @@ from roles.caddy.settings import ADMINISTRATION, CaddySettings, CaddyVersion, Si
 from roles.expiry import Pem, expiry_watch
 from roles.role import address_of, port_of, render
 from roles.server import CALLERS, Tunnelled
-from roles.upstream import common_models, models_behind
+from roles.upstream import models_behind, shown
 from roles.wording import quoted
 
 CADDYFILE = "/etc/caddy/Caddyfile"
@@ -178,10 +178,12 @@ def remarks(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowle
 def _not_everywhere(site: Site, fleet: Fleet) -> Iterator[str]:
     """The models that only some of a site's servers have."""
     servers = fleet.behind(site.upstream)
-    for model in models_behind(site.upstream, servers) if len(fleet.hosts_behind(site)) > 1 else ():
-        if model not in common_models(servers):
-            lacking = " and ".join(dict.fromkeys(each.host for each in servers if model not in each.models))
-            yield f"requests for {quoted(model)} fail where {lacking} gets them, which lacks it: a site may lead to any of its servers"
+    for model in models_behind(site.upstream, servers):
+        if lacking := [each for each in servers if model not in each.models]:
+            # A router refuses what it does not have; an instance takes no notice of the name.
+            fail = "fail, or are answered by another model," if any(each.group for each in lacking) else "fail"
+            names = " and ".join(dict.fromkeys(map(shown, lacking)))
+            yield f"requests for {quoted(model)} {fail} where {names} gets them, which lacks it: a site may lead to any of its servers"
 
 
 def needs(host: Host, settings: CaddySettings, fleet: Fleet) -> Iterator[str]:
