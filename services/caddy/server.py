@@ -126,7 +126,7 @@ class Call(BaseHTTPRequestHandler):
 
     def _stream(self) -> None:
         """Of several servers what happens at any of them. It ends with the first that ends: its reader comes again, and finds who is up."""
-        self._writing, self._followed = threading.Lock(), list[socket.socket]()
+        self._writing, self._followed, self._over = threading.Lock(), list[socket.socket](), False
         try:
             each_of(self._upstreams, self._follow)
         except Refused as refused:
@@ -137,6 +137,8 @@ class Call(BaseHTTPRequestHandler):
             if answer.status != 200:
                 raise Refused(answer.status, answers.error(json.loads(answer.read(EVENT_BYTES))))
             with self._writing:
+                if self._over:  # it took until after the others had ended, or their reader had left
+                    return
                 if not self._followed:
                     self._head(200, "text/event-stream")
                     threading.Thread(target=self._until_gone, daemon=True).start()
@@ -158,9 +160,11 @@ class Call(BaseHTTPRequestHandler):
         self._end()
 
     def _end(self) -> None:
-        for each in list(self._followed):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        with self._writing:
+            self._over = True
+            for each in self._followed:
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
 
     @property
     def _upstreams(self) -> list[str]:

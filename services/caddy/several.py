@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import TypeVar
 
 PATIENCE_S = 2.0
@@ -18,16 +18,16 @@ def each_of(endpoints: Sequence[str], ask: Callable[[str], T]) -> list[T]:
     """The answers, in the order of the servers. Raises what `ask` raised where none has answered."""
     if len(endpoints) < 2:
         return [ask(endpoint) for endpoint in endpoints]
-    heard: SimpleQueue[tuple[int, T | Exception]] = SimpleQueue()
+    heard: queue.SimpleQueue[tuple[int, T | Exception]] = queue.SimpleQueue()
     for number, endpoint in enumerate(endpoints):
-        Thread(target=_ask, args=(heard, number, ask, endpoint), daemon=True).start()
+        threading.Thread(target=_ask, args=(heard, number, ask, endpoint), daemon=True).start()
     answers: dict[int, T] = {}
     why: Exception = ValueError("no server was named")
     until: float | None = None
     for _ in endpoints:
         try:
             number, said = heard.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
-        except Empty:
+        except queue.Empty:
             break
         if isinstance(said, Exception):
             why = said
@@ -39,7 +39,7 @@ def each_of(endpoints: Sequence[str], ask: Callable[[str], T]) -> list[T]:
     return [answers[number] for number in sorted(answers)]
 
 
-def _ask(heard: SimpleQueue[tuple[int, T | Exception]], number: int, ask: Callable[[str], T], endpoint: str) -> None:
+def _ask(heard: queue.SimpleQueue[tuple[int, T | Exception]], number: int, ask: Callable[[str], T], endpoint: str) -> None:
     try:
         heard.put((number, ask(endpoint)))
     except Exception as error:
