@@ -83,6 +83,20 @@ def test_a_request_goes_to_a_server_that_says_that_it_is_ready_and_to_no_other(s
     assert "buffer" not in text
 
 
+def test_where_no_server_is_ready_the_answer_is_whole(several: Small) -> None:
+    """That of a server is one to HEAD: a client would wait for what its length promises."""
+    text = several.text("door", SITES)
+    assert text.count("\thandle_response @ready {\n") == text.count("\thandle_response {\n") == 2
+    assert text.count("No server is ready yet: ask again later.") == 1
+
+
+def test_pages_of_other_origins_find_the_header_once_whichever_server_answers(several: Small) -> None:
+    several.roles["door"]["caddy"]["sites"]["ai.home.example"]["origins"] = ["https://chat.home.example"]
+    text = several.text("door", SITES)
+    assert text.count("header_down -Access-Control-Allow-Origin\n") == 3  # two tries, and the model list
+    assert text.count("header_up -Origin\n") == 5  # and who is only asked whether it is ready
+
+
 def test_servers_of_one_host_stand_in_for_each_other_too(several: Small) -> None:
     lead(several, "rig/chat")
     assert several.text("door", SITES).count("health_uri /health\n") == 2
@@ -148,7 +162,15 @@ def test_a_model_that_only_some_have_is_told_of(several: Small) -> None:
         "hosts.door.roles.caddy.sites.ai.home.example: "
         'requests for "code" fail where two gets them, which lacks it: a site may lead to any of its servers'
     ]
+    lead(several, {"model": "code"})
     several.roles["two"]["llama_server"]["models"] = ["code", "demo"]
+    found = [each for each in remarks(several.fleet.hosts["door"], settings(several), several.fleet, several.context) if "sites" in each]
+    assert found == [
+        "hosts.door.roles.caddy.sites.ai.home.example: "
+        'requests for "demo" fail, or are answered by another model, where rig/embed gets them, which lacks it: '
+        "a site may lead to any of its servers"
+    ]
+    lead(several, ("ai", "two"))
     assert not [each for each in remarks(several.fleet.hosts["door"], settings(several), several.fleet, several.context) if "sites" in each]
 
 
