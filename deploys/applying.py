@@ -68,7 +68,10 @@ def stage(
 
     Where a host of those that this one needs has failed by then, it fails too, and where all have of which it needs `one_of`.
     """
-    gone = {each.name for each in host.state.failed_hosts}
-    lost = {name for names in one_of if gone.issuperset(names) for name in names}
-    if failed := ", ".join(sorted(gone.intersection(needs) | lost)):
+    if failed := ", ".join(missing({each.name for each in host.state.failed_hosts}, needs, one_of)):
         yield StringCommand("echo", quote(f"{words} {failed}, which failed") + " >&2;", "exit", "1")
+
+
+def missing(failed: set[str], needs: Collection[str], one_of: Collection[Collection[str]]) -> list[str]:
+    """The failed hosts for want of which a role cannot go on."""
+    return sorted(failed.intersection(needs).union(*(names for names in one_of if failed.issuperset(names))))
