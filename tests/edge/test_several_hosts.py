@@ -133,6 +133,7 @@ class Stream:
             while line := answer.readline():
                 self.read += len(line)
                 self.begun.set()
+                time.sleep(0)  # where threads are gevent's, who always finds something to read would leave no turn to others
         except (OSError, ValueError, http.client.HTTPException):
             pass
         self.ended.set()
