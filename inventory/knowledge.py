@@ -72,6 +72,8 @@ class Knowledge:
     hardware: Mapping[str, Hardware] = field(default_factory=dict)
     ca: str = TO_BE_ISSUED
     """The certificates of all CAs that are trusted: while one takes over from another, both."""
+    host_ca: str = TO_BE_ISSUED
+    """The same of those that sign for hosts. A CA that was imported so that clients keep their certificates is none of them."""
     servers: Mapping[str, Certificate] = field(default_factory=dict)
     clients: Mapping[str, Certificate] = field(default_factory=dict)
     earlier: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -55,8 +55,13 @@ package_file() {
     -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=300 "$1" 2>&1 </dev/null 9>&-
 }
 
+# NAME: whether somebody has changed a file of its configuration, and so uses it
+package_configured() {
+  dpkg --verify "$1" 2>/dev/null | grep -q '^..5.* c '
+}
+
 # NAME…: with what came along for them. What something else needs stays, and so does what nothing needed before
-# Paddock came
+# Paddock came, and what somebody has configured since
 gone_package() {
   at "package:$1"
   noted=/var/lib/paddock/orphans
@@ -67,7 +72,7 @@ gone_package() {
   fi
   for name; do
     case $(dpkg-query -W -f '${db:Status-Abbrev}' "$name" 2>/dev/null) in
-      ?i*) apt-mark -qq auto "$name" >/dev/null ;;
+      ?i*) package_configured "$name" || apt-mark -qq auto "$name" >/dev/null ;;
       ?c*) dpkg --purge "$name" >/dev/null 2>&1 9>&- ;;
     esac
   done

@@ -4,7 +4,7 @@ Each end accepts only the hosts that it is to talk to, as long as the fleet's CA
 certificates; with an `overlap` also those before, for a caller that has not got its new one yet. Who calls accepts the certificate that it
 knows and the one after it, which bears the mark of the one before.
 
-systemd holds the ports and sockets, over all starts and reloads: nobody else can take them.
+systemd holds the ports and sockets, over all starts and reloads of HAProxy: nobody else can take them.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Tunnel:
         return f"{self.directory}/host.pem"
 
     def peers(self, hop: Hop) -> str:
-        """Who vouches for whom a hop accepts: their certificates, then the CAs."""
+        """Who vouches for whom a hop accepts: their certificates, then the CAs that sign for hosts."""
         return f"{self.directory}/{hop.name}.peers.pem"
 
     def pins(self, hop: Hop) -> str:
@@ -122,7 +122,7 @@ class Tunnel:
         shown = (File(self.certificate, own.chain), File(key, own.key, owner=ACCOUNT, group="root", mode=0o600, secret=True))
         yield Package("haproxy")
         yield Directory(OWN_SERVICE.rpartition("/")[0])
-        yield File(OWN_SERVICE, render("shared/haproxy.conf.j2"))
+        yield File(OWN_SERVICE, render("shared/haproxy.conf.j2", name=OWN_SERVICE.rpartition("/")[2]))
         yield User(ACCOUNT, "/nonexistent")
         if self.group:
             yield User(self.group, "/nonexistent")
@@ -179,7 +179,7 @@ def _known(host: str, knowledge: Knowledge) -> Certificate:
 def _trusted(hop: Hop, knowledge: Knowledge) -> Iterator[str]:
     """The certificates are there for who watches when they end."""
     yield from map(_ended, () if hop.calls else _accepted(hop, knowledge))
-    yield _ended(knowledge.ca)
+    yield _ended(knowledge.host_ca)
 
 
 def _pins(hop: Hop, knowledge: Knowledge) -> Iterator[str]:

@@ -35,6 +35,7 @@ def knowledge_for(fleet: Fleet, state: FleetState, *, now: datetime, vault: Vaul
     return Knowledge(
         hardware=hardware,
         ca=ca or TO_BE_ISSUED,
+        host_ca=authority.host_bundle() or TO_BE_ISSUED,
         servers=servers,
         clients={name: clients.get(name, TO_COME) for name in fleet.clients if name not in revoked},
         earlier=authority.earlier(fleet, now),

@@ -53,6 +53,13 @@ class Authority:
         """The certificates of all CAs that are trusted, in one text; None where there is none yet."""
         return bundle(self.cas.trusted()) or None
 
+    def host_bundle(self) -> str | None:
+        """The same of those that sign for hosts: the one that does now, the next one, and those that have made a certificate in use."""
+        standing = self.cas.standing()
+        made = {leaf.ca for kind, name in self.leaves.names() if kind == "host" for leaf in self.leaves.record(kind, name).leaves}
+        signing = (each for each in self.cas.trusted() if each.id in (standing.signing, standing.next) or each.digest in made)
+        return bundle(signing) or None
+
     def earlier(self, fleet: Fleet, now: datetime) -> dict[str, tuple[str, ...]]:
         """By client the certificates before the one in use that are still let in; one that is due counts, a newer one is about to be."""
         return self._earlier("client", fleet, now)

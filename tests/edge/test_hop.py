@@ -254,6 +254,21 @@ def test_it_comes_up_again_whichever_part_is_killed(fleet: LabFleet) -> None:
     assert fleet.up().stdout.count(" 0 changed") == 4
 
 
+def test_somebodys_own_haproxy_starts_and_stays_when_paddock_leaves(fleet: LabFleet) -> None:
+    """The package is Paddock's on both hosts. On one of them its owner has begun to use it."""
+    own, asked = (
+        r"printf 'frontend mine\n  bind 127.0.0.1:9090\n  http-request return status 204\n'",
+        "curl -s -w '%{http_code}' http://127.0.0.1:9090/",
+    )
+    assert fleet.on("other", "systemctl restart haproxy; systemctl is-active haproxy", check=False).strip() == "inactive"
+    fleet.on("other", f"{own} >>/etc/haproxy/haproxy.cfg; systemctl restart haproxy")
+    assert fleet.on("other", asked) == "204"
+    fleet.write(inventory().replace("models: [demo]}\n  stray", "models: [demo], encrypted: false}\n  stray"))
+    fleet.up()
+    assert fleet.on("other", asked) == "204"
+    assert "no packages found" in fleet.on("stray", "dpkg -s haproxy 2>&1 || echo no packages found")
+
+
 def test_no_release_that_comes_or_goes_lets_in_again_who_was_revoked(fleet: LabFleet) -> None:
     """The last test here: the phone stays out."""
     running = "readlink /opt/paddock/llama.cpp/current"

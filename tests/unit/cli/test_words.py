@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,20 +175,3 @@ def test_a_server_that_sends_on_to_no_address_is_told_in_words(address: str, tmp
     with answering(lambda connection: connection.sendall(answer)) as url, pytest.raises(PaddockError) as told:
         fetched(f"{url}/m.gguf", None, tmp_path, aside=tmp_path)
     assert str(told.value).startswith(f"{url}/m.gguf: ") and "\n" not in str(told.value)
-
-
-@pytest.mark.parametrize("module", ["cli.arguments", "inventory.load", "pydantic"])
-def test_whoever_interrupts_while_it_begins_is_answered_in_words(module: str, tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
-        "import os, sys\n"
-        "def hook(event, arguments):\n"
-        f"    if event == 'import' and arguments[0] == {module!r}:\n"
-        f"        os.kill(os.getpid(), {signal.SIGINT:d})\n"
-        "sys.addaudithook(hook)\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
-    done = subprocess.run(
-        [sys.executable, "-m", "cli", "check"], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("\ninterrupted") and "Traceback" not in done.stderr

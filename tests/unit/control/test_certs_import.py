@@ -76,6 +76,18 @@ def test_its_clients_are_let_in_while_the_fleets_own_ca_signs(
     assert authority.due(fleet, today) == []
 
 
+def test_a_ca_that_was_imported_for_clients_signs_for_no_host(
+    authority: Authority, state: FleetState, fleet: Fleet, files: Path, today: datetime
+) -> None:
+    authority.issue(fleet, today)
+    imported(authority, fleet, files, today)
+    knowledge, own = knowledge_for(fleet, state, now=today), authority.cas.signing()
+    assert own and knowledge.host_ca == own.pem and knowledge.ca != own.pem
+    roll_over.begin(authority, fleet, today)
+    both = knowledge_for(fleet, state, now=today).host_ca
+    assert own.pem in both and both.count("BEGIN CERTIFICATE") == 2 and (files / CA).read_text() not in both
+
+
 def test_looking_at_an_imported_ca_does_not_parse_it(authority: Authority, fleet: Fleet, files: Path, today: datetime) -> None:
     imported(authority, fleet, files, today)
     (issuer,) = authority.cas.trusted()

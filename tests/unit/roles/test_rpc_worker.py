@@ -49,7 +49,7 @@ class Pair:
     def knowledge(self) -> Knowledge:
         hardware = dict.fromkeys(self.fleet.hosts, HARDWARE)
         certificates = {name: Certificate(pem(name), f"key of {name}", f"host {name} 1") for name in ("ai", "big", "third")}
-        found: dict[str, Any] = {"hardware": hardware, "releases": releases(self.fleet, hardware, {}), "ca": pem("the CA")}
+        found: dict[str, Any] = {"hardware": hardware, "releases": releases(self.fleet, hardware, {}), "host_ca": pem("the CA")}
         return Knowledge(**{**found, "hosts": certificates, **self.known})
 
     def plan(self, host: str) -> dict[str, Resource]:
