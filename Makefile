@@ -15,7 +15,7 @@ setup: ## Install the paddock command and its dependencies in .venv
 deploy: ## Deploy the demo to a new lab host and ask its model a question
 	@scripts/demo
 
-check: ## Check format, lint and types, and run the tests that need no host (under a minute)
+check: ## Check format, lint and types, and run the tests that need no host and start no programs (three minutes on two cores)
 	@scripts/check
 
 test: ## Run `check`, deploys to lab hosts, other processors and GPUs, faults: a share of the long ones (up to an hour; longer the first time)
