@@ -30,8 +30,8 @@ OWN_SERVICE = "/etc/systemd/system/haproxy.service.d/40-paddock.conf"
 IDLE_S = 2_000_000
 """A connection over which nothing goes is closed after 23 days: more milliseconds than that are more than HAProxy can count."""
 
-CONNECTIONS = 1024
-"""At a time, of one hop: who comes beyond that waits."""
+CONNECTIONS, TOGETHER = 1024, 8192
+"""At a time, of one hop, and of all that one unit has in equal shares: who comes beyond that waits. No hop takes another's."""
 
 FIRST_SOCKET = 3
 """The number that systemd's first socket has (sd_listen_fds(3))."""
@@ -85,10 +85,11 @@ class Tunnel:
         peers ends what is open."""
         own, key = _known(host, knowledge), f"{self.certificate}.key"
         _require_callable(host, hops)
+        connections = min(CONNECTIONS, TOGETHER // len(hops))
         text = render(
             "shared/tunnel.cfg.j2",
             certificate=self.certificate,
-            connections=CONNECTIONS,
+            connections=connections,
             idle_s=IDLE_S,
             hops=[
                 {"socket": socket, "name": each.name, "calls": each.calls, "http": each.http, "connect": each.connect, "peers": each.peers}
@@ -107,8 +108,7 @@ class Tunnel:
                 account=ACCOUNT,
                 configuration=configuration.path,
                 group=self.group or ACCOUNT,
-                connections=CONNECTIONS,
-                hops=len(hops),
+                together=connections * len(hops),
                 # Who listens for other hosts is called from addresses that only the firewall knows.
                 addresses=called if all(each.calls for each in hops) and all(map(is_address, called)) else (),
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -131,6 +132,19 @@ def test_an_instance_has_what_no_preset_file_could_hold(rig: Small) -> None:
     assert ' --samplers "top_k;min_p" ' in text
     assert ' --reverse-prompt "# User " --reverse-prompt "$$HOME;%%h" ' in text
     assert " --lora /srv/a.gguf,/srv/b.gguf " in text
+
+
+@pytest.mark.parametrize(("upstreams", "most"), [(("ai/chat",), 1024), (("ai/chat", "ai/story", "ai/embed"), 585)])
+def test_a_tunnel_to_many_servers_takes_no_more_connections_than_a_host_has_files(
+    rig: Small, upstreams: tuple[str, ...], most: int
+) -> None:
+    """What a host may open at most is 20,000 files where containers run."""
+    rig.roles["door"]["caddy"]["sites"] = {f"{each[3:]}.home.example": {"upstream": each} for each in upstreams}
+    for host, name in (("ai", "http"), ("door", "caddy")):
+        configuration = rig.text(host, f"/etc/paddock/{name}-tunnel/tunnel.cfg")
+        limits = [int(line.split()[1]) for line in configuration.splitlines() if line.startswith("  maxconn ")]
+        (files,) = re.findall(r"\nLimitNOFILE=([0-9]+)\n", rig.text(host, f"/etc/systemd/system/paddock-{name}-tunnel.service"))
+        assert limits == [most * configuration.count("\nlisten "), most] and 2 * limits[0] < int(files) < 20_000
 
 
 def test_an_instance_has_its_own_share_of_memory(rig: Small) -> None:
