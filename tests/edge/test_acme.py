@@ -16,7 +16,7 @@ from control.pki import certificates
 from tests.lab_fleet import LabFleet
 from tests.share import turn
 
-pytestmark = turn(0, of=3)
+pytestmark = turn(3, of=5)
 
 SITE = "ai.example.org"
 """In nobody's domain: the fleet's CA could not sign for it."""

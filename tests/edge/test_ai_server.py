@@ -31,7 +31,7 @@ from roles.host_plan import HostPlan, host_plan
 from tests.lab_fleet import ROOT, LabFleet, with_compilers
 from tests.share import turn
 
-pytestmark = turn(2, of=3)
+pytestmark = turn(2, of=5)
 
 INVENTORY = ROOT / "inventory" / "ai-server.yml"
 REHEARSAL_S = 1800

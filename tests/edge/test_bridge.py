@@ -19,7 +19,7 @@ from lab.hosts import ssh_command
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
 
-pytestmark = turn(1, of=2)
+pytestmark = turn(2, of=3)
 
 INVENTORY = """
 fleet: span

@@ -11,7 +11,7 @@ from edge_fleet import VERSIONS, Door
 from tests.lab_fleet import LabFleet
 from tests.share import turn
 
-pytestmark = turn(2, of=3)
+pytestmark = turn(2, of=5)
 
 CADDYFILE = "/etc/caddy/Caddyfile"
 IMPORT = "import /etc/caddy/paddock/*.caddy"

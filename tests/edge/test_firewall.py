@@ -17,7 +17,7 @@ from tests.lab.snapshot import Snapshot, differing, inside, snapshot
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
 
-pytestmark = turn(1, of=2)
+pytestmark = turn(1, of=3)
 
 INVENTORY = """
 fleet: wall

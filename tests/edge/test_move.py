@@ -21,7 +21,7 @@ from newer_caddy import newer_caddy
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
 
-pytestmark = turn(2, of=3)
+pytestmark = turn(3, of=5)
 
 PAUSE_S = 0.05
 SERVER = {"listen": "0.0.0.0:8080", "models": ["demo"], "instances": {"fixed": {"model": "small", "listen": "0.0.0.0:8090"}}}

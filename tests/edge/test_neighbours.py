@@ -17,7 +17,7 @@ from tests.lab.snapshot import differing, inside, snapshot
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import spread, turn
 
-pytestmark = turn(0, of=3)
+pytestmark = turn(0, of=5)
 
 HOSTS = ("old", "new")
 CADDYFILE = "/etc/caddy/Caddyfile"

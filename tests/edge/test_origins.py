@@ -11,7 +11,7 @@ from edge_fleet import HOSTS, LOCAL_PAGE, PAGE, VERSIONS, Door
 from tests.lab_fleet import LabFleet
 from tests.share import turn
 
-pytestmark = turn(2, of=3)
+pytestmark = turn(3, of=5)
 
 doors = pytest.mark.parametrize("host", HOSTS)
 SENT = (

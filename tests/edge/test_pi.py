@@ -19,7 +19,7 @@ from tests.edge.real_pi import PACKAGE, THERE, VERSIONS, Frontend, Pi
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
 
-pytestmark = turn(1, of=3)
+pytestmark = turn(1, of=5)
 
 INVENTORY = """
 fleet: pilot

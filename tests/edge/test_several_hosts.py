@@ -24,7 +24,7 @@ from lab.engine import engine
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
 
-pytestmark = turn(1, of=3)
+pytestmark = turn(4, of=5)
 
 DOORS, POOL = ("old", "new"), ("old", "far", "bare")
 CALLERS, PAUSE_S = 3, 0.1

@@ -13,7 +13,7 @@ import pytest
 from tests.faults.fault_fleet import RESET, FaultFleet
 from tests.share import turn
 
-pytestmark = turn(0, of=2)
+pytestmark = turn(0, of=3)
 
 TREE = {
     "include/llama.h": "",

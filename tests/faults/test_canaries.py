@@ -29,7 +29,7 @@ from tests.lab_fleet import LabFleet, lab_fleet
 from tests.model_server import ModelServer, gguf, model_server
 from tests.share import turn
 
-pytestmark = turn(1, of=3)
+pytestmark = turn(1, of=5)
 
 NAME = "canaries"
 REPOSITORY = "canaries/Tiny-GGUF"

@@ -28,7 +28,7 @@ from inventory.fleet import Fleet
 from tests.older_state import older_state
 from tests.share import each_kind, spread, turn
 
-pytestmark = turn(0, of=2)
+pytestmark = turn(2, of=3)
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LATER = NOW + timedelta(days=21)

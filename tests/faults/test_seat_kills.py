@@ -13,7 +13,7 @@ import pytest
 from tests.share import spread, turn
 from tests.unit.roles.seat_home import LINKS, MODELS, Home
 
-pytestmark = turn(1, of=2)
+pytestmark = turn(1, of=3)
 
 KILLED = """
 set -T

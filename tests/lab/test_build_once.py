@@ -20,7 +20,7 @@ from lab import hosts as lab_hosts
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
 
-pytestmark = turn(0, of=3)
+pytestmark = turn(0, of=5)
 
 FLEET = """
 fleet: {name}

@@ -20,6 +20,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from watch import Socket, scan
 
 from tests.lab_fleet import ROOT
+from tests.share import turn
+
+pytestmark = turn(2, of=3)
 
 SSHD = [Socket("tcp", "0.0.0.0", 22, 0), Socket("tcp", "::", 22, 0)]
 

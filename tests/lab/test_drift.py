@@ -9,6 +9,10 @@ from conftest import BY_HAND, CADDYFILE, Inventory, Story
 from snapshot import differing
 from watch import SCANNED, scan
 
+from tests.share import turn
+
+pytestmark = turn(1, of=3)
+
 PRESETS = "/etc/paddock/llama-server/presets.ini"
 SITES = "/etc/caddy/paddock/sites.caddy"
 CURRENT = "/opt/paddock/llama.cpp/current"

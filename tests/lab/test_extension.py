@@ -18,7 +18,7 @@ from tests.lab.snapshot import inside
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
 
-pytestmark = turn(0, of=3)
+pytestmark = turn(0, of=5)
 
 HOSTS = """
 fleet: extension

@@ -17,7 +17,7 @@ from inventory.options import SHIPPED, read
 from roles.source import DEFAULT, Source
 from tests.share import turn
 
-pytestmark = turn(1, of=3)
+pytestmark = turn(1, of=5)
 
 BEFORE = Source(sdist="llama-cpp-python==0.3.35", sha256="1139dbb54509074b70893fab8554e3b079aa9f4d312058ce4018ef0019e3de12")
 """It warns of `mlock`, which the next has no more."""

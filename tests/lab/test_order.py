@@ -20,7 +20,7 @@ from snapshot import inside
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import each_kind, turn
 
-pytestmark = turn(1, of=3)
+pytestmark = turn(3, of=5)
 
 HOSTS = ("one", "two", "three")
 UPSTREAMS = {"one": "two", "two": "three", "three": "three"}

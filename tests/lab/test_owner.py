@@ -20,7 +20,7 @@ import pytest
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
 
-pytestmark = turn(2, of=3)
+pytestmark = turn(2, of=5)
 
 ADMITTED = "/etc/caddy/paddock/clients"
 MANIFEST = "/var/lib/paddock/manifest"

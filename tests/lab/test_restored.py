@@ -11,7 +11,7 @@ from snapshot import inside
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
 
-pytestmark = turn(0, of=3)
+pytestmark = turn(4, of=5)
 
 INVENTORY = """
 fleet: restored

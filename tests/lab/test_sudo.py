@@ -14,7 +14,7 @@ from tests.lab.snapshot import inside
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
 
-pytestmark = turn(2, of=3)
+pytestmark = turn(2, of=5)
 
 PASSWORD = "correct-horse-4711"
 

@@ -15,7 +15,7 @@ from lab import hosts as lab_hosts
 from tests.share import turn
 from tests.wheel import ROOT, built, digests
 
-pytestmark = turn(1, of=3)
+pytestmark = turn(1, of=5)
 
 NAME = "wheel"
 

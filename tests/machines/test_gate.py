@@ -21,7 +21,7 @@ from tests.lab.snapshot import inside
 from tests.lab_fleet import ROOT, LabFleet, lab_fleet
 from tests.share import turn
 
-pytestmark = turn(0, of=3)
+pytestmark = turn(0, of=5)
 
 FLEET = """
 fleet: gatetest

@@ -12,7 +12,7 @@ from tests.lab_fleet import LabFleet
 from tests.machines.conftest import INVENTORY
 from tests.share import turn
 
-pytestmark = turn(2, of=3)
+pytestmark = turn(3, of=5)
 
 ASK = "curl -sS http://127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' -d '{}'".format(
     json.dumps({"model": "demo", "prompt": "Hello", "max_tokens": 8})

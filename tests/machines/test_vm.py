@@ -21,7 +21,7 @@ from tests.lab_fleet import LabFleet
 from tests.machines.conftest import NAME
 from tests.share import turn
 
-pytestmark = turn(1, of=3)
+pytestmark = turn(1, of=5)
 
 FURTHER = f"vmtest{os.getpid()}"
 

@@ -9,9 +9,6 @@ import pytest
 
 from tests.lab.snapshot import inside
 from tests.lab_fleet import LabFleet, lab_fleet
-from tests.share import turn
-
-pytestmark = turn(1, of=3)
 
 FLEET = """
 fleet: page

@@ -22,7 +22,7 @@ from tests.lab_fleet import lab_fleet
 from tests.share import each_kind, turn
 from tests.unit.sparse_model import MODELS, SparseModel, header, shortened, write
 
-pytestmark = turn(0, of=3)
+pytestmark = turn(0, of=5)
 
 FLEET = """
 fleet: fit

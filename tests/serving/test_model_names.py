@@ -13,7 +13,7 @@ from tests.model_server import gguf, model_server
 from tests.serving.test_models import DIRECTORY, MIB, Moles, sha256
 from tests.share import turn
 
-pytestmark = turn(2, of=3)
+pytestmark = turn(4, of=5)
 
 NAME = "namesakes"
 SIZE = 40 * MIB

@@ -20,7 +20,7 @@ from tests.lab_fleet import ROOT, LabFleet, lab_fleet
 from tests.model_server import COMMIT, ModelServer, gguf, model_server
 from tests.share import turn
 
-pytestmark = turn(1, of=3)
+pytestmark = turn(1, of=5)
 
 NAME = "moles"
 HOSTS = ("one", "two")

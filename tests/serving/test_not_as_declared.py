@@ -12,7 +12,7 @@ from lab import hosts as lab_hosts
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import spread, turn
 
-pytestmark = turn(2, of=3)
+pytestmark = turn(2, of=5)
 
 INVENTORY = """
 fleet: ways

@@ -19,7 +19,7 @@ from tests.model_server import ModelServer, gguf, model_server
 from tests.share import turn
 from tests.tiny_files import adapter, picture, projector
 
-pytestmark = turn(0, of=3)
+pytestmark = turn(4, of=5)
 
 NAME = "optfiles"
 REPOSITORY = "home/Tiny-VL-GGUF"

@@ -15,7 +15,7 @@ from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
 from tests.thief import stolen
 
-pytestmark = turn(0, of=2)
+pytestmark = turn(0, of=3)
 
 INVENTORY = """
 fleet: ports

@@ -13,7 +13,7 @@ from lab import hosts as lab_hosts
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
 
-pytestmark = turn(1, of=3)
+pytestmark = turn(3, of=5)
 
 INVENTORY = """
 fleet: said

@@ -14,7 +14,7 @@ from roles.sandbox import NVIDIAS
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
 
-pytestmark = turn(0, of=3)
+pytestmark = turn(0, of=5)
 
 INVENTORY = """
 fleet: sandbox

@@ -18,7 +18,7 @@ from lab import hosts as lab_hosts
 from tests.lab_fleet import ROOT, with_compilers
 from tests.share import turn
 
-pytestmark = turn(1, of=3)
+pytestmark = turn(3, of=5)
 
 REHEARSAL_S = 1800
 

@@ -17,7 +17,7 @@ from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
 from tests.unit.roles.small_fleet import Small
 
-pytestmark = turn(0, of=2)
+pytestmark = turn(2, of=3)
 
 INVENTORY = """
 fleet: owned

@@ -21,7 +21,7 @@ from tests.lab.snapshot import inside as in_container
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
 
-pytestmark = turn(2, of=3)
+pytestmark = turn(2, of=5)
 
 FLEET = """
 fleet: dogs
