@@ -33,6 +33,7 @@ for path, group, mode in (
     (f"{CADDY}/sites.caddy", "root", "644"),
     (f"{CADDY}/admitted", "root", "644"),
     (f"{DROPINS}/40-restart.conf", "root", "644"),
+    (f"{DROPINS}/45-sandbox.conf", "root", "644"),
     (f"{DROPINS}/50-paddock.conf", "root", "644"),
     ("/etc/paddock/expiry/caddy.sh", "root", "755"),
     ("/etc/systemd/system/paddock-expiry-caddy.service", "root", "644"),
