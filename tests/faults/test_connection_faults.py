@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.fault_fleet import RESET, SLOW_START, FaultFleet
+from tests.share import turn
+
+pytestmark = turn(2, of=3)
 
 SILENCE = "ip route add blackhole $(ip route show default | cut -d' ' -f3)"
 SPEECH = "ip route del blackhole $(ip route show default | cut -d' ' -f3)"
