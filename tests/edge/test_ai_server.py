@@ -282,19 +282,22 @@ def test_a_certificate_that_nears_its_end_fails_its_unit_is_shown_and_is_told_on
     assert rehearsed.on("door", LOOK).strip() == "success"
     tell = 'logger --tag paddock-notify "$PADDOCK_HOST $PADDOCK_SERVER $PADDOCK_UNIT, as $(id -un): $PADDOCK_FAULT"'
     inventory = rehearsed.inventory.read_text()
-    rehearsed.write(inventory.replace("      caddy:\n", f"      caddy:\n        expiry: {{days: 100, notify: {json.dumps(tell)}}}\n"))
+    rehearsed.write(inventory.replace("      caddy:\n", f"      caddy:\n        expiry: {{days: 30, notify: {json.dumps(tell)}}}\n"))
     rehearsed.up()
+    server, phone = "/etc/caddy/paddock/ai.home.example.pem", "/etc/caddy/paddock/clients/phone.pem"
+    assert rehearsed.on("door", LOOK).strip() == "success"
+    for path in (server, phone):
+        rehearsed.on("door", f"openssl req -x509 -newkey rsa:2048 -nodes -keyout /dev/null -subj /CN=short -days 20 2>/dev/null >{path}")
     looked = [rehearsed.on("door", LOOK).strip() for _ in range(2)]
     assert looked == ["exit-code", "exit-code"], rehearsed.on("door", "journalctl -q -o short-precise -u 'paddock-expiry-*'")
-    server, phone = "/etc/caddy/paddock/ai.home.example.pem", "/etc/caddy/paddock/clients/phone.pem"
     status = rehearsed.paddock("status", "--lab", "--limit", "door")
     assert status.returncode == 3
-    for path in (server, phone):  # of 90 days; the laptop's has 180
-        assert f"{path} ends in 89 days, on " in status.stdout
+    for path in (server, phone):
+        assert f"{path} ends in 19 days, on " in status.stdout
     assert "clients/laptop.pem ends" not in status.stdout
     said = rehearsed.on("door", TOLD).splitlines()
     assert len(said) == 2
-    assert said[0].startswith(f"door {server} paddock-expiry-caddy.service, as nobody: {server} ends in 89 days")
+    assert said[0].startswith(f"door {server} paddock-expiry-caddy.service, as nobody: {server} ends in 19 days")
     rehearsed.write(inventory)
     rehearsed.up()
     assert rehearsed.on("door", LOOK).strip() == "success"
