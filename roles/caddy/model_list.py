@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from inventory.knowledge import Knowledge
 from resources import Directory, File, Package, Resource, Service
 from roles.role import address_of, is_address, render
-from roles.server import CALLERS
 
 DIRECTORY = "/etc/paddock/model-list"
 UNIT = "paddock-model-list.service"
@@ -18,8 +17,9 @@ TASKS = 128
 """Threads that take calls, and that follow events (services/caddy/server.py). Of several servers each is asked in a thread of its own."""
 
 
-def model_list(sites: Sequence[tuple[str, ...]], knowledge: Knowledge) -> Iterator[Resource]:
-    """`sites` has for each site the `ADDRESS:PORT` and the `unix//PATH` that it may ask; without any there is nothing to run."""
+def model_list(sites: Sequence[tuple[str, ...]], knowledge: Knowledge, callers: str) -> Iterator[Resource]:
+    """`sites` has for each site the `ADDRESS:PORT` and the `unix//PATH` that it may ask, the latter as one of the group `callers`; without any
+    there is nothing to run."""
     if not sites:
         return
     upstreams, most = tuple(dict.fromkeys(each for site in sites for each in site)), max(map(len, sites))
@@ -31,7 +31,7 @@ def model_list(sites: Sequence[tuple[str, ...]], knowledge: Knowledge) -> Iterat
         program=DIRECTORY,
         addresses=hosts if all(map(is_address, hosts)) else None,  # systemd knows no names
         tasks=TASKS * (most + 1 if most > 1 else 1),
-        group=CALLERS if len(remote) < len(upstreams) else "",
+        group=callers if len(remote) < len(upstreams) else "",
     )
     units = [
         File(f"/etc/systemd/system/{UNIT}", service),

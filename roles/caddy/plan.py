@@ -124,8 +124,9 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
     yield from dropins
     if tunnels and by_socket:
         yield User(CALLERS, "/nonexistent")
-    yield from tunnel.outwards(WAY_OUT if by_socket else replace(WAY_OUT, callers="caddy"), host.name, tunnels, knowledge)
-    yield from model_list(_kept_apart(host, settings, fleet, by_socket), knowledge)
+    callers = CALLERS if by_socket else "caddy"
+    yield from tunnel.outwards(replace(WAY_OUT, callers=callers), host.name, tunnels, knowledge)
+    yield from model_list(_kept_apart(host, settings, fleet, by_socket), knowledge, callers)
     read = (directories[0], *configuration, imports)
     yield Service(
         UNIT,

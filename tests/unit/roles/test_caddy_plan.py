@@ -145,6 +145,7 @@ def test_a_caddy_from_before_paddock_reaches_another_host_by_a_tunnel_that_is_op
     small.roles["door"]["caddy"] |= {"shared": True, "package": NEWER}
     assert "reverse_proxy unix//run/paddock/to-ai.8080.sock {\n" in sites(small)
     assert "SocketGroup=caddy\nSocketMode=0660\n" in small.text("door", TUNNEL)
+    assert "SupplementaryGroups=caddy\n" in small.text("door", "/etc/systemd/system/paddock-model-list.service")
 
 
 def test_an_ipv6_upstream_stands_in_brackets(small: Small) -> None:
