@@ -18,8 +18,8 @@ TASKS = 128
 
 
 def model_list(sites: Sequence[tuple[str, ...]], knowledge: Knowledge, callers: str) -> Iterator[Resource]:
-    """`sites` has for each site the `ADDRESS:PORT` and the `unix//PATH` that it may ask, the latter as one of the group `callers`; without any
-    there is nothing to run."""
+    """`sites` has for each site the `ADDRESS:PORT` and the `unix//PATH` that it may ask, the latter as one of the group `callers`. Without
+    any there is nothing to run."""
     if not sites:
         return
     upstreams, most = tuple(dict.fromkeys(each for site in sites for each in site)), max(map(len, sites))
