@@ -14,7 +14,7 @@ from resources.steps import Steps
 def build(wanted: Wanted) -> None:
     """Ends when the release is among the fleet's artifacts, or with the host failed and why on stderr."""
     name = f"llama.cpp {wanted.release.version}"
-    if wanted.source is None:
+    if wanted.is_there:
         packed(name=f"{name}: pack", wanted=wanted)
     else:
         _built(name, wanted)
@@ -28,4 +28,8 @@ def _built(name: str, wanted: Wanted) -> None:
         steps = Steps()
         steps.add("release_root", wanted.recipe.root, wanted.release.suite, *wanted.release.inside)
         apply(name=f"{name}: a tree of Debian {wanted.release.suite}", steps=steps)
+    if wanted.recipe.packages:
+        steps = Steps()
+        steps.add("release_packages", wanted.release.current, wanted.recipe.packages, *wanted.release.downloads)
+        apply(name=f"{name}: packages", steps=steps)
     compiled(name=f"{name}: build", wanted=wanted)

@@ -105,7 +105,7 @@ def fetched(wanted: Wanted) -> Generator[StringCommand, None, None]:
         if not host.get_file(recipe.artifact, str(place)):
             yield Failure(["it cannot be fetched from the host that has it", _at(release)])
             return
-        if wanted.source is None:
+        if wanted.is_there:
             wanted.artifacts.take_back(place, release)
         else:
             wanted.artifacts.add(place, release, wanted.distribution)
@@ -114,7 +114,7 @@ def fetched(wanted: Wanted) -> Generator[StringCommand, None, None]:
         return
     finally:
         place.unlink(missing_ok=True)
-    yield StringCommand(f"rm -rf {recipe.directory}; rmdir --ignore-fail-on-non-empty {recipe.directories}")
+    yield StringCommand(f"rm -rf {recipe.directory} {recipe.packages}; rmdir --ignore-fail-on-non-empty {recipe.directories}")
 
 
 def _status(unit: str) -> Build:
@@ -134,7 +134,6 @@ def properties(wanted: Wanted) -> list[str]:
 def _start(wanted: Wanted) -> StringCommand:
     release, recipe = wanted.release, wanted.recipe
     description = quote(f"llama.cpp {release.version} for this machine")
-    assert wanted.source
     command = START.format(
         at=quote(_at(release)),
         all=recipe.directories,
@@ -148,8 +147,9 @@ def _start(wanted: Wanted) -> StringCommand:
         properties=" ".join(f"-p {quote(each)}" for each in properties(wanted)),
     )
     packed = io.BytesIO()
+    sent = {"build.sh": recipe.script.encode(), **({"source.tar.gz": wanted.source.read_bytes()} if wanted.source else {})}
     with tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, data in (("build.sh", recipe.script.encode()), ("source.tar.gz", wanted.source.read_bytes())):
+        for name, data in sent.items():
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(data), 0o600
             tar.addfile(member, io.BytesIO(data))

@@ -81,6 +81,7 @@ echo "#nvcc"; for each in /usr/local/cuda/bin/nvcc nvcc; do timeout 10 $each --v
 echo "#addresses"; {ADDRESSES_SH}
 echo "#pci"; displays
 echo "#vram"; {VRAM_SH}
+echo "#gfx"; grep -h '^gfx_target_version ' /sys/class/kfd/kfd/topology/nodes/*/properties
 echo "#pci.ids"; for each in /usr/share/misc/pci.ids /usr/share/hwdata/pci.ids; do [ -r $each ] && names $each && break; done
 echo "#lspci"; [ -r /usr/share/misc/pci.ids ] || [ -r /usr/share/hwdata/pci.ids ] || lspci -D -mm | grep -E '"(VGA|3D|Display)'
 echo "#tegra"; [ ! -e {TEGRA_NODE} ] || cat /proc/device-tree/compatible | tr '\\0' '\\n' | grep '^nvidia,tegra'
@@ -122,6 +123,7 @@ class HardwareFact(FactBase[Hardware]):
             docker=_found(r"Docker version ([\d.]+)", sections["dockerd"]),
             caddy=_found(r"^(?:Version| +Candidate): (\d\S*)", sections["caddy"]),
             gpus=gpus,
+            gfx=tuple(_gfx(sections["gfx"])),
             nvidia_driver=_found(r"NVRM version:.*?\s(\d{3,}\.[\d.]+)(?:\s|$)", sections["nvidia"])
             or _driver_of_cards(sections["nvidia-smi"]),
             nvidia_cards=tuple(_nvidia_cards(sections["nvidia-smi"], {each.address: each for each in gpus}))
@@ -256,6 +258,14 @@ def _gpus(sections: Sections) -> Iterator[PciDevice]:
             address, vendor, device = fields[0], fields[1].removeprefix("0x"), fields[2].removeprefix("0x")
             name = by_id.get(f"{vendor}:{device}") or by_address.get(address, "")
             yield PciDevice(address, vendor, device, name, vram.get(address, 0))
+
+
+def _gfx(lines: Iterable[str]) -> Iterator[str]:
+    """`gfx_target_version 110002` is gfx1102, 90010 is gfx90a: major, then minor and stepping of two digits each (ROCm: the last two are
+    hexadecimal in the name); a processor has 0."""
+    for version in map(_number, lines):
+        if version:
+            yield f"gfx{version // 10000}{version // 100 % 100:x}{version % 100:x}"
 
 
 def _lspci_fields(line: str) -> list[str]:

@@ -93,6 +93,8 @@ class Hardware:
     caddy: str = ""
     """Its version as dpkg has it, or else that which apt would install: `2.6.2-12`"""
     gpus: tuple[PciDevice, ...] = ()
+    gfx: tuple[str, ...] = ()
+    """The compute architectures of AMD's GPUs, as the kernel numbers those that it lets compute: `("gfx1100",)`"""
     nvidia_driver: str = ""
     """`580.95.05`"""
     nvidia_cards: tuple[NvidiaCard, ...] = ()

@@ -24,7 +24,8 @@ class Release(OnDisk):
     where it has to be in the fleet's artifacts; `made` says whether somebody has compiled it already: its archive is here (`archived`), or
     only what it is (`recorded`); `triplet` is the cross compiler's, if it takes one; with a
     `suite` it is compiled in a tree of that release of Debian, which has the packages `inside`. `jobs` are compilers at a time, which
-    change nothing in the result; 0 is as many as the builder's cores and memory carry. `packages` are what it is compiled with. With `ui`,
+    change nothing in the result; 0 is as many as the builder's cores and memory carry. `packages` are what it is compiled with; one with
+    `downloads` (`libggml0=0.27.0-1`) is not compiled, but unpacked of these packages. With `ui`,
     llama-server has its web page in it. `manifest` is the sha256 of its list of files, as far as somebody has compiled it already, and
     `imported` who vouches for it where it was not this fleet.
 
@@ -56,6 +57,7 @@ class Release(OnDisk):
     triplet: str = ""
     suite: str = ""
     inside: tuple[str, ...] = ()
+    downloads: tuple[str, ...] = ()
     ui: bool = False
     manifest: str = ""
     imported: str = ""

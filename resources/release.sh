@@ -72,6 +72,49 @@ release_unpack() {
   mv -T "$new" "$1"
 }
 
+# CURRENT DIRECTORY NAME=VERSION…: the packages that a release is made of, as this host's apt has them. They are not
+# installed
+release_packages() {
+  at "release:$1"
+  packages=$2
+  shift 2
+  [ ! -d "$packages" ] || return 0 # an earlier run had them
+  rm -rf "${packages%/*}"
+  install -d -m 755 "${packages%/*/*}" "${packages%/*}" "$packages.part"
+  chown _apt: "$packages.part"
+  cd "$packages.part" || return
+  export APT_CONFIG=/run/paddock/apt.conf
+  said=$(apt-get -q download "$@" 2>&1 </dev/null 9>&-) || {
+    said=$(apt-get update -q 2>&1 </dev/null 9>&- && apt-get -q download "$@" 2>&1 </dev/null 9>&-)
+  } || {
+    for each; do
+      release_offered "${each%%=*}" "${each#*=}"
+    done
+    printf '%s\n' "$said" | tail -n 8 >&2
+    fail "its packages could not be downloaded"
+  }
+  chown -R root: "$packages.part"
+  chmod -R u=rwX,go=rX "$packages.part"
+  cd /
+  mv -T "$packages.part" "$packages"
+}
+
+# NAME VERSION: fails where this host's apt does not have it
+release_offered() {
+  has=$(apt-cache madison "$1" | awk -F ' *[|] *' '{ print $2 }' | sort -uV | paste -s -d ' ')
+  case " $has " in
+    "  ")
+      fail "this host's apt has no package $1, Debian's unstable and testing suites have it: \
+give the host another source, or \`paddock artifacts import\` the release"
+      ;;
+    *" $2 "*) ;;
+    *)
+      fail "this host's apt has $1 $has, and the inventory says $2: \
+write what there is into roles.llama_cpp.source, or \`paddock artifacts import\` the release"
+      ;;
+  esac
+}
+
 # PATH SUITE PACKAGE…: a tree of another release of Debian, to compile in
 release_root() {
   at "root:$1"
@@ -105,5 +148,5 @@ release_root() {
 gone_release() {
   at "release:$1"
   systemctl stop --quiet 'paddock-build-*' 2>/dev/null || true
-  rm -rf -- "$1" "${1%/*}/releases" /var/lib/paddock/build
+  rm -rf -- "$1" "${1%/*}/releases" /var/lib/paddock/build /var/cache/paddock/packages
 }

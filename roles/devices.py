@@ -5,8 +5,15 @@ from __future__ import annotations
 from inventory.hardware import Hardware, shares_memory
 from roles.sandbox import NVIDIAS
 
-DEVICES = {"cpu": (), "vulkan": ("char-drm",), "cuda": NVIDIAS}
+KFD = "/dev/kfd"
+"""By which AMD's cards compute."""
+
+DEVICES = {"cpu": (), "vulkan": ("char-drm",), "cuda": NVIDIAS, "hip": (KFD, "char-drm")}
 """The kinds of devices, as /proc/devices names them, that each backend uses."""
+
+OTHER_GGML = ("/usr/lib/aarch64-linux-gnu/ggml", "/usr/lib/x86_64-linux-gnu/ggml")
+"""Where the distribution's llama.cpp looks for back ends before it looks beside itself. Of a release that was made of packages these would
+be of another version, where somebody has installed libggml0."""
 
 GPU_OF_TEGRA = ("as", "channel", "ctrl", "ctxsw", "dbg", "power", "prof", "prof-ctx", "prof-dev", "sched", "tsg")
 TEGRA_NODES = (
@@ -45,7 +52,10 @@ def is_jetson(hardware: Hardware) -> bool:
 
 def reads_proc(hardware: Hardware | None, backend: str) -> bool:
     """Whether it asks /proc for more than processes: where the GPU uses the machine's memory, /proc/meminfo for how much of it is free
-    (ggml-cuda.cu: ggml_backend_cuda_device_get_memory), and on a Jetson CUDA asks the device tree what machine it is on."""
+    (ggml-cuda.cu: ggml_backend_cuda_device_get_memory), and on a Jetson CUDA asks the device tree what machine it is on. HIP always does:
+    it reads /proc/cpuinfo (libhsakmt: topology.c)."""
+    if backend == "hip":
+        return True
     return hardware is not None and backend == "cuda" and (is_tegra(hardware) or shares_memory(hardware))
 
 

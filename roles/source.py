@@ -17,6 +17,10 @@ Commit = Annotated[str, Matches(r"[0-9a-f]{40}", "is not a full commit hash: 40 
 Sdist = Annotated[
     str, Matches(r"llama[-_]cpp[-_]python==[0-9][0-9A-Za-z.]*", "is not a release of llama-cpp-python, such as llama-cpp-python==0.3.36")
 ]
+DebianVersion = Annotated[
+    str,
+    Matches(r"([0-9]+:)?[0-9][0-9A-Za-z.+~]*-[0-9A-Za-z.+~]+", "is not the whole version of a package, such as 1:0.7.0+dfsg-2"),
+]
 GitUrl = Annotated[
     str,
     Matches(
@@ -27,9 +31,15 @@ GitUrl = Annotated[
 SourceTree = Annotated[LocalPath, Here(holds=("CMakeLists.txt", "include/llama.h"))]
 
 
+KINDS = ("sdist", "archive", "git", "path", "packages")
+
+OLDEST_PACKAGES = (0, 5, 0)
+"""The first packaged llama.cpp whose router may unload one model for another: see docs/servers.md."""
+
+
 class Source(Settings):
-    """The source of llama.cpp: exactly one of `sdist`, `archive`, `git` and `path`. The control machine fetches it and sends it to the
-    builder."""
+    """The source of llama.cpp: exactly one of `sdist`, `archive`, `git`, `path` and `packages`. The control machine fetches what is
+    compiled and sends it to the builder. A host downloads packages itself."""
 
     sdist: Sdist | None = None
     """A source distribution of llama-cpp-python, which contains all of llama.cpp. It works in networks with only a PyPI mirror. Requires a
@@ -43,6 +53,13 @@ class Source(Settings):
 
     path: SourceTree | None = None
     """A source tree on the control machine."""
+
+    packages: DebianVersion | None = None
+    """The distribution's own packages, by the version of llama.cpp-tools: `1:0.7.0+dfsg-2`. Nothing is compiled. Requires `ggml`. When the
+    release is made, the host's apt must offer both versions: Debian's unstable and testing suites have them."""
+
+    ggml: DebianVersion | None = None
+    """The version of libggml0 that goes with `packages`: `0.27.0-1`. `apt-cache policy llama.cpp-tools libggml0` shows both."""
 
     sha256: Sha256 | None = None
     """The digest of the archive or the source distribution. Paddock knows that of the version that it builds by default."""
@@ -62,9 +79,12 @@ class Source(Settings):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Source:
-        given = [name for name in ("sdist", "archive", "git", "path") if getattr(self, name)]
+        if self.ggml and not self.packages:
+            raise ValueError("ggml is the version that goes with packages: give packages too, or leave ggml out")
+        given = [name for name in KINDS if getattr(self, name)]
         if len(given) != 1:
-            raise ValueError(f"needs exactly one of sdist, archive, git and path, this has {' and '.join(given) or 'none'}")
+            raise ValueError(f"needs exactly one of {', '.join(KINDS[:-1])} and {KINDS[-1]}, this has {' and '.join(given) or 'none'}")
+        self._packages_are_whole()
         if self.archive and not self.sha256:
             raise ValueError("an archive needs sha256, the digest of the file")
         if self.git and not self.commit:
@@ -72,6 +92,19 @@ class Source(Settings):
         if self.plain_http and not self.sdist:
             raise ValueError("plain_http is for the package index of an sdist, and this source has another kind")
         return self
+
+    def _packages_are_whole(self) -> None:
+        if not self.packages:
+            return
+        if not self.ggml:
+            raise ValueError("packages needs ggml, the version of libggml0: `apt-cache policy libggml0` on the host shows it")
+        if ":" not in self.packages:
+            raise ValueError(f"packages: write the epoch too, as in 1:{self.packages}")
+        if self.sha256 or self.commit:
+            raise ValueError("packages have no sha256 and no commit here: apt checks them by the archive's signature")
+        if tuple(map(int, re.findall(r"[0-9]+", self.label)[:3])) < OLDEST_PACKAGES:
+            oldest = ".".join(map(str, OLDEST_PACKAGES))
+            raise ValueError(f"packages: llama.cpp {self.label} is too old, its router can end or lose requests: take {oldest} or newer")
 
     @property
     def unpinned(self) -> str:
@@ -86,6 +119,8 @@ class Source(Settings):
     @property
     def identity(self) -> str:
         """A text that identifies the source: `sdist llama-cpp-python==0.3.36 832db069…`, with all of its digest."""
+        if self.packages:
+            return f"packages llama.cpp {self.packages} ggml {self.ggml}"
         if self.git:
             return f"git {self.commit}"
         if self.archive:
@@ -94,7 +129,9 @@ class Source(Settings):
 
     @property
     def label(self) -> str:
-        """A short name for a directory: `0.3.36`, `0c1e570`."""
+        """A short name for a directory: `0.3.36`, `0c1e570`; of packages the version of llama.cpp itself: `0.7.0`."""
+        if self.packages:
+            return re.split(r"[^0-9.]", self.packages.partition(":")[2])[0]
         name = (self.commit or self.sha256 or "")[:7] if not self.sdist else self.sdist.partition("==")[2]
         return name or re.sub(r"[^A-Za-z0-9.]+", "-", (self.path or "").rstrip("/").rpartition("/")[2]).strip("-") or "tree"
 

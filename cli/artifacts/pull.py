@@ -62,6 +62,9 @@ def _fetch(path: Path) -> int:
     require_lock(this)
     wanted = dict.fromkeys(source_for(this.fleet, host.name) for host in this.fleet.hosts_with("llama_cpp"))
     for source, ui in wanted:
+        if source.packages:
+            progress.line(f"{source.label}: packages of the distribution, which the host downloads itself")
+            continue
         archive = source_archive(source, path.absolute().parent, Download(), ui=ui)
         progress.line(f"{source.label}{' with its web page' if ui else ''}: {archive.stat().st_size / (1 << 20):.1f} MiB, {archive}")
     return 0

@@ -95,11 +95,11 @@ def assigned(
             continue
         distribution = knowledge.hardware[name].distribution
         if giver:
-            found.builds[giver] = (*before, Wanted(release, recipe_of(release), None, artifacts, distribution))
+            found.builds[giver] = (*before, Wanted(release, recipe_of(release), None, artifacts, distribution, is_there=True))
             continue
         try:
             require_memory(release, knowledge.hardware[release.builder])
-            source = _source(fleet, name, state.inventory.parent, sources)
+            source = None if release.downloads else _source(fleet, name, state.inventory.parent, sources)
         except PaddockError as error:
             found.failures[name] = str(error)
             continue

@@ -31,9 +31,10 @@ ADMITTING = frozenset({"caddy", "client", "firewall", "admin", "rpc_worker"})
 
 @dataclass(frozen=True)
 class Wanted:
-    """A release that is not among the artifacts: how it is built, its source here, and where it is to lie here once it is built.
+    """A release that is not among the artifacts: how it is made, and where it is to lie here once it is.
 
-    Without a source it lies on the host already, and is only packed.
+    `source` is what the host is sent to compile: None where it is made of packages, and where `is_there` says that it lies on the host
+    already and is only packed.
     """
 
     release: Release
@@ -42,6 +43,7 @@ class Wanted:
     artifacts: Artifacts
     distribution: str
     """That it is built for."""
+    is_there: bool = False
 
 
 @dataclass(frozen=True)

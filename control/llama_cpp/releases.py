@@ -39,6 +39,8 @@ class Recipe:
     cache: str
     ccache: str
     """In `cache`."""
+    packages: str
+    """Where the packages are downloaded to that it is made of; empty where it is compiled."""
 
 
 def releases_of(
@@ -58,7 +60,7 @@ def source_for(fleet: Fleet, host: str) -> tuple[Source, bool]:
     """The source of a host's llama.cpp, and whether its web page is built."""
     settings = fleet.role(host, ROLE, LlamaCppSettings)
     assert settings
-    return settings.source, settings.ui
+    return settings.source, settings.has_page
 
 
 def recipe_of(release: Release) -> Recipe:
@@ -73,12 +75,15 @@ def recipe_of(release: Release) -> Recipe:
         root=recipe.root(release),
         cache=recipe.CACHE,
         ccache=recipe.CCACHE,
+        packages=recipe.packages(release),
     )
 
 
 def require_memory(release: Release, builder: Hardware) -> None:
-    """Raises PaddockError where the builder has no memory for a single compiler. Its disk has changed since: the build looks itself."""
-    check_room(release, replace(builder, disk_free_mib=0))
+    """Raises PaddockError where the builder has no memory for a single compiler, if it takes one. Its disk has changed since: the
+    build looks itself."""
+    if not release.downloads:
+        check_room(release, replace(builder, disk_free_mib=0))
 
 
 def trial_of(release: Release, resources: Iterable[Resource], tiny_model: bytes, *, flags_only: bool = False) -> bytes:

@@ -63,9 +63,11 @@ def source_archive(source: Source, beside: Path, progress: Progress = silent, *,
 
     With `ui`, the web page is built and lies in it. A llama.cpp from before there was a `tools/ui` goes as it is.
 
-    Raises PaddockError where nothing says its digest, where it cannot be fetched, is not what its digest says, or holds no llama.cpp, and
-    where the page cannot be built.
+    Raises PaddockError where nothing says its digest, where it cannot be fetched, is not what its digest says, or holds no llama.cpp, where
+    the page cannot be built, and of packages, which have none.
     """
+    if source.packages:
+        raise PaddockError(f"llama.cpp's packages {source.packages} are downloaded by the host: there is no source to fetch")
     if source.unpinned:
         raise PaddockError(f"llama.cpp's source: {unknown(source.unpinned)}")
     tree = tree_digest(beside / Path(source.path).expanduser()) if source.path else ""

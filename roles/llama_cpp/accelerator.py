@@ -6,10 +6,10 @@ from typing import Literal
 
 from inventory.errors import PaddockError
 from inventory.hardware import Hardware
-from roles.llama_cpp import cuda, vulkan
+from roles.llama_cpp import cuda, hip, vulkan
 from roles.llama_cpp.settings import LlamaCppSettings
 
-Backend = Literal["cpu", "cuda", "vulkan"]
+Backend = Literal["cpu", "cuda", "vulkan", "hip"]
 
 
 def accelerator(hardware: Hardware, settings: LlamaCppSettings) -> tuple[Backend, str]:
@@ -17,11 +17,18 @@ def accelerator(hardware: Hardware, settings: LlamaCppSettings) -> tuple[Backend
     meant to work, since they have a driver, and that this driver has left behind: to build for the CPU in silence would hide it."""
     if settings.accelerator == "cuda":
         return "cuda", _because("the inventory asks for CUDA", cuda.named(cuda.usable(hardware)), *cuda.remarks(hardware))
+    if settings.accelerator == "hip":
+        return "hip", _because("the inventory asks for HIP", " and ".join(dict.fromkeys(hip.usable(hardware))))
     if settings.accelerator == "vulkan":
         return "vulkan", _because("the inventory asks for Vulkan", _vulkan(hardware, settings))
     if settings.accelerator == "cpu":
         return "cpu", "the inventory asks for the CPU"
     cards = cuda.usable(hardware)
+    if cards and settings.source.packages:
+        raise PaddockError(
+            f"roles.llama_cpp.accelerator: {cuda.named(cards)} would use CUDA, which the distribution's packages do not have: build another"
+            " source, or say `accelerator: vulkan` or `accelerator: cpu`"
+        )
     if cards:
         return "cuda", _because(
             f"{cuda.named(cards)}, with driver {hardware.nvidia_driver or 'of an unknown version'}", *cuda.remarks(hardware)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from resources import File, Release, Resource, Service
+from roles.devices import OTHER_GGML
 
 HOME = "/run/paddock-gate"
 SOCKET = "/run/paddock-gate-server/gate.sock"
@@ -145,9 +146,14 @@ def _instance(service: Service, release: Release) -> Instance | None:
         arguments += ["--host", SOCKET]  # else llama-server takes a port of its own choice
     if presets:
         arguments.append("--no-models-autoload")
-    properties = tuple(f"{key}={each}" for key, value in lines if key in OF_THE_UNIT for each in _given(key, value))
+    properties = tuple(f"{key}={each}" for key, value in lines if _decides(key, value) for each in _given(key, value))
     whose = (f"User={service.user}",) if service.user else ()
     return Instance(service.name, tuple(arguments), (*whose, *properties), tried, presets)
+
+
+def _decides(key: str, value: str) -> bool:
+    """Cards that a service does not have are hidden from it, and the release is to work on each. Another version's back ends never are."""
+    return key in OF_THE_UNIT or (key == "InaccessiblePaths" and value.removeprefix("-") in OTHER_GGML)
 
 
 def _given(key: str, value: str) -> list[str]:

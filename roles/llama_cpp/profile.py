@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from inventory.errors import PaddockError
 from inventory.hardware import OF_32_BITS, Hardware
 from roles.devices import is_jetson
-from roles.llama_cpp import cpu, cuda, vulkan
+from roles.llama_cpp import cpu, cuda, hip, packages, vulkan
 from roles.llama_cpp.accelerator import Backend, accelerator
 from roles.llama_cpp.cpu import Chosen
 from roles.llama_cpp.settings import LlamaCppSettings
@@ -53,7 +53,7 @@ SMALL_CORES, SMALL_MIB = 4, 4000
 TINY_MIB = 1500
 """With less, any machine does: a single compiler runs at a time."""
 
-NAMES = {"cpu": "the CPU", "cuda": "CUDA", "vulkan": "Vulkan"}
+NAMES = {"cpu": "the CPU", "cuda": "CUDA", "vulkan": "Vulkan", "hip": "HIP"}
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,17 @@ def profile(hardware: Hardware, settings: LlamaCppSettings, kv_pairs: Iterable[s
         )
     backend, why = accelerator(hardware, settings)
     given = {name: _cmake(value) for name, value in settings.options.items()}
-    chosen = COMMON | cpu.instruction_sets(hardware, portable=settings.cpu == "portable")
+    packaged = bool(settings.source.packages)
+    chosen = packages.OPTIONS if packaged else COMMON | cpu.instruction_sets(hardware, portable=settings.cpu == "portable")
     if backend == "cuda":
-        chosen |= cuda.options(hardware, kv_pairs, given.get(cuda.ARCHITECTURES, ""))
+        chosen = chosen | cuda.options(hardware, kv_pairs, given.get(cuda.ARCHITECTURES, ""))
     if backend == "vulkan":
-        chosen |= vulkan.OPTIONS
+        chosen = chosen | vulkan.OPTIONS
+    if backend == "hip":
+        chosen = chosen | hip.OPTIONS
     if rpc:
-        chosen |= RPC
-    chosen |= {name: (value, "the inventory says so") for name, value in given.items()}
+        chosen = chosen | RPC
+    chosen = chosen | {name: (value, "the inventory says so") for name, value in given.items()}
     chosen = dict(sorted(chosen.items()))
     options = {name: value for name, (value, _) in chosen.items()}
     return Profile(
@@ -104,7 +107,9 @@ def profile(hardware: Hardware, settings: LlamaCppSettings, kv_pairs: Iterable[s
         backend=backend,
         options=tuple(options.items()),
         reasons=(("backend", why), *_build(hardware, settings), *((name, reason) for name, (_, reason) in chosen.items())),
-        runtime_packages=tuple(sorted({*RUNTIME_PACKAGES, *_runtime_packages(hardware, backend, options)})),
+        runtime_packages=tuple(
+            sorted({*RUNTIME_PACKAGES, *_runtime_packages(hardware, backend, options), *(packages.RUNTIME_PACKAGES if packaged else ())})
+        ),
         environment=_environment(hardware, settings, backend),
         devices=_devices(hardware, backend),
         cpu_features=cpu.features(options),
@@ -123,13 +128,15 @@ def _target(backend: Backend, options: dict[str, str]) -> str:
 
 def _build(hardware: Hardware, settings: LlamaCppSettings) -> tuple[tuple[str, str], ...]:
     board = hardware.architecture == "aarch64" and (hardware.cores <= SMALL_CORES or hardware.memory_mib < SMALL_MIB)
-    if settings.builder is not None or not (board or 0 < hardware.memory_mib < TINY_MIB):
+    if settings.source.packages or settings.builder is not None or not (board or 0 < hardware.memory_mib < TINY_MIB):
         return ()
     size = f"{hardware.cores} cores with {hardware.memory_mib} MiB"
     return (("build", f"compiling takes long on {size}: `builder` can name a quicker host of the fleet"),)
 
 
 def _runtime_packages(hardware: Hardware, backend: Backend, options: dict[str, str]) -> tuple[str, ...]:
+    if backend == "hip":
+        return hip.RUNTIME_PACKAGES
     if backend == "vulkan":
         return vulkan.runtime_packages(hardware)
     toolkit = cuda.TOOLKITS.get(hardware.distribution) if backend == "cuda" else None
@@ -151,6 +158,8 @@ def _devices(hardware: Hardware, backend: Backend) -> tuple[str, ...]:
     if backend == "cuda":
         works = cuda.usable(hardware) or tuple(each for each in cuda.cards(hardware) if not cuda.too_old(each))
         return tuple(f"CUDA{index}" for index in range(len(works) or 1))
+    if backend == "hip":
+        return tuple(f"ROCm{index}" for index in range(len(hip.usable(hardware))))
     if backend == "vulkan":
         return tuple(f"Vulkan{index}" for index in range(len(vulkan.usable(hardware)) or 1))
     return ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from resources import Release, User
+from roles.llama_cpp.packages import UNPACKED_MIB
 from roles.llama_cpp.toolchain import DISK_MIB
 from roles.role import render
 
@@ -30,13 +31,19 @@ def root(release: Release) -> str:
     return f"{ROOTS}/{release.suite}" if release.suite else ""
 
 
+def packages(release: Release) -> str:
+    """The directory of the packages that it is made of; empty where it is compiled."""
+    return f"{CACHE}/packages/{release.fingerprint}" if release.downloads else ""
+
+
 def artifact(release: Release) -> str:
     """Where the build leaves the packed release, until it is fetched."""
     return f"{work(release)}/{release.name}.tar.gz"
 
 
 def script(release: Release, *, work: str, packed: str = "", ccache: str = CCACHE) -> str:
-    """The shell script that builds `source.tar.gz` in the directory `work`, and leaves the release packed in `packed`, or nothing."""
+    """The shell script that makes the release in the directory `work`, of the `source.tar.gz` there or of packages, and leaves it packed in
+    `packed`, or nothing."""
     return render(
         "llama_cpp/build.sh.j2",
         work=work,
@@ -47,6 +54,7 @@ def script(release: Release, *, work: str, packed: str = "", ccache: str = CCACH
         options=[f"-D{name}={value}" for name, value in release.options],
         targets=release.targets,
         jobs=release.jobs,
-        build_mib=DISK_MIB[release.backend],
+        build_mib=(UNPACKED_MIB if release.downloads else DISK_MIB)[release.backend],
+        packages=packages(release),
         triplet=release.triplet,
     )

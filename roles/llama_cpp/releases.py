@@ -14,6 +14,7 @@ from inventory.hardware import Hardware
 from inventory.knowledge import Artifact
 from inventory.source_lock import unknown
 from resources import Release
+from roles.llama_cpp import packages
 from roles.llama_cpp.cuda import kv_pairs
 from roles.llama_cpp.profile import Profile, profile
 from roles.llama_cpp.settings import LlamaCppSettings
@@ -85,15 +86,18 @@ def _release(
     builder: Hardware,
     artifacts: Mapping[str, Sequence[Artifact]],
 ) -> Release:
-    label = settings.source.label
-    key = _digest(RECIPE, source, settings.ui, fits.options, targets, own.architecture)
+    label, packaged = settings.source.label, bool(settings.source.packages)
+    key = _digest(RECIPE, source, settings.has_page, fits.options, targets, own.architecture)
     at_hand = {each.fingerprint: each for each in artifacts.get(key, ()) if runs_with(each, own)}
     tools, exact = Toolchain(), ""
     try:
         if settings.builder is False:
             raise PaddockError("roles.llama_cpp.builder: nothing is to be compiled for this host")
-        tools = toolchain(fits, builder, own)
-        exact = _digest(key, tools.options, tools.suite or builder.distribution, own.distribution)
+        tools = packages.TOOLCHAIN if packaged else toolchain(fits, builder, own)
+        # What packages hold is the same wherever they are unpacked.
+        exact = key if packaged else _digest(key, tools.options, tools.suite or builder.distribution, own.distribution)
+        if packaged and exact in {each.fingerprint for each in artifacts.get(key, ())} - set(at_hand):
+            raise PaddockError("roles.llama_cpp.source: these packages are of a newer distribution")
     except PaddockError as error:
         if not at_hand:
             close = "; ".join(f"{each.name} needs glibc {each.libc}, the host has {own.libc}" for each in artifacts.get(key, ()))
@@ -112,7 +116,7 @@ def _release(
         source=source,
         profile=fits.name,
         backend=fits.backend,
-        options=(*fits.options, *tools.options, ("LLAMA_BUILD_COMMIT", label), ("LLAMA_BUILD_NUMBER", "0")),
+        options=fits.options if packaged else (*fits.options, *tools.options, ("LLAMA_BUILD_COMMIT", label), ("LLAMA_BUILD_NUMBER", "0")),
         targets=targets,
         packages=tools.packages,
         runtime_packages=fits.runtime_packages,
@@ -120,13 +124,14 @@ def _release(
         devices=fits.devices,
         cpu_features=fits.cpu_features,
         reasons=fits.reasons,
-        jobs=jobs(builder, settings.jobs, fits.backend),
+        downloads=packages.downloads(settings.source, fits.backend, targets, rpc=("GGML_RPC", "ON") in fits.options) if packaged else (),
+        jobs=0 if packaged else jobs(builder, settings.jobs, fits.backend),
         builder=(settings.builder or host) if fingerprint == exact else "",
         made="" if made is None else "archived" if made.archived else "recorded",
         triplet=tools.triplet,
         suite=tools.suite,
         inside=tools.inside,
-        ui=settings.ui,
+        ui=settings.has_page,
         manifest=made.manifest if made else "",
         imported=made.imported if made else "",
     )

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from roles.references import Finding, Whole
 from roles.role import LINE_ENDS, Matches, Name, RoleSettings
@@ -18,18 +18,25 @@ CMakeValue = Annotated[str, Matches(rf"[^{LINE_ENDS}]*", "contains a control cha
 
 
 def _no_rocm(value: object) -> object:
-    if value in ("rocm", "hip"):
-        raise ValueError(f'"{value}" is not supported: AMD cards run on Vulkan here, write accelerator: vulkan')
+    if value == "rocm":
+        raise ValueError('"rocm" is not built from source: write vulkan for AMD cards, or hip with the packages of source.packages')
     return value
 
 
-Accelerator = Annotated[Literal["auto", "cpu", "cuda", "vulkan"], BeforeValidator(_no_rocm)]
+Accelerator = Annotated[Literal["auto", "cpu", "cuda", "vulkan", "hip"], BeforeValidator(_no_rocm)]
 
 
 def _no_worker(value: object) -> object:
     if value in ("ggml-rpc-server", "rpc-server"):
         raise ValueError(f'"{value}" is built wherever it is needed: add the role rpc_worker to the host that is to run it')
     return value
+
+
+PACKAGED = (
+    *("llama-batched-bench", "llama-bench", "llama-cli", "llama-completion", "llama-fit-params", "llama-gguf-split", "llama-imatrix"),
+    *("llama-mtmd-cli", "llama-perplexity", "llama-quantize", "llama-server", "llama-tokenize", "llama-tts"),
+)
+"""The programs in Debian's llama.cpp-tools and llama.cpp-tools-extra (0.7.0)."""
 
 
 Program = Annotated[
@@ -40,14 +47,14 @@ Program = Annotated[
 
 
 class LlamaCppSettings(RoleSettings):
-    """llama.cpp, built from source for the host's hardware."""
+    """llama.cpp: built from source for the host's hardware, or made of the distribution's packages."""
 
     source: Source = DEFAULT
-    """The source to build."""
+    """The source to build, or the packages to take."""
 
     accelerator: Accelerator = "auto"
     """The backend. `auto` selects NVIDIA cards with a working driver (CUDA), else AMD and Intel GPUs (Vulkan), else the CPU. `paddock plan`
-    shows the reason."""
+    shows the reason. `hip`, for AMD cards, comes with the distribution's packages only: see `source.packages`."""
 
     cpu: Literal["auto", "portable"] = "auto"
     """`auto` builds for the host's own processor. `portable` builds for every processor of its architecture: all variants in one release,
@@ -75,6 +82,32 @@ class LlamaCppSettings(RoleSettings):
 
     serve: bool = True
     """Set to `false` for a host that only compiles for others."""
+
+    @field_validator("accelerator", "options", "jobs", "builder", "ui", "programs")
+    @classmethod
+    def _fits_its_source(cls, value: object, info: ValidationInfo) -> object:
+        """Of packages nothing is compiled, and HIP is never compiled here. The source comes first: see the order of the fields."""
+        source, words = info.data.get("source"), ""
+        if not isinstance(source, Source):
+            return value
+        if not source.packages:
+            words = "hip comes with the distribution's packages: give `source: {packages: …}`, or write vulkan" if value == "hip" else ""
+        elif value == "cuda":
+            words = "the distribution's packages have no CUDA: build another source, or write vulkan or cpu"
+        elif info.field_name in ("options", "jobs", "builder") and value:
+            words = "nothing is compiled of packages: leave it out, or build another source"
+        elif info.field_name == "ui" and value:
+            words = "the packages have no web page: leave it out, or build another source"
+        elif isinstance(value, tuple) and (unknown := [each for each in value if each not in PACKAGED]):
+            words = f"the packages have no {unknown[0]}: they have {', '.join(PACKAGED)}"
+        if words:
+            raise ValueError(words)
+        return value
+
+    @property
+    def has_page(self) -> bool:
+        """Whether llama-server has its web page."""
+        return self.ui and not self.source.packages
 
     def rehearsed(self, here: Rehearsal) -> tuple[LlamaCppSettings, list[str]]:
         """A lab host has the processor, which Vulkan can run on too. A container sees the cards of the machine that it runs on, and can

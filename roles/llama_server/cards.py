@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from inventory.errors import PaddockError
 from inventory.hardware import Hardware
-from roles.devices import NVIDIA, devices, has_nvidias_driver, is_tegra
+from roles.devices import KFD, NVIDIA, devices, has_nvidias_driver, is_tegra
 from roles.server import Card, Server
 
 CUDA_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
@@ -15,7 +15,8 @@ CUDA_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
 
 TEGRA_WAITS = ("/dev/nvmap",)
 
-OPEN_DRIVERS = ("1002", "8086")
+AMD = "1002"
+OPEN_DRIVERS = (AMD, "8086")
 """Vendors of cards for which the kernel makes a render node whenever it drives them: AMD and Intel."""
 
 
@@ -44,17 +45,16 @@ class Installed:
 
 def installed(hardware: Hardware, backend: str, count_from: int) -> tuple[Installed, ...]:
     """The cards that the backend can use, in the order of their PCI addresses, which no driver and no reboot changes."""
-    found = (
-        [(each.address, each.uuid, each.name) for each in hardware.nvidia_cards]
-        if backend == "cuda"
-        else [(each.address, "", each.name) for each in hardware.gpus]
-    )
+    if backend == "cuda":
+        found = [(each.address, each.uuid, each.name) for each in hardware.nvidia_cards]
+    else:
+        found = [(each.address, "", each.name) for each in hardware.gpus if backend != "hip" or each.vendor == AMD]
     return tuple(Installed(number, *each) for number, each in enumerate(sorted(found), count_from))
 
 
 def pin(server: Server, hardware: Hardware | None, backend: str) -> CardPin:
-    """How to keep a server to its cards. CUDA is told their UUIDs; of what Vulkan would use, only these cards' devices may be opened, and
-    from an account's own services all others are hidden.
+    """How to keep a server to its cards. CUDA is told their UUIDs. Of what Vulkan or HIP would use, only these cards' devices may be
+    opened, and from an account's own services all others are hidden.
 
     Raises PaddockError where one of them is not there.
     """
@@ -72,7 +72,7 @@ def pin(server: Server, hardware: Hardware | None, backend: str) -> CardPin:
     if closed := [each for each in cards if _is_nvidias(each.address, hardware)]:
         words = f"NVIDIA's driver lets Vulkan open all of its cards or none: say `accelerator: cuda`, or leave out {closed[0].number}"
         raise PaddockError(f"{_where(server)}: {words}")
-    own = tuple(render_node(each.address) for each in cards)
+    own = (*([KFD] if backend == "hip" else []), *(render_node(each.address) for each in cards))
     if server.scope == "user":
         others = [each.address for each in hardware.gpus if each.address not in {card.address for card in cards}]
         shown = [node for address in others for node in (render_node(address), display_node(address))]

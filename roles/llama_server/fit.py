@@ -18,7 +18,7 @@ from roles.preset import is_on
 PROCESS_MIB = 100
 """Of a server in host memory, beside llama.cpp's buffers."""
 
-CONTEXT_MIB = {"cuda": 256, "vulkan": 64}
+CONTEXT_MIB = {"cuda": 256, "vulkan": 64, "hip": 256}
 """Of a server on each of its cards, beside llama.cpp's buffers: the driver's context, and the scratch space of its kernels."""
 
 SYSTEM_MIB, SYSTEM_SHARE = 512, 16

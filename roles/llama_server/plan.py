@@ -12,7 +12,7 @@ from inventory.knowledge import Knowledge
 from inventory.options import Options, as_arguments
 from resources import Directory, File, Port, Release, Resource, Service, User
 from roles import tunnel
-from roles.devices import reads_proc
+from roles.devices import OTHER_GGML, reads_proc
 from roles.llama_server import environment
 from roles.llama_server.cards import nodes, pin
 from roles.llama_server.drafting import drafting
@@ -229,7 +229,7 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
         runtime=_runtime(server),
         environment=[f"{name}={value}" for name, value in environment.of_unit(server, settings, own).items()],
         devices=pinned.devices if pinned else (),
-        hidden=pinned.hidden if pinned else (),
+        hidden=(*(pinned.hidden if pinned else ()), *(OTHER_GGML if release and release.downloads else ())),
         reads_proc=release is not None and reads_proc(hardware, release.backend),
         mounts=tuple(dict.fromkeys((dirname(RELEASE), *map(dirname, files), *reads, *asked.writes))),
         shown=[path for path in paths if hidden(path)],

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
 from resources import File, Port, Release, Resource, Service, User
-from roles.devices import devices, reads_proc
+from roles.devices import OTHER_GGML, devices, reads_proc
 from roles.expiry import Pem, expiry_watch
 from roles.role import address_of, is_address, listed_as, port_of, render
 from roles.rpc_worker.settings import RpcWorkerSettings
@@ -96,6 +96,7 @@ def _unit(host: Host, settings: RpcWorkerSettings, knowledge: Knowledge) -> File
         address=address_of(at),
         number=port_of(at),
         environment=[f"{name}={value}" for name, value in (found.environment if found else ())],
+        hidden=OTHER_GGML if found and found.downloads else (),
         devices=devices(knowledge.hardware.get(host.name), found.backend) if found else (),
         reads_proc=found is not None and reads_proc(knowledge.hardware.get(host.name), found.backend),
     )
