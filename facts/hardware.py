@@ -13,7 +13,7 @@ from pyinfra.api import FactBase
 from facts import neighbours
 from inventory.hardware import OF_32_BITS, Hardware, NvidiaCard, PciDevice, VulkanDevice, compute_capability
 
-DISTRIBUTION_SH = """( . /etc/os-release; echo "$ID ${VERSION_ID:-}" )"""
+DISTRIBUTION_SH = """( . /etc/os-release; echo "$ID ${VERSION_ID:-${VERSION_CODENAME:-}}" )"""
 
 # Of each display controller: 0000:01:00.0 0x10de 0x1b87
 DISPLAYS_SH = """for class in $(grep -ls '^0x03' /sys/bus/pci/devices/*/class); do card=${class%/class}

@@ -74,7 +74,7 @@ class Hardware:
     memory_mib: int
     """All of its memory."""
     distribution: str
-    """`debian 13`, `ubuntu 24.04`"""
+    """`debian 13`, `ubuntu 24.04`; `debian forky` where the release has no number yet, as in testing and in sid"""
     identity: str = ""
     """A digest of what the release of llama.cpp depends on; the probe compares it, so that a changed machine is read anew."""
     cpu_parts: tuple[str, ...] = ()
@@ -154,5 +154,5 @@ def unsupported(hardware: Hardware) -> str:
     try:
         old = float(release) < SUPPORTED[name]
     except ValueError:
-        old = False  # Debian's testing has no number yet
+        old = False  # debian forky
     return f"it runs {hardware.distribution}; Paddock supports {known}" if old else ""

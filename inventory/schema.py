@@ -193,6 +193,10 @@ class LabSettings(Settings):
     image: ContainerImage | None = None
     """The container image; by default the lab's own."""
 
+    suite: Literal["bookworm", "trixie", "forky", "sid"] | None = None
+    """The suite of Debian in the container, by default `trixie`: that of the lab's own image, or that of `image`. An image of `forky` or
+    `sid` has the packages of the day when it was made, and is made anew every month."""
+
     cpu: Literal["no-avx"] | None = None
     """`no-avx`: a virtual machine with an x86-64 CPU that has SSE4.2 but not AVX or newer extensions."""
 
@@ -201,9 +205,10 @@ class LabSettings(Settings):
 
     @model_validator(mode="after")
     def _one_machine(self) -> LabSettings:
-        given = [name for name in ("image", "cpu", "arch") if getattr(self, name)]
-        if len(given) > 1:
-            raise ValueError(f"takes one of image (a container), cpu and arch (virtual machines), this has {' and '.join(given)}")
+        given = [name for name in ("image", "suite", "cpu", "arch") if getattr(self, name)]
+        if len(given) > 1 and given != ["image", "suite"]:
+            kinds = "image and suite (a container), or one of cpu and arch (virtual machines)"
+            raise ValueError(f"takes {kinds}, this has {' and '.join(given)}")
         return self
 
 

@@ -13,7 +13,7 @@ from lab.cache import directory, ssh_key, ssh_public_key
 from lab.engine import Engine, LabError
 from lab.image import archive
 from lab.lab_host import ADMIT, TERMINAL_CONTROL, LabHost, accounts, sshd_answers
-from lab.mirror import machine_files
+from lab.mirror import SUITE, machine_files
 
 CAPABILITIES = (
     "SYS_ADMIN",
@@ -60,7 +60,7 @@ def containers(engine: Engine, fleet: str | None = None) -> Iterator[LabHost]:
     for each in sorted(found, key=lambda each: str(each["Name"])):
         labels, state, network = each["Config"]["Labels"], each["State"]["Status"], each["NetworkSettings"]["Networks"]["bridge"]
         running = state == "running"
-        container = each["Name"].lstrip("/")
+        container, suite = each["Name"].lstrip("/"), labels.get("paddock.suite", SUITE)
         yield LabHost(
             fleet=labels["paddock.fleet"],
             name=labels["paddock.host"],
@@ -71,15 +71,17 @@ def containers(engine: Engine, fleet: str | None = None) -> Iterator[LabHost]:
             address=network["IPAddress"] if running else "",
             network=str(ip_interface(f"{network['IPAddress']}/{network['IPPrefixLen']}").network) if running else "",
             host_key=_host_key(engine, container) if running else "",
+            kind="container" if suite == SUITE else f"container ({suite})",
+            suite=suite,
         )
 
 
-def create(engine: Engine, fleet: str, host: str, user: str, image: str) -> str:
-    """Makes a host's container, not yet started, and gives its name."""
+def create(engine: Engine, fleet: str, host: str, user: str, image: str, suite: str) -> str:
+    """Makes a host's container from an image of the suite, not yet started, and gives its name."""
     name = f"paddock-{fleet}-{host}"
     engine.run(
         *("create", "--name", name, "--hostname", host, "--tty"),  # the terminal is systemd's console: `docker logs` shows the boot
-        *(f"--label=paddock.{key}={value}" for key, value in {"fleet": fleet, "host": host, "user": user}.items()),
+        *(f"--label=paddock.{key}={value}" for key, value in {"fleet": fleet, "host": host, "user": user, "suite": suite}.items()),
         *("--network", "bridge", "--cgroupns", "private"),
         *(f"--cap-add={capability}" for capability in capabilities()),
         *(f"--sysctl={name}={value}" for name, value in SYSCTLS.items()),
@@ -93,7 +95,7 @@ def create(engine: Engine, fleet: str, host: str, user: str, image: str) -> str:
         *(image, "sh", "-c", BOOT),
     )
     try:
-        engine.run("cp", "-", f"{name}:/", stdin=archive({**machine_files(), **FILES}))
+        engine.run("cp", "-", f"{name}:/", stdin=archive({**machine_files(suite), **FILES}))
     except LabError:
         engine.run("rm", "--force", "--volumes", name)
         raise

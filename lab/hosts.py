@@ -16,6 +16,7 @@ from lab.container import address_of, boot, containers, create
 from lab.engine import Engine, LabError, NoEngine, engine, reach, say
 from lab.image import image
 from lab.lab_host import LabHost, known_hosts, ssh_command
+from lab.mirror import SUITE
 from lab.overlay import overlay
 from lab.vm_boot import boot as boot_machine
 from lab.vm_hardware import hardware_of
@@ -30,8 +31,8 @@ class _Lab:
 
     fleet: str
     docker: Engine | None
-    image: str
-    """The container image; empty where no host takes it."""
+    images: dict[str, str]
+    """The lab's own container images, by suite: those that hosts take."""
     containers: dict[str, LabHost]
     machines: dict[str, vm.VirtualMachine]
     machine_images: dict[str, Path]
@@ -47,11 +48,11 @@ def up(fleet: Fleet, only: frozenset[str] = frozenset()) -> dict[str, LabHost]:
     for each in hardware.values():
         vm.install(each)
     docker = engine() if any(hardware_of(host.lab) is None for host in wanted) else _running_engine()
-    own = any(hardware_of(host.lab) is None and host.lab.image is None for host in wanted)
+    own = {host.lab.suite or SUITE for host in wanted if hardware_of(host.lab) is None and host.lab.image is None}
     lab = _Lab(
         fleet=fleet.name,
         docker=docker,
-        image=image(docker) if docker and own else "",
+        images={suite: image(docker, suite) for suite in sorted(own)} if docker else {},
         containers={host.name: host for host in containers(docker, fleet.name)} if docker else {},
         machines={machine.host: machine for machine in vm.machines(fleet.name)},
         machine_images={key: vm_image(each) for key, each in hardware.items()},
@@ -119,17 +120,19 @@ def _up(lab: _Lab, host: Host) -> str:
 
 def _container_up(lab: _Lab, host: Host) -> str:
     """The container's address, and its systemd's state."""
-    docker, before = lab.docker, lab.containers.get(host.name)
+    docker, before, suite = lab.docker, lab.containers.get(host.name), host.lab.suite or SUITE
     assert docker
     if machine := lab.machines.get(host.name):
         say(f"{host.name}: was a virtual machine, the inventory asks for a container: created again")
         vm.remove(machine)
-    if before and before.state == "created":  # an earlier run ended halfway
+    if before and before.suite != suite:
+        say(f"{host.name}: was {before.suite}, the inventory asks for {suite}: created again")
+    if before and (before.suite != suite or before.state == "created"):  # or an earlier run ended halfway
         docker.run("rm", "--force", "--volumes", before.container)
         before = None
     if before is None or before.state != "running":
         say(f"{host.name}: starting")
-    container = before.container if before else create(docker, lab.fleet, host.name, host.user, host.lab.image or lab.image)
+    container = before.container if before else create(docker, lab.fleet, host.name, host.user, host.lab.image or lab.images[suite], suite)
     state = boot(docker, container, host)
     return f"{address_of(docker, container)}, systemd {state}"
 

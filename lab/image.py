@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import tarfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from lab.cache import alone, directory
 from lab.engine import Engine, LabError, as_root, installed, say
 from lab.mirror import KEYRING, SUITE, machine_apt_options, machine_files, machine_sources
 
-BASE = f"debian:{SUITE}"
+ROLLING = ("forky", "sid")
+"""Suites whose packages are replaced all the time: their image is made anew every month."""
 
 PACKAGES = (
     "ca-certificates",
@@ -35,12 +37,13 @@ RECIPE = Path(__file__).with_name("image.sh")
 LISTS = "apt-get -qq update"
 
 
-def image(engine: Engine) -> str:
-    """The name of the lab's image, `paddock-lab:<digest of its recipe>`, which is made where the engine does not have it.
+def image(engine: Engine, suite: str = SUITE) -> str:
+    """The name of the lab's image of a suite, `paddock-lab:<digest of its recipe>`, which is made where the engine does not have it.
 
     Its root comes from the machine's cache, else from the registry's Debian, else, where no registry answers, from the Debian mirror.
     """
-    digest = hashlib.sha256("\n".join([SUITE, *PACKAGES, RECIPE.read_text()]).encode()).hexdigest()[:12]
+    made_of = f"{suite} {time.strftime('%Y-%m', time.gmtime())}" if suite in ROLLING else suite
+    digest = hashlib.sha256("\n".join([made_of, *PACKAGES, RECIPE.read_text()]).encode()).hexdigest()[:12]
     name = f"paddock-lab:{digest}"
     if engine.has_image(name):
         return name
@@ -48,8 +51,8 @@ def image(engine: Engine) -> str:
     if not root.exists():
         part = root.with_suffix(f".{os.getpid()}.part")
         try:
-            if not _from_registry(engine, part):
-                _from_mirror(part)
+            if not _from_registry(engine, suite, part):
+                _from_mirror(suite, part)
             part.replace(root)
         finally:
             part.unlink(missing_ok=True)
@@ -57,9 +60,9 @@ def image(engine: Engine) -> str:
     return name
 
 
-def with_packages(engine: Engine, packages: Sequence[str]) -> str:
-    """The name of the lab's image with further packages installed and with apt's lists, which is made where the engine does not have it."""
-    base = image(engine)
+def with_packages(engine: Engine, packages: Sequence[str], suite: str = SUITE) -> str:
+    """The name of a suite's image with further packages installed and with apt's lists, which is made where the engine does not have it."""
+    base = image(engine, suite)
     digest = hashlib.sha256("\n".join([base, *packages, LISTS]).encode()).hexdigest()[:12]
     name = f"paddock-lab-more:{digest}"
     with alone(directory() / "image-more.lock"):
@@ -68,9 +71,9 @@ def with_packages(engine: Engine, packages: Sequence[str]) -> str:
             shared = f"--volume={directory('apt')}:/var/cache/paddock/apt"
             container = engine.run("create", shared, "--add-host=host.docker.internal:host-gateway", base, "sleep", "infinity")
             try:
-                engine.run("cp", "-", f"{container}:/", stdin=archive(machine_files()))
+                engine.run("cp", "-", f"{container}:/", stdin=archive(machine_files(suite)))
                 _prepare(engine, container, packages)
-                engine.run("cp", "-", f"{container}:/", stdin=archive(machine_files()))
+                engine.run("cp", "-", f"{container}:/", stdin=archive(machine_files(suite)))
                 engine.run("exec", container, "sh", "-c", LISTS)
                 engine.run("commit", container, name)
             finally:
@@ -89,17 +92,18 @@ def archive(files: Mapping[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def _from_registry(engine: Engine, root: Path) -> bool:
+def _from_registry(engine: Engine, suite: str, root: Path) -> bool:
     """Writes the root from the registry's image of Debian; False where there is no registry to be had."""
+    base = f"debian:{suite}"
     try:
-        if not engine.has_image(BASE):
-            engine.run("pull", BASE)
+        if suite in ROLLING or not engine.has_image(base):
+            engine.run("pull", base)
     except LabError:
         return False
-    say(f"lab: making the image of a host from {BASE}")
-    container = engine.run("create", "--add-host", "host.docker.internal:host-gateway", BASE, "sleep", "infinity")
+    say(f"lab: making the image of a host from {base}")
+    container = engine.run("create", "--add-host", "host.docker.internal:host-gateway", base, "sleep", "infinity")
     try:
-        engine.run("cp", "-", f"{container}:/", stdin=archive(machine_files()))
+        engine.run("cp", "-", f"{container}:/", stdin=archive(machine_files(suite)))
         _prepare(engine, container, PACKAGES)
         engine.run("export", "--output", str(root), container)
     finally:
@@ -115,16 +119,16 @@ def _prepare(engine: Engine, container: str, packages: Sequence[str]) -> None:
     engine.run("exec", "--interactive", container, "sh", stdin=RECIPE.read_bytes())
 
 
-def _from_mirror(root: Path) -> None:
+def _from_mirror(suite: str, root: Path) -> None:
     """Writes the root from the Debian mirror. Raises LabError with the last lines of the log."""
     installed("mmdebstrap", "mmdebstrap")
     if not Path(KEYRING).exists():
         installed("debian-archive-keyring", "debian-archive-keyring")
-    mirror = next(source.uri for source in machine_sources() if source.suite == SUITE)
-    say(f"lab: making the image of a host from {mirror} (no registry has {BASE}; this takes a minute)")
+    mirror = next(source.uri for source in machine_sources(suite) if source.suite == suite)
+    say(f"lab: making the image of a host from {mirror} (no registry has debian:{suite}; this takes a minute)")
     command = [*as_root("make the image of a host"), "mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
     command += [f"--aptopt={option}" for option in machine_apt_options()]
-    command += [f"--keyring={KEYRING}", f'--customize-hook=chroot "$1" sh < {shlex.quote(str(RECIPE))}', SUITE, "-", mirror]
+    command += [f"--keyring={KEYRING}", f'--customize-hook=chroot "$1" sh < {shlex.quote(str(RECIPE))}', suite, "-", mirror]
     with root.open("wb") as output:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE, text=True)
     if done.returncode:

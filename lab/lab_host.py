@@ -9,6 +9,7 @@ from pathlib import Path
 
 from inventory.fleet import Host
 from lab.cache import directory
+from lab.mirror import SUITE
 
 ADMIT = """
 set -e
@@ -66,7 +67,9 @@ class LabHost:
     port: int = 22
     """Where its sshd answers."""
     kind: str = "container"
-    """What it is, in words: `container`, `virtual machine (x86-64 without AVX, kvm)`."""
+    """What it is, in words: `container`, `container (sid)`, `virtual machine (x86-64 without AVX, kvm)`."""
+    suite: str = SUITE
+    """The suite of Debian that it runs."""
     listens: str = ""
     """Where its services are to listen to answer at `address`, where that is not `address`: a virtual machine does not have it itself."""
 

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SUITE = "trixie"
+"""The suite of a lab host that asks for no other."""
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 CODENAMES = frozenset(
     ["oldoldstable", "oldstable", "stable", "testing", "unstable", "sid", "buster", "bullseye", "bookworm", "trixie", "forky", "duke"],
 )
 SUFFIXES = ("", "-updates", "-security")
+ALONE = ("sid",)
+"""Suites without updates and security archive: a fix goes into them like any other package."""
 
 ONE_LINE = re.compile(r"deb\s+(?:\[(?P<options>[^]]*)\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>[^#]+)")
 
@@ -38,12 +41,12 @@ class AptSource:
     signed_by: str = ""
 
 
-DEBIAN = (
-    AptSource("http://deb.debian.org/debian", SUITE, ("main",)),
-    AptSource("http://deb.debian.org/debian", f"{SUITE}-updates", ("main",)),
-    AptSource("http://deb.debian.org/debian-security", f"{SUITE}-security", ("main",)),
-)
-"""Debian's own archive, for machines whose sources name no mirror of it."""
+def debian(suite: str = SUITE) -> tuple[AptSource, ...]:
+    """Debian's own archive, for machines whose sources name no mirror of it."""
+    suffixes = SUFFIXES[:1] if suite in ALONE else SUFFIXES
+    return tuple(
+        AptSource(f"http://deb.debian.org/debian{each if each == '-security' else ''}", suite + each, ("main",)) for each in suffixes
+    )
 
 
 def one_line_sources(text: str) -> Iterator[AptSource]:
@@ -67,19 +70,21 @@ def deb822_sources(text: str) -> Iterator[AptSource]:
                 yield AptSource(uri, suite, tuple(fields.get("components", "").split()), fields.get("signed-by", ""))
 
 
-def debian_sources(sources: Iterable[AptSource]) -> tuple[AptSource, ...]:
-    """The same mirrors' suites of the lab's release, where the sources are Debian's; Debian's own archive where none is.
+def debian_sources(sources: Iterable[AptSource], suite: str = SUITE) -> tuple[AptSource, ...]:
+    """The suite, with its updates and its security archive, of the same mirrors, where the sources are Debian's; Debian's own archive where
+    none is.
 
     An archive counts as Debian's if it has `main` of one of Debian's releases, answers HTTP, and is signed with Debian's key or by default.
     """
     found: dict[tuple[str, str], AptSource] = {}
     for source in sources:
         release, dash, rest = source.suite.partition("-")
-        debian = release in CODENAMES and dash + rest in SUFFIXES and "main" in source.components
-        if debian and source.uri.startswith("http") and (not source.signed_by or "debian-archive" in source.signed_by):
-            suite = SUITE + dash + rest
-            found.setdefault((source.uri, suite), AptSource(source.uri, suite, ("main",)))
-    return tuple(found.values()) if any(source.suite == SUITE for source in found.values()) else DEBIAN
+        debians = release in CODENAMES and dash + rest in SUFFIXES and "main" in source.components
+        if debians and source.uri.startswith("http") and (not source.signed_by or "debian-archive" in source.signed_by):
+            same = suite + dash + rest
+            if same == suite or suite not in ALONE:
+                found.setdefault((source.uri, same), AptSource(source.uri, same, ("main",)))
+    return tuple(found.values()) if any(source.suite == suite for source in found.values()) else debian(suite)
 
 
 def sources_file(sources: Iterable[AptSource]) -> str:
@@ -108,13 +113,13 @@ def proxies(environment: Mapping[str, str]) -> dict[str, str]:
     return {**found, "no_proxy": ",".join(dict.fromkeys([*near, "localhost", "127.0.0.1", "::1", "172.16.0.0/12"]))} if found else {}
 
 
-def machine_sources() -> tuple[AptSource, ...]:
-    """The lab's sources, from this machine's /etc/apt."""
+def machine_sources(suite: str = SUITE) -> tuple[AptSource, ...]:
+    """A lab host's sources, from this machine's /etc/apt."""
     apt = Path("/etc/apt")
     one_line = [apt / "sources.list", *sorted(apt.glob("sources.list.d/*.list"))]
     found = [source for path in sorted(apt.glob("sources.list.d/*.sources")) for source in deb822_sources(path.read_text())]
     found += [source for path in one_line if path.exists() for source in one_line_sources(path.read_text())]
-    return debian_sources(found)
+    return debian_sources(found, suite)
 
 
 def machine_apt_options() -> tuple[str, ...]:
@@ -123,10 +128,10 @@ def machine_apt_options() -> tuple[str, ...]:
     return apt_options(dump, os.environ)
 
 
-def machine_files() -> dict[str, str]:
-    """The files that give a lab host this machine's way to packages: by path, with their text."""
+def machine_files(suite: str = SUITE) -> dict[str, str]:
+    """The files that give a lab host of the suite this machine's way to packages: by path, with their text."""
     files = {
-        "/etc/apt/sources.list.d/debian.sources": sources_file(machine_sources()),
+        "/etc/apt/sources.list.d/debian.sources": sources_file(machine_sources(suite)),
         "/etc/apt/apt.conf.d/90paddock-lab": from_a_container("".join(f"{line}\n" for line in machine_apt_options())),
     }
     if found := proxies(os.environ):

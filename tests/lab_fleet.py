@@ -26,6 +26,7 @@ from lab.container import LabHost
 from lab.engine import engine
 from lab.hosts import ssh_command
 from lab.image import with_packages
+from lab.mirror import SUITE
 
 ROOT = Path(__file__).parent.parent
 
@@ -172,7 +173,8 @@ def with_compilers(text: str) -> str:
     yaml, written = YAML(), StringIO()
     inventory = yaml.load(text)
     for host in inventory["hosts"].values():
-        host["lab"] = {"image": with_packages(engine(), COMPILES_WITH)}
+        suite = host.get("lab", {}).get("suite", SUITE)
+        host["lab"] = {"image": with_packages(engine(), COMPILES_WITH, suite), "suite": suite}
     yaml.dump(inventory, written)
     return written.getvalue()
 

@@ -7,8 +7,8 @@ examples:
   paddock lab list                lists all lab hosts on this machine
   paddock lab down
 
-Containers need Docker; if it is missing or not running, Paddock says so, installs it and starts it. A host with `lab: {cpu: no-avx}` or
-`lab: {arch: arm64}` is a virtual machine, emulated by QEMU.
+Containers need Docker; if it is missing or not running, Paddock says so, installs it and starts it. They run Debian 13; a host with
+`lab: {suite: sid}` runs that suite. A host with `lab: {cpu: no-avx}` or `lab: {arch: arm64}` is a virtual machine, emulated by QEMU.
 """
 
 ACTIONS = ("up", "down", "list", "ssh")

@@ -20,8 +20,9 @@ from lab.engine import LabError, engine, reach, start
 NAME = f"labtest{os.getpid()}"
 
 
-def fleet(*names: str, user: str = "root", image: str | None = None) -> Fleet:
-    entries = {name: {"name": name, "address": "192.0.2.1", "user": user, "lab": {"image": image}} for name in names}
+def fleet(*names: str, user: str = "root", image: str | None = None, suite: str | None = None) -> Fleet:
+    settings = {"image": image, "suite": suite}
+    entries = {name: {"name": name, "address": "192.0.2.1", "user": user, "lab": settings} for name in names}
     return Fleet.model_validate({"name": NAME, "domain": "home.example", "hosts": entries})
 
 
@@ -91,6 +92,18 @@ def test_a_host_that_rebooted_comes_back_with_its_files_its_key_and_its_services
     back = hosts.up(fleet("one"))["one"]
     assert back.host_key == host.host_key
     assert over_ssh(back, "systemctl is-system-running; cat /root/kept; ls /run/gone").stdout == "running\nkept\n"
+
+
+def test_a_host_of_another_suite_runs_it_and_installs_from_it() -> None:
+    hosts.up(fleet("one"))
+    host = hosts.up(fleet("one", suite="sid"))["one"]
+    assert (host.suite, host.kind) == ("sid", "container (sid)")
+    assert over_ssh(host, "systemctl is-system-running; . /etc/os-release; echo $PRETTY_NAME").stdout.endswith(
+        "running\nDebian GNU/Linux forky/sid\n"
+    )
+    policy = over_ssh(host, "apt-get -qq update; apt-cache policy llama.cpp-tools").stdout
+    assert " sid/main " in policy and "trixie" not in policy
+    assert hosts.up(fleet("one", suite="sid"))["one"] == host
 
 
 def test_each_host_has_a_key_of_its_own_and_another_one_is_refused() -> None:

@@ -11,7 +11,9 @@ def running(distribution: str) -> Hardware:
     return Hardware("x86_64", "a processor", frozenset(), 2, 4096, distribution)
 
 
-@pytest.mark.parametrize("distribution", ["debian 12", "debian 13", "debian ", "ubuntu 22.04", "ubuntu 24.04", "raspbian 12"])
+@pytest.mark.parametrize(
+    "distribution", ["debian 12", "debian 13", "debian forky", "debian ", "ubuntu 22.04", "ubuntu 24.04", "raspbian 12"]
+)
 def test_a_supported_distribution_is_let_in(distribution: str) -> None:
     assert unsupported(running(distribution)) == ""
 

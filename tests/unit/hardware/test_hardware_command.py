@@ -170,6 +170,13 @@ def test_a_tool_that_crashes_is_as_good_as_none(fake: FakeMachine) -> None:
     assert fake.hardware().vulkan == ()
 
 
+def test_a_release_without_a_number_has_its_code_name(fake: FakeMachine) -> None:
+    fake.write("etc/os-release", 'PRETTY_NAME="Debian GNU/Linux forky/sid"\nVERSION_CODENAME=forky\nID=debian\n')
+    assert fake.hardware().distribution == "debian forky"
+    fake.write("etc/os-release", "ID=arch\n")
+    assert fake.hardware().distribution == "arch"
+
+
 def test_cores_without_a_name_in_cpuinfo_have_lscpus(fake: FakeMachine) -> None:
     fake.write("proc/cpuinfo", "Features\t: fp asimd\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n")
     (fake.tools / "lscpu").unlink()

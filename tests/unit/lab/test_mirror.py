@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from lab.mirror import (
-    DEBIAN,
     AptSource,
     apt_options,
     deb822_sources,
+    debian,
     debian_sources,
     from_a_container,
     one_line_sources,
@@ -47,6 +47,17 @@ def test_a_bookworm_machines_mirrors_give_trixie_with_its_updates_and_security_b
     )
 
 
+def test_the_same_mirrors_give_any_suite_and_sid_has_neither_updates_nor_a_security_archive() -> None:
+    assert debian_sources(deb822_sources(BOOKWORM), "sid") == (AptSource("http://mirror.home.example/debian", "sid", ("main",)),)
+    assert [source.suite for source in debian_sources(deb822_sources(BOOKWORM), "forky")] == ["forky", "forky-updates", "forky-security"]
+    assert debian_sources([], "sid") == (AptSource("http://deb.debian.org/debian", "sid", ("main",)),)
+
+
+def test_a_machine_of_sid_gives_the_suites_that_its_mirror_has() -> None:
+    sid = [AptSource("http://mirror.home.example/debian", "sid", ("main",))]
+    assert debian_sources(sid, "trixie") == (AptSource("http://mirror.home.example/debian", "trixie", ("main",)),)
+
+
 def test_one_line_sources_are_read_with_their_options_and_comments() -> None:
     text = """
     # deb http://off.home.example/debian trixie main
@@ -81,16 +92,16 @@ def test_a_field_may_go_on_in_the_next_line() -> None:
     ids=["ubuntu", "cdrom", "a vendor's key", "a vendor's component", "security alone", "nothing"],
 )
 def test_where_no_debian_mirror_is_named_it_is_debians_own_archive(text: str) -> None:
-    assert debian_sources(one_line_sources(text)) == DEBIAN
+    assert debian_sources(one_line_sources(text)) == debian()
 
 
 def test_ubuntus_sources_are_not_debians() -> None:
-    assert debian_sources(deb822_sources(UBUNTU)) == DEBIAN
+    assert debian_sources(deb822_sources(UBUNTU)) == debian()
 
 
 def test_what_is_written_for_a_host_is_read_back_the_same() -> None:
-    assert [(source.uri, source.suite, source.components) for source in deb822_sources(sources_file(DEBIAN))] == [
-        (source.uri, source.suite, source.components) for source in DEBIAN
+    assert [(source.uri, source.suite, source.components) for source in deb822_sources(sources_file(debian()))] == [
+        (source.uri, source.suite, source.components) for source in debian()
     ]
 
 
