@@ -73,9 +73,9 @@ class LlamaCppSettings(RoleSettings):
     """The host of the fleet that compiles for this one. `false`: no host compiles, Paddock installs only an existing artifact. By default
     the host itself compiles, or the first of the hosts that need the same release."""
 
-    ui: bool = True
-    """Include llama-server's web page, built once from the same source on the control machine. The build needs Node.js, or pip to fetch it,
-    and takes some minutes. With `false`, `/` serves nothing."""
+    ui: bool | None = None
+    """Include llama-server's web page, built once from the same source on the control machine, as is done by default. The build needs Node.js,
+    or pip to fetch it, and takes some minutes. With `false`, and of packages, `/` serves nothing."""
 
     programs: tuple[Program, ...] = ()
     """Additional llama.cpp programs to build, besides llama-server and llama-bench: `[llama-quantize, llama-gguf-split]`."""
@@ -107,7 +107,7 @@ class LlamaCppSettings(RoleSettings):
     @property
     def has_page(self) -> bool:
         """Whether llama-server has its web page."""
-        return self.ui and not self.source.packages
+        return self.ui is not False and not self.source.packages
 
     def rehearsed(self, here: Rehearsal) -> tuple[LlamaCppSettings, list[str]]:
         """A lab host has the processor, which Vulkan can run on too. A container sees the cards of the machine that it runs on, and can
