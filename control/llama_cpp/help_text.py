@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from inventory.errors import PaddockError
 from inventory.options import Option, Options, bare
+from resources.base import lines_of
 
 HEADER = re.compile(r"(--?[A-Za-z][\w.-]*(?:, +--?[A-Za-z][\w.-]*)*)(?: ([^\s(]\S*(?: \S+)*))?( {2,}.*)?")
 """`-c,    --ctx-size N                     size of the prompt context`, or without what it is for, which then stands below."""
@@ -72,7 +73,7 @@ def _is_of(hint: str, option: Option) -> bool:
 
 
 def _entries(text: str) -> Iterator[Entry]:
-    lines = [FONTS.sub("", line).replace(r"\-", "-") for line in text.splitlines()]
+    lines = [FONTS.sub("", line).replace(r"\-", "-") for line in lines_of(text)]
     manual = any(line.startswith(".TH ") for line in lines)
     found: tuple[tuple[str, ...], str] | None = None
     env = before = ""
