@@ -25,6 +25,13 @@ PLAIN_TEMPLATE = "a template without Jinja is one of those that are built in"
 MAIN_GPU = "the main card is one of those that a server sees"
 STARTUP = "models_max limits what loads on startup"
 STARTUP_WITHOUT_LIMIT = "models_max 0 lets nothing load on startup"
+WAITS_FOR_EVER = "a request that waits for room may wait for ever"
+UNLOADED_TOO_SOON = "a model may be unloaded before it answers the request that it was loaded for"
+CUTS_OFF = "loading a model ends the answers of the one that makes room for it"
+
+MAKING_ROOM = {WAITS_FOR_EVER: 28443, UNLOADED_TOO_SOON: 28698, CUTS_OFF: 21678}
+"""What goes wrong in a router that unloads one model to load another, each with the number of its issue at ggml-org/llama.cpp. The last of
+them is mended in 0.5.0, by pull request 29217."""
 
 
 class Said(NamedTuple):
@@ -90,6 +97,17 @@ def startup_fault(loaded: Sequence[str], models_max: int, listed: int, options: 
     if not models_max:
         return f"{told}: {why}, because 0 allows none on startup; set models_max to {listed}, the number of models"
     return f"{told}: {why}; set models_max to {len(loaded)} or more, or remove load-on-startup from the others"
+
+
+def eviction_fault(models_max: int, listed: int, options: Options) -> str:
+    """Why a router of this version must not have to unload a model to load another of those that it lists; nothing where it may, or never
+    has to."""
+    rule = next((each for each in MAKING_ROOM if each in options.rules), "")
+    if not rule or not 0 < models_max < listed:
+        return ""
+    told = f"the router lists {listed} models and has {models_max} in memory at a time (models_max)"
+    why = f"in llama-server {options.label} {rule} (ggml-org/llama.cpp#{MAKING_ROOM[rule]})"
+    return f"{told}, but {why}: use llama.cpp 0.5.0 or newer, set models_max to {listed}, or to 0 for no limit, or use `instances`"
 
 
 Found = Iterator[tuple[tuple[Said, ...], str]]

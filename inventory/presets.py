@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inventory.fleet import Fleet
-from inventory.limits import beyond_cards, contradictions, startup_fault
+from inventory.limits import beyond_cards, contradictions, eviction_fault, startup_fault
 from inventory.load import Positions
 from inventory.marks import Entry, Node, Scalar, Sequence, mapping_at
 from inventory.merge import Draft
@@ -109,7 +109,8 @@ def _problems(server: Server, options: Options, draft: Draft, document: Node, ro
             yield from _found(entries, partial(beyond_cards, options=options, cards=cards))
     if server.kind == "router":
         loaded = [model for model, entries in served.items() if _is_loaded_on_startup(entries)]
-        if words := startup_fault(loaded, server.models_max, len(server.models), options):
+        most, listed = server.models_max, len(server.models)
+        if words := startup_fault(loaded, most, listed, options) or eviction_fault(most, listed, options):
             said = mapping_at(draft.node, *server.keys)
             yield Problem(said["models_max"].node.place if "models_max" in said else said["models"].key, words)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from control.llama_cpp.definitions import Definitions
 from inventory.limits import (
     BATCH_BELOW_SLOTS,
+    CUTS_OFF,
     LENGTH_OR_RATES,
     MAIN_GPU,
     NO_BATCH,
@@ -20,6 +21,8 @@ from inventory.limits import (
     STARTUP,
     STARTUP_WITHOUT_LIMIT,
     TENSOR_SPLIT,
+    UNLOADED_TOO_SOON,
+    WAITS_FOR_EVER,
 )
 
 CONTEXT, SEQUENCES, TEMPLATES, DEVICES = "src/llama-context.cpp", "src/llama-cparams.h", "src/llama-chat.cpp", "src/llama.cpp"
@@ -61,7 +64,8 @@ def rules_of(definitions: Definitions) -> dict[str, tuple[str, ...]]:
         found[LENGTH_OR_RATES] = ()
     if "invalid value for main_gpu" in definitions.files.get(DEVICES, ""):
         found[MAIN_GPU] = ()
-    return found | _startup(definitions.files.get(ROUTER, "")) | _templates(definitions.files.get(TEMPLATES, ""))
+    router = definitions.files.get(ROUTER, "")
+    return found | _startup(router) | _making_room(router) | _templates(definitions.files.get(TEMPLATES, ""))
 
 
 def _startup(router: str) -> dict[str, tuple[str, ...]]:
@@ -72,6 +76,34 @@ def _startup(router: str) -> dict[str, tuple[str, ...]]:
     plain = re.fullmatch(r"(\(int\) ?)?models_to_load\.size\(\) > [\w.]*\bmodels_max", limit[1])
     guarded = re.match(r"[\w.]*\bmodels_max (> 0|!= 0) && (\(int\) ?)?models_to_load\.size\(\)", limit[1])
     return {STARTUP: (), STARTUP_WITHOUT_LIMIT: ()} if plain else {STARTUP: ()} if guarded else {}
+
+
+def _making_room(router: str) -> dict[str, tuple[str, ...]]:
+    """What goes wrong where one model is unloaded to load another. Each verdict rests on code that has the fault, so that a version which
+    is written in another way has none:
+
+    - CUTS_OFF: `unload_lru` takes the least recently used of all that run, and does not ask whether one is answering. It was so from the
+      first router on, until pull request 26572 gave requests a queue.
+    - WAITS_FOR_EVER: there is the queue, `server_lru_sched`, and without its `tick` each request looks for a model to unload by itself.
+      Two may find the same one, and then the second waits for room that nobody makes.
+    - UNLOADED_TOO_SOON: `ensure_model_ready` uses the queue without a look at `stopping_models`, so that it takes a model which is being
+      unloaded for one that is ready. Pull request 29217 brought that look, and with it a place in the queue for every request that loads
+      a model, which keeps the model until it answers.
+    """
+    queue = re.search(r"^struct server_lru_sched \{\n(.*?)^\};", router, re.DOTALL | re.MULTILINE)
+    if not queue:
+        oldest = _body("unload_lru", router)
+        by_age = re.search(r"\.is_(?:running|active)\(\)\) \{\s*count_active\+\+;\s*if \([\w.]+\.last_used < lru_last_used\) \{", oldest)
+        return {CUTS_OFF: ()} if by_age else {}
+    ready = _body("ensure_model_ready", router)
+    if not re.search(r"\bvoid tick\(", queue[1]):
+        return {WAITS_FOR_EVER: ()} if "sched->pick_victim(" in ready else {}
+    return {UNLOADED_TOO_SOON: ()} if "sched->join(" in ready and "stopping_models" not in ready else {}
+
+
+def _body(method: str, router: str) -> str:
+    found = re.search(rf"^\w[^\n]* server_models::{method}\([^\n]*\{{\n(.*?)^\}}", router, re.DOTALL | re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _templates(text: str) -> dict[str, tuple[str, ...]]:

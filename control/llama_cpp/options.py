@@ -5,17 +5,26 @@ knows before anything is built.
 
 Those of the version that Paddock builds by default ship with it, and those of a source tree on this machine are read where it lies.
 `python -m control.llama_cpp.options` writes the shipped list anew.
+
+A distribution's packages come without a source. Lists of their versions ship too, by upstream's number, made of what llama-server tells of
+itself. With the manual page of Debian's llama.cpp-tools, or the output of `llama-server --help`:
+
+    python -m control.llama_cpp.options usr/share/man/man1/llama-server.1.gz 0.7.0       inventory/llama-server-options-0.7.0.json
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import sys
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from control.fetching.archives import members
+from control.llama_cpp.help_text import options_of_help
 from control.llama_cpp.option_table import FILES, options_of
 from inventory.bounds import SOURCE
 from inventory.errors import InventoryError, PaddockError
@@ -28,7 +37,7 @@ from roles.source import DEFAULT, Source
 if TYPE_CHECKING:
     from control.fetching.download import Progress  # what fetches is loaded where something is fetched
 
-READING = 4
+READING = 5
 """Counted up when the same source is to give another list."""
 
 
@@ -73,7 +82,7 @@ def _known(source: Source, beside: Path) -> Options | None:
         root = beside / Path(source.path).expanduser()
         stamps = tuple((name, (root / name).stat().st_mtime_ns) for name in FILES if (root / name).is_file())
         return _in_tree(root, stamps, source.identity, source.label)
-    if (shipped := _shipped()) and shipped.source == source.identity:
+    if (shipped := _shipped(SHIPPED)) and shipped.source == source.identity:
         return shipped
     with suppress(OSError, ValueError, KeyError, TypeError):
         return read(_note(source).read_text())
@@ -88,9 +97,20 @@ def _in_tree(root: Path, stamps: tuple[tuple[str, int], ...], identity: str, lab
     return None
 
 
-@lru_cache(maxsize=1)
-def _shipped() -> Options | None:
-    return read(SHIPPED.read_text()) if SHIPPED.is_file() else None
+@cache
+def _shipped(path: Path) -> Options | None:
+    return read(path.read_text()) if path.is_file() else None
+
+
+def packaged(version: str, identity: str) -> Options | None:
+    """The options of a distribution's packages by their upstream version, `0.7.0`, whatever their revision, as those of the source with
+    this identity. None for a version whose list does not ship."""
+    found = _shipped(_list_of(version))
+    return found and replace(found, source=identity)
+
+
+def _list_of(version: str) -> Path:
+    return SHIPPED.with_name(f"{SHIPPED.stem}-{version}.json")
 
 
 def _note(source: Source) -> Path:
@@ -126,6 +146,21 @@ def shipped_anew() -> Options:
     return _in_archive(DEFAULT, source_archive(DEFAULT, Path()))
 
 
+def packaged_anew(help_file: Path, version: str) -> Options:
+    """The options of an upstream version, out of its help (`.gz` or not). Raises PaddockError where that does not say them."""
+    content = help_file.read_bytes()
+    text = (gzip.decompress(content) if help_file.suffix == ".gz" else content).decode()
+    return options_of_help(text, read(SHIPPED.read_text()), version)
+
+
 if __name__ == "__main__":
-    SHIPPED.write_text(shipped_anew().written())
-    print(f"{SHIPPED}: written anew")
+    if sys.argv[1:]:
+        _help, _version = sys.argv[1:]
+        _path, _options = _list_of(_version), packaged_anew(Path(_help), _version)
+        _base = read(SHIPPED.read_text())
+        print("new:", *(each.name for each in _options.all if not _base.find(each.name)))
+        print("gone:", *(each.name for each in _base.all if not _options.find(each.name)))
+    else:
+        _path, _options = SHIPPED, shipped_anew()
+    _path.write_text(_options.written())
+    print(f"{_path}: written anew")

@@ -12,6 +12,7 @@ from conftest import Story
 from control.fetching.download import silent
 from control.llama_cpp.options import checked, learned, shipped_anew
 from inventory.errors import InventoryError
+from inventory.limits import WAITS_FOR_EVER
 from inventory.load import load, loaded
 from inventory.options import SHIPPED, read
 from roles.source import DEFAULT, Source
@@ -60,7 +61,7 @@ def helped(text: str) -> Iterator[tuple[tuple[str, ...], bool]]:
 def test_a_key_that_the_next_version_has_no_more_is_caught_in_the_inventory(tmp_path: Path) -> None:
     path = tmp_path / "home.yml"
     path.write_text(INVENTORY.format(BEFORE))
-    learned(BEFORE, tmp_path, silent)
+    assert WAITS_FOR_EVER in learned(BEFORE, tmp_path, silent).rules
     (going,) = checked(loaded(path).positions, load(path)).going
     assert going.endswith('"mlock" is deprecated in llama-server as of 0.3.35: use --load-mode')
     path.write_text(INVENTORY.format(DEFAULT))
