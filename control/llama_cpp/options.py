@@ -82,6 +82,8 @@ def _known(source: Source, beside: Path) -> Options | None:
         root = beside / Path(source.path).expanduser()
         stamps = tuple((name, (root / name).stat().st_mtime_ns) for name in FILES if (root / name).is_file())
         return _in_tree(root, stamps, source.identity, source.label)
+    if source.packages:
+        return packaged(source.label, source.identity)
     if (shipped := _shipped(SHIPPED)) and shipped.source == source.identity:
         return shipped
     with suppress(OSError, ValueError, KeyError, TypeError):

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from control.llama_cpp.help_text import options_of_help
-from control.llama_cpp.options import packaged, packaged_anew
+from control.llama_cpp.options import known, packaged, packaged_anew
 from inventory.errors import PaddockError
 from inventory.options import SHIPPED, Value, faults, going, read
+from roles.source import Source
 
 BASE = read(SHIPPED.read_text())
 MANUAL = Path(__file__).parent / "llama-server-0.7.0.1.gz"
@@ -108,3 +109,12 @@ def test_an_option_that_a_help_alone_does_not_explain_is_named(line: str) -> Non
 def test_what_is_no_help_is_refused() -> None:
     with pytest.raises(PaddockError, match="this is not the help of llama-server"):
         options_of_help("usage: llama-bench\n-p, --n-prompt N      tokens\n", BASE, "0.9.0")
+
+
+def test_packages_are_known_by_the_version_of_llama_cpp_that_they_hold() -> None:
+    """Debian's revisions change no option."""
+    for version, knows in (("1:0.7.0+dfsg-2", True), ("1:0.7.0+dfsg-3", True), ("1:0.8.0+dfsg-1", False)):
+        source = Source(packages=version, ggml="0.27.0-1")
+        found = known(Path())(source)
+        assert bool(found) == knows
+        assert not found or found.source == source.identity and found.find("moe-cache-mib")
