@@ -117,4 +117,4 @@ def test_packages_are_known_by_the_version_of_llama_cpp_that_they_hold() -> None
         source = Source(packages=version, ggml="0.27.0-1")
         found = known(Path())(source)
         assert bool(found) == knows
-        assert not found or found.source == source.identity and found.find("moe-cache-mib")
+        assert not found or (found.source == source.identity and found.find("moe-cache-mib"))
