@@ -33,12 +33,12 @@ UNPACKED_MIB = {"cpu": 200, "vulkan": 300, "hip": 3500}
 
 
 def downloads(source: Source, backend: str, targets: tuple[str, ...], *, rpc: bool) -> tuple[str, ...]:
-    """What apt is asked for: `("libggml0=0.27.0-1", "libllama0=1:0.7.0+dfsg-2", …)`."""
-    return tuple(sorted(_downloads(source, backend, targets, rpc)))
+    """What apt is asked for: `("llama.cpp-tools=1:0.7.0+dfsg-2", "libllama0=1:0.7.0+dfsg-2", "libggml0=0.27.0-1", …)`."""
+    return tuple(_downloads(source, backend, targets, rpc))
 
 
 def _downloads(source: Source, backend: str, targets: tuple[str, ...], rpc: bool) -> Iterator[str]:
-    yield from (f"{name}={source.packages}" for name in ("libllama0", "llama.cpp-tools"))
+    yield from (f"{name}={source.packages}" for name in ("llama.cpp-tools", "libllama0"))
     if not set(targets) <= set(TOOLS):
         yield f"llama.cpp-tools-extra={source.packages}"
     yield f"libggml0={source.ggml}"

@@ -48,7 +48,7 @@ def refused(hardware: Hardware = SID, artifacts: tuple[Artifact, ...] = (), **se
 
 def test_a_release_is_made_of_the_packages_that_it_uses_and_no_others() -> None:
     plain = release()
-    assert plain.downloads == ("libggml0=0.27.0-1", "libllama0=1:0.7.0+dfsg-2", "llama.cpp-tools=1:0.7.0+dfsg-2")
+    assert plain.downloads == ("llama.cpp-tools=1:0.7.0+dfsg-2", "libllama0=1:0.7.0+dfsg-2", "libggml0=0.27.0-1")
     more = release(accelerator="vulkan", vulkan_device="any", programs=["llama-imatrix"])
     added = {"libggml0-backend-vulkan=0.27.0-1", "llama.cpp-tools-extra=1:0.7.0+dfsg-2"}
     assert set(more.downloads) == {*plain.downloads, *added}
