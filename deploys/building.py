@@ -114,7 +114,8 @@ def fetched(wanted: Wanted) -> Generator[StringCommand, None, None]:
         return
     finally:
         place.unlink(missing_ok=True)
-    yield StringCommand(f"rm -rf {recipe.directory} {recipe.packages.rpartition('/')[0]}; rmdir --ignore-fail-on-non-empty {recipe.directories}")
+    packages = recipe.packages.rpartition("/")[0]
+    yield StringCommand(f"rm -rf {recipe.directory} {packages}; rmdir --ignore-fail-on-non-empty {recipe.directories}")
 
 
 def _status(unit: str) -> Build:

@@ -15,8 +15,7 @@ from lab import vm
 from lab.container import address_of, boot, containers, create
 from lab.engine import Engine, LabError, NoEngine, engine, reach, say
 from lab.image import image
-from lab.lab_host import LabHost, known_hosts, ssh_command
-from lab.mirror import SUITE
+from lab.lab_host import LabHost, known_hosts, ssh_command, suite_of
 from lab.overlay import overlay
 from lab.vm_boot import boot as boot_machine
 from lab.vm_hardware import hardware_of
@@ -48,7 +47,7 @@ def up(fleet: Fleet, only: frozenset[str] = frozenset()) -> dict[str, LabHost]:
     for each in hardware.values():
         vm.install(each)
     docker = engine() if any(hardware_of(host.lab) is None for host in wanted) else _running_engine()
-    own = {host.lab.suite or SUITE for host in wanted if hardware_of(host.lab) is None and host.lab.image is None}
+    own = {suite_of(host) for host in wanted if hardware_of(host.lab) is None and host.lab.image is None}
     lab = _Lab(
         fleet=fleet.name,
         docker=docker,
@@ -120,7 +119,7 @@ def _up(lab: _Lab, host: Host) -> str:
 
 def _container_up(lab: _Lab, host: Host) -> str:
     """The container's address, and its systemd's state."""
-    docker, before, suite = lab.docker, lab.containers.get(host.name), host.lab.suite or SUITE
+    docker, before, suite = lab.docker, lab.containers.get(host.name), suite_of(host)
     assert docker
     if machine := lab.machines.get(host.name):
         say(f"{host.name}: was a virtual machine, the inventory asks for a container: created again")

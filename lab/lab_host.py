@@ -42,6 +42,12 @@ def accounts(host: Host) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each.name for settings in host.carried.values() for each in settings.required_accounts()))
 
 
+def suite_of(host: Host) -> str:
+    """The suite of Debian in the host's container: as its `lab` says, else what its roles need, else the lab's own."""
+    needed = (each.suite_in_lab() for each in host.carried.values() if not host.lab.image)
+    return host.lab.suite or next(filter(None, needed), SUITE)
+
+
 TERMINAL_CONTROL = re.compile(r"\x1b\[[0-9;?!]*[A-Za-z]|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[\r\x07]")
 """What a console's log has in it beside text."""
 

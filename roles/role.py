@@ -292,6 +292,10 @@ class RoleSettings(Settings):
         """The keys that programs show each other and that Paddock makes: name and description, `("api-key.ai", "API key of ai")`."""
         yield from ()
 
+    def suite_in_lab(self) -> str:
+        """The suite of Debian that a lab host has to have for this role; empty where the lab's own will do."""
+        return ""
+
     def required_accounts(self) -> Iterator[RequiredAccount]:
         """The accounts that somebody else makes on the host."""
         yield from ()

@@ -95,7 +95,7 @@ def _release(
             raise PaddockError("roles.llama_cpp.builder: nothing is to be compiled for this host")
         tools = packages.TOOLCHAIN if packaged else toolchain(fits, builder, own)
         # What packages hold is the same wherever they are unpacked.
-        exact = key if packaged else _digest(key, tools.options, tools.suite or builder.distribution, own.distribution)
+        exact = key if packaged else _digest(key, tools.options, tools.suite or builder.distribution, _system(own))
         if packaged and exact in {each.fingerprint for each in artifacts.get(key, ())} - set(at_hand):
             raise PaddockError("roles.llama_cpp.source: these packages are of a newer distribution")
     except PaddockError as error:
@@ -135,6 +135,11 @@ def _release(
         manifest=made.manifest if made else "",
         imported=made.imported if made else "",
     )
+
+
+def _system(host: Hardware) -> str:
+    """`debian 13`. A release without a number has its C library beside its name, which it keeps while that changes."""
+    return host.distribution if re.search(r"[0-9]", host.distribution) else f"{host.distribution} {host.libc}"
 
 
 def runs_with(artifact: Artifact, host: Hardware) -> bool:

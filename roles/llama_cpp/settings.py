@@ -74,8 +74,8 @@ class LlamaCppSettings(RoleSettings):
     the host itself compiles, or the first of the hosts that need the same release."""
 
     ui: bool | None = None
-    """Include llama-server's web page, built once from the same source on the control machine, as is done by default. The build needs Node.js,
-    or pip to fetch it, and takes some minutes. With `false`, and of packages, `/` serves nothing."""
+    """Include llama-server's web page, built once from the same source on the control machine. By default it is, but packages have none.
+    The build needs Node.js, or pip to fetch it, and takes some minutes. Without the page, `/` serves nothing."""
 
     programs: tuple[Program, ...] = ()
     """Additional llama.cpp programs to build, besides llama-server and llama-bench: `[llama-quantize, llama-gguf-split]`."""
@@ -125,6 +125,9 @@ class LlamaCppSettings(RoleSettings):
                 told.append(f"{here.host}: llama_cpp.options is without {dropped}, which a build for the processor does not have.")
             update = {"accelerator": "cpu", "options": options}
         return moved.model_copy(update=update), told
+
+    def suite_in_lab(self) -> str:
+        return "sid" if self.source.packages else ""
 
     def llama_cpp_source(self) -> Source:
         return self.source

@@ -136,10 +136,10 @@ def _triplet(builder: Hardware, target: Hardware) -> str:
 
 def _may_have_newer_libc(builder: Hardware, target: Hardware) -> bool:
     """What is linked with a C library runs with that one and newer ones."""
-    if builder.distribution == target.distribution:
-        return False
     here, there = _libc(builder), _libc(target)
-    return not here or not there or cuda.version(here) > cuda.version(there)
+    if here and there:  # releases without a number, Debian's unstable and testing, have one name over many versions
+        return cuda.version(here) > cuda.version(there)
+    return builder.distribution != target.distribution
 
 
 def _libc(machine: Hardware) -> str:
@@ -154,7 +154,8 @@ def _suite(builder: Hardware, target: Hardware) -> str:
     words = f"has a newer C library ({here}) than" if here and there else "may have a newer C library than"
     raise PaddockError(
         f"roles.llama_cpp.builder: {_titled(builder)} {words} {_titled(target)}{f' ({there})' if here and there else ''}:"
-        f" name a builder with {_titled(target)}, or leave `builder` out"
+        f" name {'an older builder' if builder.distribution == target.distribution else f'a builder with {_titled(target)}'},"
+        " or leave `builder` out"
     )
 
 

@@ -116,7 +116,8 @@ def test_rocm_is_answered_with_vulkan(tmp_path: Path, capsys: pytest.CaptureFixt
     inventory.write_text((INVENTORIES / "ai-server.yml").read_text().replace("accelerator: vulkan", "accelerator: rocm"))
     assert main(["-i", str(inventory), "plan", "--offline"]) == 2
     assert capsys.readouterr().err.endswith(
-        'hosts.halo.roles.llama_cpp.accelerator: "rocm" is not built from source: write vulkan for AMD cards, or hip with the packages of source.packages\n'
+        'hosts.halo.roles.llama_cpp.accelerator: "rocm" is not built from source: write vulkan for AMD cards,'
+        " or hip with the packages of source.packages\n"
     )
 
 
