@@ -17,7 +17,7 @@ from lab import hosts as lab_hosts
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import WHOLE, turn
 
-pytestmark = turn(3, of=5)
+pytestmark = turn(4, of=5)
 
 ROUNDS = 200 if WHOLE else 15
 
