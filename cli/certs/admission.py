@@ -68,9 +68,10 @@ def changed(
     push: bool,
     signs: bool = True,
     clock_is_right: bool = False,
+    of_clients: bool = False,
 ) -> int:
     """Changes the state, says what was done, and has the hosts know of it, for the exit code. Where that `signs`, hosts are asked for their
-    time before: nothing is changed where they say another one.
+    time before: nothing is changed where they say another one. With `of_clients` only hosts are asked that clients' certificates matter to.
     """
     progress, done = Progress(), False
 
@@ -87,7 +88,7 @@ def changed(
     if not signs:
         change()
     try:
-        return _pushed(this, progress, change if signs else None)
+        return _pushed(this, progress, change if signs else None, of_clients)
     except PaddockError as error:
         if not done:
             raise
@@ -95,10 +96,12 @@ def changed(
         return 1
 
 
-def _pushed(this: Opened, progress: Progress, first: Callable[[], None] | None) -> int:
+def _pushed(this: Opened, progress: Progress, first: Callable[[], None] | None, of_clients: bool) -> int:
     from control.deployment.admission import push
 
-    pushed = push(this.fleet, this.state, tell=progress.line, tell_host=progress.of, ask=ask_at_terminal, first=first)
+    pushed = push(
+        this.fleet, this.state, tell=progress.line, tell_host=progress.of, ask=ask_at_terminal, first=first, of_clients=of_clients
+    )
     if not pushed.hosts:
         progress.line("no host of the fleet carries certificates")
     progress.failures(pushed.failures)

@@ -37,12 +37,14 @@ def push(
     tell_host: Tell,
     ask: Callable[[str], bool],
     first: Callable[[], None] | None = None,
+    of_clients: bool = False,
 ) -> Pushed:
-    """Brings the roles that lay certificates up to date on every host that carries one. `tell` hears what is issued for that.
+    """Brings the roles that lay certificates up to date on every host that carries one, or `of_clients` where these matter. `tell` hears
+    what is issued for that.
 
     `first` signs what is to be signed, once hosts have agreed with this machine's clock. Raises PaddockError where they say another time.
     """
-    hosts = bearing(fleet)
+    hosts = bearing(fleet, of_clients=of_clients)
     if not hosts:
         if first:
             first()

@@ -30,9 +30,15 @@ REVOKED = "/etc/caddy/paddock/revoked"
 """Where a reverse proxy's host has who was thrown out: control/pki/revocations.py."""
 
 
-def bearing(fleet: Fleet) -> tuple[Host, ...]:
-    """The hosts that carry certificates."""
-    return tuple(each for each in fleet.hosts.values() if each.name in fleet.tunnel_ends or any(role in each.carried for role in BEARERS))
+OF_CLIENTS = ("caddy", "client")
+"""The roles that let clients in, or carry what they show."""
+
+
+def bearing(fleet: Fleet, *, of_clients: bool = False) -> tuple[Host, ...]:
+    """The hosts that carry certificates; `of_clients` those alone that a client's certificate matters to."""
+    roles = OF_CLIENTS if of_clients else BEARERS
+    ends = () if of_clients else fleet.tunnel_ends
+    return tuple(each for each in fleet.hosts.values() if each.name in ends or any(role in each.carried for role in roles))
 
 
 def certificates_alone(work: Work) -> Work:

@@ -285,9 +285,9 @@ def stranger(request: pytest.FixtureRequest, shared: Shared, tmp_path: Path, mon
 
 
 def test_to_look_needs_no_identity(shared: Shared, stranger: Path) -> None:
-    told = "no identity here opens secrets/admin.far, certs/server/ai.home.example/"
+    told = "no identity here opens certs/host/far/"
     compared = (
-        "not compared: the content of 2 files, nor what 1 service was started with. PADDOCK_AGE_IDENTITY names an identity that does\n"
+        "not compared: the content of 2 files, nor what 2 services were started with. PADDOCK_AGE_IDENTITY names an identity that does\n"
     )
     for verb in ("plan", "status"):
         shown = said(shared.alpha, verb, "--limit", "one")

@@ -163,6 +163,7 @@ def test_a_host_that_is_no_end_any_more_loses_its_key(
 
 def test_a_change_of_certificates_reaches_both_hosts_and_starts_no_server_anew(pair: Fleet) -> None:
     assert [host.name for host in bearing(pair)] == ["ai", "big"]
+    assert bearing(pair, of_clients=True) == ()
     leaf, unit = File("/etc/paddock/rpc-tunnel/host.pem", "new"), File("/etc/systemd/system/llama-server-chat.service", "new")
     plan: dict[str, tuple[Resource, ...]] = {"llama_server": (leaf, unit)}
     before = [File(each.path, "old") for each in (leaf, unit)]
