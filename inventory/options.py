@@ -194,6 +194,10 @@ def faults(preset: Mapping[str, Value], options: Options, *, router: bool = True
             first.setdefault(option, key)
 
 
+LETTERS = "a router takes the letters of samplers, such as `sampler-seq: kpmt`"
+"""The one option that has semicolons between its values is `samplers`."""
+
+
 def _not_several(key: str, value: Value, option: Option, router: bool) -> str:
     """Why an option cannot have the values of a list; empty where it can, and of what is none."""
     if not isinstance(value, Several):
@@ -206,7 +210,7 @@ def _not_several(key: str, value: Value, option: Option, router: bool) -> str:
         room = "a router's preset file has room for one: give the model an instance, and write it in its preset"
         return f"{quoted(key)} is repeated for each value, and {room}"
     if router and option.several == ";" and len(value.items) > 1:
-        return f'{quoted(key)} has ";" between its values, where a router\'s preset file would cut them: {UNQUOTED}'
+        return f'{quoted(key)} has ";" between its values, where a router\'s preset file would cut them: {UNQUOTED}; {LETTERS}'
     return ""
 
 

@@ -128,6 +128,8 @@ class InstanceSettings(Settings):
         """As many servers on the same ports, on the processor."""
         key = f"{here.role}.instances.{name}"
         moved, told = here.moved(self, key)
+        preset, more = here.on_the_processor(self.preset, key)
+        moved, told = moved.model_copy(update={"preset": preset}), [*told, *more]
         if not self.gpus:
             return moved, told
         told.append(f"{here.host}: {key}: {self.many} as in the inventory, on no card.")
@@ -217,12 +219,13 @@ class LlamaServerSettings(RoleSettings):
 
     def rehearsed(self, here: Rehearsal) -> tuple[LlamaServerSettings, list[str]]:
         moved, told = here.moved(self)
-        instances = {}
+        preset, more = here.on_the_processor(self.preset)
+        instances, told = {}, [*told, *more]
         for name, each in self.instances.items():
             instances[name], more = each.rehearsed(name, here)
             told += more
         expiry, more = self.expiry.rehearsed(here)
-        return moved.model_copy(update={"instances": instances, "expiry": expiry}), [*told, *more]
+        return moved.model_copy(update={"preset": preset, "instances": instances, "expiry": expiry}), [*told, *more]
 
     def servers(self, host: str, first_card: int = 0) -> Iterator[Server]:
         """The router first, where there is one, then the instances in the inventory's order."""
