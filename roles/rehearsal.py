@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from roles.role import ENDPOINT, InterfaceEndpoint, Settings, address_of, interface_of, port_of
 
-S, V = TypeVar("S", bound=Settings), TypeVar("V")
+S = TypeVar("S", bound=Settings)
+V = TypeVar("V")
 
 CARDS = frozenset(("dev", "device", "devd", "device-draft", "spec-draft-device", "mmdev", "mmproj-device"))
 MOVED = frozenset(("ot", "override-tensor", "otd", "override-tensor-draft", "spec-draft-override-tensor"))

@@ -31,7 +31,7 @@ class Split(NamedTuple):
 
 def said(preset: Mapping[str, Value], spellings: Sequence[str]) -> str:
     """The value of an option, empty where the preset does not have it. Of several spellings the last one counts."""
-    return next((str(value) for option, value in reversed(preset.items()) if option in spellings), "")
+    return next((str(value) for option, value in reversed([*preset.items()]) if option in spellings), "")
 
 
 def split_of(preset: Mapping[str, Value], names: Sequence[str], shares: Sequence[float]) -> Split:
