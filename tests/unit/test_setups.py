@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from cli import main
+from cli.views.changes import lines
 from control.deployment.fit import pools_of
 from control.deployment.knowledge import knowledge_for
+from control.deployment.work import Work
 from control.models.gguf import local_shape
 from control.ssh.ways import Ways
 from control.state.fleet import FleetState
@@ -34,6 +36,8 @@ from inventory.model_sources import ModelPart, ModelSource
 from lab.lab_host import LabHost
 from lab.overlay import overlay
 from resources import File, ModelFile, Release, Resource
+from resources.drift import drift
+from resources.probe import Actual
 from roles.host_plan import host_plan, refusals_of, remarks_of
 from roles.llama_server.fit import HOST, MemoryPool
 from tests.unit.hardware.machines import MACHINES
@@ -239,6 +243,15 @@ def test_each_host_can_be_as_it_says_and_its_owner_is_told_what_is_to_be_known(s
     expected = REMARKS.get(setup.path.stem, [])
     assert len(told) == len(expected) and all(words in line for words, line in zip(expected, told, strict=True))
     assert setup.run("plan", "--offline")[0] == 0
+
+
+@every()
+def test_what_is_new_on_a_host_comes_without_advice_for_what_went_wrong(setup: Setup) -> None:
+    for host in setup.fleet.hosts.values():
+        planned, nothing = host_plan(host, setup.fleet, setup.knowledge), Actual()
+        shown = list(lines(Work(planned, nothing, drift(planned, nothing))))
+        assert [line for line in shown if "+ service:" in line and "starts" in line]
+        assert not [line for line in shown if "accepted_units" in line or "say why it ended" in line]
 
 
 @every()
