@@ -15,13 +15,29 @@ from resources import Release
 from roles.llama_server.cards import Installed, installed
 from roles.llama_server.drafting import OPTION, unclear
 from roles.llama_server.environment import is_unified
-from roles.llama_server.fit import HOST, PROCESS_MIB, Demand, Elsewhere, Load, MemoryPool, ServingMemory, fit, for_servers, nearest, refusal
+from roles.llama_server.fit import (
+    HOST,
+    PROCESS_MIB,
+    Demand,
+    Elsewhere,
+    Load,
+    MemoryPool,
+    ServingMemory,
+    fit,
+    for_servers,
+    graphics,
+    nearest,
+    refusal,
+)
 from roles.llama_server.loading import UNKNOWN, faults, remarks_on, unloadable
 from roles.llama_server.overrides import overridden
 from roles.llama_server.plan import defaults, mib
 from roles.llama_server.settings import LlamaServerSettings
 from roles.llama_server.splitting import asked_devices
 from roles.server import Server
+
+AMD = "1002"
+"""The vendor's number on the PCI bus."""
 
 
 def machine(host: str, fleet: Fleet, knowledge: Knowledge) -> ServingMemory | None:
@@ -40,7 +56,25 @@ def machine(host: str, fleet: Fleet, knowledge: Knowledge) -> ServingMemory | No
     if memory_mib and (worker := fleet.worker(host)):
         memory_mib = max(memory_mib - mib(worker.memory_max), 1)  # what it computes for others
     devices = {name: device for name, (_, device) in others.items()}
-    return ServingMemory(memory_mib, cards, _backend(host, knowledge), devices)
+    return ServingMemory(memory_mib, cards, _backend(host, knowledge), devices, _graphics_mib(host, fleet, knowledge))
+
+
+def _graphics_mib(host: str, fleet: Fleet, knowledge: Knowledge) -> int:
+    """What graphics in the processor may take: what the inventory lets them have of the memory, and what the firmware sets apart; 0 where
+    the inventory does not say it, or there are none."""
+    said = max((each.graphics_mib() for each in fleet.hosts[host].carried.values()), default=0)
+    return said + _set_apart_mib(knowledge.hardware[host]) if said and _computes_in_processor(host, knowledge) else 0
+
+
+def _set_apart_mib(hardware: Hardware) -> int:
+    return sum(each.memory_mib for each in hardware.gpus if each.vendor == AMD)
+
+
+def _computes_in_processor(host: str, knowledge: Knowledge) -> bool:
+    """Whether a host computes on AMD's graphics in its processor, and on no card."""
+    kinds = {each.kind for each in knowledge.hardware[host].vulkan}
+    has_amds = any(each.vendor == AMD for each in knowledge.hardware[host].gpus)
+    return _backend(host, knowledge) == "vulkan" and has_amds and "integrated" in kinds and "discrete" not in kinds
 
 
 def _rooms(host: str, fleet: Fleet, knowledge: Knowledge) -> dict[str, int]:
@@ -147,6 +181,7 @@ def remarks(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, 
     """What works, and is still to be known, a line each: of contexts that slots do not get, and of what is not counted."""
     for demand in _startable(demands(host, fleet, knowledge, shapes)):
         yield from (line for load in demand.loads for line in remarks_on(load))
+    yield from _half(host, fleet, knowledge, shapes)
     options = knowledge.options.get(host)
     for server in fleet.servers(host):
         for name in server.models:
@@ -156,6 +191,19 @@ def remarks(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, 
     for name in _real(host, fleet):
         if options and options.tensor_types and name in shapes and not shapes[name].tensor_types:
             yield f"hosts.{host}: models.{name}: types of tensors unknown: not checked: `paddock models pull --lock {name}` notes them"
+
+
+def _half(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, ModelShape]) -> Iterator[str]:
+    """Where models need more of the machine's memory than the kernel lets graphics have unless it is told otherwise: half of it."""
+    found = machine(host, fleet, knowledge)
+    if not found or found.graphics_mib or not _computes_in_processor(host, knowledge):
+        return
+    hardware = knowledge.hardware[host]
+    half = hardware.memory_mib // 2 + _set_apart_mib(hardware)
+    pool = graphics(replace(found, graphics_mib=half), tuple(_startable(demands(host, fleet, knowledge, shapes))))
+    if not pool.fits:
+        words = f"models take {pool.used >> 20} MiB of the graphics at a time, which may take {half} unless the kernel is told otherwise"
+        yield f"hosts.{host}: {words}: set `gpu: {{amd: {{gtt_mib: …}}}}`, if nothing else on the host does"
 
 
 def unchecked(

@@ -28,7 +28,7 @@ DEVICE_NAMES = {"cuda": "CUDA", "vulkan": "Vulkan"}
 SYSTEM_MIB, SYSTEM_SHARE = 512, 16
 """What is left to the rest of a host: this much, or this part of its memory where that is more."""
 
-HOST = "host memory"
+HOST, GRAPHICS = "host memory", "graphics memory"
 
 CONTEXT_LEAST, CONTEXT_STEP = 4096, 1024
 SIXTEENTHS = range(16, 0, -1)
@@ -108,6 +108,8 @@ class ServingMemory:
     backend: str = "cpu"
     elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
     """Which of the cards are other hosts'."""
+    graphics_mib: int = 0
+    """What of its memory graphics in the processor may take; 0: nobody has said it."""
 
     def share(self, card: str) -> int:
         """What llama.cpp splits a model's layers by: what a device says that it has."""
@@ -212,7 +214,24 @@ def fit(machine: ServingMemory, demands: Sequence[Demand]) -> tuple[MemoryPool, 
         beyond = min(max(used[card] - room[card] * MIB, 0), unified[card]) if room[card] else 0
         used[card], used[HOST] = used[card] - beyond, used[HOST] + beyond
     places = (MemoryPool(name, room[name], tuple(row for each in rows[name] for row in each), used[name]) for name in rows)
+    if machine.graphics_mib:
+        limits.append(graphics(machine, demands))
     return (*places, *(limit for limit in limits if not limit.fits))
+
+
+def graphics(machine: ServingMemory, demands: Sequence[Demand]) -> MemoryPool:
+    """What of a host's memory its graphics take, which are a part of the processor."""
+    names, shares = machine.device_names(["graphics"]), (1,)
+    rows, used = list[Row](), 0
+    for demand in demands:
+        mine = []
+        for load in demand.loads:
+            taken = _needs(load.shape, load.options, *split_of(load.preset, names, shares))
+            (more,), _ = beside(load.beside, load.shape, load.options, load.preset, names, shares)
+            mine.append(Row(demand.server, load.model, taken.cards[0] + more, taken))
+        rows += mine
+        used += sum(sorted((row.memory.total for row in mine), reverse=True)[: demand.at_once or None])
+    return MemoryPool(GRAPHICS, machine.graphics_mib, tuple(rows), used)
 
 
 _needs = lru_cache(1 << 12)(needs)
@@ -229,7 +248,7 @@ def nearest(machine: ServingMemory, demands: Sequence[Demand]) -> tuple[Inventor
     over = {place.name for place in fit(machine, demands) if not place.fits}
     if not over:
         return ()
-    concerned = [each for each in demands if over & {*each.cards, HOST, each.limit}]
+    concerned = [each for each in demands if over & {*each.cards, HOST, GRAPHICS, each.limit}]
     places = {load.where for each in concerned for load in each.loads}
     most = max((each.at_once or len(each.loads) for each in concerned), default=1)
     for step in sorted(_steps(most, host_is_short=not over <= machine.cards.keys()), key=_price):

@@ -10,8 +10,9 @@ import pytest
 from control.models.gguf import local_shape
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
+from inventory.hardware import PciDevice, VulkanDevice
 from inventory.model_shape import ModelShape
-from roles.llama_server.demands import demands, judged, machine, refusals
+from roles.llama_server.demands import demands, judged, machine, refusals, remarks
 from roles.llama_server.fit import HOST, Demand, Load, ServingMemory, fit
 from roles.llama_server.loading import faults
 from roles.llama_server.memory import MIB
@@ -173,3 +174,43 @@ def test_where_there_can_be_no_llama_cpp_nobody_knows_what_fits(shapes: dict[str
     here = replace(context(1), releases={"rig": PaddockError("roles.llama_cpp: no compiler")})
     this = fleet(models=["chat"], preset={"ctx-size": 512})
     assert machine("rig", this, here) is None and judged("rig", this, here, shapes) == ()
+
+
+STRIX_HALO = replace(
+    context(1).hardware["rig"],
+    memory_mib=128000,
+    gpus=(PciDevice("0000:c3:00.0", "1002", "1586", memory_mib=512),),
+    nvidia_cards=(),
+    vulkan=(VulkanDevice("Radeon 8060S", "radv", "integrated", "1.4"), VulkanDevice("llvmpipe", "llvmpipe", "cpu", "1.4")),
+)
+
+
+def halo(tokens: int, gtt_mib: int, preset: dict[str, Value]) -> Fleet:
+    serving = {"models": ["chat"], "preset": {"parallel": 1, "cache-ram": 0, **preset}}
+    gpu = {"gpu": {"amd": {"gtt_mib": gtt_mib}}} if gtt_mib else {}
+    host = {"name": "rig", "address": "192.0.2.3", "roles": {**gpu, "llama_cpp": {}, "models": {}, "llama_server": serving}}
+    models = {"chat": {"preset": {"ctx-size": tokens}}}
+    return Fleet.model_validate({"name": "halo", "domain": "home.example", "hosts": {"rig": host}, "models": models})
+
+
+@pytest.mark.parametrize(
+    ("tokens", "gtt_mib", "preset", "is_refused", "is_told"),
+    [
+        (16384, 0, {}, False, False),
+        (600000, 0, {}, False, True),
+        (600000, 0, {"device": "none"}, False, False),
+        (600000, 110000, {}, False, False),
+        (600000, 65000, {}, True, False),
+        (600000, 65000, {"n-gpu-layers": 8}, False, False),
+    ],
+)
+def test_graphics_in_the_processor_take_no_more_of_the_memory_than_they_may(
+    shapes: dict[str, ModelShape], tokens: int, gtt_mib: int, preset: dict[str, Value], is_refused: bool, is_told: bool
+) -> None:
+    here = replace(context(1, "vulkan"), hardware={"rig": STRIX_HALO})
+    this = halo(tokens, gtt_mib, preset)
+    refused = list(refusals("rig", this, here, shapes))
+    told = [line for line in remarks("rig", this, here, shapes) if "graphics" in line]
+    assert len(refused) == is_refused and len(told) == is_told
+    assert all("graphics memory has 65512 MiB and would need" in line for line in refused)
+    assert all("of the graphics at a time, which may take 64512 unless the kernel is told otherwise" in line for line in told)
