@@ -167,8 +167,8 @@ class Fault(NamedTuple):
     of_value: bool = False
 
 
-FIXED = ("offline", "cors-origins")
-"""What Paddock starts every llama-server with, besides what roles/preset.py refuses."""
+FIXED = {"offline": "", "cors-origins": ": let pages of other origins call a site, with its `origins`"}
+"""What Paddock starts every llama-server with, besides what roles/preset.py refuses; and what to write in its place."""
 
 
 def faults(preset: Mapping[str, Value], options: Options, *, router: bool = True) -> Iterator[Fault]:
@@ -183,6 +183,7 @@ def faults(preset: Mapping[str, Value], options: Options, *, router: bool = True
             yield Fault(key, words)
         elif option in fixed:
             why = "a flag on the router's command line wins over every preset" if router else "it cannot be given twice"
+            why += FIXED.get(option.name, "")
             yield Fault(key, f'{quoted(key)} cannot be changed here: Paddock starts llama-server with "--{option.name}", and {why}')
         elif option in first:
             better = max(key, first[option], key=len)
