@@ -405,6 +405,14 @@ def test_each_server_has_its_variables_and_the_token_is_in_no_unit(setup: Setup)
 
 
 @of("unified-memory")
+def test_a_rehearsals_secret_is_set_before_there_is_a_lab(setup: Setup) -> None:
+    assert setup.run("secrets", "set", "--lab", "metrics-token", stdin="of the lab")[0] == 0
+    assert setup.run("secrets", "list", "--lab") == (0, "metrics-token\n")
+    assert setup.run("secrets", "show", "--lab", "metrics-token") == (0, "of the lab\n")
+    assert setup.run("secrets", "list") == (0, "no secrets, but in the lab there are 1: `paddock secrets list --lab`\n")
+
+
+@of("unified-memory")
 def test_what_the_card_has_no_room_for_counts_in_the_machines_memory(setup: Setup) -> None:
     places = setup.places("tower")
     card, memory = places["card 0"], places[HOST]
