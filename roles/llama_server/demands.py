@@ -106,7 +106,7 @@ def demands(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, 
     """One for each of the host's servers, with those of its models whose shape is known."""
     settings = fleet.role(host, "llama_server", LlamaServerSettings)
     hardware, servers = knowledge.hardware.get(host), fleet.servers(host)
-    there, options = _cards(host, fleet, knowledge), knowledge.options.get(host)
+    there, options, backend = _cards(host, fleet, knowledge), knowledge.options.get(host), _backend(host, knowledge)
     for server in servers:
         assert settings
         router = server.kind == "router"
@@ -117,16 +117,7 @@ def demands(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, 
             for name, preset in presets.items()
         )
         prompts = defaults(server, settings, hardware.memory_mib if hardware else 0, 1 if router else len(servers)).get("cache-ram", 0)
-        # CUDA counts a server's cards in the order in which it is told them.
-        called = (next((each for each in there if each.is_called(card)), None) for card in server.gpus)
-        chosen = (
-            there
-            if not server.gpus
-            else tuple(filter(None, called))
-            if _backend(host, knowledge) == "cuda"
-            else tuple(each for each in there if any(map(each.is_called, server.gpus)))
-        )
-        own = (_name(each) for each in chosen)
+        own = map(_name, _in_order(server, there, backend))
         # RPC devices come first (src/llama.cpp: llama_prepare_model_devices).
         cards = (*_elsewhere(server, fleet, knowledge), *own)
         yield Demand(
@@ -137,8 +128,16 @@ def demands(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, 
             where=f"hosts.{host}.roles.llama_server" if router else "",
             prompt_cache_mib=int(prompts),
             memory_max_mib=mib(server.memory_max),
-            unified=is_unified(server, settings),
+            unified=backend == "cuda" and is_unified(server, settings),
         )
+
+
+def _in_order(server: Server, there: tuple[Installed, ...], backend: str) -> Iterator[Installed]:
+    """The cards that a server may use. CUDA counts them in the order in which it is told them, Vulkan by their addresses."""
+    if server.gpus and backend == "cuda":
+        yield from (each for card in server.gpus for each in there if each.is_called(card))
+    else:
+        yield from (each for each in there if not server.gpus or any(map(each.is_called, server.gpus)))
 
 
 def _beside(
@@ -168,7 +167,7 @@ def refusals(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str,
         models = dict.fromkeys(load.model for load in loads)
         components = (each for name in models for each in fleet.models[name].components(name) if each.name in shapes)
         yield from (f"hosts.{host}: {line}" for each in components for line in unloadable(each.where, shapes[each.name], options))
-    if found:
+    if found and isinstance(knowledge.releases.get(host), Release):
         yield from dict.fromkeys(line for demand in asked for line in _absent(demand, found, knowledge.hardware[host]))
     startable = tuple(_startable(asked))
     short = [place for place in fit(found, startable) if not place.fits] if found else []
