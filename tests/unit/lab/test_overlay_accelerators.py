@@ -99,3 +99,15 @@ def test_options_for_cards_and_drafts_go_and_are_told_at_their_place() -> None:
         f"ai: llama_server.instances.other.preset is without ot: {why}",
         f"model big: its preset is without device, spec-type: {why}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("directory", "there"),
+    [("/mnt/nvme/models", "/var/lib/paddock/models"), ("/scratch/models", "/var/lib/paddock/models"), ("/srv/models", "/srv/models")],
+)
+def test_models_on_a_disk_that_a_lab_host_does_not_have_are_elsewhere(directory: str, there: str) -> None:
+    host = {"name": "ai", "address": "192.0.2.10", "roles": {"llama_cpp": {}, "models": {"directory": directory}}}
+    lab, told = in_lab(Fleet.model_validate({"name": "home", "domain": "home.example", "hosts": {"ai": host}}))
+    assert lab.hosts["ai"].roles.models.directory == there  # type: ignore[attr-defined]
+    words = f"ai: models.directory is {there} in place of {directory}: a lab host has no disk there."
+    assert (words in told) == (directory != there)
