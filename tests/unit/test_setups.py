@@ -74,6 +74,7 @@ MACHINES_OF: dict[str, dict[str, Hardware]] = {
     "code-completion": {"box": MACHINES["strix-halo"]},
     "jetson-and-spark": {"robot": MACHINES["jetson-agx-orin"], "spark": MACHINES["dgx-spark"]},
 }
+"""By set-up, its hosts' machines. Another set-up is a file in tests/setups, a line here, and a test of what its owner expects."""
 
 REMARKS = {
     "one-name-two-hosts": ['requests for "embed" fail, or are answered by another model, where old/spare gets them'],
