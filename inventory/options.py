@@ -167,8 +167,8 @@ class Fault(NamedTuple):
     of_value: bool = False
 
 
-FIXED = ("offline", "cors-origins")
-"""What Paddock starts every llama-server with, besides what roles/preset.py refuses."""
+FIXED = {"offline": "", "cors-origins": ": let pages of other origins call a site, with its `origins`"}
+"""What Paddock starts every llama-server with, besides what roles/preset.py refuses; and what to write in its place."""
 
 
 def faults(preset: Mapping[str, Value], options: Options, *, router: bool = True) -> Iterator[Fault]:
@@ -183,6 +183,7 @@ def faults(preset: Mapping[str, Value], options: Options, *, router: bool = True
             yield Fault(key, words)
         elif option in fixed:
             why = "a flag on the router's command line wins over every preset" if router else "it cannot be given twice"
+            why += FIXED.get(option.name, "")
             yield Fault(key, f'{quoted(key)} cannot be changed here: Paddock starts llama-server with "--{option.name}", and {why}')
         elif option in first:
             better = max(key, first[option], key=len)
@@ -192,6 +193,10 @@ def faults(preset: Mapping[str, Value], options: Options, *, router: bool = True
             yield Fault(key, words, of_value=True)
         if option is not None:
             first.setdefault(option, key)
+
+
+LETTERS = "a router takes the letters of samplers, such as `sampler-seq: kpmt`"
+"""The one option that has semicolons between its values is `samplers`."""
 
 
 def _not_several(key: str, value: Value, option: Option, router: bool) -> str:
@@ -206,7 +211,7 @@ def _not_several(key: str, value: Value, option: Option, router: bool) -> str:
         room = "a router's preset file has room for one: give the model an instance, and write it in its preset"
         return f"{quoted(key)} is repeated for each value, and {room}"
     if router and option.several == ";" and len(value.items) > 1:
-        return f'{quoted(key)} has ";" between its values, where a router\'s preset file would cut them: {UNQUOTED}'
+        return f'{quoted(key)} has ";" between its values, where a router\'s preset file would cut them: {UNQUOTED}; {LETTERS}'
     return ""
 
 

@@ -8,7 +8,7 @@ from inventory.fleet import Fleet, Host
 from inventory.schema import ModelEntry
 from lab.engine import LabError
 from lab.lab_host import LabHost
-from roles.rehearsal import Rehearsal
+from roles.rehearsal import NO_CARD, Rehearsal, on_the_processor
 from roles.role import RoleSettings
 
 LONGEST_NAME = 63
@@ -62,10 +62,14 @@ def _in_lab(host: Host, lab: LabHost, domain: str, told: list[str]) -> Host:
 
 
 def _tiny(name: str, model: ModelEntry, told: list[str]) -> ModelEntry:
+    preset = on_the_processor(model.preset)
+    if gone := ", ".join(option for option in model.preset if option not in preset):
+        told.append(f"model {name}: its preset is without {gone}: {NO_CARD}")
     if model.source == "tiny":
-        return model
+        return model.model_copy(update={"preset": preset})
     told.append(f"model {name}: a tiny model of random weights replaces its file; its answers mean nothing.")
     left_out = model.keys
     if left_out:
         told.append(f"model {name}: left out: {', '.join(left_out)}: a tiny model has no use for {'it' if len(left_out) == 1 else 'them'}.")
-    return model.model_copy(update={"source": "tiny", **{key: type(model).model_fields[key].default for key in left_out}})
+    defaults = {key: type(model).model_fields[key].default for key in left_out}
+    return model.model_copy(update={"source": "tiny", "preset": preset, **defaults})

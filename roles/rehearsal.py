@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from roles.role import ENDPOINT, InterfaceEndpoint, Settings, address_of, interface_of, port_of
 
 S = TypeVar("S", bound=Settings)
+V = TypeVar("V")
+
+CARDS = frozenset(("dev", "device", "devd", "device-draft", "spec-draft-device", "mmdev", "mmproj-device"))
+MOVED = frozenset(("ot", "override-tensor", "otd", "override-tensor-draft", "spec-draft-override-tensor"))
+
+NO_CARD = "there is no card, and nothing to draft with."
 
 
 @dataclass(frozen=True)
@@ -41,9 +47,27 @@ class Rehearsal:
         address = f"[{self.listens}]" if ":" in self.listens else self.listens
         return f"{address}:{port_of(endpoint)}" if _is_concrete(endpoint) else endpoint
 
+    def on_the_processor(self, preset: Mapping[str, V], key: str = "") -> tuple[dict[str, V], list[str]]:
+        """A preset as `on_the_processor` has it, and what to tell of it. `key` is as for `moved`."""
+        kept = on_the_processor(preset)
+        gone = ", ".join(option for option in preset if option not in kept)
+        return kept, [f"{self.host}: {key or self.role}.preset is without {gone}: {NO_CARD}"] if gone else []
+
     def told_quietly(self, key: str) -> str:
         """The sentence for a key, `notify`, that has the `notify` of here."""
         return f"{self.host}: {self.role}.{key} writes only to the host's journal (journalctl -t paddock-notify)."
+
+
+def on_the_processor(preset: Mapping[str, V]) -> dict[str, V]:
+    """What of a preset llama-server takes where there is no card, and the model is a tiny one that has nothing to draft with."""
+    return {option: value for option, value in preset.items() if not _needs_a_card(option, str(value))}
+
+
+def _needs_a_card(option: str, value: str) -> bool:
+    if option in MOVED:
+        return any(each.rpartition("=")[2] != "CPU" for each in value.split(","))
+    named = option in CARDS and value != "none"
+    return named or (option in ("sm", "split-mode") and value == "tensor") or (option == "spec-type" and "draft-" in value)
 
 
 def _concrete_endpoints(settings: Settings) -> Iterator[tuple[str, str]]:

@@ -356,6 +356,10 @@ class RoleSettings(Settings):
         """The number of this host's first card."""
         return None
 
+    def graphics_mib(self) -> int:
+        """What of this host's memory the graphics in its processor may take; 0 where it is not said."""
+        return 0
+
     def llama_cpp_source(self) -> Source | None:
         """The source of the llama.cpp that serves here."""
         return None

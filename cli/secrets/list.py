@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from cli.arguments import of_lab, opened
-from cli.secrets.names import lab_argument
+from cli.secrets.names import lab_argument, state_of
 from control.state.secrets import Vault
 
 
@@ -19,11 +18,14 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    this = opened(options)
-    vault = Vault(this.state)
+    vault = Vault(state_of(options))
     print("".join(f"{name}\n" for name in vault.names()), end="")
-    if not vault.names() and (lab := of_lab(this)) and (there := Vault(lab).names()):
+    if not vault.names() and (there := _of_lab(options)):
         print(f"no secrets, but in the lab there are {len(there)}: `paddock secrets list --lab`", file=sys.stderr)
     elif not vault.names():
         print("no secrets yet: `paddock secrets set NAME` stores one, and `paddock up` makes those that it needs", file=sys.stderr)
     return 0
+
+
+def _of_lab(options: argparse.Namespace) -> tuple[str, ...]:
+    return () if options.lab else tuple(Vault(state_of(argparse.Namespace(**{**vars(options), "lab": True}))).names())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from cli.arguments import opened
+from cli.arguments import of_lab, opened
+from control.state.fleet import FleetState
 from control.state.secrets import Vault
 
 
@@ -16,5 +17,11 @@ def lab_argument(command: argparse.ArgumentParser) -> None:
     command.add_argument("--lab", action="store_true", help="use the state of the inventory's lab")
 
 
+def state_of(options: argparse.Namespace, *, only_read: bool = False) -> FleetState:
+    """With `--lab` that of the fleet's lab, of which no host has to run: a rehearsal makes its hosts itself."""
+    this = opened(argparse.Namespace(**{**vars(options), "lab": False}), only_read=only_read)
+    return (of_lab(this) if getattr(options, "lab", False) else None) or this.state
+
+
 def _names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
-    return [name for name in Vault(opened(parsed_args, only_read=True).state).names() if name.startswith(prefix)]
+    return [name for name in Vault(state_of(parsed_args, only_read=True)).names() if name.startswith(prefix)]

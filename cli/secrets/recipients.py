@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from cli.arguments import opened
-from cli.secrets.names import lab_argument
+from cli.secrets.names import lab_argument, state_of
 from control.state.recipients import Recipient
 from control.state.secrets import Vault
 from inventory.errors import PaddockError
@@ -22,7 +21,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    vault = Vault(opened(options).state, looks=not options.accept)
+    vault = Vault(state_of(options), looks=not options.accept)
     recipients, listed = vault.recipients, vault.recipients.listed()
     if not listed:
         raise PaddockError(f"{recipients.file}: lists no recipients yet: `paddock up` or the first `paddock secrets set` writes it")

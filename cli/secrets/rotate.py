@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from cli.arguments import opened
-from cli.secrets.names import lab_argument
+from cli.secrets.names import lab_argument, state_of
 from control.state.secrets import Vault
 
 
@@ -18,6 +17,6 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    vault = Vault(opened(options).state)
+    vault = Vault(state_of(options))
     print(f"{len(vault.reseal())} encrypted again for {len(vault.recipients.listed())} recipient(s)")
     return 0

@@ -11,8 +11,7 @@ import argparse
 import getpass
 import sys
 
-from cli.arguments import opened
-from cli.secrets.names import lab_argument, name_argument
+from cli.secrets.names import lab_argument, name_argument, state_of
 from control.state.secrets import Vault
 from inventory.bounds import TYPED
 from inventory.errors import UsageError
@@ -25,7 +24,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    vault = Vault(opened(options).state)
+    vault = Vault(state_of(options))
     value = getpass.getpass(f"{one_line(options.name)}: ") if sys.stdin.isatty() else sys.stdin.read(TYPED.size).rstrip("\n")
     if not value:
         raise UsageError(f"{options.name}: the value is empty: nothing was stored")

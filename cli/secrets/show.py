@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from cli.arguments import opened
-from cli.secrets.names import lab_argument, name_argument
+from cli.secrets.names import lab_argument, name_argument, state_of
 from control.state.secrets import Vault
 from inventory.errors import UsageError
 from roles.wording import one_line
@@ -22,7 +21,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    vault = Vault(opened(options).state)
+    vault = Vault(state_of(options))
     value = vault.get(options.name)
     try:
         value.encode(sys.stdout.encoding or "utf-8")

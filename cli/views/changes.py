@@ -23,7 +23,7 @@ def lines(work: Work, told: set[str] | None = None) -> Iterator[str]:
     for change in work.shown:
         yield coloured(f"  {change.sign} {change.id}{_detail(change, work)}", change.sign)
         yield from (f"      {line}" for line in _diff(change))
-        if change.resource and (advice := change.resource.advice(change.attributes)):
+        if change.resource and change.sign == "~" and (advice := change.resource.advice(change.attributes)):
             yield f"      {advice}"
         if isinstance(change.resource, Release):
             lies = change.resource.lies_on(work.actual.resources.get(change.id, {}))

@@ -17,5 +17,5 @@ def _differing(change: Change) -> str:
         "its content" if name == "sha256" else f"{name} is {actual or 'missing'}, not {desired}"
         for name, (actual, desired) in change.attributes.items()
     )
-    advice = change.resource.advice(change.attributes) if change.resource else ""
+    advice = change.resource.advice(change.attributes) if change.resource and change.sign == "~" else ""
     return f"{change.id} {words}" + (f" ({advice})" if advice else "")

@@ -90,3 +90,6 @@ class GpuSettings(RoleSettings):
 
     def first_card(self) -> int:
         return self.count_from
+
+    def graphics_mib(self) -> int:
+        return self.amd.gtt_mib if self.amd else 0

@@ -12,6 +12,7 @@ from inventory.errors import PaddockError
 from inventory.model_shape import ModelShape, at
 from roles.llama_server.memory import Memory, needs
 from roles.llama_server.memory_options import MemoryOptions, Value, memory_options, settled
+from roles.llama_server.splitting import draft_split, projector_device, split_of
 from roles.preset import is_on
 
 DRAFTS = {
@@ -30,27 +31,33 @@ Places = tuple[tuple[Memory, ...], Memory]
 
 
 def beside(
-    files: Sequence[tuple[str, ModelShape]], shape: ModelShape, options: MemoryOptions, preset: Mapping[str, Value], shares: tuple[int, ...]
+    files: Sequence[tuple[str, ModelShape]],
+    shape: ModelShape,
+    options: MemoryOptions,
+    preset: Mapping[str, Value],
+    names: Sequence[str] = (),
+    shares: tuple[int, ...] = (),
 ) -> Places:
-    """What `files` take, each by its key of the model, on cards that have these `shares`. Raises PaddockError for a value that
-    llama-server does not take."""
+    """What `files` take, each by its key of the model, on cards that llama.cpp calls so, and that have these `shares`. Raises PaddockError
+    for a value that llama-server does not take."""
     cards, host = [Memory()] * len(shares), Memory()
     for key, each in files:
         match key:
             case "draft":
-                theirs, here = _draft(each, shape, options, preset, shares)
+                theirs, here = _draft(each, shape, options, preset, names, shares)
             case "mmproj":
-                theirs, here = _first(_projector(each, options), () if _is_off(preset) else shares)
-            case _:
-                theirs, here = _first(Memory(weights=each.tensor_bytes), shares)
-        cards = [one + more for one, more in zip(cards, theirs, strict=True)] if theirs else cards
+                theirs, here = _on(None if _is_off(preset) else projector_device(preset, names), _projector(each, options), len(shares))
+            case _:  # adapters lie beside what they change, and are small
+                split = split_of(preset, names, shares)
+                theirs, here = _on(next(iter(split.order), None), Memory(weights=each.tensor_bytes), len(shares))
+        cards = [one + more for one, more in zip(cards, theirs, strict=True)]
         host += here
     return tuple(cards), host
 
 
-def _first(memory: Memory, shares: Sequence[int]) -> Places:
-    """All of it on the first card, where there is one: a projector takes that (tools/mtmd/clip.cpp: clip_ctx), and adapters are small."""
-    return ((memory, *[Memory()] * (len(shares) - 1)), Memory()) if shares else ((), memory)
+def _on(card: int | None, memory: Memory, many: int) -> Places:
+    """All of it on one of so many cards, None: in host memory."""
+    return tuple(memory if number == card else Memory() for number in range(many)), memory if card is None else Memory()
 
 
 def _is_off(preset: Mapping[str, Value]) -> bool:
@@ -66,7 +73,14 @@ def _projector(shape: ModelShape, options: MemoryOptions) -> Memory:
     return Memory(weights=shape.tensor_bytes, compute=4 * wide * patches + scores)
 
 
-def _draft(shape: ModelShape, model: ModelShape, options: MemoryOptions, preset: Mapping[str, Value], shares: tuple[int, ...]) -> Places:
+def _draft(
+    shape: ModelShape,
+    model: ModelShape,
+    options: MemoryOptions,
+    preset: Mapping[str, Value],
+    names: Sequence[str],
+    shares: tuple[int, ...],
+) -> Places:
     """It has the model's context, slots and batches, a KV cache of its own, and one output for each slot."""
     own = {DRAFTS[option]: value for option, value in preset.items() if option in DRAFTS}
     served = {option: value for option, value in preset.items() if option not in OF_THE_MODEL}
@@ -75,6 +89,5 @@ def _draft(shape: ModelShape, model: ModelShape, options: MemoryOptions, preset:
     except PaddockError as error:
         raise PaddockError(f"draft: {error}") from None
     asked = replace(asked, context=settled(model, options).context, embeds=False, outputs=asked.slots)
-    devices = str(preset.get("spec-draft-device", preset.get("device-draft", preset.get("devd", ""))))
-    found = needs(shape, asked, () if devices == "none" else shares)
+    found = needs(shape, asked, *draft_split(preset, names, shares))
     return found.cards, found.host

@@ -5,39 +5,76 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from inventory.errors import PaddockError
 from inventory.fleet import Fleet
-from inventory.hardware import shares_memory
+from inventory.hardware import Hardware, shares_memory
 from inventory.knowledge import Knowledge
 from inventory.model_shape import ModelShape
 from inventory.options import OLDER
 from resources import Release
 from roles.llama_server.cards import Installed, installed
 from roles.llama_server.drafting import OPTION, unclear
-from roles.llama_server.fit import HOST, PROCESS_MIB, Demand, Elsewhere, Load, MemoryPool, ServingMemory, fit, for_servers, nearest, refusal
+from roles.llama_server.environment import is_unified
+from roles.llama_server.fit import (
+    HOST,
+    PROCESS_MIB,
+    Demand,
+    Elsewhere,
+    Load,
+    MemoryPool,
+    ServingMemory,
+    fit,
+    for_servers,
+    graphics,
+    nearest,
+    refusal,
+)
 from roles.llama_server.loading import UNKNOWN, faults, remarks_on, unloadable
 from roles.llama_server.overrides import overridden
-from roles.llama_server.plan import defaults
+from roles.llama_server.plan import defaults, mib
 from roles.llama_server.settings import LlamaServerSettings
+from roles.llama_server.splitting import asked_devices
 from roles.server import Server
+
+AMD = "1002"
+"""The vendor's number on the PCI bus."""
 
 
 def machine(host: str, fleet: Fleet, knowledge: Knowledge) -> ServingMemory | None:
-    """What the host has for its servers; None where nobody has looked at it yet.
+    """What the host has for its servers; None where nobody has looked at it yet, or there can be no llama.cpp for it.
 
     Of cards that no driver tells the memory of, the room is not known. A GPU in the processor has none of its own: then it is the host's,
     and there is one room for both.
     Beside one, which of the GPUs it is, is not known, so what amdgpu says of its little memory counts for none.
     """
     hardware = knowledge.hardware.get(host)
-    if not hardware:
+    if not hardware or isinstance(knowledge.releases.get(host), PaddockError):
         return None
     others = {name: found for server in fleet.servers(host) for name, found in _elsewhere(server, fleet, knowledge).items()}
     cards = {name: room for name, (room, _) in others.items()} | _rooms(host, fleet, knowledge)
     memory_mib = for_servers(hardware.memory_mib)
     if memory_mib and (worker := fleet.worker(host)):
-        memory_mib = max(memory_mib - _mib(worker.memory_max), 1)  # what it computes for others
+        memory_mib = max(memory_mib - mib(worker.memory_max), 1)  # what it computes for others
     devices = {name: device for name, (_, device) in others.items()}
-    return ServingMemory(memory_mib, cards, _backend(host, knowledge), devices)
+    return ServingMemory(memory_mib, cards, _backend(host, knowledge), devices, _graphics_mib(host, fleet, knowledge))
+
+
+def _graphics_mib(host: str, fleet: Fleet, knowledge: Knowledge) -> int:
+    """What graphics in the processor may take: what the inventory lets them have of the memory, and what the firmware sets apart; 0 where
+    the inventory does not say it, or there are none."""
+    said = max((each.graphics_mib() for each in fleet.hosts[host].carried.values()), default=0)
+    return said + _set_apart_mib(knowledge.hardware[host]) if said and _computes_in_processor(host, knowledge) else 0
+
+
+def _set_apart_mib(hardware: Hardware) -> int:
+    return sum(each.memory_mib for each in hardware.gpus if each.vendor == AMD)
+
+
+def _computes_in_processor(host: str, knowledge: Knowledge) -> bool:
+    """Whether a host computes on AMD's graphics in its processor, and on no card."""
+    kinds = {each.kind for each in knowledge.hardware[host].vulkan}
+    has_amds = any(each.vendor == AMD for each in knowledge.hardware[host].gpus)
+    return _backend(host, knowledge) == "vulkan" and has_amds and "integrated" in kinds and "discrete" not in kinds
 
 
 def _rooms(host: str, fleet: Fleet, knowledge: Knowledge) -> dict[str, int]:
@@ -59,7 +96,7 @@ def _elsewhere(server: Server, fleet: Fleet, knowledge: Knowledge) -> dict[str, 
         for card, room in cards.items():
             found[f"worker {worker.host}, {card}"] = (room, Elsewhere(room, _backend(worker.host, knowledge)))
         if not cards:
-            all_mib, limit = hardware.memory_mib if hardware else 0, _mib(worker.memory_max)
+            all_mib, limit = hardware.memory_mib if hardware else 0, mib(worker.memory_max)
             room = min(filter(None, (for_servers(all_mib), limit)), default=0)
             found[f"worker {worker.host}"] = (max(room - PROCESS_MIB, 1) if room else 0, Elsewhere(all_mib or room))
     return found
@@ -69,7 +106,7 @@ def demands(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, 
     """One for each of the host's servers, with those of its models whose shape is known."""
     settings = fleet.role(host, "llama_server", LlamaServerSettings)
     hardware, servers = knowledge.hardware.get(host), fleet.servers(host)
-    there, options = _cards(host, fleet, knowledge), knowledge.options.get(host)
+    there, options, backend = _cards(host, fleet, knowledge), knowledge.options.get(host), _backend(host, knowledge)
     for server in servers:
         assert settings
         router = server.kind == "router"
@@ -79,8 +116,8 @@ def demands(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, 
             Load(name, overridden(shapes[name], preset), preset, _where(server, name), sizing, *_beside(server, name, fleet, shapes))
             for name, preset in presets.items()
         )
-        prompts = defaults(settings, hardware.memory_mib if hardware else 0, 1 if router else len(servers)).get("cache-ram", 0)
-        own = (_name(each) for each in there if not server.gpus or any(map(each.is_called, server.gpus)))
+        prompts = defaults(server, settings, hardware.memory_mib if hardware else 0, 1 if router else len(servers)).get("cache-ram", 0)
+        own = map(_name, _in_order(server, there, backend))
         # RPC devices come first (src/llama.cpp: llama_prepare_model_devices).
         cards = (*_elsewhere(server, fleet, knowledge), *own)
         yield Demand(
@@ -90,8 +127,17 @@ def demands(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, 
             at_once=settings.models_max if router else 0,
             where=f"hosts.{host}.roles.llama_server" if router else "",
             prompt_cache_mib=int(prompts),
-            memory_max_mib=_mib(server.memory_max),
+            memory_max_mib=mib(server.memory_max),
+            unified=backend == "cuda" and is_unified(server, settings),
         )
+
+
+def _in_order(server: Server, there: tuple[Installed, ...], backend: str) -> Iterator[Installed]:
+    """The cards that a server may use. CUDA counts them in the order in which it is told them, Vulkan by their addresses."""
+    if server.gpus and backend == "cuda":
+        yield from (each for card in server.gpus for each in there if each.is_called(card))
+    else:
+        yield from (each for each in there if not server.gpus or any(map(each.is_called, server.gpus)))
 
 
 def _beside(
@@ -121,6 +167,8 @@ def refusals(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str,
         models = dict.fromkeys(load.model for load in loads)
         components = (each for name in models for each in fleet.models[name].components(name) if each.name in shapes)
         yield from (f"hosts.{host}: {line}" for each in components for line in unloadable(each.where, shapes[each.name], options))
+    if found and isinstance(knowledge.releases.get(host), Release):
+        yield from dict.fromkeys(line for demand in asked for line in _absent(demand, found, knowledge.hardware[host]))
     startable = tuple(_startable(asked))
     short = [place for place in fit(found, startable) if not place.fits] if found else []
     if found and short:
@@ -132,6 +180,7 @@ def remarks(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, 
     """What works, and is still to be known, a line each: of contexts that slots do not get, and of what is not counted."""
     for demand in _startable(demands(host, fleet, knowledge, shapes)):
         yield from (line for load in demand.loads for line in remarks_on(load))
+    yield from _half(host, fleet, knowledge, shapes)
     options = knowledge.options.get(host)
     for server in fleet.servers(host):
         for name in server.models:
@@ -143,6 +192,19 @@ def remarks(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, 
             yield f"hosts.{host}: models.{name}: types of tensors unknown: not checked: `paddock models pull --lock {name}` notes them"
 
 
+def _half(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, ModelShape]) -> Iterator[str]:
+    """Where models need more of the machine's memory than the kernel lets graphics have unless it is told otherwise: half of it."""
+    found = machine(host, fleet, knowledge)
+    if not found or found.graphics_mib or not _computes_in_processor(host, knowledge):
+        return
+    hardware = knowledge.hardware[host]
+    half = hardware.memory_mib // 2 + _set_apart_mib(hardware)
+    pool = graphics(replace(found, graphics_mib=half), tuple(_startable(demands(host, fleet, knowledge, shapes))))
+    if not pool.fits:
+        words = f"models take {pool.used >> 20} MiB of the graphics at a time, which may take {half} unless the kernel is told otherwise"
+        yield f"hosts.{host}: {words}: set `gpu: {{amd: {{gtt_mib: …}}}}`, if nothing else on the host does"
+
+
 def unchecked(
     host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, ModelShape], unread: Mapping[str, str] | None = None
 ) -> Iterator[str]:
@@ -151,7 +213,9 @@ def unchecked(
     found, served = machine(host, fleet, knowledge), _real(host, fleet)
     if not served:
         return
-    if not found:
+    if isinstance(unbuilt := knowledge.releases.get(host), PaddockError):
+        yield f"hosts.{host}: {UNKNOWN}: there can be no llama.cpp for it yet: {unbuilt}"
+    elif not found:
         yield f"hosts.{host}: {UNKNOWN}: nobody has looked at its hardware yet: `paddock plan` does"
     elif not found.memory_mib:
         yield f"hosts.{host}: {HOST}: {UNKNOWN}: the host did not say how much it has: look at MemTotal in its /proc/meminfo"
@@ -164,6 +228,19 @@ def unchecked(
         if each.name not in shapes and not each.is_text:
             why = (unread or {}).get(each.name, "nobody has read its header yet: `paddock models fit` does")
             yield f"hosts.{host}: {each.where}: {UNKNOWN}: {why.removeprefix(f'{each.where}: ')}"
+
+
+def _absent(demand: Demand, machine: ServingMemory, hardware: Hardware) -> Iterator[str]:
+    """The devices that options of a server's models name, and that it does not have. How Vulkan counts its own is not known here."""
+    names = machine.device_names(demand.cards)
+    if machine.backend == "cuda" and shares_memory(hardware):
+        names = (*names, "CUDA0")
+    for load in demand.loads:
+        for option, name in asked_devices(load.preset):
+            kind = name.rstrip("0123456789").lower()
+            if name.lower() not in map(str.lower, names) and not (machine.backend == kind == "vulkan"):
+                has = f"has {', '.join(names)}" if names else "has none here: it computes on the processor"
+                yield f"{load.where}: {option}: there is no device {name}: {demand.server} {has}"
 
 
 def _real(host: str, fleet: Fleet) -> tuple[str, ...]:
@@ -194,11 +271,6 @@ def _cards(host: str, fleet: Fleet, knowledge: Knowledge) -> tuple[Installed, ..
 
 def _name(card: Installed) -> str:
     return f"card {card.number} ({card.name or card.address})"
-
-
-def _mib(size: str | None) -> int:
-    """As systemd writes it: `24G`; 0 where there is no limit."""
-    return int(size[:-1]) * 1024 ** "KMGT".index(size[-1]) // 1024 if size else 0
 
 
 def _where(server: Server, model: str) -> str:

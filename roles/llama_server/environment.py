@@ -12,6 +12,14 @@ from roles.preset import CONTROL
 from roles.role import render
 from roles.server import KEY_FILE, Server
 
+UNIFIED = "GGML_CUDA_ENABLE_UNIFIED_MEMORY"
+"""With it, CUDA takes of the host's memory what a card has no room for, and asks /proc/meminfo how much there is (ggml-cuda.cu)."""
+
+
+def is_unified(server: Server, settings: LlamaServerSettings) -> bool:
+    """Whether memory that a card lacks is the host's. llama.cpp asks whether the variable is there, not for its value."""
+    return UNIFIED in _variables(server, settings)
+
 
 def of_unit(server: Server, settings: LlamaServerSettings, own: Mapping[str, str]) -> Mapping[str, str]:
     """Those that the unit itself says, `own` among them: what the release and the cards need. Raises PaddockError for one of these that the

@@ -13,6 +13,7 @@ from roles.llama_server.beside import beside
 from roles.llama_server.caches import cache_bytes, takes_type
 from roles.llama_server.memory import MIB, Memory, MemoryNeeds, needs
 from roles.llama_server.memory_options import ROW_BYTES, MemoryOptions, Value, asked_context, memory_options, settled
+from roles.llama_server.splitting import split_of
 from roles.preset import is_on
 
 PROCESS_MIB = 100
@@ -21,10 +22,13 @@ PROCESS_MIB = 100
 CONTEXT_MIB = {"cuda": 256, "vulkan": 64, "hip": 256}
 """Of a server on each of its cards, beside llama.cpp's buffers: the driver's context, and the scratch space of its kernels."""
 
+DEVICE_NAMES = {"cuda": "CUDA", "vulkan": "Vulkan"}
+"""What a backend's devices are called, with a number behind."""
+
 SYSTEM_MIB, SYSTEM_SHARE = 512, 16
 """What is left to the rest of a host: this much, or this part of its memory where that is more."""
 
-HOST = "host memory"
+HOST, GRAPHICS = "host memory", "graphics memory"
 
 CONTEXT_LEAST, CONTEXT_STEP = 4096, 1024
 SIXTEENTHS = range(16, 0, -1)
@@ -72,6 +76,8 @@ class Demand:
     """What Paddock gives the prompts of each model that is loaded, where the inventory does not say it of one (`cache-ram`)."""
     memory_max_mib: int = 0
     """What systemd lets the server have of the host's memory; 0: no limit."""
+    unified: bool = False
+    """Whether it takes of the host's memory what its cards have no room for."""
 
     @property
     def limit(self) -> str:
@@ -102,11 +108,18 @@ class ServingMemory:
     backend: str = "cpu"
     elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
     """Which of the cards are other hosts'."""
+    graphics_mib: int = 0
+    """What of its memory graphics in the processor may take; 0: nobody has said it."""
 
     def share(self, card: str) -> int:
         """What llama.cpp splits a model's layers by: what a device says that it has."""
         other = self.elsewhere.get(card)
         return max(other.memory_mib if other else self.cards[card], 1)
+
+    def device_names(self, cards: Sequence[str]) -> tuple[str, ...]:
+        """What llama.cpp calls a server's devices, which are these: `RPC0`, `CUDA0`, `CUDA1`. Those of one backend have numbers from 0."""
+        kinds = ["RPC" if card in self.elsewhere else DEVICE_NAMES.get(self.backend, self.backend) for card in cards]
+        return tuple(f"{kind}{kinds[:at].count(kind)}" for at, kind in enumerate(kinds))
 
     def context(self, card: str) -> Memory:
         """Of a server on one of its devices, beside llama.cpp's buffers."""
@@ -133,7 +146,8 @@ class MemoryPool:
     """0 where nobody knows."""
     rows: tuple[Row, ...]
     used: int
-    """Bytes that are taken at a time: of a server that loads only some of its models at a time, by the largest of them."""
+    """Bytes that are taken at a time: of a server that loads only some of its models at a time, by the largest of them. What a card has no
+    room for, and its server takes of the host's memory, is there."""
 
     @property
     def left_mib(self) -> int:
@@ -175,15 +189,16 @@ def fit(machine: ServingMemory, demands: Sequence[Demand]) -> tuple[MemoryPool, 
     """Every place and what it carries: the cards in their order, then the host's memory; and the limits of servers that are too small."""
     limits: list[MemoryPool] = []
     rows: dict[str, list[list[Row]]] = {name: [] for name in (*machine.cards, HOST)}
-    used = dict.fromkeys(rows, 0)
+    used, unified = dict.fromkeys(rows, 0), dict.fromkeys(rows, 0)
     for demand in demands:
         by_place: dict[str, list[Row]] = {}
         for load in demand.loads:
-            shares = tuple(map(machine.share, demand.cards))
-            taken = _needs(load.shape, load.options, shares)
-            further, further_here = beside(load.beside, load.shape, load.options, load.preset, shares)
+            shares, names = tuple(map(machine.share, demand.cards)), machine.device_names(demand.cards)
+            taken = _needs(load.shape, load.options, *split_of(load.preset, names, shares))
+            further, further_here = beside(load.beside, load.shape, load.options, load.preset, names, shares)
             for card, memory, more in zip(demand.cards, taken.cards, further, strict=True):
-                by_place.setdefault(card, []).append(Row(demand.server, load.model, memory + more + machine.context(card), taken))
+                if (both := memory + more).total:
+                    by_place.setdefault(card, []).append(Row(demand.server, load.model, both + machine.context(card), taken))
             process = Memory(other=(PROCESS_MIB + demand.prompts_mib(load)) * MIB)
             by_place.setdefault(HOST, []).append(Row(demand.server, load.model, taken.host + further_here + process, taken))
         for place, each in by_place.items():
@@ -191,11 +206,32 @@ def fit(machine: ServingMemory, demands: Sequence[Demand]) -> tuple[MemoryPool, 
             largest = sorted((row.memory.total for row in each), reverse=True)
             taken_here = sum(largest[: demand.at_once or None])
             used[place] += taken_here
+            unified[place] += taken_here if demand.unified and place != HOST else 0
             if place == HOST and demand.memory_max_mib:
                 limits.append(MemoryPool(demand.limit, demand.memory_max_mib, tuple(each), taken_here))
     room = {**machine.cards, HOST: machine.memory_mib}
+    for card in machine.cards:
+        beyond = min(max(used[card] - room[card] * MIB, 0), unified[card]) if room[card] else 0
+        used[card], used[HOST] = used[card] - beyond, used[HOST] + beyond
     places = (MemoryPool(name, room[name], tuple(row for each in rows[name] for row in each), used[name]) for name in rows)
+    if machine.graphics_mib:
+        limits.append(graphics(machine, demands))
     return (*places, *(limit for limit in limits if not limit.fits))
+
+
+def graphics(machine: ServingMemory, demands: Sequence[Demand]) -> MemoryPool:
+    """What of a host's memory its graphics take, which are a part of the processor."""
+    names, shares = machine.device_names(["graphics"]), (1,)
+    rows, used = list[Row](), 0
+    for demand in demands:
+        mine = []
+        for load in demand.loads:
+            taken = _needs(load.shape, load.options, *split_of(load.preset, names, shares))
+            (more,), _ = beside(load.beside, load.shape, load.options, load.preset, names, shares)
+            mine.append(Row(demand.server, load.model, taken.cards[0] + more, taken))
+        rows += mine
+        used += sum(sorted((row.memory.total for row in mine), reverse=True)[: demand.at_once or None])
+    return MemoryPool(GRAPHICS, machine.graphics_mib, tuple(rows), used)
 
 
 _needs = lru_cache(1 << 12)(needs)
@@ -212,7 +248,7 @@ def nearest(machine: ServingMemory, demands: Sequence[Demand]) -> tuple[Inventor
     over = {place.name for place in fit(machine, demands) if not place.fits}
     if not over:
         return ()
-    concerned = [each for each in demands if over & {*each.cards, HOST, each.limit}]
+    concerned = [each for each in demands if over & {*each.cards, HOST, GRAPHICS, each.limit}]
     places = {load.where for each in concerned for load in each.loads}
     most = max((each.at_once or len(each.loads) for each in concerned), default=1)
     for step in sorted(_steps(most, host_is_short=not over <= machine.cards.keys()), key=_price):

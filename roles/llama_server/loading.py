@@ -15,6 +15,7 @@ from roles.llama_server.beside import beside
 from roles.llama_server.caches import QUANTIZED_BLOCK, UNQUANTIZED, UNUSUAL, keys_take, values_take
 from roles.llama_server.fit import Load
 from roles.llama_server.memory_options import context_of, settled, slot_context, trained
+from roles.llama_server.splitting import split_of
 
 UNKNOWN = "memory unknown: not checked"
 
@@ -29,7 +30,8 @@ def faults(load: Load) -> Iterator[str]:
     """Why llama-server would not start the model, a line each (src/llama-context.cpp: llama_init_from_model)."""
     try:
         options = load.options
-        beside(load.beside, load.shape, options, load.preset, ())
+        beside(load.beside, load.shape, options, load.preset)
+        split_of(load.preset, (), ())
     except PaddockError as error:
         yield f"{load.where}: {load.model}: {error}"
         return

@@ -14,6 +14,7 @@ from itertools import accumulate
 from inventory.model_shape import ModelShape, at
 from roles.llama_server.caches import NO_CACHE, RECURRENT, UNUSUAL, cache_bytes, cells, has_output, window
 from roles.llama_server.memory_options import MemoryOptions, context_of, settled, slot_context
+from roles.llama_server.splitting import moved_weights
 
 MIB = 1 << 20
 
@@ -47,13 +48,20 @@ class MemoryNeeds:
     """Whether the KV cache is; not of an architecture that keeps something of its own kind."""
 
 
-def needs(shape: ModelShape, options: MemoryOptions, shares: Sequence[float] = ()) -> MemoryNeeds:
+def needs(
+    shape: ModelShape,
+    options: MemoryOptions,
+    shares: Sequence[float] = (),
+    order: Sequence[int] = (),
+    moved: Sequence[tuple[str, int | None]] = (),
+) -> MemoryNeeds:
     """What a model takes where it is served with these options on cards that have these shares of it (of one card: `[1]`; of none: `[]`).
 
-    Layers go to the cards as llama-model.cpp: load_tensors gives them, and their caches with them.
+    Layers go to the cards, in the `order` of their numbers, as llama-model.cpp: load_tensors gives them, and their caches with them. Of
+    their weights those go elsewhere that `moved` says, see splitting.py.
     """
     options = settled(shape, options)
-    placed, caches = _placed(shape, options, shares), cache_bytes(shape, options)
+    placed, caches = _placed(shape, options, shares, order or range(len(shares))), cache_bytes(shape, options)
     found = {where: Memory(compute=compute_bytes(shape, options)) for where in placed}
     # Beside cards the host's buffers hold what goes in: the masks, and the embeddings that it looked up.
     found.setdefault(None, Memory(compute=_masks(shape, options) + 4 * shape.embedding_length * options.ubatch))
@@ -63,6 +71,9 @@ def needs(shape: ModelShape, options: MemoryOptions, shares: Sequence[float] = (
         cache_with = where if options.cache_on_card else None
         found[where] += Memory(weights=at(shape.layer_bytes, layer) - experts)
         found[None] += Memory(weights=experts)
+        for size, there in moved_weights(shape, layer, moved) if moved and not experts else ():
+            found[where] += Memory(weights=-size)
+            found[there] = found.get(there, Memory()) + Memory(weights=size)
         found[cache_with] += Memory(kv=cache)
     # On a card the embedding that is the output layer too lies once more; in host memory it is the same.
     twice = shape.tied_bytes if placed[-1] is not None and has_output(shape) else 0
@@ -71,14 +82,14 @@ def needs(shape: ModelShape, options: MemoryOptions, shares: Sequence[float] = (
     return MemoryNeeds(cards, found[None], slot_context(shape, options), exact=shape.architecture not in UNUSUAL)
 
 
-def _placed(shape: ModelShape, options: MemoryOptions, shares: Sequence[float]) -> list[int | None]:
+def _placed(shape: ModelShape, options: MemoryOptions, shares: Sequence[float], order: Sequence[int]) -> list[int | None]:
     """The card of each layer, and last that of the output; None is host memory."""
-    everything = shape.block_count + 1
-    on_cards = min(options.gpu_layers, everything) if shares else 0
+    everything, used = shape.block_count + 1, [card for card in order if shares[card]]
+    on_cards = min(options.gpu_layers, everything) if used else 0
     first = max(everything - options.gpu_layers, 0)
-    ends = [end / sum(shares) for end in accumulate(shares)]
+    ends = [end / sum(shares) for end in accumulate(shares[card] for card in used)]
     return [
-        None if layer < first or not on_cards else min(bisect_right(ends, (layer - first) / on_cards), len(shares) - 1)
+        None if layer < first or not on_cards else used[min(bisect_right(ends, (layer - first) / on_cards), len(used) - 1)]
         for layer in range(everything)
     ]
 

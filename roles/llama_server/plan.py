@@ -193,7 +193,7 @@ def _presets(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowle
         return ()
     own = routers_own(server.preset, knowledge.options.get(server.host))
     of_models = {option: value for option, value in server.preset.items() if option not in own}
-    shared = {**defaults(settings, _memory_mib(server, knowledge)), **of_models}
+    shared = {**defaults(server, settings, _memory_mib(server, knowledge)), **of_models}
     models = {
         name: {
             "model": fleet.model_path(server.host, name),
@@ -230,7 +230,8 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
         environment=[f"{name}={value}" for name, value in environment.of_unit(server, settings, own).items()],
         devices=pinned.devices if pinned else (),
         hidden=(*(pinned.hidden if pinned else ()), *(OTHER_GGML if release and release.downloads else ())),
-        reads_proc=release is not None and reads_proc(hardware, release.backend),
+        reads_proc=release is not None
+        and (reads_proc(hardware, release.backend) or (release.backend == "cuda" and environment.is_unified(server, settings))),
         mounts=tuple(dict.fromkeys((dirname(RELEASE), *map(dirname, files), *reads, *asked.writes))),
         shown=[path for path in paths if hidden(path)],
         shows_home=any(hidden(path, HOMES) for path in paths),
@@ -298,7 +299,7 @@ def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, know
         yield ["--model", fleet.model_path(server.host, model), "--alias", ",".join(_names(model, server, fleet, knowledge))]
         if server.workers:
             yield ["--rpc", ",".join(endpoints(server, fleet))]
-        shared = defaults(settings, _memory_mib(server, knowledge), len(fleet.servers(server.host)))
+        shared = defaults(server, settings, _memory_mib(server, knowledge), len(fleet.servers(server.host)))
         own = {**fleet.preset(server, model), **drafting(server, model, fleet, knowledge)}
         yield from flags(layered(shared, own), knowledge.options.get(server.host))
     yield ["--offline", *([] if release and release.ui else ["--no-ui"]), "--cors-origins", "localhost"]
@@ -343,13 +344,20 @@ def _memory_mib(server: Server, knowledge: Knowledge) -> int:
     return hardware.memory_mib if hardware else 0
 
 
-def defaults(settings: LlamaServerSettings, memory_mib: int, servers: int = 1) -> Mapping[str, Value]:
+def defaults(server: Server, settings: LlamaServerSettings, memory_mib: int, servers: int = 1) -> Mapping[str, Value]:
     """What every model is served with unless the inventory says otherwise. `memory_mib` 0 is a machine that nobody has looked at yet."""
-    at_a_time = servers if servers > 1 else settings.models_max or max(1, len(settings.models))
+    models = settings.models_max or max(1, len(settings.models))
     # In steps of a GiB: what the kernel takes for itself, and so the rest, changes with its version.
     gib = -(-memory_mib // 1024)
-    cache = {"cache-ram": min(CACHE_MIB_A_GIB * gib, CACHE_MOST_MIB) // at_a_time} if gib else {}
-    return {**cache, "metrics": True}
+    cache_mib = min(CACHE_MIB_A_GIB * gib, CACHE_MOST_MIB) // (servers if servers > 1 else models)
+    if limit_mib := mib(server.memory_max):
+        cache_mib = min(cache_mib, CACHE_MIB_A_GIB * limit_mib // 1024 // (models if server.kind == "router" else 1))
+    return {**({"cache-ram": cache_mib} if gib else {}), "metrics": True}
+
+
+def mib(size: str | None) -> int:
+    """As systemd writes it: `24G`; 0 where there is no limit."""
+    return int(size[:-1]) * 1024 ** "KMGT".index(size[-1]) // 1024 if size else 0
 
 
 def _options(preset: Mapping[str, Value], where: str) -> dict[str, str]:

@@ -42,6 +42,21 @@ def _variable(name: str) -> str:
     return name
 
 
+PRESENCE = re.compile(
+    r"GGML_CUDA_(ENABLE_UNIFIED_MEMORY|NO_PINNED|DISABLE_GRAPHS|P2P|REGISTER_HOST)|GGML_VK_(DISABLE|ALLOW|PREFER|ENABLE)_.*|GGML_DISABLE_VULKAN"
+)
+"""Variables of which ggml asks whether they are there, not what they are (ggml-cuda.cu, ggml-vulkan.cpp: getenv)."""
+
+OFF = ("0", "off", "false", "no", "")
+
+
+def _switched(environment: dict[str, Any]) -> dict[str, Any]:
+    for name, value in environment.items():
+        if PRESENCE.fullmatch(name) and str(value).lower() in OFF:
+            raise ValueError(f'"{name}" is on whatever its value is: leave it out, and set it only where it is to be on')
+    return environment
+
+
 def _line(value: str | float) -> str | float:
     if isinstance(value, str) and CONTROL.search(value):
         raise ValueError("has a line break or another control character in it, which a unit cannot hold")
@@ -59,6 +74,7 @@ class SecretValue(Settings):
 
 VariableName = Annotated[str, Matches(r"[A-Za-z_][A-Za-z0-9_]{0,254}", "is no name of a variable"), AfterValidator(_variable)]
 Variable = Annotated[str | int | float, AfterValidator(_line)] | SecretValue
+Environment = Annotated[dict[VariableName, Variable], AfterValidator(_switched)]
 
 
 class InstanceSettings(Settings):
@@ -84,7 +100,7 @@ class InstanceSettings(Settings):
     preset: Preset = {}
     """Options for this instance; they override those of the model and the role."""
 
-    environment: dict[VariableName, Variable] = {}
+    environment: Environment = {}
     """Environment variables of this instance; they override those of the role."""
 
     memory_max: MemoryMax | None = None
@@ -128,6 +144,8 @@ class InstanceSettings(Settings):
         """As many servers on the same ports, on the processor."""
         key = f"{here.role}.instances.{name}"
         moved, told = here.moved(self, key)
+        preset, more = here.on_the_processor(self.preset, key)
+        moved, told = moved.model_copy(update={"preset": preset}), [*told, *more]
         if not self.gpus:
             return moved, told
         told.append(f"{here.host}: {key}: {self.many} as in the inventory, on no card.")
@@ -159,7 +177,7 @@ class LlamaServerSettings(RoleSettings):
     preset: Preset = {}
     """Options for every model: llama-server's long options without dashes: `{ctx-size: 8192, cache-type-k: q8_0}`."""
 
-    environment: dict[VariableName, Variable] = {}
+    environment: Environment = {}
     """Environment variables of all servers and of a router's workers: `{GGML_CUDA_ENABLE_UNIFIED_MEMORY: 1, TOKEN: {secret: my-token}}`.
     A secret stands in a file that only root reads."""
 
@@ -217,12 +235,13 @@ class LlamaServerSettings(RoleSettings):
 
     def rehearsed(self, here: Rehearsal) -> tuple[LlamaServerSettings, list[str]]:
         moved, told = here.moved(self)
-        instances = {}
+        preset, more = here.on_the_processor(self.preset)
+        instances, told = {}, [*told, *more]
         for name, each in self.instances.items():
             instances[name], more = each.rehearsed(name, here)
             told += more
         expiry, more = self.expiry.rehearsed(here)
-        return moved.model_copy(update={"instances": instances, "expiry": expiry}), [*told, *more]
+        return moved.model_copy(update={"preset": preset, "instances": instances, "expiry": expiry}), [*told, *more]
 
     def servers(self, host: str, first_card: int = 0) -> Iterator[Server]:
         """The router first, where there is one, then the instances in the inventory's order."""

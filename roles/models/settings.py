@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator
+
+if TYPE_CHECKING:
+    from roles.rehearsal import Rehearsal
 
 from roles.role import SHARED_DIRECTORY, Matches, RoleSettings
 from roles.server import MODEL_DIRECTORY
@@ -12,6 +15,10 @@ from roles.server import MODEL_DIRECTORY
 PlainDirectory = Annotated[
     str, Matches(r"(?!.*/\.\.?(/|$))(/[A-Za-z0-9._-]+)+", "is not an absolute path of letters, digits, dots, hyphens and underscores")
 ]
+
+
+EVERYWHERE = ("/home", "/media", "/mnt", "/opt", "/srv", "/usr/local", "/var", "/var/lib")
+"""Directories that every host has. Others are on disks of the owner's, which a lab host does not have."""
 
 
 def _own(directory: str) -> str:
@@ -28,6 +35,13 @@ class ModelsSettings(RoleSettings):
 
     peers: bool = False
     """Offer the files to other hosts of the fleet while `paddock up` runs, so that they need not download them from the source."""
+
+    def rehearsed(self, here: Rehearsal) -> tuple[ModelsSettings, list[str]]:
+        moved, told = here.moved(self)
+        if self.directory == MODEL_DIRECTORY or self.directory.rpartition("/")[0] in EVERYWHERE:
+            return moved, told
+        told.append(f"{here.host}: models.directory is {MODEL_DIRECTORY} in place of {self.directory}: a lab host has no disk there.")
+        return moved.model_copy(update={"directory": MODEL_DIRECTORY}), told
 
     def gives_models(self) -> bool:
         return self.peers

@@ -156,13 +156,12 @@ def test_a_version_that_the_archive_does_not_have_is_refused_and_the_one_before_
 
 
 def test_another_accelerator_is_another_release_and_the_way_back_downloads_nothing(fleet: LabFleet) -> None:
+    """The gate has asked a model on Vulkan before `current` moved: Mesa's driver for the processor takes minutes for a router's."""
     text, before = fleet.inventory.read_text(), fleet.on("box", "readlink /opt/paddock/llama.cpp/current")
     fleet.write(text.replace("    llama_cpp: {", "    llama_cpp: {accelerator: vulkan, vulkan_device: any, "))
     fleet.up("--limit", "box")
     assert fleet.on("box", "readlink /opt/paddock/llama.cpp/current") != before
     assert "Vulkan0" in fleet.on("box", f"GGML_VK_VISIBLE_DEVICES=0 {SERVER} --list-devices 2>&1")
-    assert asked(fleet, "one").endswith(" 200")
-    assert any("libggml-vulkan" in each for each in loaded(fleet, "box", SERVER.replace("current", "releases/.*")))
     fleet.write(text)
     done = fleet.up("--limit", "box")
     assert fleet.on("box", "readlink /opt/paddock/llama.cpp/current") == before

@@ -77,3 +77,37 @@ def test_the_role_gpu_is_left_out() -> None:
 def test_what_the_lab_runs_is_an_inventory_too(name: str) -> None:
     lab = in_lab(load(INVENTORIES / f"{name}.yml"))[0]
     assert Fleet.model_validate(lab.model_dump()) == lab
+
+
+def test_options_for_cards_and_drafts_go_and_are_told_at_their_place() -> None:
+    preset = {"ctx-size": 512, "device": ["CUDA0", "CUDA1"], "spec-type": "draft-simple", "tensor-split": [3, 1]}
+    instance = {"model": "own", "listen": "127.0.0.1:8081", "preset": {"split-mode": "tensor", "ot": "exps=CPU"}}
+    other = {"model": "own", "listen": "127.0.0.1:8082", "preset": {"device": "none", "ot": "a=CPU,b=CUDA1"}}
+    serving = {"models": ["big"], "preset": {"mmproj-device": "CUDA1", "jinja": True}, "instances": {"chat": instance, "other": other}}
+    host = {"name": "ai", "address": "192.0.2.10", "roles": {"llama_cpp": {}, "models": {}, "llama_server": serving}}
+    big = {"source": {"url": "https://models.home.example/big.gguf", "sha256": "a" * 64}, "preset": preset}
+    fleet = {"name": "home", "domain": "home.example", "hosts": {"ai": host}, "models": {"big": big, "own": {}}}
+    lab, told = in_lab(Fleet.model_validate(fleet))
+    assert dict(lab.models["big"].preset) == {"ctx-size": 512, "tensor-split": "3,1"}
+    settings: Any = lab.hosts["ai"].roles.llama_server  # type: ignore[attr-defined]
+    assert settings.preset == {"jinja": True}
+    assert [each.preset for each in settings.instances.values()] == [{"ot": "exps=CPU"}, {"device": "none"}]
+    why = "there is no card, and nothing to draft with."
+    assert [line for line in told if why in line] == [
+        f"ai: llama_server.preset is without mmproj-device: {why}",
+        f"ai: llama_server.instances.chat.preset is without split-mode: {why}",
+        f"ai: llama_server.instances.other.preset is without ot: {why}",
+        f"model big: its preset is without device, spec-type: {why}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("directory", "there"),
+    [("/mnt/nvme/models", "/var/lib/paddock/models"), ("/scratch/models", "/var/lib/paddock/models"), ("/srv/models", "/srv/models")],
+)
+def test_models_on_a_disk_that_a_lab_host_does_not_have_are_elsewhere(directory: str, there: str) -> None:
+    host = {"name": "ai", "address": "192.0.2.10", "roles": {"llama_cpp": {}, "models": {"directory": directory}}}
+    lab, told = in_lab(Fleet.model_validate({"name": "home", "domain": "home.example", "hosts": {"ai": host}}))
+    assert lab.hosts["ai"].roles.models.directory == there  # type: ignore[attr-defined]
+    words = f"ai: models.directory is {there} in place of {directory}: a lab host has no disk there."
+    assert (words in told) == (directory != there)

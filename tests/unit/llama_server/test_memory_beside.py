@@ -21,7 +21,7 @@ from roles.llama_server.memory_options import Value, memory_options
 from tests.unit.llama_server.test_memory_demands import context
 from tests.unit.sparse_model import llama_8b, write
 
-SHA = "a" * 64
+SHA, CARDS = "a" * 64, ("CUDA0", "CUDA1")
 EYES = ModelShape("clip", 800 * MIB, context_length=576, embedding_length=1024, feed_forward_length=4096, head_count=16)
 
 
@@ -33,7 +33,7 @@ def chat(tmp_path_factory: pytest.TempPathFactory) -> ModelShape:
 def taken(chat: ModelShape, *files: tuple[str, ModelShape], cards: int = 2, **preset: Value) -> tuple[list[int], int]:
     """MiB on each card, and in host memory."""
     given = {name.replace("_", "-"): value for name, value in preset.items()}
-    found, host = beside(files, chat, memory_options(given), given, (1,) * cards)
+    found, host = beside(files, chat, memory_options(given), given, [f"CUDA{card}" for card in range(cards)], (1,) * cards)
     return [each.total // MIB for each in found], host.total // MIB
 
 
@@ -54,10 +54,11 @@ def test_without_flash_attention_it_keeps_the_scores_of_all_patches(chat: ModelS
 
 def test_a_draft_has_the_models_context_and_slots_and_its_own_cache(chat: ModelShape) -> None:
     preset: dict[str, Value] = {"ctx-size": 16384, "parallel": 2}
-    found, host = beside([("draft", chat)], chat, memory_options(preset), preset, (1, 1))
+    found, host = beside([("draft", chat)], chat, memory_options(preset), preset, CARDS, (1, 1))
     alone = needs(chat, replace(memory_options(preset), outputs=2), (1, 1))
     assert (found, host) == (alone.cards, alone.host)
-    half, _ = beside([("draft", chat)], chat, memory_options(preset), {**preset, "spec-draft-type-k": "q8_0", "ctvd": "q8_0"}, (1, 1))
+    quantized = {**preset, "spec-draft-type-k": "q8_0", "ctvd": "q8_0"}
+    half, _ = beside([("draft", chat)], chat, memory_options(preset), quantized, CARDS, (1, 1))
     assert [round(each.kv / whole.kv, 2) for each, whole in zip(half, found, strict=True)] == [0.53, 0.53]
 
 
@@ -83,7 +84,7 @@ def test_what_a_draft_cannot_have_is_told_at_the_models_preset(chat: ModelShape)
     (said,) = faults(load)
     assert said.startswith("models.chat.preset: chat: draft: cache-type-k: a KV cache has no type q9")
     with pytest.raises(PaddockError):
-        beside(load.beside, chat, load.options, load.preset, ())
+        beside(load.beside, chat, load.options, load.preset)
 
 
 FILES = {

@@ -49,6 +49,15 @@ def test_the_prompt_caches_of_all_loaded_models_take_an_eighth_of_the_memory(sma
     assert "cache-ram = 1024\n" in small.text("ai", PRESETS)
 
 
+def test_and_no_more_than_an_eighth_of_what_systemd_lets_a_server_have(small: Small) -> None:
+    chat = {"model": "demo", "listen": "127.0.0.1:8081", "memory_max": "2G"}
+    instances = {"chat": chat, "code": {**chat, "listen": "127.0.0.1:8082", "memory_max": "1T"}}
+    small.roles["ai"]["llama_server"] |= {"memory_max": "8G", "models_max": 2, "instances": instances}
+    assert "cache-ram = 512\n" in small.text("ai", PRESETS)
+    assert "--cache-ram 256 " in small.text("ai", UNIT.replace(".service", "-chat.service"))
+    assert "--cache-ram 682 " in small.text("ai", UNIT.replace(".service", "-code.service"))
+
+
 def test_no_preset_is_indented_for_llama_cpp_would_refuse_the_file(small: Small) -> None:
     assert not [line for line in small.text("ai", PRESETS).splitlines() if line != line.strip()]
 

@@ -120,3 +120,34 @@ def test_what_keeps_a_server_to_its_cards_is_not_overridden(serving: Small) -> N
 def test_what_is_not_an_inventorys_to_set_is_refused(name: str, words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         LlamaServerSettings.model_validate({"environment": {name: "x"}})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_refused"),
+    [
+        ("GGML_CUDA_ENABLE_UNIFIED_MEMORY", 0, True),
+        ("GGML_CUDA_NO_PINNED", "off", True),
+        ("GGML_VK_DISABLE_COOPMAT", "false", True),
+        ("GGML_CUDA_ENABLE_UNIFIED_MEMORY", 1, False),
+        ("GGML_CUDA_DISABLE_FUSION", 0, False),
+        ("OMP_NUM_THREADS", 0, False),
+    ],
+)
+def test_a_variable_that_is_on_whatever_its_value_is_cannot_be_off(name: str, value: object, is_refused: bool) -> None:
+    instance = {"chat": {"model": "demo", "listen": "127.0.0.1:8081", "environment": {name: value}}}
+    for settings in ({"models": ["demo"], "environment": {name: value}}, {"instances": instance}):
+        if is_refused:
+            with pytest.raises(ValidationError, match=f'"{name}" is on whatever its value is: leave it out'):
+                LlamaServerSettings.model_validate(settings)
+        else:
+            LlamaServerSettings.model_validate(settings)
+
+
+def test_cuda_reads_how_much_memory_there_is_where_it_may_take_the_hosts(serving: Small) -> None:
+    card = NvidiaCard("GPU-1", "0000:01:00.0", "NVIDIA GeForce RTX 3090", "8.6", 24576)
+    serving.hardware = replace(
+        serving.hardware, gpus=(PciDevice("0000:01:00.0", "10de", "2204"),), nvidia_driver="580.95.05", nvidia_cards=(card,)
+    )
+    said(serving, {}, {"GGML_CUDA_ENABLE_UNIFIED_MEMORY": 1})
+    hides = {unit: "ProcSubset=pid" in serving.text("ai", f"{UNITS}/{unit}.service") for unit in ("llama-server", "llama-server-chat-1")}
+    assert hides == {"llama-server": True, "llama-server-chat-1": False}
