@@ -26,7 +26,7 @@ from control.ssh.ways import Ways
 from control.state.fleet import FleetState
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
-from inventory.hardware import Hardware
+from inventory.hardware import Hardware, PciDevice
 from inventory.knowledge import Knowledge
 from inventory.load import load, loaded
 from inventory.model_components import Component
@@ -35,7 +35,7 @@ from inventory.model_shape import ModelShape, as_data
 from inventory.model_sources import ModelPart, ModelSource
 from lab.lab_host import LabHost
 from lab.overlay import overlay
-from resources import File, ModelFile, Release, Resource
+from resources import File, ModelFile, Package, Release, Resource
 from resources.drift import drift
 from resources.probe import Actual
 from roles.host_plan import host_plan, refusals_of, remarks_of
@@ -53,6 +53,12 @@ HERE = "/var/lib/paddock/models"
 
 WITH_CUDA_12_9 = replace(MACHINES["two-kinds-of-nvidia"], compilers={**MACHINES["two-kinds-of-nvidia"].compilers, "nvcc": "12.9.86"})
 """As it is once its owner has done what the refusal says: Ubuntu's own CUDA is older than the card."""
+
+RADEON = PciDevice("0000:03:00.0", "1002", "744c", "Navi 31 [Radeon RX 7900 XT]", 20464)
+ON_DEBIAN_TESTING = {"distribution": "debian forky", "libc": "2.43", "compilers": {}}
+WITH_RADEON = replace(
+    MACHINES["zen-4-rtx-3090"], gpus=(RADEON,), gfx=("gfx1100",), nvidia_cards=(), nvidia_driver="", vulkan=(), **ON_DEBIAN_TESTING
+)
 
 MACHINES_OF: dict[str, dict[str, Hardware]] = {
     "vision-with-draft": {"desk": WITH_CUDA_12_9},
@@ -72,6 +78,7 @@ MACHINES_OF: dict[str, dict[str, Hardware]] = {
     "unified-memory": {"tower": MACHINES["zen-4-rtx-3090"]},
     "experts-in-memory": {"pc": MACHINES["zen-4-rtx-3090"]},
     "code-completion": {"box": MACHINES["strix-halo"]},
+    "debians-own": {"tower": WITH_RADEON, "shelf": replace(MACHINES["vm-without-avx"], **ON_DEBIAN_TESTING)},
     "jetson-and-spark": {"robot": MACHINES["jetson-agx-orin"], "spark": MACHINES["dgx-spark"]},
 }
 """By set-up, its hosts' machines. Another set-up is a file in tests/setups, a line here, and a test of what its owner expects."""
@@ -483,6 +490,22 @@ def test_a_router_refuses_the_same_and_says_who_takes_it(setup: Setup) -> None:
     )
     code, said = setup.run("check")
     assert code == 2 and "models.coder.preset.reverse-prompt" in said and "an instance, which has no such file, takes it" in said
+
+
+@of("debians-own")
+def test_debians_packages_serve_on_a_radeon_and_on_a_processor_and_nothing_is_compiled(setup: Setup) -> None:
+    tower, shelf = setup.release("tower"), setup.release("shelf")
+    assert (tower.backend, tower.devices, shelf.backend) == ("hip", ("ROCm0",), "cpu")
+    assert "libggml0-backend-hip=0.27.0-1" in tower.downloads and "libggml0-backend-hip=0.27.0-1" not in shelf.downloads
+    for host in ("tower", "shelf"):
+        packages = {each.name for each in setup.plan(host).values() if isinstance(each, Package) and each.needed}
+        assert not {"cmake", "g++", "ccache", "llama.cpp-tools", "libggml0"} & packages
+    unit = setup.unit("tower", "llama-server")
+    assert "DeviceAllow=/dev/kfd rw" in unit and "DeviceAllow=char-drm rw" in unit and "ProcSubset=pid" not in unit
+    assert "InaccessiblePaths=-/usr/lib/x86_64-linux-gnu/ggml" in unit
+    assert "\nmoe-cache-mib = 1024\n" in setup.text("tower", PRESETS)  # an option of 0.7.0
+    places = setup.places("tower")
+    assert places["card 0"].room_mib == pytest.approx(20464, abs=1) and all(each.fits for each in places.values())
 
 
 @of("jetson-and-spark")
