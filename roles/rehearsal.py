@@ -67,7 +67,8 @@ def _needs_a_card(option: str, value: str) -> bool:
     if option in MOVED:
         return any(each.rpartition("=")[2] != "CPU" for each in value.split(","))
     named = option in CARDS and value != "none"
-    return named or (option in ("sm", "split-mode") and value == "tensor") or (option == "spec-type" and "draft-" in value)
+    cached = option == "moe-cache-mib" and value != "0"
+    return named or cached or (option in ("sm", "split-mode") and value == "tensor") or (option == "spec-type" and "draft-" in value)
 
 
 def _concrete_endpoints(settings: Settings) -> Iterator[tuple[str, str]]:

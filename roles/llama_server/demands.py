@@ -236,6 +236,8 @@ def _absent(demand: Demand, machine: ServingMemory, hardware: Hardware) -> Itera
     if machine.backend == "cuda" and shares_memory(hardware):
         names = (*names, "CUDA0")
     for load in demand.loads:
+        if machine.backend == "cpu" and str(load.preset.get("moe-cache-mib", 0)) != "0":
+            yield f"{load.where}: moe-cache-mib: a cache on the cards, and {demand.server} computes on the processor: leave it out"
         for option, name in asked_devices(load.preset):
             kind = name.rstrip("0123456789").lower()
             if name.lower() not in map(str.lower, names) and not (machine.backend == kind == "vulkan"):

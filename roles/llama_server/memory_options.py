@@ -54,6 +54,8 @@ class MemoryOptions:
     gpu_layers: int = 1 << 16
     cpu_experts: int = 0
     """The first so many layers leave their experts in host memory."""
+    expert_cache_mib: int = 0
+    """On the cards together, for experts in host memory."""
     cache_on_card: bool = True
     embeds: bool = False
     """Texts become vectors: every token has an output."""
@@ -87,6 +89,7 @@ SPELLINGS = {
     **dict.fromkeys(("ngl", "gpu-layers", "n-gpu-layers"), "gpu_layers"),
     **dict.fromkeys(("cmoe", "cpu-moe"), "all experts"),
     **dict.fromkeys(("ncmoe", "n-cpu-moe"), "cpu_experts"),
+    "moe-cache-mib": "expert_cache_mib",
     **dict.fromkeys(("kvo", "kv-offload"), "cache_on_card"),
     **dict.fromkeys(("nkvo", "no-kv-offload"), "not cache_on_card"),
     **dict.fromkeys(("embedding", "embeddings", "rerank", "reranking"), "embeds"),
@@ -99,7 +102,12 @@ SPELLINGS = {
     "fit": "fits",
     **dict.fromkeys(("sm", "split-mode"), "split_mode"),
 }
-WHOLE = frozenset(("context", "slots", "per_slot", "batch", "ubatch", "gpu_layers", "cpu_experts", "prompt_cache_mib", "yarn_original"))
+WHOLE = frozenset(
+    (
+        *("context", "slots", "per_slot", "batch", "ubatch", "gpu_layers"),
+        *("cpu_experts", "expert_cache_mib", "prompt_cache_mib", "yarn_original"),
+    )
+)
 DECIMAL = frozenset(("rope_scale", "rope_freq_scale"))
 ALL = 1 << 16
 BATCH_MOST = 1 << 31
@@ -143,6 +151,7 @@ def memory_options(preset: Mapping[str, Value], sizing: Sizing = OLDER) -> Memor
         window_full=truths.get("window_full", False),
         gpu_layers=layers if layers >= 0 else MemoryOptions.gpu_layers,
         cpu_experts=1 << 16 if truths.get("all experts") else values.get("cpu_experts", 0),
+        expert_cache_mib=max(values.get("expert_cache_mib", 0), 0),
         cache_on_card=truths.get("cache_on_card", True),
         embeds=truths.get("embeds", False) or str(found.get("pooling", ("", "none"))[1]) != "none",
         prompt_cache_mib=max(cache, 0),

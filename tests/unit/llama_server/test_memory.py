@@ -239,6 +239,13 @@ def test_experts_can_stay_in_host_memory(shapes: dict[str, ModelShape]) -> None:
     assert all_there.cards[0].kv == none.cards[0].kv
 
 
+def test_a_cache_for_experts_is_shared_out_over_the_cards(shapes: dict[str, ModelShape]) -> None:
+    shape, preset = shapes["qwen3_30b_a3b"], {"n-cpu-moe": 10, "moe-cache-mib": 900}
+    assert [each.other for each in needs(shape, memory_options(preset), [2, 1]).cards] == [600 * MIB, 300 * MIB]
+    assert [each.other for each in needs(shape, memory_options({"moe-cache-mib": 900}), [1]).cards] == [0]
+    assert [each.other for each in needs(shapes["llama_8b"], memory_options(preset), [1]).cards] == [0]
+
+
 def test_a_cache_can_be_kept_off_the_card(shapes: dict[str, ModelShape]) -> None:
     found = needs(shapes["llama_8b"], memory_options({"c": 16384, "no-kv-offload": True}), [1])
     assert (found.cards[0].kv, found.host.kv) == (0, 2048 * MIB)

@@ -162,6 +162,14 @@ def test_a_device_that_a_server_does_not_have_is_refused(
     assert said == ([f"{where}: {has}"] if has else [])
 
 
+@pytest.mark.parametrize(("backend", "value", "is_refused"), [("cpu", 512, True), ("cpu", 0, False), ("cuda", 512, False)])
+def test_a_cache_for_experts_needs_a_card(shapes: dict[str, ModelShape], backend: str, value: int, is_refused: bool) -> None:
+    """llama-server ends: "MoE cache requires a GPU backend"."""
+    said = list(refusals("rig", one(preset={"moe-cache-mib": value}), context(1, backend), shapes))
+    where = "hosts.rig.roles.llama_server.instances.chat.preset: moe-cache-mib"
+    assert said == ([f"{where}: a cache on the cards, and chat computes on the processor: leave it out"] if is_refused else [])
+
+
 def test_a_gpu_that_shares_the_machines_memory_is_a_device(shapes: dict[str, ModelShape]) -> None:
     here = context(1)
     card = replace(here.hardware["rig"].nvidia_cards[0], memory_mib=0, name="NVIDIA Orin", address="", uuid="")
