@@ -140,7 +140,9 @@ def _began(noticed: _Noticed, lines: Sequence[str], tokens: Sequence[Any]) -> tu
         return at, CLOSES_NOTHING
     if "while parsing a flow node" in said and not _stands_at(lines, at, ",") and (brackets := _open_brackets(tokens)):
         return brackets[-1], BRACKET
-    return (noticed.since if any(each in said for each in AT_ITS_BEGIN) else at), next((words for begin, words in SYNTAX if begin in said), said)
+    return (noticed.since if any(each in said for each in AT_ITS_BEGIN) else at), next(
+        (words for begin, words in SYNTAX if begin in said), said
+    )
 
 
 def _stands_at(lines: Sequence[str], at: tuple[int, int], characters: str) -> bool:

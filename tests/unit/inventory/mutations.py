@@ -27,7 +27,7 @@ SCHEMA = document_schema()
 
 
 def inventories() -> dict[str, str]:
-    """Every inventory of the repository by where it stands: YAML files, and texts in tests that are a whole one; one that uses every role."""
+    """Every inventory of the repository by where it stands: YAML files, texts in tests that are a whole one, one that uses every role."""
     found = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.glob("inventory/*.yml")) + sorted(ROOT.glob("tests/**/*.yml"))}
     texts = {name: path.read_text() for name, path in found.items() if _is_text(path)}
     for path in sorted(ROOT.glob("tests/**/*.py")):
@@ -232,9 +232,42 @@ def duplicated_key(this: Text, chance: random.Random) -> Mutant | None:
 
 
 ODD = (
-    *("[]", "{}", "[x]", "[[]]", "{x: 1}", "[1, {}]", "null", "~", '""', "true", "no", "on", "0", "-1", "1", "70000", "65536", "1e9", "1.5"),
+    *(
+        "[]",
+        "{}",
+        "[x]",
+        "[[]]",
+        "{x: 1}",
+        "[1, {}]",
+        "null",
+        "~",
+        '""',
+        "true",
+        "no",
+        "on",
+        "0",
+        "-1",
+        "1",
+        "70000",
+        "65536",
+        "1e9",
+        "1.5",
+    ),
     *("-0.0", ".nan", ".inf", "99999999999999999", "9" * 400, "2026-01-01", "12:30", "010", "0o7", "0x1F", "1_000", "'5'", '"22"', "x"),
-    *('"\\0"', '"\\x07"', '"\\u202e"', '"a\\nb"', '"\\t"', '"\\ud800"', '"\\U0010ffff"', '"\\x85"', '"\\uFEFFx"', "'😀'", "ﬁé", "'${HOME}'"),
+    *(
+        '"\\0"',
+        '"\\x07"',
+        '"\\u202e"',
+        '"a\\nb"',
+        '"\\t"',
+        '"\\ud800"',
+        '"\\U0010ffff"',
+        '"\\x85"',
+        '"\\uFEFFx"',
+        "'😀'",
+        "ﬁé",
+        "'${HOME}'",
+    ),
     *("../../etc/passwd", "~nobody-there/x", "/", "16 GB", "24XB", "-5s", "1.5.2", "192.0.2.300", "192.0.2.0/33", "fe80::1%", "::", "a b"),
     *("ai[1:3]", "ai[1:1000]", "ai[1:9999999]", "[1:3]", "ai[3:1]", "ai[", "'*'", "'%'", "'{{ x }}'", "'; rm'", "user@", ":22", "[::1]:0"),
     *("x" * 300, '"' + "y" * 100_000 + '"', "[" + "1, " * 3000 + "1]", "[" * 20 + "]" * 20, "{k: " * 12 + "1" + "}" * 12),
@@ -337,13 +370,17 @@ def unknown_option(this: Text, chance: random.Random) -> Mutant | None:
 
 
 def key_of_another_kind(this: Text, chance: random.Random) -> Mutant | None:
-    spot = chance.choice([each for each in this.keys])
+    spot = chance.choice(this.keys)
     new = chance.choice(("1", "on", "? [a]", "[a]", "{a: 1}", "~", "12:30", "!!str", "*nowhere", "1.5", '"\\0"', "-"))
     if not _plain(spot) or (new.startswith("?") and spot.holder.flow_style):
         return None
     line, column = place(spot.key.start_mark)
     text = this.replaced(spot.key.start_mark.index, spot.key.end_mark.index, new)
-    return Mutant("a key of another kind", text, ((line, column, column + len(new)),)) if new in ("1", "1.5", "on") else Mutant("an odd key", text)
+    return (
+        Mutant("a key of another kind", text, ((line, column, column + len(new)),))
+        if new in ("1", "1.5", "on")
+        else Mutant("an odd key", text)
+    )
 
 
 # Mistakes of YAML
@@ -391,7 +428,11 @@ def open_quote(this: Text, chance: random.Random) -> Mutant | None:
         return None
     number, match = found
     line = this.lines[number]
-    return Mutant("a quote that is not closed", _with_line(this, number, line[: match.end() - 1] + line[match.end() :]), ((number + 1, 1, len(line) + 1),))
+    return Mutant(
+        "a quote that is not closed",
+        _with_line(this, number, line[: match.end() - 1] + line[match.end() :]),
+        ((number + 1, 1, len(line) + 1),),
+    )
 
 
 def open_bracket(this: Text, chance: random.Random) -> Mutant | None:
@@ -444,7 +485,28 @@ def character(this: Text, chance: random.Random) -> Mutant | None:
     return Mutant("a character", text)
 
 
-PIECES = ("---", "...", "%YAML 1.2", "<<: *x", "<<: {a: 1}", "<<: x", "? ", "- ", "key", ": ", "&a", "*a", "|", ">", "#", "}", "]", "@", "`x", "x: y: z")
+PIECES = (
+    "---",
+    "...",
+    "%YAML 1.2",
+    "<<: *x",
+    "<<: {a: 1}",
+    "<<: x",
+    "? ",
+    "- ",
+    "key",
+    ": ",
+    "&a",
+    "*a",
+    "|",
+    ">",
+    "#",
+    "}",
+    "]",
+    "@",
+    "`x",
+    "x: y: z",
+)
 
 
 def piece(this: Text, chance: random.Random) -> Mutant | None:
@@ -467,18 +529,25 @@ def bomb(this: Text, chance: random.Random) -> Mutant | None:
         items = ", ".join(item.format(f"*zq{number - 1}", each) for each in range(width))
         lines.append(f"zq{number}: &zq{number} {opening[0]}{items}{closing[0]}")
     if chance.random() < 0.5:
-        lines = ["zq0: &zq0 {user: ann}", *(f"zq{each}: &zq{each} {{<<: [{', '.join([f'*zq{each - 1}'] * width)}]}}" for each in range(1, depth))]
+        lines = [
+            "zq0: &zq0 {user: ann}",
+            *(f"zq{each}: &zq{each} {{<<: [{', '.join([f'*zq{each - 1}'] * width)}]}}" for each in range(1, depth)),
+        ]
     if this.text.lstrip().startswith("{"):
         return None
-    return Mutant("aliases of aliases", "\n".join([*lines, this.text]), ((1, 1, 1),), "zq0", False) if width**depth < 100_000 else Mutant(
-        "aliases of aliases", "\n".join([*lines, this.text]), refused=True
+    return (
+        Mutant("aliases of aliases", "\n".join([*lines, this.text]), ((1, 1, 1),), "zq0", False)
+        if width**depth < 100_000
+        else Mutant("aliases of aliases", "\n".join([*lines, this.text]), refused=True)
     )
 
 
 def many_hosts(this: Text, chance: random.Random) -> Mutant | None:
     """A host's name made a range."""
     spot = chance.choice([each for each in this.keys if each.path[:1] == ("hosts",) and len(each.path) == 2])
-    new = chance.choice(("zq[1:3]", "zq[1:1024]", "zq[1:1025]", "zq[01:1]", "zq[3:1]", "zq[", "zq]x", "zq[1:3][1:3]", "zq[a:b]", "zq[1:999999999]"))
+    new = chance.choice(
+        ("zq[1:3]", "zq[1:1024]", "zq[1:1025]", "zq[01:1]", "zq[3:1]", "zq[", "zq]x", "zq[1:3][1:3]", "zq[a:b]", "zq[1:999999999]")
+    )
     line, column = place(spot.key.start_mark)
     address = next((each for each in this.keys if each.path == (*spot.path, "address")), None)
     where = [(line, column, column)] + ([(*place(address.node.start_mark), place(address.node.start_mark)[1])] if address else [])
@@ -495,7 +564,18 @@ def swapped(this: Text, chance: random.Random) -> Mutant | None:
 
 
 AT_A_PLACE: tuple[Callable[[Text, random.Random], Mutant | None], ...] = (
-    *(renamed_key, renamed_key, dropped_key, dropped_key, duplicated_key, other_value, other_value, other_value, other_value, forbidden_value),
+    *(
+        renamed_key,
+        renamed_key,
+        dropped_key,
+        dropped_key,
+        duplicated_key,
+        other_value,
+        other_value,
+        other_value,
+        other_value,
+        forbidden_value,
+    ),
     *(unknown_name, unknown_name, unknown_option, key_of_another_kind, missing_colon, open_quote, open_bracket, tab, indentation),
     *(character, piece, bomb, many_hosts, swapped),
 )
@@ -549,13 +629,17 @@ def of_bytes(all_of_them: list[bytes], chance: random.Random) -> tuple[str, byte
         case "several":
             for _ in range(chance.randint(2, 6)):
                 at = chance.randrange(len(data) + 1)
-                data[at : at + chance.choice((0, 1, 5, 40))] = chance.choice((*MISHAPS, bytes(data[chance.randrange(len(data) + 1) :][:30])))
+                data[at : at + chance.choice((0, 1, 5, 40))] = chance.choice(
+                    (*MISHAPS, bytes(data[chance.randrange(len(data) + 1) :][:30]))
+                )
         case "encoding":
             text = data.decode(errors="replace")
             name = chance.choice(("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig", "utf-7", "cp037", "latin-1"))
             data = bytearray(text.encode(name, errors="replace"))
         case "line ends":
-            data = bytearray(bytes(data).replace(b"\n", chance.choice((b"\r\n", b"\r", b"\n\r", b"\r\r\n", b"\n\n", b"\x00", b"\x85", b" ", b"\t\n"))))
+            data = bytearray(
+                bytes(data).replace(b"\n", chance.choice((b"\r\n", b"\r", b"\n\r", b"\r\r\n", b"\n\n", b"\x00", b"\x85", b" ", b"\t\n")))
+            )
     return kind, bytes(data)
 
 

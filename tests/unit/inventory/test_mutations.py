@@ -1,4 +1,4 @@
-"""Whatever is wrong with an inventory, `check` tells it with its place, in time: of 20,000 mistakes at a known place, and 20,000 of bytes."""
+"""Whatever is wrong with an inventory, `check` tells it with its place, in time: 20,000 mistakes at a known place, 20,000 of bytes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import control.ssh.cooperative  # isort: skip - first of all
 import random
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from cli import main
-from tests.share import WHOLE, chance, spread
+from tests.share import chance, spread
 from tests.unit.inventory import mutations
 from tests.unit.inventory.mutations import Mutant, Text
 from tests.unit.roles import everything
@@ -30,12 +28,72 @@ PARSER = re.compile("^is not YAML: .*(while (parsing|scanning)|did not find|foun
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where each is written, beside the files that the one with every role names."""
+    """Where each is written."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("PADDOCK_STATE", raising=False)
-    (tmp_path / everything.ROOT).write_text(pem("the root"))
-    (tmp_path / "caddy.deb").touch()
-    return tmp_path / "home.yml"
+    return place_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> list[Text]:
+    """The inventories in which nothing is wrong."""
+    path, found = place_in(tmp_path_factory.mktemp("good")), []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("HOME", str(path.parent / "home"))
+        patched.delenv("PADDOCK_STATE", raising=False)
+        for text in mutations.inventories().values():
+            path.write_text(text)
+            if main(["-i", str(path), "check"]) == 0:
+                found.append(Text(text))
+    return found
+
+
+def place_in(directory: Path) -> Path:
+    """An inventory beside the files that the one with every role names."""
+    (directory / everything.ROOT).write_text(pem("the root"))
+    (directory / "caddy.deb").touch()
+    return directory / "home.yml"
+
+
+NUMBERS = spread("mutations of inventories", range(MANY), SHARE)
+BATCHES = [NUMBERS[begin : begin + AT_A_TIME] for begin in range(0, len(NUMBERS), AT_A_TIME)]
+
+
+@pytest.mark.parametrize("numbers", BATCHES, ids=lambda numbers: f"from-{numbers[0]}")
+def test_a_mistake_is_told_where_it_was_made(numbers: list[int], good: list[Text], path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One in ten of those that are none is rendered too."""
+    found = {}
+    for number in numbers:
+        draw = chance(f"mistake {number}")
+        mutant = mutations.at_a_place(good, draw)
+        path.write_bytes(mutant.text.encode(errors="surrogatepass"))
+        code, told, took = checked(path, capsys)
+        words = wrong(path, mutant, code, told, took)
+        if code == 0 and not words and draw.random() < 0.1 and main(["-i", str(path), "render", "--to", str(path.parent / "rendered")]):
+            words = f"was accepted, and cannot be rendered: {capsys.readouterr().err}"
+        if words:
+            found[number] = f"{mutant.kind} {words}\n{told}"
+    assert not found
+
+
+@pytest.mark.parametrize("numbers", BATCHES, ids=lambda numbers: f"from-{numbers[0]}")
+def test_whatever_bytes_have_changed_has_its_place(numbers: list[int], path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = mutations.bytes_of_all()
+    found = {}
+    for number in numbers:
+        kind, data = mutations.of_bytes(before, chance(f"bytes {number}"))
+        path.write_bytes(data)
+        code, told, took = checked(path, capsys)
+        if words := wrong(path, Mutant(kind, ""), code, told, took):
+            found[number] = f"{kind} {words}\n{told}"
+    assert not found
+
+
+def test_most_mistakes_are_at_a_known_place(good: list[Text]) -> None:
+    assert len(good) > 30
+    made = [mutations.at_a_place(good, random.Random(number)) for number in range(1000)]
+    assert len({each.kind for each in made}) > 25
+    assert sum(bool(each.at) for each in made) > 500
 
 
 def checked(path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, float]:
