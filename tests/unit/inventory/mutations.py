@@ -313,6 +313,8 @@ def _valued(kind: str, this: Text, chance: random.Random, by: str) -> Mutant | N
 
 def _at_value(kind: str, this: Text, spot: Spot, by: str, says: str) -> Mutant:
     text = this.valued(spot, by)
+    if spot.key and spot.node.start_mark.line > spot.key.start_mark.line and spot.node.start_mark.column <= spot.key.start_mark.column:
+        return Mutant(kind, text)  # a list at the left of its key, where no other value can stand
     if not _plain(spot) or _shadowed(this, spot) or spot.node.start_mark.index == spot.node.end_mark.index:
         return Mutant(kind, text)
     line, column = place(spot.node.start_mark)
@@ -443,7 +445,9 @@ def open_bracket(this: Text, chance: random.Random) -> Mutant | None:
     end = node.end_mark.index
     around = [each.node for each in flows if each.node.start_mark.index <= node.start_mark.index and end <= each.node.end_mark.index]
     where = [place(each.start_mark) for each in (this.root, *around)]
-    return Mutant("a bracket that is not closed", this.replaced(end - 1, end, ""), tuple((*each, each[1]) for each in where))
+    last = place(node.end_mark)
+    at = (*((*each, each[1]) for each in where), (last[0], last[1] - 1, last[1]))  # `{, x` lacks a value too
+    return Mutant("a bracket that is not closed", this.replaced(end - 1, end, ""), at)
 
 
 def tab(this: Text, chance: random.Random) -> Mutant | None:
