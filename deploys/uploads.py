@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from shlex import quote
@@ -53,7 +54,7 @@ def _sent(model: ModelFile, local: Path) -> Generator[StringCommand, None, None]
 
 
 class BytesThere(FactBase[int]):
-    """The bytes of a file that lie on the host already; 0 where there is none."""
+    """The bytes of a file that lie on the host already; 0 where there is none, or where the host says no number."""
 
     @staticmethod
     def default() -> int:
@@ -63,4 +64,5 @@ class BytesThere(FactBase[int]):
         return f"stat -c %s -- {quote(path)} 2>/dev/null || echo 0"
 
     def process(self, output: list[str]) -> int:
-        return int(output[0])
+        said = " ".join(output)
+        return int(said) if re.fullmatch("[0-9]{1,18}", said) else 0

@@ -70,7 +70,7 @@ id=$(systemctl show -P InvocationID {unit}); lines=60
 true"""
 
     def process(self, output: list[str]) -> Build:
-        said = dict(line.split("=", 1) for line in output if not line.startswith("|"))
+        said = dict(line.partition("=")[::2] for line in output if not line.startswith("|"))
         lines = tuple(line[1:] for line in output if line.startswith("|"))
         match said.get("ActiveState"), said.get("SubState"):
             case "active" | "activating" | "reloading" | "deactivating", sub if sub != "exited":

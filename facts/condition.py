@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from shlex import quote
 
+NO_COUNT = re.compile(r"\d{19,}")
+"""More than Linux counts."""
+
 CONDITION_SH = r"""
 echo "#temperature"
 for at in /sys/class/thermal/thermal_zone*; do
@@ -114,8 +117,8 @@ def condition(output: Iterable[str]) -> Condition:
         if line.startswith("#"):
             lines = sections.setdefault(line[1:].strip(), [])
         elif line.strip():
-            lines.append(line.strip())
-    throttled = re.match(r"throttled=(0x[0-9a-fA-F]+)$", " ".join(sections.get("throttled", ())))
+            lines.append(NO_COUNT.sub("?", line.strip()))
+    throttled = re.match(r"throttled=(0x[0-9a-fA-F]{1,16})$", " ".join(sections.get("throttled", ())))
     return Condition(
         temperature_c=max(_temperatures(sections.get("temperature", ())), default=None),
         throttled=int(throttled[1], 16) if throttled else None,

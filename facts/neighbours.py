@@ -60,12 +60,12 @@ def caddyfile(lines: list[str]) -> Caddyfile | None:
         return None
     try:
         return _adapted(from_json(lines[1]))
-    except (IndexError, ValueError, AttributeError, TypeError):
+    except (IndexError, ValueError, OverflowError, AttributeError, TypeError):
         return Caddyfile(is_valid=False)
 
 
 def _adapted(said: Mapping[str, Any]) -> Caddyfile:
-    """Of what `caddy adapt` prints. Raises ValueError, AttributeError or TypeError where no Caddy prints that."""
+    """Of what `caddy adapt` prints. Raises ValueError, OverflowError, AttributeError or TypeError where no Caddy prints that."""
     http = _of(_of(said, "apps"), "http")
     servers = [each for each in _of(http, "servers").values() if isinstance(each, dict)]
     http_port = int(http.get("http_port", 80))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -79,6 +80,8 @@ class _Composer:
             if isinstance(event, yaml.DocumentStartEvent):
                 break
         root = self._node(next(self.events), ())
+        if root.place.line > len(self.lines):  # nothing behind `---`
+            root = replace(root, place=Place(len(self.lines), 1))
         for event in self.events:
             if isinstance(event, yaml.DocumentStartEvent):
                 raise _Stop(_place(event, ()), "a second YAML document begins here: an inventory is a single document")

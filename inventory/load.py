@@ -127,7 +127,8 @@ def _text(path: Path) -> str:
 
 
 def _end(text: str) -> Place:
-    return Place(text.count("\n") + 1, len(text) - text.rfind("\n"))
+    lines = re.split("\r\n|[\r\n]", text)
+    return Place(len(lines), len(lines[-1]) + 1)
 
 
 def _document(root: Node) -> Mapping:

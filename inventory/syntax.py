@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,9 @@ import yaml
 from inventory.problems import Place, Problem
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+OPENING = (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken)
+CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)
 
 LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 
@@ -27,7 +30,14 @@ QUOTE = "a quote opens here and is not closed on its line"
 ENDED = "the quote that opens here ends before the text does: double a quote within the text, or put the other kind around it"
 DEEPER = "this line is indented deeper than the one before it, which has a value already"
 FIRST = "the first line is indented, and line {line}, which belongs beside it, is not: indent both alike"
+BRACKET = "the bracket that opens here is never closed, or a comma is missing in it"
+TAG = "text that begins with ! has to be in quotes: an inventory is data only and has no tags"
+DIRECTIVE = "a line that begins with % is a directive, which an inventory has no use for: leave it out"
+CLOSES_NOTHING = "this bracket closes none that is open: leave it out, or put the text in quotes"
 BEHIND = "the document is over before this line: an inventory is one mapping, with every key of its top at the left"
+
+AT_ITS_BEGIN = ("end of stream", "document indicator", "did not find expected ','", "while scanning an a", " a tag")
+"""Where the parser says these, what it was reading is at fault."""
 
 # What libyaml and PyYAML's own parser say, in the words of somebody who has to repair it.
 SYNTAX = (
@@ -37,11 +47,20 @@ SYNTAX = (
     ("did not find expected '-' indicator", "this line is indented otherwise than the list around it"),
     ("block sequence entries are not allowed", "a list cannot begin here: put it on a line of its own"),
     ("found unexpected end of stream", "a quote opens here and is never closed"),
-    ("did not find expected ',' or", "the bracket that opens here is never closed, or a comma is missing in it"),
+    ("found unexpected document indicator", "a quote opens here and is never closed"),
+    ("did not find expected ',' or", BRACKET),
+    ("while parsing a flow node", "a value is missing in front of this comma"),
+    ("while parsing a block node", "a comma separates things within brackets only: put text that begins with one in quotes"),
+    ("found unexpected ':'", "a space is missing behind this colon"),
     ("cannot start any token", "text that begins with this character has to be in quotes"),
-    ("unknown escape character", "a backslash in double quotes begins an escape: write two of them, or use single quotes"),
+    ("while scanning an a", "text that begins with & or * has to be in quotes"),
+    (" a tag", TAG),
+    ("tag handle", TAG),
+    ("quoted scalar", "a backslash in double quotes begins an escape: write two of them, or use single quotes"),
     ("<document start>", BEHIND),
-    ("directive", "a line that begins with % is a directive, which an inventory has no use for: leave it out"),
+    ("directive", DIRECTIVE),
+    ("incompatible YAML document", DIRECTIVE),
+    ("mapping keys are not allowed", "a ? with a space behind it begins a key, which cannot be here: put the text in quotes"),
     ("block scalar", "behind | or > the line has to end: the text begins on the next line"),
 )
 
@@ -81,7 +100,7 @@ def tab_in(line: str, number: int) -> Problem | None:
 
 
 def _tokens(text: str, until: tuple[int, int]) -> Iterator[Any]:
-    """The first token with a text of its own, and all scalars, up to where the parser noticed the mistake."""
+    """The first token with a text of its own, and all scalars and brackets, up to where the parser noticed the mistake."""
     loader = LOADER(text)
     first = True
     try:
@@ -91,7 +110,7 @@ def _tokens(text: str, until: tuple[int, int]) -> Iterator[Any]:
             if first and not isinstance(token, (yaml.StreamStartToken, yaml.DocumentStartToken, yaml.DirectiveToken)):
                 first = False
                 yield token
-            elif isinstance(token, yaml.ScalarToken):
+            elif isinstance(token, (yaml.ScalarToken, *OPENING, *CLOSING)):
                 yield token
     except yaml.YAMLError:
         return
@@ -117,8 +136,29 @@ def _began(noticed: _Noticed, lines: Sequence[str], tokens: Sequence[Any]) -> tu
         return _start(last), _missing(lines[last.start_mark.line], last.start_mark.column)
     if "<document start>" in said and tokens and tokens[0].start_mark.column > at[1]:
         return _start(tokens[0]), FIRST.format(line=at[0] + 1)
-    opened = "end of stream" in said or "did not find expected ','" in said
-    return (noticed.since if opened else at), next((words for begin, words in SYNTAX if begin in said), said)
+    if _stands_at(lines, at, "]}") and any(each in said for each in ("expected key", "block node", "<document start>")):
+        return at, CLOSES_NOTHING
+    if "while parsing a flow node" in said and not _stands_at(lines, at, ",") and (brackets := _open_brackets(tokens)):
+        return brackets[-1], BRACKET
+    return (noticed.since if any(each in said for each in AT_ITS_BEGIN) else at), next(
+        (words for begin, words in SYNTAX if begin in said), said
+    )
+
+
+def _stands_at(lines: Sequence[str], at: tuple[int, int], characters: str) -> bool:
+    """Whether one of the characters does."""
+    return at[0] < len(lines) and lines[at[0]].startswith(tuple(characters), at[1])
+
+
+def _open_brackets(tokens: Iterable[Any]) -> list[tuple[int, int]]:
+    """Where the brackets stand that were opened and not closed."""
+    found: list[tuple[int, int]] = []
+    for each in tokens:
+        if isinstance(each, OPENING):
+            found.append(_start(each))
+        elif isinstance(each, CLOSING) and found:
+            found.pop()
+    return found
 
 
 def _swallows(scalar: Any, lines: Sequence[str]) -> bool:

@@ -38,6 +38,9 @@ LIMITS = {
 }
 
 
+ADVISED = 20
+"""Of so many errors advice is tried, which takes as long as to find them all."""
+
 Told = set[tuple[Place, Place, tuple[str, ...]]]
 """What was said before: key and value, each by its place, and what pydantic says of them."""
 
@@ -58,7 +61,7 @@ def problems_of(
             by_path.setdefault(path, []).append(each)
     whole = {path[:length] for path in by_path for length in range(len(path))}
     told = set() if told is None else told
-    for path, errors in by_path.items():
+    for number, (path, errors) in enumerate(by_path.items()):
         entry = _entry(root, path)
         said = (entry.key, entry.node.place, tuple(f"{each['type']} {each['loc'][-1]}" for each in errors if each["loc"]))
         if said in told:
@@ -70,7 +73,7 @@ def problems_of(
             if not _kind(each, entry.node):
                 yield _problem(each, entry, wanted, _fields(model, path[:-1] if each["type"] == "extra_forbidden" else path))
         if len(wanted) == len(kinds) and path not in whole:
-            yield _of_kind(_Attempt(root, model, path, entry.node), wanted)
+            yield _of_kind(_Attempt(root, model, path, entry.node, number < ADVISED), wanted)
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class _Attempt:
     model: type[BaseModel]
     path: tuple[str, ...]
     node: Node
+    tries: bool = True
 
     def errors_with(self, other: Node) -> list[ErrorDetails]:
         """What pydantic says of this place, and below it, once another value stands there."""
@@ -95,6 +99,8 @@ class _Attempt:
     def advice(self, other: str | int | float | bool | None, words: str) -> str:
         """The words where the other value would do, else what would be said of it next, where that says more."""
         assert isinstance(self.node, Scalar)
+        if not self.tries:
+            return ""
         attempt = replace(self.node, value=other)
         errors = self.errors_with(attempt)
         if not errors:
@@ -169,7 +175,7 @@ def _instead_of_text(attempt: _Attempt, node: Scalar, wanted: list[str]) -> str:
     if words := _cut(node.text, fields):
         return f"{is_text}: {words}"
     needed = [name for each in _models(attempt.model, attempt.path) for name, field in each.model_fields.items() if field.is_required()]
-    if len(needed) == 1 and not attempt.errors_with(Mapping(node.place, {needed[0]: Entry(node.place, node)})):
+    if len(needed) == 1 and attempt.tries and not attempt.errors_with(Mapping(node.place, {needed[0]: Entry(node.place, node)})):
         return f"{is_text}: write `{needed[0]}: {shortened(node.text)}` below it"
     return ""
 

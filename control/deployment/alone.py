@@ -36,7 +36,10 @@ def work_for(target: Host) -> Work:
     if due := [each.path for part in plan.values() for each in part if isinstance(each, File) and each.content == TO_BE_ISSUED]:
         raise PyinfraError(f"{target.name}: {', '.join(due)}: to be issued, which `paddock up` does")
     asked = tuple(each for part in plan.values() for each in part)
-    actual = target.get_fact(State, resources=asked, _stdin=probe_script(asked))
+    try:
+        actual = target.get_fact(State, resources=asked, _stdin=probe_script(asked))
+    except (ValueError, LookupError) as error:
+        raise PyinfraError(f"{target.name}: its answer makes no sense: {error}") from None
     found, needs, alternatives = drift(plan, actual, guards=guards_of(this)), needs_of(this, fleet), alternatives_of(this, fleet)
     work = Work(plan, actual, found, needs, doors=doors_of(fleet), alternatives=alternatives)
     if whose := stranger(actual.owner, fleet.name, lineage_of(state)):

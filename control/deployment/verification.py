@@ -32,6 +32,9 @@ ROOT = Path(__file__).parents[2]
 
 AT_A_TIME = 4
 
+NO_ANSWER = re.compile(r"(json\.decoder\.)?(Unicode|Index|Key|Value|Type|Attribute|Overflow|NotImplemented|JSON)[A-Za-z]*Error\b")
+"""What Python says of text that is not what was asked for."""
+
 OF_TESTS = re.compile("PYTEST_|PYTHONOPTIMIZE$")
 """Variables that would leave checks out: pytest's options, and Python's way to drop assertions."""
 
@@ -174,4 +177,4 @@ def _reason(line: str) -> str:
     if command := re.search(r"exit_status=(\d+), command=b(.*), _stdout=b(['\"])(.*)\3, _stderr=b(['\"])(.*)\5\)", line):
         said = (command[6] or command[4]).encode().decode("unicode_escape", errors="replace").strip()
         return f"{command[2].strip(chr(39) + chr(34))}: exit code {command[1]}{': ' if said else ''}{' '.join(said.split())}"
-    return line
+    return f"the host's answer makes no sense ({line})" if NO_ANSWER.match(line) else line

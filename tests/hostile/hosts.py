@@ -3,7 +3,8 @@
     python -m tests.hostile.hosts      prints where they listen and their key, in JSON, and serves until its standard input ends
 
 `babbles` says hostile text to whatever it is asked, `fails` says it and fails, `plays` answers as a host of a fleet would, with such text
-wherever an answer has room for it, and forwards to a llama-server that does the same. `others` is another fleet's.
+wherever an answer has room for it, and forwards to a llama-server that does the same. `others` is another fleet's. `silent` says nothing,
+`binary` bytes that are no text, `floods` 10 MB, `halves` the first half of what `plays` says; all of them succeed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ READS = re.compile(r"\bsh( -s)?'?$")
 
 IDENTITY = "0123456789abcdef"
 FILE = "/etc/caddy/paddock/sites.caddy"
+KINDS = ("babbles", "fails", "plays", "others", "silent", "binary", "floods", "halves")
+BINARY = (bytes(range(256)) * 16).decode(errors="surrogateescape")
+FLOOD = "#mark x y z\n" * 400_000 + "x" * 5_200_000
 HARDWARE = f"""\
 #architecture
 x86_64
@@ -134,6 +138,11 @@ def answered(kind: str, command: str, script: str) -> tuple[str, str, int]:
         return LINES, LINES, 0
     if kind == "fails":
         return LINES, LINES, 1
+    if kind in ("silent", "binary", "floods"):
+        return {"silent": "", "binary": BINARY, "floods": FLOOD}[kind], "", 0
+    if kind == "halves":
+        said = plays(command, script)[0]
+        return said[: len(said) // 2], "", 0
     return plays(command, script, "fleet other 0123456789abcdef 2026-03-01T12:00:01.000000Z" if kind == "others" else "")
 
 
@@ -186,7 +195,7 @@ class Host(paramiko.ServerInterface):
         try:
             out, err, status = answered(self.kind, command, script.decode(errors="replace"))
             channel.sendall_stderr(err.encode() + b"\xff\x9b2J\n")
-            channel.sendall(out.encode())
+            channel.sendall(out.encode(errors="surrogateescape"))
             channel.send_exit_status(status)
         except (OSError, EOFError):
             pass
@@ -223,7 +232,7 @@ def serve(listening: socket.socket, kind: str, key: paramiko.PKey) -> None:
 
 def main() -> None:
     key, where = paramiko.ECDSAKey.generate(), {}
-    for number, kind in enumerate(("babbles", "fails", "plays", "others"), 2):
+    for number, kind in enumerate(KINDS, 2):
         listening = socket.create_server((f"127.0.0.{number}", 0))
         where[kind] = listening.getsockname()
         threading.Thread(target=serve, args=(listening, kind, key), daemon=True).start()

@@ -1,8 +1,8 @@
 """Whatever hosts, files, servers and the state say, no verb lets it steer the terminal, and none shows a line of theirs as one of
 its own.
 
-The verbs are those of the parser. Each is run at a terminal of its own, on hosts that say hostile text to all that they are asked
-(tests/hostile/hosts.py), on a state and on files that hold it, and on an inventory that does.
+The verbs are those of the parser. Each is run at a terminal of its own, on hosts that say hostile text, nothing, bytes or 10 MB to all
+that they are asked (tests/hostile/hosts.py), on a state and on files that hold it, and on an inventory that does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -35,7 +36,7 @@ from control.state.fleet import FleetState
 from control.state.secrets import Vault
 from inventory.hardware import Hardware
 from inventory.load import load
-from tests.hostile.hosts import IDENTITY
+from tests.hostile.hosts import IDENTITY, KINDS
 from tests.hostile.text import FORGED, LINE, LINES, SEEN, faults
 from tests.share import WHOLE, spread
 
@@ -43,10 +44,10 @@ assert Run
 
 ROOT = Path(__file__).parents[2]
 
-HOSTS = ("babbles", "fails", "plays", "others")
 TIMEOUT_S = 120
 FIRST = 1
 """So many of the ways to run a verb are tried, where a run is not whole."""
+PYTHONS = re.compile(r"^ *((json\.decoder\.)?(Unicode|Index|Key|Value|Type|Attribute|Overflow|NotImplemented|JSON)[A-Za-z]*Error\b)", re.M)
 TERMINAL = ROOT / "tests" / "hostile" / "terminal.py"
 
 VERBS: dict[str, tuple[str, ...]] = {
@@ -55,7 +56,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "render": ("--to out",),
     "plan": ("", "--json"),
     "up": ("--yes", "--yes --limit plays --take-over", "--yes --json", ""),
-    "verify": ("--limit plays", "--limit babbles,fails"),
+    "verify": ("--limit plays", "--limit babbles,fails", "--limit silent,halves", "--limit binary"),
     "status": ("", "--json"),
     "teardown": ("--yes", "--yes --take-over --limit others"),
     "models list": ("", "--json"),
@@ -139,6 +140,7 @@ def walked(world: World, verb: str) -> str:
         print(f"$ paddock {verb} {arguments!r}: {code}\n{shown!r}")
         assert not faults(shown), f"paddock {verb} {arguments!r}:\n" + "\n".join(faults(shown))
         assert code in (0, 1, 2, 3)
+        assert not PYTHONS.search(shown), f"paddock {verb} {arguments!r}: told in the words of Python"
         everything += shown
     return everything
 
@@ -232,7 +234,7 @@ def whole(hosts: dict[str, object], index: str, tmp_path_factory: pytest.TempPat
         Authority(state, vault).issue(fleet, datetime.now(UTC))
         api_keys.issue(fleet, vault)
         vault.set("hostile", LINES)
-        for name in HOSTS:
+        for name in KINDS:
             hardware = Hardware("x86_64", LINE, frozenset({"sse4_2"}), 2, 15900, "debian 13", identity=IDENTITY, disk_free_mib=90000)
             state.save_hardware(name, hardware)
             host = fleet.hosts[name]

@@ -70,6 +70,17 @@ def told(text: str, tmp_path: Path) -> list[str]:
         (BEGIN + "...\nhosts:\n", "4:1: is not YAML: the document is over before this line"),
         ("[a]\nb: 1\n", "2:1: is not YAML: the document is over before this line"),
         ("%YAML\nfleet: home\n", "1:6: is not YAML: a line that begins with % is a directive"),
+        ("%YAML 9.9\nfleet: home\n", "1:1: is not YAML: a line that begins with % is a directive"),
+        ("fleet: {a: [1, {b: ", "1:16: is not YAML: the bracket that opens here is never closed"),
+        ("hosts:\n  - {c: d,\n  - {e: f}\n", "2:5: is not YAML: the bracket that opens here is never closed"),
+        ("fleet: [a, , b]\n", "1:12: is not YAML: a value is missing in front of this comma"),
+        ("fleet: [a]]\n", "1:11: is not YAML: this bracket closes none that is open"),
+        ("clients: {anna:, bob: }\n", "1:15: is not YAML: a space is missing behind this colon"),
+        ("fleet: , home\n", "1:8: is not YAML: a comma separates things within brackets only"),
+        ("fleet: *\n", "1:8: is not YAML: text that begins with & or * has to be in quotes"),
+        ("fleet: !x!home home\n", "1:8: is not YAML: text that begins with ! has to be in quotes"),
+        ('fleet: "\\ud800"\n', "1:11: is not YAML: a backslash in double quotes begins an escape"),
+        ("# nothing\n---", "2:1: an inventory is a mapping"),
     ],
 )
 def test_each_is_told_where_it_began(text: str, problem: str, tmp_path: Path) -> None:
