@@ -17,6 +17,7 @@ from control.pki import certificates
 from inventory.errors import InventoryError, PaddockError
 from inventory.neighbours import Caddyfile, Listener
 from resources import File, Port, Service, User
+from resources.leaving import LEADS_ELSEWHERE
 from roles.caddy.pem import certificates_in, fingerprint
 from roles.caddy.plan import needs, remarks
 from roles.caddy.settings import CaddySettings
@@ -140,9 +141,8 @@ def test_a_hop_comes_and_goes_beside_the_others(small: Small) -> None:
     assert not hop("two")
     small.roles["door"]["caddy"]["sites"]["two.home.example"] = {"upstream": "two"}
     assert hop("ai") == before and len(hop("two")) == len(before) == 8
-    assert {"paddock-caddy-tunnel-two.8080.socket", "paddock-caddy-tunnel-two.8080.service"} <= {
-        each.name for each in hop("two") if isinstance(each, Service)
-    }
+    services = [each.id for each in hop("two") if isinstance(each, Service)]
+    assert services == [f"{LEADS_ELSEWHERE}-two.8080.{kind}" for kind in ("socket", "service")]
 
 
 def test_an_upstream_on_another_hosts_loopback_is_refused(small: Small) -> None:
