@@ -67,7 +67,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
 def asking(fleet: LabFleet) -> Iterator[Counter[str]]:
     """A client asks at each site for as long as this lasts. What it hears, and how often: `200`, or what else it was."""
     heard, over = Counter[str](), threading.Event()
-    threads = [threading.Thread(target=_ask, args=(fleet, site, heard, over), daemon=True) for site in SITES]
+    doors = [Door(fleet, "door", fleet.host("door").address, site) for site in SITES]
+    doors[0].identity("laptop")  # which is taken away once
+    threads = [threading.Thread(target=_ask, args=(door, heard, over), daemon=True) for door in doors]
     for each in threads:
         each.start()
     try:
@@ -78,8 +80,8 @@ def asking(fleet: LabFleet) -> Iterator[Counter[str]]:
             each.join(60)
 
 
-def _ask(fleet: LabFleet, site: str, heard: Counter[str], over: threading.Event) -> None:
-    door = Door(fleet, "door", fleet.host("door").address, site)
+def _ask(door: Door, heard: Counter[str], over: threading.Event) -> None:
+    site = door.site
     context = door.context(ssl.TLSVersion.TLSv1_3, door.identity("laptop"))
     body = json.dumps({"model": SITES[site][1], "prompt": "Hello", "max_tokens": 4}).encode()
 
