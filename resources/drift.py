@@ -8,7 +8,7 @@ from typing import Literal
 
 from resources import File, Resource, Service, kind_of
 from resources.base import Action, Origin
-from resources.leaving import AT_ONCE, LAST, stages
+from resources.leaving import AT_ONCE, stages
 from resources.owner import Owner
 from resources.probe import Actual
 
@@ -89,14 +89,14 @@ def drift(plan: Mapping[str, Iterable[Resource]], actual: Actual, *, data: bool 
     manifest |= {name: unnamed[name] for name in (*left, *unknown, *around)}
     removed = {name: origin for name, origin in unnamed.items() if name not in manifest and _leaves(name, origin, data)}
     changes = tuple(_changes(planned, actual))
-    when = stages(removed, planned, actual, {change.id: change.action for change in changes}, guards)
+    when, late = stages(removed, planned, actual, {change.id: change.action for change in changes}, guards)
     return Drift(
         changes=(*(Change("remove", "-", "", name, stage=when[name]) for name in reversed(removed)), *changes),
         left=left,
         manifest=manifest,
         claims={**actual.manifest, **manifest},
         recorded=manifest == actual.manifest and not actual.rest,
-        late=frozenset(guards if LAST in when.values() else ()),
+        late=frozenset(guards if late else ()),
         unknown=unknown,
     )
 

@@ -1,7 +1,8 @@
 """When what left the inventory leaves its host.
 
 At once, but for a service that others may still ask: it stays, with what it may use, until the reverse proxies point elsewhere, where the
-host has room for it. What lies in a directory that a service reads whole goes with the files of its role, just before it reads that anew.
+host has room for it. For what leads a reverse proxy to other hosts there always is. What lies in a directory that a service reads whole
+goes with the files of its role, just before it reads that anew.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from resources.probe import Actual
 AT_ONCE, LAST = "", "last"
 """Before all roles, and after them; between the two stands the name of a role."""
 
+LEADS_ELSEWHERE = "service:paddock-caddy-tunnel"
+"""How the ids begin of what leads a reverse proxy to other hosts. It has no port, no card and hardly any memory."""
+
 UNITS = ("/etc/systemd/system/", "/etc/systemd/user/", "/var/lib/systemd/linger/")
 
 Doing = Mapping[str, str]
@@ -23,13 +27,15 @@ Doing = Mapping[str, str]
 
 def stages(
     gone: Mapping[str, Origin], planned: Mapping[str, Sequence[Resource]], actual: Actual, doing: Doing, guards: Collection[str] = ()
-) -> dict[str, str]:
-    """Id → when it leaves: AT_ONCE, with a role's files, or LAST. `guards` are the roles that keep callers away from ports."""
+) -> tuple[dict[str, str], bool]:
+    """Id → when it leaves: AT_ONCE, with a role's files, or LAST. And whether something with a port may stay until then. `guards` are the
+    roles that keep callers away from ports."""
     resources = [each for part in planned.values() for each in part]
     found = _Leaving(planned, resources, actual, doing)
     staying = {name for name in _services(gone) if not found.is_in_the_way(name)}
-    waits = staying if not _is_cramped(resources, actual, doing, guards if planned.keys() & set(guards) else ()) else set()
-    return {name: found.stage(name, waits) for name in gone}
+    cramped = _is_cramped(resources, actual, doing, guards if planned.keys() & set(guards) else ())
+    waits = {name for name in staying if not cramped or name.startswith(LEADS_ELSEWHERE)}
+    return {name: AT_ONCE if name in staying - waits else found.stage(name, waits) for name in gone}, bool(waits) and not cramped
 
 
 def _services(gone: Mapping[str, Origin]) -> Iterator[str]:

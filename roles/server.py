@@ -212,7 +212,7 @@ class Tunnelled:
 
 def tunnel_socket(host: str, port: int) -> str:
     """Where a host reaches a port of another by a tunnel. A name has 63 characters at most, and a path of a socket 107."""
-    return f"/run/paddock/to-{host}.{port}.sock"
+    return f"/run/paddock/hop-{host}.{port}.sock"
 
 
 def answering(of_host: tuple[Server, ...], group: str) -> tuple[Server, ...]:

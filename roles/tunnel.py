@@ -4,7 +4,8 @@ Each end accepts only the hosts that it is to talk to, as long as the fleet's CA
 certificates; with an `overlap` also those before, for a caller that has not got its new one yet. Who calls accepts the certificate that it
 knows and the one after it, which bears the mark of the one before.
 
-systemd holds the ports and sockets, over all starts and reloads of HAProxy: nobody else can take them.
+systemd holds the ports and sockets, over all starts and reloads of HAProxy: nobody else can take them. A socket unit takes no other socket
+without a restart, which is one of the service too: so each hop of a reverse proxy has units of its own, that come and go beside the others.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inventory.errors import PaddockError
 from inventory.knowledge import TO_BE_ISSUED, Certificate, Knowledge
@@ -54,14 +55,15 @@ class Hop:
 
 @dataclass(frozen=True)
 class Tunnel:
-    """All that one unit passes on. Its files lie in `directory`. A `group` lets it open sockets of others. Its own are open to `callers`,
-    a group that is there."""
+    """All that one unit passes on. Its files lie in `directory`, the configuration as `name`. A `group` lets it open sockets of others. Its
+    own are open to `callers`, a group that is there."""
 
     unit: str
     directory: str
     description: str
     group: str = ""
     callers: str = ""
+    name: str = "tunnel"
 
     @property
     def listener(self) -> str:
@@ -97,7 +99,7 @@ class Tunnel:
                 for socket, each in enumerate(hops, FIRST_SOCKET)
             ],
         )
-        configuration = File(f"{self.directory}/tunnel.cfg", text)
+        configuration = File(f"{self.directory}/{self.name}.cfg", text)
         called = [address_of(each.connect) for each in hops if each.calls]
         unit = File(
             f"/etc/systemd/system/{self.unit}",
@@ -153,10 +155,12 @@ def inwards(tunnel: Tunnel, ways: Sequence[Tunnelled], knowledge: Knowledge, exp
 
 
 def outwards(tunnel: Tunnel, host: str, ways: Sequence[tuple[Tunnelled, str]], knowledge: Knowledge) -> Iterator[Resource]:
-    """The end at a host that calls, with the `ADDRESS:PORT` at which it reaches each."""
-    hops = tuple(Hop(way.name, tunnel_socket(way.host, way.port), at, (way.host,), calls=True) for way, at in ways)
-    if hops:
-        yield from tunnel.resources(host, hops, knowledge, ())
+    """The end at a host that calls, with the `ADDRESS:PORT` at which it reaches each. A hop that leaves is a service that leaves: once the
+    callers point elsewhere, and without a word to the others."""
+    for way, at in ways:
+        hop = Hop(way.name, tunnel_socket(way.host, way.port), at, (way.host,), calls=True)
+        unit, description = f"{tunnel.unit.removesuffix('.service')}-{hop.name}.service", f"{tunnel.description}: {hop.name}"
+        yield from replace(tunnel, unit=unit, description=description, name=hop.name).resources(host, (hop,), knowledge, ())
 
 
 def _require_callable(host: str, hops: Iterable[Hop]) -> None:

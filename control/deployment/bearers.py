@@ -10,7 +10,7 @@ from inventory.fleet import Fleet, Host
 from resources.drift import Drift
 
 BEARERS = {
-    "caddy": re.compile(r"file:/etc/caddy/paddock/.+|(file|directory):/etc/paddock/caddy-tunnel/.+"),
+    "caddy": re.compile(r"file:/etc/caddy/paddock/.+"),
     "client": re.compile(
         r"(file|directory):/etc/paddock/clients/.+"
         r"|(service:|(file|directory):/etc/systemd/system/)paddock-(bridge|browsers|profiles|seat)-.+"

@@ -70,7 +70,7 @@ CLOSED = {
 WAY_OUT = tunnel.Tunnel(
     "paddock-caddy-tunnel.service",
     "/etc/paddock/caddy-tunnel",
-    "Encrypted way from Caddy to the llama.cpp servers of other hosts",
+    "Encrypted way from Caddy to another host",
     callers=CALLERS,
 )
 

@@ -6,9 +6,11 @@ import http.client
 import json
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -153,3 +155,30 @@ class Door:
             return True
         finally:
             connection.close()
+
+
+@dataclass
+class Stream:
+    """A long answer that is being read, in a thread of its own: no faster than a piece in `pause_s`."""
+
+    connection: http.client.HTTPConnection
+    pause_s: float = 0
+    begun: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+    text: bytes = b""
+    size: int = 0
+
+    def read(self) -> None:
+        body = json.dumps({"model": "endless", "prompt": "Hello", "stream": True, "max_tokens": -1})
+        try:
+            self.connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+            answer = self.connection.getresponse()
+            while piece := answer.read1(65536):
+                self.text, self.size = self.text[-200:] + piece, self.size + len(piece)
+                if b"data: " in self.text:
+                    self.begun.set()
+                time.sleep(self.pause_s)
+        except (OSError, http.client.HTTPException):
+            pass  # that is how it may end
+        finally:
+            self.ended.set()

@@ -70,13 +70,14 @@ def test_a_challenge_opens_the_door_to_nobody(door: Door) -> None:
 
 
 def test_an_authority_whose_root_is_not_there_is_told_before_anything_is_touched(edge: LabFleet, door: Door) -> None:
-    kept = (edge.directory / "acme.pem").rename(edge.directory / "aside.pem")
+    root = edge.directory / "acme.pem"
+    kept = root.rename(edge.directory / "aside.pem")
     try:
         told = edge.paddock("plan", "--lab")
     finally:
-        kept.rename(edge.directory / "acme.pem")
-    assert told.returncode == 1
-    assert f"sites.{SITE}.acme.root: acme.pem is not there, or is empty: get the root certificate" in told.stderr
+        kept.rename(root)
+    assert told.returncode == 2
+    assert f"sites.{SITE}.acme.root: there is no file {root} on this machine" in told.stderr
 
 
 def test_with_port_80_closed_the_authority_asks_in_the_handshake(edge: LabFleet, door: Door) -> None:

@@ -204,6 +204,16 @@ def test_no_account_takes_a_port_of_the_tunnels(fleet: LabFleet) -> None:
     until_answered(fleet)
 
 
+def test_no_account_takes_the_socket_by_which_the_reverse_proxy_calls(fleet: LabFleet) -> None:
+    hops = " ".join(f"paddock-caddy-tunnel-far.{port}" for port in (8080, 8079))
+    again = f"for i in 1 2 3; do systemctl reload {hops}; sleep 1; systemctl restart {hops}; sleep 0.5; done"
+    fleet.on("door", "command -v python3 >/dev/null || apt-get -qq -y install --no-install-recommends python3-minimal >/dev/null 2>&1")
+    places = [f"/run/paddock/hop-far.{port}.sock" for port in (8080, 8079)]
+    assert stolen(fleet, "door", places, f"{again}; systemctl kill -s KILL {hops}; sleep 3") == 0
+    fleet.on("door", f"systemctl restart {hops}; ls {' '.join(places)}")
+    until_answered(fleet)
+
+
 def test_a_tunnel_that_cannot_read_what_it_is_to_reads_goes_on_as_it_was(fleet: LabFleet) -> None:
     fleet.on("far", f"echo no key >{OWN}/host.pem.key; systemctl reload paddock-http-tunnel; sleep 2")
     assert ask(fleet).endswith(" 200")
@@ -243,10 +253,10 @@ def test_no_unit_of_either_end_is_more_exposed_than_2_0(fleet: LabFleet, host: s
 
 
 def test_it_comes_up_again_whichever_part_is_killed(fleet: LabFleet) -> None:
-    for host, unit in (("far", "paddock-http-tunnel"), ("door", "paddock-caddy-tunnel"), ("far", "paddock-proxy-llama-server")):
+    for host, unit in (("far", "paddock-http-tunnel"), ("door", "paddock-caddy-tunnel-far.8080"), ("far", "paddock-proxy-llama-server")):
         fleet.on(host, f"systemctl kill --signal=KILL {unit}.service")
         until_answered(fleet)
-        if unit.endswith("tunnel"):
+        if "tunnel" in unit:
             assert f"`systemctl reset-failed {unit}.service` there counts anew" in fleet.paddock("plan", "--lab").stdout
             fleet.on(host, f"systemctl reset-failed {unit}.service")
     fleet.on("far", "systemctl restart llama-server")

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 import yaml
-from edge_fleet import Door
+from edge_fleet import Door, Stream
 from newer_caddy import newer_caddy
 
 from tests.lab_fleet import LabFleet, lab_fleet
@@ -27,25 +27,30 @@ PAUSE_S = 0.05
 SERVER = {"listen": "0.0.0.0:8080", "models": ["demo"], "instances": {"fixed": {"model": "small", "listen": "0.0.0.0:8090"}}}
 SITES = {"door.home.example": ("", "demo"), "fixed.home.example": ("/fixed", "small")}
 """By site which of the servers of a host it leads to, and the model that clients ask for there."""
+STILL = "still.home.example"
+"""A site of a server that stays where it is, and answers without end."""
 
 
 def inventory(serving: str) -> str:
-    """The servers are on one of two hosts, each with a firewall, and the door leads there."""
-    serves = {"llama_cpp": {"ui": False}, "models": None, "llama_server": SERVER}
+    """The servers are on one of two hosts, each with a firewall, and the door leads there. Another host's server stays."""
+    has = {"llama_cpp": {"ui": False}, "models": None}
+    serves = {**has, "llama_server": SERVER}
     base = {"base": {"time": "elsewhere"}}
     hosts = {
         name: {"address": f"192.0.2.{at}", "roles": {**base, "firewall": None, **(serves if name == serving else {})}}
         for at, name in enumerate(("left", "right"), 10)
     }
-    caddy = {"package": newer_caddy(), "sites": {site: {"upstream": f"{serving}{group}"} for site, (group, _) in SITES.items()}}
+    still = {"address": "192.0.2.13", "roles": {**base, **has, "llama_server": {"listen": "0.0.0.0:8080", "models": ["endless"]}}}
+    sites = {STILL: {"upstream": "still"}, **{site: {"upstream": f"{serving}{group}"} for site, (group, _) in SITES.items()}}
+    caddy = {"package": newer_caddy(), "sites": sites}
     preset = {"preset": {"ctx-size": 1024}}
     return yaml.safe_dump(
         {
             "fleet": "move",
             "domain": "home.example",
             "networks": ["192.0.2.0/24"],
-            "hosts": {**hosts, "door": {"address": "192.0.2.12", "roles": {**base, "caddy": caddy}}},
-            "models": {"demo": preset, "small": preset},
+            "hosts": {**hosts, "still": still, "door": {"address": "192.0.2.12", "roles": {**base, "caddy": caddy}}},
+            "models": {"demo": preset, "small": preset, "endless": {"preset": {"ctx-size": 524288, "parallel": 1, "ignore-eos": True}}},
             "clients": {"laptop": None},
         }
     )
@@ -62,7 +67,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
 def asking(fleet: LabFleet) -> Iterator[Counter[str]]:
     """A client asks at each site for as long as this lasts. What it hears, and how often: `200`, or what else it was."""
     heard, over = Counter[str](), threading.Event()
-    threads = [threading.Thread(target=_ask, args=(fleet, site, heard, over), daemon=True) for site in SITES]
+    doors = [Door(fleet, "door", fleet.host("door").address, site) for site in SITES]
+    doors[0].identity("laptop")  # which is taken away once
+    threads = [threading.Thread(target=_ask, args=(door, heard, over), daemon=True) for door in doors]
     for each in threads:
         each.start()
     try:
@@ -73,8 +80,8 @@ def asking(fleet: LabFleet) -> Iterator[Counter[str]]:
             each.join(60)
 
 
-def _ask(fleet: LabFleet, site: str, heard: Counter[str], over: threading.Event) -> None:
-    door = Door(fleet, "door", fleet.host("door").address, site)
+def _ask(door: Door, heard: Counter[str], over: threading.Event) -> None:
+    site = door.site
     context = door.context(ssl.TLSVersion.TLSv1_3, door.identity("laptop"))
     body = json.dumps({"model": SITES[site][1], "prompt": "Hello", "max_tokens": 4}).encode()
 
@@ -101,6 +108,24 @@ def serving(fleet: LabFleet, host: str) -> bool:
     return "active" in fleet.on(host, "systemctl is-active llama-server llama-server-fixed || true").split()
 
 
+@contextmanager
+def streaming(fleet: LabFleet) -> Iterator[Stream]:
+    """A client reads an answer that goes on for longer than this, no faster than its server is to compute beside all else."""
+    door = Door(fleet, "door", fleet.host("door").address, STILL)
+    stream = Stream(door.connect(door.context(ssl.TLSVersion.TLSv1_3, door.identity("laptop"))), pause_s=0.2)
+    threading.Thread(target=stream.read, daemon=True).start()
+    try:
+        assert stream.begun.wait(300)
+        yield stream
+    finally:
+        stream.connection.close()
+
+
+def hop_to_still(fleet: LabFleet) -> set[str]:
+    """The connections of the door's hop to the server that stays, each by its port."""
+    return set(fleet.on("door", f"ss -Htn state established 'dst {fleet.host('still').address}:8080' | awk '{{print $3}}'").split())
+
+
 def whole(fleet: LabFleet, host: str) -> list[str]:
     """What the server on a host would need to be started again."""
     needed = (
@@ -120,6 +145,20 @@ def test_no_request_fails_while_the_servers_move_to_another_host_and_back(fleet:
         assert not whole(fleet, before)
         assert "8080" not in fleet.on(before, "nft list table inet paddock")
         assert "0 changed" in fleet.up().stdout
+
+
+def test_a_stream_goes_on_while_hops_to_other_hosts_come_and_go(fleet: LabFleet) -> None:
+    with streaming(fleet) as stream:
+        before = hop_to_still(fleet)
+        for after in ("right", "left"):
+            fleet.write(inventory(after))
+            fleet.up("--no-verify")
+        size = stream.size
+        assert before and before <= hop_to_still(fleet)
+        assert not stream.ended.wait(2) and stream.size > size
+    units = fleet.on("door", "systemctl list-units -q --plain --no-legend 'paddock-caddy-tunnel*' | cut -d' ' -f1").split()
+    hops = ("left.8080", "left.8090", "still.8080")
+    assert sorted(units) == sorted(f"paddock-caddy-tunnel-{hop}.{kind}" for hop in hops for kind in ("service", "socket"))
 
 
 def test_where_the_proxy_fails_the_old_servers_stay_whole_and_the_next_run_takes_them_away(fleet: LabFleet) -> None:

@@ -2,42 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import threading
-from dataclasses import dataclass, field
 
 import pytest
-from edge_fleet import HOSTS, VERSIONS, Door
+from edge_fleet import HOSTS, VERSIONS, Door, Stream
 
 from tests.lab_fleet import LabFleet
 
 DEADLINE_S = 30
 """Within which a revocation has ended what is open."""
-
-
-@dataclass
-class Stream:
-    """A long answer that is being read, in a thread of its own."""
-
-    connection: http.client.HTTPConnection
-    begun: threading.Event = field(default_factory=threading.Event)
-    ended: threading.Event = field(default_factory=threading.Event)
-    text: bytes = b""
-
-    def read(self) -> None:
-        body = json.dumps({"model": "endless", "prompt": "Hello", "stream": True, "max_tokens": -1})
-        try:
-            self.connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
-            answer = self.connection.getresponse()
-            while piece := answer.read1(65536):
-                self.text = self.text[-200:] + piece
-                if b"data: " in self.text:
-                    self.begun.set()
-        except (OSError, http.client.HTTPException):
-            pass  # that is how it is to end
-        finally:
-            self.ended.set()
 
 
 @pytest.fixture(scope="module")

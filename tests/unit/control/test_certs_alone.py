@@ -45,6 +45,12 @@ def test_only_roles_that_lay_certificates_and_only_where_they_have_before() -> N
     assert alone.needs == {}
 
 
+def test_a_hop_that_left_the_inventory_stays_whole() -> None:
+    hop = ("service:paddock-caddy-tunnel-far.8080.service", "file:/etc/paddock/caddy-tunnel/far.8080.cfg")
+    alone = certificates_alone(work({LIST.id: "put", **dict.fromkeys(hop, "put")}))
+    assert not alone.drift.gone and set(hop) <= set(alone.drift.manifest)
+
+
 def test_a_seat_is_brought_up_to_date_where_there_is_one() -> None:
     assert changes(certificates_alone(work({SEAT.id: "put"}))) == [f"+ {SEAT.id}"]
 

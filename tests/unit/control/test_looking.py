@@ -185,7 +185,7 @@ def test_a_line_says_what_was_not_compared_and_why(
         "file:/etc/caddy/paddock/ai.home.example.key",
         "file:/etc/caddy/paddock/box.admin",
         "file:/etc/paddock/caddy-tunnel/host.pem.key",
-        "service:paddock-caddy-tunnel.service",
+        "service:paddock-caddy-tunnel-box.8079.service",
         "service:caddy.service",
     ]
 

@@ -67,6 +67,16 @@ def test_two_servers_of_one_host_are_never_there_together_for_its_memory_has_roo
     assert set(stages(found({"llama_server": (RELEASE, new)}, OLD)).values()) == {AT_ONCE}
 
 
+@pytest.mark.parametrize("name", ["paddock-caddy-tunnel-far.8080", "paddock-caddy-tunnel"])
+def test_what_leads_the_proxy_elsewhere_goes_last_where_there_is_no_room_for_a_server_either(name: str) -> None:
+    new = Service("small.service", restarts=(RELEASE,), ports=(Port(8081, ("0.0.0.0",), "small.service", reachable_from=("front",)),))
+    hop = {f"file:/etc/systemd/system/{name}.service": "put", f"service:{name}.socket": "put", f"service:{name}.service": "put"}
+    left = found({**GUARD, "llama_server": (RELEASE, new), **PROXY}, {**OLD, **hop}, guards="firewall")
+    assert not left.late, "the new port would be open meanwhile"
+    assert {id: stage for id, stage in stages(left).items() if id in hop} == dict.fromkeys(hop, LAST)
+    assert stages(left)["service:llama-server.service"] == AT_ONCE
+
+
 def test_a_server_goes_last_beside_another_that_runs_on() -> None:
     port = Port(8081, ("0.0.0.0",), "small.service")
     new = Service("small.service", restarts=(RELEASE,), ports=(port,))

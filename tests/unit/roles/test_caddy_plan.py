@@ -17,13 +17,14 @@ from control.pki import certificates
 from inventory.errors import InventoryError, PaddockError
 from inventory.neighbours import Caddyfile, Listener
 from resources import File, Port, Service, User
+from resources.leaving import LEADS_ELSEWHERE
 from roles.caddy.pem import certificates_in, fingerprint
 from roles.caddy.plan import needs, remarks
 from roles.caddy.settings import CaddySettings
 from roles.host_plan import host_plan
 
 SITES = "/etc/caddy/paddock/sites.caddy"
-TUNNEL = "/etc/systemd/system/paddock-caddy-tunnel.socket"
+TUNNEL = "/etc/systemd/system/paddock-caddy-tunnel-ai.8080.socket"
 RESTART = "/etc/systemd/system/caddy.service.d/40-restart.conf"
 NEWER = {"url": "https://packages.home.example/caddy.deb", "sha256": "0" * 64, "version": "2.11.4-1"}
 
@@ -123,10 +124,25 @@ def test_an_accounts_own_server_on_the_same_host_is_reached_on_loopback(small: S
 
 
 def test_an_upstream_on_another_host_is_reached_by_a_tunnel_and_must_be_ready_first(small: Small) -> None:
-    assert "reverse_proxy unix//run/paddock/to-ai.8080.sock {\n" in sites(small)
+    assert "reverse_proxy unix//run/paddock/hop-ai.8080.sock {\n" in sites(small)
     assert "SupplementaryGroups=paddock-callers\n" in small.text("door", RESTART)
     settings = small.fleet.role("door", "caddy", CaddySettings)
     assert settings and list(needs(small.fleet.hosts["door"], settings, small.fleet)) == ["ai"]
+
+
+def test_a_hop_comes_and_goes_beside_the_others(small: Small) -> None:
+    """Nothing of another hop is touched: not its sockets, and so no stream that it passes on."""
+
+    def hop(host: str) -> list[Service | File]:
+        return [each for id, each in small.plan("door").items() if f"{host}.8080." in id and isinstance(each, Service | File)]
+
+    small.roles["two"] = small.roles["ai"]
+    before = hop("ai")
+    assert not hop("two")
+    small.roles["door"]["caddy"]["sites"]["two.home.example"] = {"upstream": "two"}
+    assert hop("ai") == before and len(hop("two")) == len(before) == 8
+    services = [each.id for each in hop("two") if isinstance(each, Service)]
+    assert services == [f"{LEADS_ELSEWHERE}-two.8080.{kind}" for kind in ("socket", "service")]
 
 
 def test_an_upstream_on_another_hosts_loopback_is_refused(small: Small) -> None:
@@ -143,7 +159,7 @@ def test_an_upstream_that_is_not_to_be_encrypted_is_reached_at_its_address(small
 def test_a_caddy_from_before_paddock_reaches_another_host_by_a_tunnel_that_is_open_to_its_own_group(small: Small) -> None:
     assert "SocketGroup=paddock-callers\nSocketMode=0660\n" in small.text("door", TUNNEL)
     small.roles["door"]["caddy"] |= {"shared": True, "package": NEWER}
-    assert "reverse_proxy unix//run/paddock/to-ai.8080.sock {\n" in sites(small)
+    assert "reverse_proxy unix//run/paddock/hop-ai.8080.sock {\n" in sites(small)
     assert "SocketGroup=caddy\nSocketMode=0660\n" in small.text("door", TUNNEL)
     assert "SupplementaryGroups=caddy\n" in small.text("door", "/etc/systemd/system/paddock-model-list.service")
 
@@ -339,7 +355,7 @@ def test_only_administrators_get_through_to_the_admin_endpoint(small: Small) -> 
     small.roles["ai"]["admin"] = {"listen": "0.0.0.0:8079"}
     small.administrators = ("laptop",)
     assert f'@admin vars {{tls_client_fingerprint}} "{fingerprint(pem("laptop"))}"\n' in sites(small)
-    assert "reverse_proxy unix//run/paddock/to-ai.8079.sock {\n\t\t\t\t\timport /etc/caddy/paddock/ai.admin\n" in sites(small)
+    assert "reverse_proxy unix//run/paddock/hop-ai.8079.sock {\n\t\t\t\t\timport /etc/caddy/paddock/ai.admin\n" in sites(small)
     key = small.plan("door")["file:/etc/caddy/paddock/ai.admin"]
     assert isinstance(key, File) and key.data == b'header_up Authorization "Bearer sk-of-ai"\n'
     assert (key.secret, key.group, key.mode) == (True, "caddy", 0o640)

@@ -83,7 +83,7 @@ def test_each_site_has_its_own_routes(small: Small) -> None:
 
 
 def test_the_model_list_asks_the_upstreams_and_reaches_nothing_else(small: Small) -> None:
-    assert "header_up X-Paddock-Upstream unix//run/paddock/to-ai.8080.sock\n" in small.text("door", SITES)
+    assert "header_up X-Paddock-Upstream unix//run/paddock/hop-ai.8080.sock\n" in small.text("door", SITES)
     assert "PrivateNetwork=yes\n" in small.text("door", UNIT) and "IPAddressAllow" not in small.text("door", UNIT)
     small.roles["ai"]["llama_server"]["encrypted"] = False
     assert "header_up X-Paddock-Upstream 192.0.2.10:8080\n" in small.text("door", SITES)

@@ -17,7 +17,7 @@ from roles.host_plan import alternatives_of, needs_of
 
 SITES = "/etc/caddy/paddock/sites.caddy"
 LIST = "/etc/systemd/system/paddock-model-list.service"
-FIRST = "reverse_proxy unix//run/paddock/to-ai.8080.sock unix//run/paddock/to-two.8080.sock {\n"
+FIRST = "reverse_proxy unix//run/paddock/hop-ai.8080.sock unix//run/paddock/hop-two.8080.sock {\n"
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_servers_of_one_host_stand_in_for_each_other_too(several: Small) -> None
 def test_one_server_is_asked_without_more_ado(several: Small) -> None:
     lead(several, "ai")
     text = several.text("door", SITES)
-    assert "\t\t\treverse_proxy unix//run/paddock/to-ai.8080.sock {\n\t\t\t\theader_up -X-Paddock-Client\n" in text
+    assert "\t\t\treverse_proxy unix//run/paddock/hop-ai.8080.sock {\n\t\t\t\theader_up -X-Paddock-Client\n" in text
     assert not [word for word in ("health_uri", "lb_policy", "HEAD\n\t\t\t\trewrite", "handle_response") if word in text]
 
 
@@ -113,7 +113,7 @@ def test_tunnels_clear_text_and_sockets_mix_in_one_site(several: Small) -> None:
     several.roles["two"]["llama_server"]["encrypted"] = False
     several.roles["door"] |= {**SERVING, "llama_server": {"models": ["demo"]}}
     lead(several, ("ai", "two", "door"))
-    at = "unix//run/paddock/to-ai.8080.sock 192.0.2.13:8080 unix//run/paddock/llama-server.sock"
+    at = "unix//run/paddock/hop-ai.8080.sock 192.0.2.13:8080 unix//run/paddock/llama-server.sock"
     assert f"reverse_proxy {at} {{\n" in several.text("door", SITES)
     assert [way.host for way, _ in tunnels(several)] == ["ai"]
 
@@ -184,7 +184,7 @@ def test_whoever_is_told_how_to_chat_asks_for_a_model_that_every_server_has(seve
 
 def test_the_model_list_may_ask_every_server_of_a_site(several: Small) -> None:
     several.roles["two"]["llama_server"]["encrypted"] = False
-    asked = "unix//run/paddock/to-ai.8080.sock,192.0.2.13:8080"
+    asked = "unix//run/paddock/hop-ai.8080.sock,192.0.2.13:8080"
     assert f"header_up X-Paddock-Upstream {asked}\n" in several.text("door", SITES)
     unit = several.text("door", LIST)
     assert "IPAddressAllow=192.0.2.13\n" in unit and "SupplementaryGroups=paddock-callers\n" in unit and "TasksMax=384\n" in unit

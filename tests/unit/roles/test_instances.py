@@ -140,11 +140,14 @@ def test_a_tunnel_to_many_servers_takes_no_more_connections_than_a_host_has_file
 ) -> None:
     """What a host may open at most is 20,000 files where containers run."""
     rig.roles["door"]["caddy"]["sites"] = {f"{each[3:]}.home.example": {"upstream": each} for each in upstreams}
-    for host, name in (("ai", "http"), ("door", "caddy")):
-        configuration = rig.text(host, f"/etc/paddock/{name}-tunnel/tunnel.cfg")
+    for host, name, unit, each in (
+        ("ai", "http-tunnel/tunnel", "http-tunnel", most),
+        ("door", "caddy-tunnel/ai.8080", "caddy-tunnel-ai.8080", 1024),
+    ):
+        configuration = rig.text(host, f"/etc/paddock/{name}.cfg")
         limits = [int(line.split()[1]) for line in configuration.splitlines() if line.startswith("  maxconn ")]
-        (files,) = re.findall(r"\nLimitNOFILE=([0-9]+)\n", rig.text(host, f"/etc/systemd/system/paddock-{name}-tunnel.service"))
-        assert limits == [most * configuration.count("\nlisten "), most] and 2 * limits[0] < int(files) < 20_000
+        (files,) = re.findall(r"\nLimitNOFILE=([0-9]+)\n", rig.text(host, f"/etc/systemd/system/paddock-{unit}.service"))
+        assert limits == [each * configuration.count("\nlisten "), each] and 2 * limits[0] < int(files) < 20_000
 
 
 def test_an_instance_has_its_own_share_of_memory(rig: Small) -> None:
@@ -154,7 +157,7 @@ def test_an_instance_has_its_own_share_of_memory(rig: Small) -> None:
 
 def test_a_proxy_spreads_requests_over_instances_that_are_alike(rig: Small) -> None:
     text = rig.text("door", "/etc/caddy/paddock/sites.caddy")
-    sockets = " ".join(f"unix//run/paddock/to-ai.{port}.sock" for port in (8080, 8081, 8082))
+    sockets = " ".join(f"unix//run/paddock/hop-ai.{port}.sock" for port in (8080, 8081, 8082))
     assert f"reverse_proxy {sockets} {{\n" in text and "\t\t\t\tlb_policy least_conn\n" in text
 
 

@@ -183,7 +183,7 @@ def test_what_other_hosts_call_is_a_tunnel_and_the_server_has_loopback(small: Sm
     assert "# peers: door\nlisten ai.8080\n  bind fd@3 ssl " in configuration and " verify required " in configuration
     assert "-f /etc/paddock/http-tunnel/ai.8080.pins }\n  mode http\n" in configuration
     assert "  server ai.8080 unix@/run/paddock/llama-server.sock\n" in configuration
-    assert f"  server ai.8080 {network} ssl " in small.text("door", "/etc/paddock/caddy-tunnel/tunnel.cfg")
+    assert f"  server ai.8080 {network} ssl " in small.text("door", "/etc/paddock/caddy-tunnel/ai.8080.cfg")
     ports = [each for each in small.plan("ai").values() if isinstance(each, Port)]
     assert {each.unit for each in ports if each.shared} == {"paddock-proxy-llama-server.socket", "paddock-http-tunnel.socket"}
 
