@@ -349,16 +349,16 @@ def test_each_of_its_servers_has_its_own_cards_in_the_order_of_their_slots(setup
         assert f"\nEnvironment=CUDA_VISIBLE_DEVICES={visible}\n" in setup.unit("h200", f"llama-server-{name}")
     release = setup.release("h200")
     assert (release.backend, option(release, "CMAKE_CUDA_ARCHITECTURES"), release.builder) == ("cuda", "90-real", "h200")
-    assert setup.text("web", SITES).count("reverse_proxy unix//run/paddock/to-h200.8080.sock unix//run/paddock/to-h200.8081.sock {") == 2
+    assert setup.text("web", SITES).count("reverse_proxy unix//run/paddock/hop-h200.8080.sock unix//run/paddock/hop-h200.8081.sock {") == 2
 
 
 @of("one-name-two-hosts")
 def test_requests_go_to_a_server_that_is_up(setup: Setup) -> None:
     text = setup.text("door", SITES)
     ai, llama, old = re.split(r"^https://(?:llama|old)\.home\.example:443", text, flags=re.M)
-    both = "reverse_proxy unix//run/paddock/to-new.8080.sock unix//run/paddock/to-old.8080.sock"
-    assert f"{both} {{" in ai and f"{both} unix//run/paddock/to-old.8081.sock {{" in llama
-    assert "reverse_proxy unix//run/paddock/to-old.8081.sock {" in old and "to-new" not in old
+    both = "reverse_proxy unix//run/paddock/hop-new.8080.sock unix//run/paddock/hop-old.8080.sock"
+    assert f"{both} {{" in ai and f"{both} unix//run/paddock/hop-old.8081.sock {{" in llama
+    assert "reverse_proxy unix//run/paddock/hop-old.8081.sock {" in old and "hop-new" not in old
     for line in ("lb_policy least_conn", "health_uri /health", "health_interval 2s", "fail_duration 10s"):
         assert line in ai and line in llama
     assert "clients/family.pem" in ai and "clients/family.pem" not in old.partition("log {")[0]
@@ -524,7 +524,7 @@ def test_arm_machines_are_built_for_by_their_own_cuda_and_judged_by_their_memory
         assert not [each for each in setup.plan(host) if "nvidia-driver" in each or "nvidia-cuda-toolkit" in each]
     assert "DeviceAllow=/dev/nvmap rw" in setup.unit("robot", "llama-server")
     assert "/dev/nvmap" not in setup.unit("spark", "llama-server")
-    assert "unix//run/paddock/to-robot.8080.sock" in setup.text("spark", SITES)
+    assert "unix//run/paddock/hop-robot.8080.sock" in setup.text("spark", SITES)
 
 
 def test_a_32_bit_system_is_refused_before_anything_is_built(shapes: dict[str, ModelShape], tmp_path: Path) -> None:
