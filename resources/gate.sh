@@ -14,8 +14,8 @@ gate=paddock-gate server=paddock-gate-server
 home=/run/$gate socket=/run/$server/gate.sock
 # how a release that is refused ends the unit: by any other way out nobody has judged it
 refused=3
-# a driver compiles its shaders first: on a processor that takes a minute
-gate_s=1800 command_s=60 ready_s=300
+# a driver compiles its shaders first: on a processor that takes a minute, and ten where that is busy
+gate_s=1800 command_s=60 ready_s=600
 
 # try RELEASE TRIAL
 try() {
