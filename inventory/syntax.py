@@ -88,7 +88,8 @@ def syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
         if line < len(lines) and (tab := tab_in(lines[line], line)):
             return tab
     (line, column), words = _began(noticed, lines, list(_tokens(text, at)))
-    return Problem(Place(line + 1, column + 1), f"is not YAML: {words}")
+    line = min(line, len(lines) - 1)  # libyaml counts one more where the last has no end
+    return Problem(Place(line + 1, min(column, len(lines[line])) + 1), f"is not YAML: {words}")
 
 
 def tab_in(line: str, number: int) -> Problem | None:
