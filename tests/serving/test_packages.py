@@ -172,6 +172,6 @@ def test_a_teardown_leaves_nothing(fleet: LabFleet) -> None:
     done = fleet.paddock("teardown", "--lab", "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
     for host in ("box", "worker"):
-        left = fleet.on(host, "ls -d /opt/paddock /var/lib/paddock /var/cache/paddock 2>/dev/null || true")
+        left = fleet.on(host, "ls -d /opt/paddock /var/lib/paddock /var/cache/paddock/packages 2>/dev/null || true")
         assert left == "", left
         assert fleet.on(host, "dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | grep -E '^i.* (chrpath|llama|libggml)' || true") == ""
