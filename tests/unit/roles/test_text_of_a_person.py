@@ -128,6 +128,8 @@ RENDERED_NOWHERE = {
     "Source.path": "a file of the control machine",
     "Source.sha256": "a digest",
     "Source.commit": "a digest",
+    "Source.packages": "a version that apt is asked for",
+    "Source.ggml": "a version that apt is asked for",
     "CaddyPackage.url": "where the control machine fetches from",
     "CaddyPackage.path": "a file of the control machine",
     "CaddyPackage.sha256": "a digest",
