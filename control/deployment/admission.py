@@ -5,11 +5,13 @@ from __future__ import annotations
 import control.ssh.cooperative  # isort: skip - first of all
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from control.deployment.bearers import bearing, certificates_alone
 from control.deployment.deployment import Deployment
 from control.deployment.partial import parts, parts_of
 from control.deployment.work import Work
+from control.pki.leaves import KINDS
 from control.ssh.run import Tell
 from control.state.fleet import FleetState
 from inventory.errors import PaddockError
@@ -18,6 +20,10 @@ from inventory.knowledge import TO_BE_ISSUED
 from resources import File
 
 assert control.ssh.cooperative
+
+
+OF_CLIENTS = ("server", "client")
+"""The kinds of certificates that matter to clients."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,8 @@ def push(
             deployment.outdated()
         deployment.survey()
         try:
-            for line in deployment.issue():  # a plan is whole only then
+            # A plan is whole only then. What hosts show each other is issued where all of them are asked.
+            for line in deployment.issue(OF_CLIENTS if of_clients else KINDS):
                 tell(line)
         except PaddockError as error:
             if first:
@@ -66,10 +73,11 @@ def push(
             tell(str(error))
             for name in _unfinished(deployment):  # who is thrown out is refused by the others all the same
                 deployment.run.failures[name] = "a certificate is to be issued for it first"
-        work = parts_of(deployment, _certificates)
+        part = partial(_certificates, of_clients=of_clients)
+        work = parts_of(deployment, part)
         if work:
             deployment.carry_out(work)
-            for name in parts(deployment, _certificates):
+            for name in parts(deployment, part):
                 deployment.run.failures.setdefault(name, "still differs after the run: `paddock plan` shows how")
     reached = tuple(name for name in deployment.work if name not in deployment.failures)
     return Pushed(tuple(host.name for host in hosts), reached, deployment.failures)
@@ -92,5 +100,5 @@ def _unfinished(deployment: Deployment) -> list[str]:
     return [name for name, work in works if any(isinstance(each, File) and marker in each.data for each in work.resources)]
 
 
-def _certificates(host: str, work: Work) -> Work:
-    return certificates_alone(work)
+def _certificates(host: str, work: Work, *, of_clients: bool) -> Work:
+    return certificates_alone(work, of_clients=of_clients)

@@ -26,6 +26,9 @@ PARTS = {
 }
 """The roles of which a part alone lays certificates: what else they have to do waits for the next `up`."""
 
+TUNNELS = re.compile(r"(file|directory):/etc/paddock/[a-z-]+-tunnel/.+|(service:|file:/etc/systemd/system/)paddock-[a-z-]+-tunnel\b.*")
+"""What hosts show each other: it changes at both ends of a tunnel, or at neither."""
+
 REVOKED = "/etc/caddy/paddock/revoked"
 """Where a reverse proxy's host has who was thrown out: control/pki/revocations.py."""
 
@@ -41,15 +44,19 @@ def bearing(fleet: Fleet, *, of_clients: bool = False) -> tuple[Host, ...]:
     return tuple(each for each in fleet.hosts.values() if each.name in ends or any(role in each.carried for role in roles))
 
 
-def certificates_alone(work: Work) -> Work:
-    """The work of the roles that lay certificates, where they have been laid before, and none besides."""
+def certificates_alone(work: Work, *, of_clients: bool = False) -> Work:
+    """The work of the roles that lay certificates, where they have been laid before, and none besides; `of_clients` without what changes
+    of tunnels between hosts."""
     there = {role for role in BEARERS if any(each.id in work.actual.manifest for each in work.plan.get(role, ()))}
     changes = tuple(
         change
         for change in work.drift.changes
-        if change.role in there
-        or (change.role in PARTS and change.id in work.actual.manifest and PARTS[change.role].fullmatch(change.id))
-        or (change.action == "remove" and any(BEARERS[role].fullmatch(change.id) for role in there))
+        if (
+            change.role in there
+            or (change.role in PARTS and change.id in work.actual.manifest and PARTS[change.role].fullmatch(change.id))
+            or (change.action == "remove" and any(BEARERS[role].fullmatch(change.id) for role in there))
+        )
+        and not (of_clients and change.id in work.actual.manifest and TUNNELS.fullmatch(change.id))
     )
     gone = {change.id for change in changes if change.action == "remove"}
     manifest = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import control.ssh.cooperative  # isort: skip - first of all
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from control.deployment.work import Work, admits, changes_admission
 from control.llama_cpp.artifacts import Artifacts
 from control.llama_cpp.releases import ROLE
 from control.pki.authority import Authority
+from control.pki.leaves import KINDS
 from control.pki.revocations import lacking
 from control.ssh.host_keys import pin_all
 from control.ssh.links import Links
@@ -235,10 +236,10 @@ class Deployment:
             if client and (answering := self.fleet.behind(entrance.site.upstream)):
                 yield entrance, answering[0], export(client)
 
-    def due(self) -> list[str]:
-        """The certificates and keys that `issue` will make. Raises PaddockError where it would sign, and the clock must be wrong."""
+    def due(self, kinds: Collection[str] = KINDS) -> list[str]:
+        """The certificates, of these kinds, and keys that `issue` will make. Raises PaddockError where it would sign, and the clock must be wrong."""
         now = datetime.now(UTC)
-        certificates = self.authority.due(self.fleet, now, self._refused)
+        certificates = self.authority.due(self.fleet, now, self._refused, kinds=kinds)
         if certificates and not self.looks:
             self.authority.require_clock(now)
             self.require_time()
@@ -265,15 +266,15 @@ class Deployment:
         """The hosts that nothing is signed for: they are another state's, and stay so."""
         return frozenset(self.strangers.keys() & self.failures.keys())
 
-    def issue(self) -> list[str]:
-        """Makes what is due, and the plans anew with it, and gives a line each.
+    def issue(self, kinds: Collection[str] = KINDS) -> list[str]:
+        """Makes what is due, certificates of these kinds alone, and the plans anew with it, and gives a line each.
 
         Where no host is left, nothing is signed: if all their clocks are another time's, this machine's may be the wrong one.
         """
-        lines = self.due() if self.work and not self.leaving else []
+        lines = self.due(kinds) if self.work and not self.leaving else []
         if lines:
             now = datetime.now(UTC)
-            if self.authority.issue(self.fleet, now, self._refused):
+            if self.authority.issue(self.fleet, now, self._refused, kinds=kinds):
                 self.authority.forget(self.authority.over(self.fleet, now))  # by the hosts' clocks, too
                 self.authority.put_by(now)
             api_keys.issue(self.fleet, self.vault)

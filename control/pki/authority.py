@@ -100,35 +100,36 @@ class Authority:
         found = ((name, self.leaves.record("client", name).revoked) for name in fleet.clients)
         return {name: revoked.on for name, revoked in found if revoked}
 
-    def due(self, fleet: Fleet, now: datetime, without: Collection[str] = ()) -> list[str]:
+    def due(self, fleet: Fleet, now: datetime, without: Collection[str] = (), *, kinds: Collection[str] = KINDS) -> list[str]:
         """What `issue` would do, a line each: `server ai.home.example: expires in 12 days`. Hosts that it goes `without` get nothing."""
         subjects = subjects_of(fleet)
         ca = self._ca(fleet, now) if subjects else None
-        wanted = self._admitted(subjects, sites_only_on(without, fleet))
+        wanted = self._admitted(subjects, sites_only_on(without, fleet), kinds)
         looked = ((subject, self._look(subject, ca, now)[1]) for subject in wanted)
         return [
-            *(f"{kind} {name}: no longer in the inventory" for kind, name in self.leaves.left_over(subjects)),
+            *(f"{kind} {name}: no longer in the inventory" for kind, name in self.leaves.left_over(subjects) if kind in kinds),
             *(["CA: new"] if wanted and ca is None else []),
             *(f"{subject}: {why}" for subject, why in looked if why),
         ]
 
-    def issue(self, fleet: Fleet, now: datetime, without: Collection[str] = ()) -> list[str]:
+    def issue(self, fleet: Fleet, now: datetime, without: Collection[str] = (), *, kinds: Collection[str] = KINDS) -> list[str]:
         """Issue what is due, move away what left the inventory, and give the lines that `due` gave."""
-        if self.due(fleet, now, without):
+        if self.due(fleet, now, without, kinds=kinds):
             self._vault.require_recipients()  # before the lock is held: it may ask
         elif not self.leaves.names():
             return []  # and nothing is made on disk
         with admission_lock(self._state):
-            lines = self.due(fleet, now, without)
+            lines = self.due(fleet, now, without, kinds=kinds)
             if lines:
                 self.require_clock(now)
             subjects = subjects_of(fleet)
             for kind, name in self.leaves.left_over(subjects):
-                self.leaves.retire(kind, name)
+                if kind in kinds:
+                    self.leaves.retire(kind, name)
             for kind, name in self.leaves.names():
                 self.leaves.sweep(kind, name)  # what a run that died has left
             ca = self._ca(fleet, now) if subjects else None
-            wanted = self._admitted(subjects, sites_only_on(without, fleet))
+            wanted = self._admitted(subjects, sites_only_on(without, fleet), kinds)
             self._issue_all([each for each in wanted if self._look(each, ca, now)[1]], fleet, now)
             return lines
 
@@ -270,8 +271,8 @@ class Authority:
                 why = leaf.why_not(now)
         return (None, why) if why else (certificate, "")
 
-    def _admitted(self, subjects: list[Subject], left_out: Collection[str]) -> list[Subject]:
-        sites = (each for each in subjects if each.kind != "server" or each.name not in left_out)
+    def _admitted(self, subjects: list[Subject], left_out: Collection[str], kinds: Collection[str]) -> list[Subject]:
+        sites = (each for each in subjects if each.kind in kinds and (each.kind != "server" or each.name not in left_out))
         return [each for each in sites if not self.leaves.record(each.kind, each.name).revoked]
 
     def _trusted(self) -> frozenset[str]:
