@@ -53,7 +53,9 @@ def run(options: argparse.Namespace) -> int:
     print(*(f"  {line}\n" for line in warnings(this.fleet)), sep="", end="")
     print(*presets.going, sep="\n", end="\n" if presets.going else "")
     for source in presets.unknown:
-        learned = "`up` tries them on the host" if source.packages else "`paddock plan` reads them from its source"
+        learned = "`up` tries them on the host"
+        if not source.packages:
+            learned = "`paddock plan` reads them from its source, and whether its router can make room"
         print(f"not checked: presets for {source.identity}: its options are not known yet, {learned}")
     print(*(f"{line}\n" for line in dict.fromkeys((*models, *unused))), sep="", end="")
     return 0

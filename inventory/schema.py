@@ -128,7 +128,7 @@ class ModelEntry(Settings):
     @model_validator(mode="after")
     def _named_once(self) -> ModelEntry:
         if self.mmproj == "auto" and not (isinstance(self.source, ModelSource) and self.source.hf):
-            raise ValueError("`mmproj: auto` looks in the model's Hugging Face repository, and its source is none: name it with `source`")
+            raise ValueError("`mmproj: auto` looks in the model's Hugging Face repository, and it has none: name the file with `source`")
         for key in self.keys:
             if twice := [option for option in OPTIONS[key] if option in self.preset]:
                 raise ValueError(f'has `{key}` and, in its preset, "{twice[0]}", which is the same: keep one of the two')

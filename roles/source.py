@@ -17,9 +17,17 @@ Commit = Annotated[str, Matches(r"[0-9a-f]{40}", "is not a full commit hash: 40 
 Sdist = Annotated[
     str, Matches(r"llama[-_]cpp[-_]python==[0-9][0-9A-Za-z.]*", "is not a release of llama-cpp-python, such as llama-cpp-python==0.3.36")
 ]
-DebianVersion = Annotated[
+DEBIAN_VERSION = r"([0-9]+:)?[0-9][0-9A-Za-z.+~]*-[0-9A-Za-z.+~]+"
+ToolsVersion = Annotated[
     str,
-    Matches(r"([0-9]+:)?[0-9][0-9A-Za-z.+~]*-[0-9A-Za-z.+~]+", "is not the whole version of a package, such as 1:0.7.0+dfsg-2"),
+    Matches(
+        DEBIAN_VERSION,
+        "is not the whole version of a package, such as 1:0.7.0+dfsg-2: `apt-cache policy llama.cpp-tools` on the host shows it",
+    ),
+]
+GgmlVersion = Annotated[
+    str,
+    Matches(DEBIAN_VERSION, "is not the whole version of a package, such as 0.27.0-1: `apt-cache policy libggml0` on the host shows it"),
 ]
 GitUrl = Annotated[
     str,
@@ -54,11 +62,11 @@ class Source(Settings):
     path: SourceTree | None = None
     """A source tree on the control machine."""
 
-    packages: DebianVersion | None = None
+    packages: ToolsVersion | None = None
     """The distribution's own packages, by the version of llama.cpp-tools: `1:0.7.0+dfsg-2`. Nothing is compiled. Requires `ggml`. When the
     release is made, the host's apt must offer both versions: Debian's unstable and testing suites have them."""
 
-    ggml: DebianVersion | None = None
+    ggml: GgmlVersion | None = None
     """The version of libggml0 that goes with `packages`: `0.27.0-1`. `apt-cache policy llama.cpp-tools libggml0` shows both."""
 
     sha256: Sha256 | None = None

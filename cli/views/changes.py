@@ -57,7 +57,7 @@ def _origin(release: Release) -> str:
     """Where a host that lacks the release gets it from."""
     if release.made == "archived":
         return "from the fleet's artifacts"
-    builds = f"built by {release.builder}" if release.builder else ""
+    builds = f"{'unpacked' if release.downloads else 'built'} by {release.builder}" if release.builder else ""
     if release.made == "recorded":
         return "from a host that has it" + (f", else {builds}" if builds else "")
     return builds or "from the fleet's artifacts"

@@ -82,7 +82,7 @@ class GpuSettings(RoleSettings):
     @model_validator(mode="after")
     def _something(self) -> GpuSettings:
         if self.nvidia is None and self.amd is None:
-            raise ValueError("has no settings: set `nvidia: {driver: distribution}`, or remove the role from this host")
+            raise ValueError("has no settings: set `nvidia: {driver: distribution}`, or remove the role: cards of AMD and Intel need none")
         return self
 
     def rehearsed(self, here: Rehearsal) -> tuple[None, list[str]]:

@@ -186,7 +186,7 @@ def remarks(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, 
         for name in server.models:
             if unclear(server, name, fleet, knowledge):
                 words = "nobody has read its header, so llama-server loads it and does not use it: say `spec-type` in the preset"
-                yield f"hosts.{host}: models.{name}.draft: {words}, `draft-simple` of a model of its own"
+                yield f"hosts.{host}: models.{name}.draft: {words}, `draft-simple` if the draft is a model of its own"
     for name in _real(host, fleet):
         if options and options.tensor_types and name in shapes and not shapes[name].tensor_types:
             yield f"hosts.{host}: models.{name}: types of tensors unknown: not checked: `paddock models pull --lock {name}` notes them"
