@@ -23,6 +23,12 @@ DISPLAYS_SH = """for class in $(grep -ls '^0x03' /sys/bus/pci/devices/*/class); 
 VRAM_SH = """for file in /sys/bus/pci/devices/*/mem_info_vram_total; do card=${file%/*}
     read -r bytes <$file && echo "${card##*/} $bytes"; done"""
 
+# Of each GPU that the kernel lets compute (amdkfd): its PCI domain, its bus, device and function in one number, its architecture. A
+# processor has 0 for one.
+GFX_SH = """for node in /sys/class/kfd/kfd/topology/nodes/*/properties; do
+    awk '{ has[$1] = $2 } END { if (has["gfx_target_version"] > 0)
+      print has["domain"] + 0, has["location_id"], has["gfx_target_version"] }' $node; done"""
+
 # Of each interface the addresses that others reach it at: eth0 192.0.2.10. Those that IPv6 makes up for a day are not among them.
 ADDRESSES_SH = """ip -oneline address show scope global | awk '!/ (temporary|deprecated|tentative) / {
     sub(/@.*/, "", $2); sub(/\\/.*/, "", $4); print $2, $4 }' | sort"""
@@ -81,7 +87,7 @@ echo "#nvcc"; for each in /usr/local/cuda/bin/nvcc nvcc; do timeout 10 $each --v
 echo "#addresses"; {ADDRESSES_SH}
 echo "#pci"; displays
 echo "#vram"; {VRAM_SH}
-echo "#gfx"; grep -h '^gfx_target_version ' /sys/class/kfd/kfd/topology/nodes/*/properties
+echo "#gfx"; {GFX_SH}
 echo "#pci.ids"; for each in /usr/share/misc/pci.ids /usr/share/hwdata/pci.ids; do [ -r $each ] && names $each && break; done
 echo "#lspci"; [ -r /usr/share/misc/pci.ids ] || [ -r /usr/share/hwdata/pci.ids ] || lspci -D -mm | grep -E '"(VGA|3D|Display)'
 echo "#tegra"; [ ! -e {TEGRA_NODE} ] || cat /proc/device-tree/compatible | tr '\\0' '\\n' | grep '^nvidia,tegra'
@@ -123,7 +129,7 @@ class HardwareFact(FactBase[Hardware]):
             docker=_found(r"Docker version ([\d.]+)", sections["dockerd"]),
             caddy=_found(r"^(?:Version| +Candidate): (\d\S*)", sections["caddy"]),
             gpus=gpus,
-            gfx=tuple(_gfx(sections["gfx"])),
+            gfx=dict(_gfx(sections["gfx"])),
             nvidia_driver=_found(r"NVRM version:.*?\s(\d{3,}\.[\d.]+)(?:\s|$)", sections["nvidia"])
             or _driver_of_cards(sections["nvidia-smi"]),
             nvidia_cards=tuple(_nvidia_cards(sections["nvidia-smi"], {each.address: each for each in gpus}))
@@ -260,12 +266,14 @@ def _gpus(sections: Sections) -> Iterator[PciDevice]:
             yield PciDevice(address, vendor, device, name, vram.get(address, 0))
 
 
-def _gfx(lines: Iterable[str]) -> Iterator[str]:
-    """`gfx_target_version 110002` is gfx1102, 90010 is gfx90a: major, then minor and stepping of two digits each (ROCm: the last two are
-    hexadecimal in the name); a processor has 0."""
-    for version in map(_number, lines):
-        if version:
-            yield f"gfx{version // 10000}{version // 100 % 100:x}{version % 100:x}"
+def _gfx(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Of each GPU its PCI domain, its bus, device and function in one number, and its architecture: 110002 is gfx1102, 90010 gfx90a (major,
+    then minor and stepping of two digits each, which the name has in hexadecimal)."""
+    for fields in map(str.split, lines):
+        if len(fields) == 3 and all(each.isdecimal() and len(each) < 10 for each in fields):
+            domain, place, version = map(int, fields)
+            address = f"{domain:04x}:{place >> 8 & 0xFF:02x}:{place >> 3 & 0x1F:02x}.{place & 7:x}"
+            yield address, f"gfx{version // 10000}{version // 100 % 100:x}{version % 100:x}"
 
 
 def _lspci_fields(line: str) -> list[str]:

@@ -93,8 +93,8 @@ class Hardware:
     caddy: str = ""
     """Its version as dpkg has it, or else that which apt would install: `2.6.2-12`"""
     gpus: tuple[PciDevice, ...] = ()
-    gfx: tuple[str, ...] = ()
-    """The compute architectures of AMD's GPUs, as the kernel numbers those that it lets compute: `("gfx1100",)`"""
+    gfx: Mapping[str, str] = field(default_factory=dict)
+    """The compute architectures of AMD's GPUs, those that the kernel lets compute, by PCI address: `{"0000:03:00.0": "gfx1100"}`"""
     nvidia_driver: str = ""
     """`580.95.05`"""
     nvidia_cards: tuple[NvidiaCard, ...] = ()

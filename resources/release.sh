@@ -78,25 +78,42 @@ release_packages() {
   at "release:$1"
   packages=$2
   shift 2
-  [ ! -d "$packages" ] || return 0 # an earlier run had them
+  # an earlier run had them, and the machine did not lose its power before they were on the disk
+  ! (cd "$packages" && sha256sum --check --strict --quiet SHA256SUMS) >/dev/null 2>&1 || return 0
   rm -rf "${packages%/*}"
-  install -d -m 755 "${packages%/*/*}" "${packages%/*}" "$packages.part"
-  chown _apt: "$packages.part"
-  cd "$packages.part" || return
+  install -d -m 755 "${packages%/*/*}" "${packages%/*}" "$packages.apt" "$packages.new"
+  chown _apt: "$packages.apt"
+  cd "$packages.apt" || return
   export APT_CONFIG=/run/paddock/apt.conf
   said=$(apt-get -q download "$@" 2>&1 </dev/null 9>&-) || {
-    said=$(apt-get update -q 2>&1 </dev/null 9>&- && apt-get -q download "$@" 2>&1 </dev/null 9>&-)
-  } || {
-    for each; do
-      release_offered "${each%%=*}" "${each#*=}"
-    done
-    printf '%s\n' "$said" | tail -n 8 >&2
-    fail "its packages could not be downloaded"
+    said=$(apt-get -q update 2>&1 </dev/null 9>&-) || release_unfetched "and apt's lists could not be renewed"
+    said=$(apt-get -q download "$@" 2>&1 </dev/null 9>&-) || {
+      for each; do
+        release_offered "${each%%=*}" "${each#*=}"
+      done
+      release_unfetched "though apt's lists have them"
+    }
   }
-  chown -R root: "$packages.part"
-  chmod -R u=rwX,go=rX "$packages.part"
+  # What apt has checked was its own account's until now: the copies are root's, and are what apt's lists say.
+  for each; do
+    cp -- "${each%%=*}"_*.deb "$packages.new/"
+    wanted=$(apt-cache show "$each" | sed -n 's/^SHA256: //p' | head -n 1)
+    [ "$(cat "$packages.new/${each%%=*}"_*.deb | sha256sum | cut -c 1-64)" = "$wanted" ] ||
+      fail "the package ${each%%=*} is not what apt's lists say"
+  done
+  cd "$packages.new" || return
+  sha256sum -- *.deb >SHA256SUMS
+  chmod 644 -- *
+  sync -f .
   cd /
-  mv -T "$packages.part" "$packages"
+  mv -T "$packages.new" "$packages"
+  rm -rf "$packages.apt"
+}
+
+# WORDS: of packages that did not come
+release_unfetched() {
+  printf '%s\n' "$said" | tail -n 8 >&2
+  fail "its packages could not be downloaded, $1: $(printf '%s\n' "$said" | grep -m 1 '^E: ' | cut -c 4-)"
 }
 
 # NAME VERSION: fails where this host's apt does not have it

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from inventory.hardware import Hardware, shares_memory
+from inventory.hardware import Hardware, PciDevice, shares_memory
 from roles.sandbox import NVIDIAS
 
 KFD = "/dev/kfd"
 """By which AMD's cards compute."""
+
+KERNELS_FOR = ("gfx803", "gfx900", "gfx906", "gfx908", "gfx90a", "gfx1010", "gfx1030", "gfx1100", "gfx1101", "gfx1102")
+"""What Debian's libggml0-backend-hip has code for (X-Rocm-Gpu-Architecture of 0.27.0-1)."""
 
 DEVICES = {"cpu": (), "vulkan": ("char-drm",), "cuda": NVIDIAS, "hip": (KFD, "char-drm")}
 """The kinds of devices, as /proc/devices names them, that each backend uses."""
@@ -35,9 +38,22 @@ def devices(hardware: Hardware | None, backend: str) -> tuple[str, ...]:
         return DEVICES[backend]
     if backend == "cuda" and is_tegra(hardware):
         return (*NVIDIAS, *TEGRA_NODES)  # a later one has both kinds
+    if backend == "hip":  # a card that its package has no code for would be used too
+        return (KFD, *(render_node(each.address) for each in hip_cards(hardware)))
     if backend == "vulkan" and has_nvidias_driver(hardware):
         return (*DEVICES["vulkan"], *NVIDIAS)
     return DEVICES[backend]
+
+
+def hip_cards(hardware: Hardware) -> tuple[PciDevice, ...]:
+    """The cards that HIP has code for, in the order of their addresses."""
+    found = (each for each in hardware.gpus if hardware.gfx.get(each.address) in KERNELS_FOR)
+    return tuple(sorted(found, key=lambda each: each.address))
+
+
+def render_node(address: str) -> str:
+    """`0000:01:00.0` → the name that udev gives its node once the node has its group"""
+    return f"/dev/dri/by-path/pci-{address}-render"
 
 
 def is_tegra(hardware: Hardware) -> bool:

@@ -17,7 +17,7 @@ Commit = Annotated[str, Matches(r"[0-9a-f]{40}", "is not a full commit hash: 40 
 Sdist = Annotated[
     str, Matches(r"llama[-_]cpp[-_]python==[0-9][0-9A-Za-z.]*", "is not a release of llama-cpp-python, such as llama-cpp-python==0.3.36")
 ]
-DEBIAN_VERSION = r"([0-9]+:)?[0-9][0-9A-Za-z.+~]*-[0-9A-Za-z.+~]+"
+DEBIAN_VERSION = r"([1-9]:)?[0-9]{1,4}(\.[0-9]{1,6}){2}([+~][0-9A-Za-z.+~]*)?-[0-9A-Za-z.+~]+"
 ToolsVersion = Annotated[
     str,
     Matches(

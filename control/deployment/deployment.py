@@ -237,7 +237,8 @@ class Deployment:
                 yield entrance, answering[0], export(client)
 
     def due(self, kinds: Collection[str] = KINDS) -> list[str]:
-        """The certificates, of these kinds, and keys that `issue` will make. Raises PaddockError where it would sign, and the clock must be wrong."""
+        """The certificates of these kinds, and the keys, that `issue` will make. Raises PaddockError where it would sign, and the clock
+        must be wrong."""
         now = datetime.now(UTC)
         certificates = self.authority.due(self.fleet, now, self._refused, kinds=kinds)
         if certificates and not self.looks:

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from inventory.errors import PaddockError
 from inventory.hardware import Hardware
+from roles.devices import KERNELS_FOR, hip_cards
 from roles.llama_cpp.cpu import Chosen
 from roles.llama_cpp.vulkan import AMD, title
 
 OPTIONS: Chosen = {"GGML_HIP": ("ON", "the inventory asks for HIP")}
-
-KERNELS_FOR = ("gfx803", "gfx900", "gfx906", "gfx908", "gfx90a", "gfx1010", "gfx1030", "gfx1100", "gfx1101", "gfx1102")
-"""What Debian's libggml0-backend-hip has code for (X-Rocm-Gpu-Architecture of 0.27.0-1)."""
 
 RUNTIME_PACKAGES = ("libamdhip64-6", "libhipblas2", "librocblas4")
 """4.5 GB on disk, nearly all of it rocBLAS."""
 
 
 def usable(hardware: Hardware) -> tuple[str, ...]:
-    """The compute architecture of each card that HIP can use, as the kernel numbers them: `("gfx1100",)`.
-
-    Raises PaddockError where there is none.
-    """
+    """The compute architecture of each card that HIP can use: `("gfx1100",)`. Raises PaddockError where there is none."""
     cards = [each for each in hardware.gpus if each.vendor == AMD]
-    found = tuple(each for each in hardware.gfx if each in KERNELS_FOR)
-    if found:
+    if found := tuple(hardware.gfx[each.address] for each in hip_cards(hardware)):
         return found
     other = "say `accelerator: vulkan`"
     if hardware.architecture != "x86_64":
@@ -32,7 +26,7 @@ def usable(hardware: Hardware) -> tuple[str, ...]:
         raise PaddockError("roles.llama_cpp.accelerator: hip needs an AMD card, and this host has none: leave it out")
     has = ", ".join(map(title, cards))
     if hardware.gfx:
-        words = f"{has} is {' and '.join(dict.fromkeys(hardware.gfx))}, and the package has code for {', '.join(KERNELS_FOR)}"
+        words = f"{has} is {' and '.join(dict.fromkeys(hardware.gfx.values()))}, and the package has code for {', '.join(KERNELS_FOR)}"
         raise PaddockError(f"roles.llama_cpp.accelerator: {words}: {other}")
     raise PaddockError(
         f"roles.llama_cpp.accelerator: the kernel's amdgpu driver offers {has} to nobody for computing (/sys/class/kfd has no node with a"

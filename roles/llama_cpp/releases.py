@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from inventory.errors import PaddockError
@@ -62,10 +62,18 @@ def releases(
         except PaddockError as error:
             found[host.name] = error
             continue
-        if settings.builder is None:
+        if settings.builder is None and not release.downloads:
             release = replace(release, builder=builders.setdefault(release.fingerprint, release.builder))
         found[host.name] = release
-    return found
+    return found | dict(_downloaded_once(found, hardware))
+
+
+def _downloaded_once(found: Mapping[str, Release | PaddockError], hardware: Mapping[str, Hardware]) -> Iterator[tuple[str, Release]]:
+    """Packages come from one host, the first of those with the newest C library: an older distribution does not have them."""
+    packaged = {host: each for host, each in found.items() if isinstance(each, Release) and each.downloads and each.builder}
+    for host, release in packaged.items():
+        same = [name for name, each in packaged.items() if each.fingerprint == release.fingerprint]
+        yield host, replace(release, builder=max(same, key=lambda name: version_of(hardware[name].libc)))
 
 
 def identity(settings: LlamaCppSettings, sources: Mapping[str, str]) -> str | None:

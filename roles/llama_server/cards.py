@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from inventory.errors import PaddockError
 from inventory.hardware import Hardware
-from roles.devices import KFD, NVIDIA, devices, has_nvidias_driver, is_tegra
+from roles.devices import KFD, NVIDIA, devices, has_nvidias_driver, hip_cards, is_tegra, render_node
 from roles.server import Card, Server
 
 CUDA_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
@@ -15,8 +15,7 @@ CUDA_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
 
 TEGRA_WAITS = ("/dev/nvmap",)
 
-AMD = "1002"
-OPEN_DRIVERS = (AMD, "8086")
+OPEN_DRIVERS = ("1002", "8086")
 """Vendors of cards for which the kernel makes a render node whenever it drives them: AMD and Intel."""
 
 
@@ -48,7 +47,7 @@ def installed(hardware: Hardware, backend: str, count_from: int) -> tuple[Instal
     if backend == "cuda":
         found = [(each.address, each.uuid, each.name) for each in hardware.nvidia_cards]
     else:
-        found = [(each.address, "", each.name) for each in hardware.gpus if backend != "hip" or each.vendor == AMD]
+        found = [(each.address, "", each.name) for each in (hip_cards(hardware) if backend == "hip" else hardware.gpus)]
     return tuple(Installed(number, *each) for number, each in enumerate(sorted(found), count_from))
 
 
@@ -87,7 +86,7 @@ def nodes(server: Server, hardware: Hardware | None, backend: str) -> tuple[str,
     if backend == "cuda":
         return TEGRA_WAITS if is_tegra(hardware) else CUDA_NODES
     if not server.gpus:
-        return _render_nodes(hardware)
+        return devices(hardware, backend) if backend == "hip" else _render_nodes(hardware)
     pinned = pin(server, hardware, backend)
     # What comes later than the server would not be hidden from it.
     return (*pinned.devices, *(each for each in pinned.hidden if each.endswith("-render")))
@@ -99,11 +98,6 @@ def _is_nvidias(address: str, hardware: Hardware) -> bool:
 
 def _render_nodes(hardware: Hardware) -> tuple[str, ...]:
     return tuple(render_node(each.address) for each in hardware.gpus if each.vendor in OPEN_DRIVERS)
-
-
-def render_node(address: str) -> str:
-    """`0000:01:00.0` → the name that udev gives its node once the node has its group"""
-    return f"/dev/dri/by-path/pci-{address}-render"
 
 
 def display_node(address: str) -> str:

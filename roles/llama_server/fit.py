@@ -22,7 +22,7 @@ PROCESS_MIB = 100
 CONTEXT_MIB = {"cuda": 256, "vulkan": 64, "hip": 256}
 """Of a server on each of its cards, beside llama.cpp's buffers: the driver's context, and the scratch space of its kernels."""
 
-DEVICE_NAMES = {"cuda": "CUDA", "vulkan": "Vulkan"}
+DEVICE_NAMES = {"cuda": "CUDA", "vulkan": "Vulkan", "hip": "ROCm"}
 """What a backend's devices are called, with a number behind."""
 
 SYSTEM_MIB, SYSTEM_SHARE = 512, 16

@@ -76,7 +76,7 @@ def needs(
             found[there] = found.get(there, Memory()) + Memory(weights=size)
         found[cache_with] += Memory(kv=cache)
     if options.cpu_experts and any(shape.expert_bytes if isinstance(shape.expert_bytes, tuple) else (shape.expert_bytes,)):
-        for card in [each for each in found if each is not None]:
+        for card in [each for each in found if each is not None and shares[each]]:
             found[card] += Memory(other=int(options.expert_cache_mib * MIB * shares[card] / sum(shares)))
     # On a card the embedding that is the output layer too lies once more; in host memory it is the same.
     twice = shape.tied_bytes if placed[-1] is not None and has_output(shape) else 0

@@ -40,8 +40,10 @@ def split_of(preset: Mapping[str, Value], names: Sequence[str], shares: Sequence
     """
     order = _named(said(preset, DEVICE), names)
     if said(preset, ("sm", "split-mode")) == "none":
-        main = int(said(preset, ("mg", "main-gpu")) or 0)
-        order = order[main : main + 1] if main >= 0 else ()
+        main = said(preset, ("mg", "main-gpu")) or "0"
+        if not re.fullmatch(r"-?[0-9]{1,9}", main):
+            raise PaddockError(f"main-gpu: {main} is not the number of a card")
+        order = order[int(main) : int(main) + 1] if int(main) >= 0 else ()
     asked = _proportions(said(preset, ("ts", "tensor-split")))
     given = (asked + (0.0,) * len(names))[: len(order)] if any(asked[: len(order)]) else [shares[device] for device in order]
     split = dict(zip(order, given, strict=True))
@@ -110,10 +112,10 @@ def _named(value: str, names: Sequence[str]) -> tuple[int, ...]:
 
 
 def _proportions(value: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(each) for each in re.split("[,/]+", value) if value)
-    except ValueError:
-        raise PaddockError(f"tensor-split: {value} is not a list of numbers, such as 3,1") from None
+    numbers = [each for each in re.split("[,/]+", value) if value]
+    if not all(re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?|\.[0-9]+", each) for each in numbers):
+        raise PaddockError(f"tensor-split: {value} is not a list of numbers, such as 3,1")
+    return tuple(map(float, numbers))
 
 
 def _moved(value: str, names: Sequence[str]) -> tuple[tuple[str, int | None], ...]:

@@ -57,7 +57,13 @@ WITH_CUDA_12_9 = replace(MACHINES["two-kinds-of-nvidia"], compilers={**MACHINES[
 RADEON = PciDevice("0000:03:00.0", "1002", "744c", "Navi 31 [Radeon RX 7900 XT]", 20464)
 ON_DEBIAN_TESTING = {"distribution": "debian forky", "libc": "2.43", "compilers": {}}
 WITH_RADEON = replace(
-    MACHINES["zen-4-rtx-3090"], gpus=(RADEON,), gfx=("gfx1100",), nvidia_cards=(), nvidia_driver="", vulkan=(), **ON_DEBIAN_TESTING
+    MACHINES["zen-4-rtx-3090"],
+    gpus=(RADEON,),
+    gfx={"0000:03:00.0": "gfx1100"},
+    nvidia_cards=(),
+    nvidia_driver="",
+    vulkan=(),
+    **ON_DEBIAN_TESTING,
 )
 
 MACHINES_OF: dict[str, dict[str, Hardware]] = {
@@ -501,7 +507,8 @@ def test_debians_packages_serve_on_a_radeon_and_on_a_processor_and_nothing_is_co
         packages = {each.name for each in setup.plan(host).values() if isinstance(each, Package) and each.needed}
         assert not {"cmake", "g++", "ccache", "llama.cpp-tools", "libggml0"} & packages
     unit = setup.unit("tower", "llama-server")
-    assert "DeviceAllow=/dev/kfd rw" in unit and "DeviceAllow=char-drm rw" in unit and "ProcSubset=pid" not in unit
+    assert "DeviceAllow=/dev/kfd rw" in unit and f"DeviceAllow=/dev/dri/by-path/pci-{RADEON.address}-render rw" in unit
+    assert "char-drm" not in unit and "ProcSubset=pid" not in unit
     assert "InaccessiblePaths=-/usr/lib/x86_64-linux-gnu/ggml" in unit
     assert "\nmoe-cache-mib = 1024\n" in setup.text("tower", PRESETS)  # an option of 0.7.0
     places = setup.places("tower")

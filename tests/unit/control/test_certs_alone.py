@@ -89,3 +89,13 @@ def test_hosts_that_carry_certificates_are_those_with_a_door_or_a_seat(fleet_of:
     desk = {"name": "desk", "address": "192.0.2.8", "roles": {"client": {"accounts": {"ann": {"client": "laptop"}}}}}
     fleet = fleet_of(hosts={"door": door, "ai": {"name": "ai", "address": "192.0.2.9", "roles": {"models": {}}}, "desk": desk})
     assert [host.name for host in bearing(fleet)] == ["door", "desk"]
+
+
+def test_what_is_for_clients_alone_leaves_the_tunnels_between_hosts_as_they_are() -> None:
+    """Its other end is not asked, and would refuse a certificate that it does not know."""
+    tunnel = File("/etc/paddock/caddy-tunnel/ai.8080.cfg", "of the next certificate")
+    plan = {"caddy": (LIST, LEAF, tunnel)}
+    actual = Actual({each.id: {} for each in plan["caddy"]}, manifest={each.id: "put" for each in plan["caddy"]})
+    found = Work(plan, actual, drift(plan, actual))
+    both, one = ({each.id for each in certificates_alone(found, of_clients=only).drift.changes} for only in (False, True))
+    assert both == {LIST.id, LEAF.id, tunnel.id} and one == {LIST.id, LEAF.id}

@@ -115,6 +115,16 @@ def test_one_without_a_mark_is_issued_anew(authority: Authority, pair: Fleet, no
     assert authority.due(pair, now) == ["host ai: has no mark: an older Paddock made it"]
 
 
+def test_what_is_issued_for_clients_alone_leaves_out_those_of_hosts(authority: Authority, pair: Fleet, now: datetime) -> None:
+    authority.issue(pair, now)
+    later = now + timedelta(days=65)
+    assert [line for line in authority.due(pair, later) if line.startswith("host ")]
+    assert authority.due(pair, later, kinds=("server", "client")) == []
+    before = authority.hosts(pair, now)
+    authority.issue(pair, later, kinds=("server", "client"))
+    assert authority.hosts(pair, now) == before
+
+
 def test_one_that_its_owner_asks_for_is_renewed_alone(authority: Authority, pair: Fleet, now: datetime) -> None:
     authority.issue(pair, now)
     before = authority.hosts(pair, now)

@@ -236,7 +236,7 @@ MACHINES = {
         libc="2.41",
         disk_free_mib=795448,
         gpus=(PciDevice("0000:c3:00.0", "1002", "1586", "Strix Halo [Radeon Graphics / Radeon 8050S Graphics / Radeon 8060S Graphics]"),),
-        gfx=("gfx1151",),
+        gfx={"0000:c3:00.0": "gfx1151"},
         vulkan=(
             VulkanDevice("AMD Radeon Graphics (RADV GFX1151)", "radv", "integrated", "1.4.305"),
             VulkanDevice("llvmpipe (LLVM 19.1.7, 256 bits)", "llvmpipe", "cpu", "1.4.305"),

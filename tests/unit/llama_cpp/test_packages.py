@@ -16,10 +16,11 @@ from inventory.errors import PaddockError
 from inventory.hardware import Hardware, PciDevice
 from inventory.knowledge import Artifact
 from resources import Release
+from roles.devices import devices
 from roles.llama_cpp.recipe import packages, script
 from roles.llama_cpp.releases import releases
 from roles.llama_cpp.settings import LlamaCppSettings
-from roles.llama_server.cards import pin
+from roles.llama_server.cards import installed, pin
 from roles.source import Source
 from tests.unit.hardware.machines import MACHINES
 from tests.unit.llama_cpp.test_releases import fleet_of
@@ -27,7 +28,7 @@ from tests.unit.llama_cpp.test_releases import fleet_of
 SOURCE = {"packages": "1:0.7.0+dfsg-2", "ggml": "0.27.0-1"}
 SID = Hardware("x86_64", "Celeron", frozenset({"sse4_2"}), cores=2, memory_mib=3839, distribution="debian forky", libc="2.43")
 RADEON = PciDevice("0000:03:00.0", "1002", "744c", "Navi 31 [Radeon RX 7900 XT]")
-WITH_RADEON = replace(SID, gpus=(RADEON,), gfx=("gfx1100",))
+WITH_RADEON = replace(SID, gpus=(RADEON,), gfx={"0000:03:00.0": "gfx1100"})
 
 
 def found(hardware: Hardware = SID, artifacts: tuple[Artifact, ...] = (), **settings: Any) -> Release | PaddockError:
@@ -116,6 +117,8 @@ def test_what_packages_cannot_have_is_refused(settings: dict[str, Any], words: s
         ({**SOURCE, "packages": "1:0.4.1+dfsg-1"}, "llama.cpp 0.4.1 is too old"),
         ({**SOURCE, "packages": "1:0.7.0; reboot"}, "is not the whole version of a package"),
         ({**SOURCE, "ggml": "0.27"}, "is not the whole version of a package"),
+        ({**SOURCE, "packages": "8941+dfsg-1"}, "is not the whole version of a package"),
+        ({**SOURCE, "packages": "1:" + "9" * 5000 + ".0.0-1"}, "is not the whole version of a package"),
         ({**SOURCE, "sdist": "llama-cpp-python==0.3.36"}, "exactly one of .* this has sdist and packages"),
         ({**SOURCE, "sha256": "5eed" * 16}, "packages have no sha256"),
     ],
@@ -139,13 +142,31 @@ def test_hip_comes_with_packages_alone() -> None:
     [
         (SID, "hip needs an AMD card, and this host has none"),
         (replace(MACHINES["strix-halo"], libc="2.43"), "is gfx1151, and the package has code for gfx803, "),
-        (replace(WITH_RADEON, gfx=()), "offers Navi 31 .* to nobody for computing"),
-        (replace(WITH_RADEON, architecture="aarch64", gfx=()), "Debian has HIP for x86-64 only"),
+        (replace(WITH_RADEON, gfx={}), "offers Navi 31 .* to nobody for computing"),
+        (replace(WITH_RADEON, architecture="aarch64", gfx={}), "Debian has HIP for x86-64 only"),
     ],
 )
 def test_hip_is_refused_where_the_package_has_no_code_for_the_card(hardware: Hardware, words: str) -> None:
     with pytest.raises(PaddockError, match=words):
         raise PaddockError(refused(hardware, accelerator="hip"))
+
+
+GRAPHICS = PciDevice("0000:0b:00.0", "1002", "164e", "Raphael")
+
+
+def test_of_two_kinds_of_amds_cards_hip_uses_those_that_it_has_code_for() -> None:
+    """The graphics in a processor beside a card: they would be given layers of a model."""
+    both = replace(WITH_RADEON, gpus=(GRAPHICS, RADEON), gfx={GRAPHICS.address: "gfx1036", RADEON.address: "gfx1100"})
+    assert release(both, accelerator="hip").devices == ("ROCm0",)
+    assert [each.address for each in installed(both, "hip", 0)] == [RADEON.address]
+    assert devices(both, "hip") == ("/dev/kfd", f"/dev/dri/by-path/pci-{RADEON.address}-render")
+
+
+def test_packages_come_from_the_host_that_can_have_them() -> None:
+    """Debian 13 has none: the first of the hosts would wait for ever."""
+    old, new = replace(SID, distribution="debian 13", libc="2.41"), SID
+    both = releases(fleet_of(old={"source": SOURCE}, new={"source": SOURCE}), {"old": old, "new": new}, {})
+    assert [each.builder for each in both.values() if isinstance(each, Release)] == ["new", "new"]
 
 
 def test_cuda_cards_are_not_left_idle_in_silence() -> None:

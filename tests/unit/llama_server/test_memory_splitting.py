@@ -170,6 +170,27 @@ def test_a_cache_for_experts_needs_a_card(shapes: dict[str, ModelShape], backend
     assert said == ([f"{where}: a cache on the cards, and chat computes on the processor: leave it out"] if is_refused else [])
 
 
+@pytest.mark.parametrize(
+    "preset",
+    [
+        {"split-mode": "none", "main-gpu": "1.5"},
+        {"split-mode": "none", "main-gpu": "abc"},
+        {"tensor-split": "-1,1"},
+        {"tensor-split": "nan"},
+        {"tensor-split": "inf,1"},
+    ],
+)
+def test_odd_numbers_are_refused_in_words(shapes: dict[str, ModelShape], preset: dict[str, Value]) -> None:
+    option = [*preset][-1]
+    said = list(refusals("rig", one(gpus=[[1, 2]], preset=preset), context(3), shapes))
+    assert len(said) == 1 and f"{option}: {preset[option]} is not " in said[0]
+
+
+def test_where_no_card_has_a_share_nothing_is_shared_out(shapes: dict[str, ModelShape]) -> None:
+    preset: dict[str, Value] = {"n-cpu-moe": 8, "device": "none", "override-tensor": "attn=CUDA0", "moe-cache-mib": 900}
+    assert not list(refusals("rig", one(preset=preset), context(1), shapes))
+
+
 def test_a_gpu_that_shares_the_machines_memory_is_a_device(shapes: dict[str, ModelShape]) -> None:
     here = context(1)
     card = replace(here.hardware["rig"].nvidia_cards[0], memory_mib=0, name="NVIDIA Orin", address="", uuid="")
