@@ -38,6 +38,9 @@ def run(options: argparse.Namespace) -> int:
 
     require_plannable(this.positions, this.fleet, deploys=this.hosts)
     if options.offline:
+        from control.llama_cpp.options import checked
+
+        checked(this.positions, this.fleet)  # as far as nothing is to be fetched for it
         return _offline(this, as_json=options.json)
     from control.deployment.deployment import Deployment
     from control.deployment.fit import pools_of

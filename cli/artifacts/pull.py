@@ -11,11 +11,12 @@ Hosts are not connected to: they are sent what they build.
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 
 from cli.arguments import kept_inventory
 from cli.views.progress import Progress
-from inventory.errors import UsageError
+from inventory.errors import PaddockError, UsageError
 from inventory.fleet import Fleet
 from inventory.load import load, loaded, require_lock
 from roles.wording import did_you_mean, quoted
@@ -55,6 +56,7 @@ def _lock(path: Path, fleet: Fleet, anew: list[str]) -> int:
 
 def _fetch(path: Path) -> int:
     from control.fetching.progress import Download
+    from control.llama_cpp.options import learned
     from control.llama_cpp.releases import source_for
     from control.llama_cpp.sources import source_archive
 
@@ -66,5 +68,7 @@ def _fetch(path: Path) -> int:
             progress.line(f"{source.label}: packages of the distribution, which the host downloads itself")
             continue
         archive = source_archive(source, path.absolute().parent, Download(), ui=ui)
+        with suppress(PaddockError):  # what `check` then knows; one that is written as nobody foresaw is built all the same
+            learned(source, path.absolute().parent, Download())
         progress.line(f"{source.label}{' with its web page' if ui else ''}: {archive.stat().st_size / (1 << 20):.1f} MiB, {archive}")
     return 0
