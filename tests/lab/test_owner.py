@@ -290,7 +290,7 @@ def test_to_look_needs_no_identity(shared: Shared, stranger: Path) -> None:
     assert done.returncode == 0
     done = shared.alpha.paddock("status", "--limit", "one", "--json")
     assert (done.returncode, json.loads(done.stdout)["one"]["not_compared"]) == (0, hidden)
-    door = {"file:/etc/caddy/paddock/ai.home.example.key", "file:/etc/caddy/paddock/far.admin", "service:caddy.service"}
+    door = {"file:/etc/caddy/paddock/ai.home.example.key", "service:caddy.service"}
     assert door <= set(hidden)
     assert all("/etc/paddock/caddy-tunnel/" in each or each.startswith("service:paddock-caddy-tunnel-far.") for each in set(hidden) - door)
     files, services = (sum(each.startswith(kind) for each in hidden) for kind in ("file:", "service:"))
@@ -299,14 +299,14 @@ def test_to_look_needs_no_identity(shared: Shared, stranger: Path) -> None:
         assert "no identity here opens certs/host/far/" in shown
         assert f"not compared: the content of {files} files, nor what {services} services were started with. PADDOCK_AGE_IDENTITY" in shown
 
-    shared.on("echo '# by hand' >>/etc/caddy/paddock/sites.caddy; chmod 644 /etc/caddy/paddock/far.admin")
+    shared.on("echo '# by hand' >>/etc/caddy/paddock/sites.caddy; chmod 644 /etc/caddy/paddock/ai.home.example.key")
     planned = said(shared.alpha, "plan", "--limit", "one", code=3)
     assert (
         "  ~ file:/etc/caddy/paddock/sites.caddy  content\n" in planned
-        and "  ~ file:/etc/caddy/paddock/far.admin  mode 644 → 640\n" in planned
+        and "  ~ file:/etc/caddy/paddock/ai.home.example.key  mode 644 → 640\n" in planned
     )
     assert "+ file" not in planned and " ~ service:caddy.service" not in planned
     assert [path.name for path in stranger.iterdir()] == [".cache"], "looking has made an identity"
     refused = up(shared.alpha, code=1)
     assert "encrypted for other recipients than you (" in refused
-    shared.on("sed -i '$d' /etc/caddy/paddock/sites.caddy; chmod 640 /etc/caddy/paddock/far.admin")
+    shared.on("sed -i '$d' /etc/caddy/paddock/sites.caddy; chmod 640 /etc/caddy/paddock/ai.home.example.key")
