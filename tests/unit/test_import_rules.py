@@ -32,6 +32,9 @@ LOWEST = ("inventory.*", "resources", "resources.*", "roles", *OF_ROLES)
 
 FIRST_FLOOR = ("control.state", "control.state.*", "control.fetching.*")
 
+GATEWAY = ("aiohttp", "uvloop", "orjson", "msgspec", "sqlalchemy", "alembic", "asyncpg", "prometheus_client", "multidict", "yarl")
+"""What the gateway runs on: services/gateway/pyproject.toml."""
+
 # Room → what it may import beyond the standard library: distributions by name, own modules by pattern. {role} is the role's own package,
 # {service} the service's own.
 RULES: dict[str, tuple[str, ...]] = {
@@ -112,6 +115,7 @@ RULES: dict[str, tuple[str, ...]] = {
         *("roles", "roles.role", "roles.outside"),
     ),
     "services/*/*.py": (".",),  # its own package, which has another name on a host
+    "services/gateway/paddock_gateway/*.py": ("paddock_gateway", "paddock_gateway.*", *GATEWAY),
     "services/*.py": (),
     "lab/*.py": ("cryptography", "lab", "lab.*", "inventory.*", "resources", "roles", "roles.role", "roles.rehearsal"),
     "cli/*.py": ("argcomplete", "segno", "cli", "cli.*", "lab", "lab.*", "control.*", "facts.*", *LOWEST),
@@ -185,7 +189,7 @@ def _is_allowed(name: str, allowed: tuple[str, ...]) -> bool:
     top = name.split(".")[0]
     if top in sys.stdlib_module_names:
         return True
-    if top in FOLDERS or top == "tests":
+    if top in FOLDERS or top in ("tests", "paddock_gateway"):
         return any(fnmatchcase(name, each) for each in allowed)
     return any(name == each or name.startswith(f"{each}.") for each in allowed)
 

@@ -1,0 +1,1 @@
+"""One key a user, fair shares and a request log before llama-server."""
