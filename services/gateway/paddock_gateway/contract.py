@@ -7,11 +7,11 @@ The way of a request: `Keys.account` says who asks · `Dispatcher.place` holds i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from paddock_gateway.settings import Limits
+from paddock_gateway.settings import Configuration, Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +189,82 @@ class Observer(Protocol):
     def answered(self, row: Row) -> None: ...
 
     def retried(self, backend: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """What is kept of a key. Limits, models and weight are its user's."""
+
+    id: str
+    user: str
+    label: str
+    hint: str
+    """The first and last characters, by which a person knows it again: `sk-Ab…xy9Z`."""
+    models: tuple[str, ...] | None
+    limits: Limits | None
+    weight: float
+    admin: bool
+    created: float
+    expires: float | None
+    """Both in seconds since 1970."""
+    disabled: bool
+    declared: bool
+    """The inventory declares it: only the inventory changes it."""
+
+
+class Users(Protocol):
+    """Users and their keys in the database. Implemented by paddock_gateway.store.users.
+
+    `which` is a key's id or the key itself. Each method raises Failure: 404 where there is none, 409 where the inventory declares it or
+    the name is taken, 503 where the database is away.
+    """
+
+    async def create(
+        self,
+        user: str,
+        *,
+        label: str = "",
+        models: Sequence[str] | None = None,
+        limits: Limits | None = None,
+        weight: float | None = None,
+        expires: float | None = None,
+        admin: bool = False,
+    ) -> tuple[str, KeyRecord]:
+        """A new key, shown this once. The user is made where it does not exist; what is given here then replaces what was said of it."""
+
+    async def list(self, user: str | None = None) -> Sequence[KeyRecord]: ...
+
+    async def show(self, which: str) -> KeyRecord: ...
+
+    async def revoke(self, which: str) -> KeyRecord: ...
+
+    async def set_disabled(self, which: str, disabled: bool) -> KeyRecord: ...
+
+    async def rotate(self, which: str) -> tuple[str, KeyRecord]:
+        """A new key in place of this one, which is refused from now on."""
+
+
+class Upstream(Protocol):
+    """The way to the back ends for the gateway's own APIs. Implemented by paddock_gateway.proxy.upstream."""
+
+    def chunks(
+        self, account: Account, path: str, body: Mapping[str, Any], *, logged_as: str, request_id: str = ""
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """Asks `path` (`/v1/chat/completions`) for a stream from a back end of `body["model"]`, in its turn, and writes the row under the
+        path `logged_as`. Gives each event, parsed; the last has `usage`. Raises Failure. Closing it cancels the request upstream."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the routes of every API are given."""
+
+    configuration: Configuration
+    keys: Keys
+    users: Users
+    dispatcher: Dispatcher
+    log: RequestLog
+    observer: Observer
+    upstream: Upstream
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
