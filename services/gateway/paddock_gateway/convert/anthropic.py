@@ -81,7 +81,8 @@ def request(body: Mapping[str, Any]) -> dict[str, Any]:
     if "stream" in body:
         asked["stream"] = boolean_in(body, "stream")
     if "chat_template_kwargs" in body:
-        asked["chat_template_kwargs"] = object_in(body, "chat_template_kwargs")
+        object_in(body, "chat_template_kwargs")
+        asked["chat_template_kwargs"] = body["chat_template_kwargs"]
     thinking = object_in(body, "thinking")
     if string_in(thinking, "type", "thinking.") == "enabled":
         budget = whole_number_in(thinking, "budget_tokens", "thinking.")
@@ -95,7 +96,7 @@ def whole(answer: Mapping[str, Any]) -> dict[str, Any]:
     """The message that a chat completion is. Raises Failure, 502, where it is none."""
     try:
         choice, usage = answer["choices"][0], answer["usage"]
-        message, cached = choice["message"], usage["prompt_tokens_details"]["cached_tokens"]
+        message, cached = choice["message"], usage.get("prompt_tokens_details", {}).get("cached_tokens", 0)
         content: list[dict[str, Any]] = []
         if thinking := message.get("reasoning_content"):
             content.append({"type": "thinking", "thinking": thinking, "signature": ""})

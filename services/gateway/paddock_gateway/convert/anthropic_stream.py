@@ -42,9 +42,9 @@ class Stream:
     def feed(self, chunk: Mapping[str, Any]) -> bytes:
         if self._ended:
             return b""
-        if "error" in chunk:
-            raise _failure(chunk["error"])
         try:
+            if "error" in chunk:
+                raise _failure(chunk["error"])
             return b"".join(self._events(chunk))
         except (LookupError, TypeError, AttributeError) as error:
             raise Failure(502, "The back end's answer is no chat completion.", "bad_answer") from error
@@ -67,16 +67,15 @@ class Stream:
         if progress:
             self._prompt_tokens, self._cached_tokens = progress["total"], progress["cache"]
         if choices := chunk["choices"]:
-            delta, reason = choices[0]["delta"], choices[0]["finish_reason"]
+            delta, reason = choices[0]["delta"], choices[0].get("finish_reason")
             if not self._begun and (reason is not None or not _only_role(delta) or (self._prompt_tokens and not progress)):
                 yield self._start(chunk)
+            if text := delta.get("reasoning_content"):
+                yield from self._thought(text)
             if text := delta.get("content"):
                 yield from self._spoken(text)
-            elif text := delta.get("reasoning_content"):
-                yield from self._thought(text)
-            elif calls := delta.get("tool_calls"):
-                for call in calls:
-                    yield from self._called(call)
+            for call in delta.get("tool_calls") or ():
+                yield from self._called(call)
             if reason is not None:
                 self._stop_reason = STOP_REASONS[reason]
         if told := chunk.get("__verbose"):
