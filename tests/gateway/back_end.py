@@ -1,8 +1,8 @@
 """A stand-in for a llama-server, for tests of many requests: `python -m tests.gateway.back_end PORT SLOTS`.
 
-It answers at once or at a pace, as llama-server 0.3.36 does where the gateway looks: `/health`, `/props`, `/slots`, `/v1/models`, streams that end with `usage`
-and a closed connection. A request for `id_slot` waits for that slot. `GET /told` says what came: users in the order in which their requests
-got a slot, and the most that ran at once.
+It answers at once or at a pace, as llama-server 0.3.36 does where the gateway looks: `/health`, `/props`, `/slots`, `/v1/models`, streams
+that end with `usage` and a closed connection. A request for `id_slot` waits for that slot. `GET /told` says what came: users in the order
+in which their requests got a slot, and the most that ran at once.
 
     --token-ms MS   the time of one token; 0: the whole answer in one piece
     --models A,B    a router of these, one loaded at a time; a swap takes --swap-ms
