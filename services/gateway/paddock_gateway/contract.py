@@ -254,6 +254,14 @@ class Upstream(Protocol):
         path `logged_as`. Gives each event, parsed; the last has `usage`. Raises Failure. Closing it cancels the request upstream."""
 
 
+@dataclass
+class Readiness:
+    """What has to happen before the gateway says that it is ready. Nothing: it is."""
+
+    awaits: set[str] = field(default_factory=set)
+    """In words: `the model's warm-up`."""
+
+
 @dataclass(frozen=True)
 class Parts:
     """What the routes of every API are given."""
@@ -265,6 +273,7 @@ class Parts:
     log: RequestLog
     observer: Observer
     upstream: Upstream
+    readiness: Readiness = field(default_factory=Readiness)
 
 
 def nearest(name: str, names: Sequence[str]) -> str:

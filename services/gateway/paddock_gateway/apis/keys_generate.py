@@ -1,0 +1,79 @@
+"""`/keys/generate`: keys without a key, for callers from the networks that the settings name."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Annotated
+
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from paddock_gateway.apis.answers import failing_as, json
+from paddock_gateway.apis.body import detail, read
+from paddock_gateway.apis.caller import administrator, comes_from, key_of
+from paddock_gateway.contract import Parts
+from paddock_gateway.errors import Failure
+from paddock_gateway.settings import Pi
+
+LABEL = "keys/generate"
+"""Of keys that this route made."""
+AN_OWNER = 16
+"""Keys at most."""
+A_MINUTE = 10
+"""Keys at most, of all callers."""
+
+
+class Owner(Struct):
+    """The body. The owner becomes the user's name."""
+
+    owner: Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class Generated(Struct):
+    """`created_at` is in seconds since 1970."""
+
+    api_key: str
+    owner: str
+    created_at: int
+
+
+def add_routes(app: web.Application, parts: Parts, settings: Pi) -> None:
+    made: deque[float] = deque(maxlen=A_MINUTE)
+
+    @failing_as(detail)
+    async def generate(request: web.Request) -> web.StreamResponse:
+        if not (settings.keys_generate and comes_from(request, settings.keys_generate.networks)):
+            if not key_of(request):
+                raise _refusal(settings)
+            await administrator(request, parts)
+        asked = await read(request, parts, Owner)
+        now = time.monotonic()
+        if len(made) == A_MINUTE and now - made[0] < 60:
+            raise Failure(429, f"At most {A_MINUTE} keys are made in a minute.", "too_many_keys", retry_after_s=60 - (now - made[0]))
+        made.append(now)
+        await _may_be_given(asked.owner, parts)
+        key, record = await parts.users.create(asked.owner, label=LABEL)
+        return json({"api_key": key, "owner": record.user, "created_at": int(record.created)})
+
+    app.router.add_post("/keys/generate", generate)
+
+
+def _refusal(settings: Pi) -> Failure:
+    if settings.keys_generate is None:
+        return Failure(401, "This gateway makes no keys for callers without one: ask its administrator.", "keys_generate_off")
+    return Failure(403, "Keys are made for callers from the gateway's own networks alone: ask its administrator.", "not_from_here")
+
+
+async def _may_be_given(owner: str, parts: Parts) -> None:
+    """A stranger gets no key of somebody else: an owner has either no key yet, or only keys that this route made.
+
+    Raises Failure: 409.
+    """
+    if any(owner == user.name for user in parts.configuration.users):
+        raise Failure(409, f'"{owner}" is a user of this gateway: choose another name.', "owner_taken")
+    records = await parts.users.list(owner)
+    if any(record.label != LABEL or record.declared or record.admin for record in records):
+        raise Failure(409, f'"{owner}" is a user of this gateway: choose another name.', "owner_taken")
+    if len(records) >= AN_OWNER:
+        raise Failure(409, f'"{owner}" has {AN_OWNER} keys already: have one revoked first.', "too_many_keys")
