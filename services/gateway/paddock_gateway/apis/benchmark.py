@@ -153,7 +153,7 @@ async def _measured(parts: Parts, account: Account, body: Mapping[str, Any]) -> 
     chunks = parts.upstream.chunks(account, "/v1/chat/completions", body, logged_as="/benchmark")
     async with aclosing(cast(AsyncGenerator[Mapping[str, Any], None], chunks)):
         async for chunk in chunks:
-            delta = next((choice.get("delta", {}) for choice in chunk.get("choices") or ()), {})
+            delta: Mapping[str, Any] = next((choice.get("delta", {}) for choice in chunk.get("choices") or ()), {})
             if not first and (delta.get("content") or delta.get("reasoning_content")):
                 first = time.perf_counter()
             tokens = int((chunk.get("usage") or {}).get("completion_tokens", tokens))
@@ -177,8 +177,8 @@ def profile(size: int, runs: Sequence[Run]) -> Profile:
 def recommended(profiles: Sequence[Profile], asked: Benchmark, settings: Pi) -> Recommended:
     """From the fastest profile (of equals the first): its size, and as many tokens as it makes in 15 seconds, in steps of 32.
 
-    MAX_TOKENS is at least 32, at most what was asked for, and leaves half of the context to the prompt. So 9.42 tokens a second, a context of
-    512 and 160 asked for give 128.
+    MAX_TOKENS is at least 32, at most what was asked for, and leaves half of the context to the prompt. So 9.42 tokens a second, a context
+    of 512 and 160 asked for give 128.
     """
     best = max(profiles, key=lambda found: found.avg_completion_tokens_per_second)
     made = int(best.avg_completion_tokens_per_second * PATIENCE_S) // STEP * STEP
