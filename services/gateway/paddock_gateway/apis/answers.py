@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from msgspec import to_builtins
 
 from paddock_gateway.errors import Failure
 
@@ -16,7 +17,8 @@ Shape = Callable[[Failure], Mapping[str, Any]]
 
 
 def json(content: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(body=orjson.dumps(content), status=status, headers=headers, content_type="application/json")
+    """`content` may hold msgspec's structs."""
+    return web.Response(body=orjson.dumps(content, default=to_builtins), status=status, headers=headers, content_type="application/json")
 
 
 def failing_as(shape: Shape) -> Callable[[Handler], Handler]:

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Annotated, Any, cast
 
 from aiohttp import web
-from msgspec import Meta, Struct, to_builtins
+from msgspec import Meta, Struct
 
 from paddock_gateway.apis.answers import failing_as, json
 from paddock_gateway.apis.body import Invalid, detail, read
@@ -109,8 +109,7 @@ def add_routes(app: web.Application, parts: Parts, settings: Pi, turns: Turns) -
                 async with turns.turn(account.user):
                     runs.append(await _measured(parts, account, within(asked, settings, size)))
             profiles.append(profile(size, runs))
-        answer = Benchmarked(settings.model, asked.runs, len(asked.prompt), tuple(profiles), recommended(profiles, asked, settings))
-        return json(to_builtins(answer))
+        return json(Benchmarked(settings.model, asked.runs, len(asked.prompt), tuple(profiles), recommended(profiles, asked, settings)))
 
     app.router.add_post("/benchmark", benchmark)
 

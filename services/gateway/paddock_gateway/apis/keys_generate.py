@@ -30,7 +30,7 @@ class Owner(Struct):
     owner: Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
-class Generated(Struct):
+class NewKey(Struct):
     """`created_at` is in seconds since 1970."""
 
     api_key: str
@@ -54,7 +54,7 @@ def add_routes(app: web.Application, parts: Parts, settings: Pi) -> None:
         made.append(now)
         await _may_be_given(asked.owner, parts)
         key, record = await parts.users.create(asked.owner, label=LABEL)
-        return json({"api_key": key, "owner": record.user, "created_at": int(record.created)})
+        return json(NewKey(key, record.user, int(record.created)))
 
     app.router.add_post("/keys/generate", generate)
 

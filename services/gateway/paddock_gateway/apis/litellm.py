@@ -12,7 +12,22 @@ from paddock_gateway.apis.admin import unready
 from paddock_gateway.apis.answers import failing_as, json
 from paddock_gateway.apis.body import read
 from paddock_gateway.apis.caller import account_of, key_of
-from paddock_gateway.apis.litellm_keys import GenerateKey, Key, Keys, check, expiry_of, limits_of, made, models_of, named, shown, user_of
+from paddock_gateway.apis.litellm_keys import (
+    Deleted,
+    GenerateKey,
+    Info,
+    Key,
+    Keys,
+    Listed,
+    check,
+    expiry_of,
+    limits_of,
+    made,
+    models_of,
+    named,
+    shown,
+    user_of,
+)
 from paddock_gateway.contract import Account, Parts
 from paddock_gateway.errors import Failure
 from paddock_gateway.metrics import LogFigures
@@ -66,10 +81,10 @@ def add_routes(app: web.Application, parts: Parts) -> None:
             if account is None:
                 raise Failure(400, "Name the key: /key/info?key=…, with the key or its token.", param="key")
             record = await parts.users.show(account.key)
-            return json({"key": record.id, "info": shown(record)})
+            return json(Info(record.id, shown(record)))
         if account and not account.admin and account.key != which and key_of(request) != which:
             raise Failure(403, "Only the master key and keys of administrators show other keys.")
-        return json({"key": which, "info": shown(await parts.users.show(which))})
+        return json(Info(which, shown(await parts.users.show(which))))
 
     @failing_as(error)
     async def delete(request: web.Request) -> web.StreamResponse:
@@ -85,7 +100,7 @@ def add_routes(app: web.Application, parts: Parts) -> None:
                 raise Failure(409, f'The inventory declares the key of "{record.user}": take it out there.')
         for identity in dict.fromkeys(record.id for record in records):
             await parts.users.revoke(identity)
-        return json({"deleted_keys": [*(asked.keys or ()), *(asked.key_aliases or ())]})
+        return json(Deleted((*(asked.keys or ()), *(asked.key_aliases or ()))))
 
     def blocking(disabled: bool) -> Any:
         @failing_as(error)
@@ -111,14 +126,8 @@ def add_routes(app: web.Application, parts: Parts) -> None:
             records = [record for record in records if record.label == alias]
         whole = request.query.get("return_full_object", "").lower() in ("true", "1")
         here = records[(page - 1) * size : page * size]
-        return json(
-            {
-                "keys": [shown(record) if whole else record.id for record in here],
-                "total_count": len(records),
-                "current_page": page,
-                "total_pages": -(-len(records) // size),
-            }
-        )
+        keys = tuple(shown(record) if whole else record.id for record in here)
+        return json(Listed(keys, len(records), page, -(-len(records) // size)))
 
     @failing_as(error)
     async def models(request: web.Request) -> web.StreamResponse:

@@ -63,6 +63,54 @@ class Key(Struct):
     key: Which
 
 
+class Shown(Struct, kw_only=True):
+    """A key as LiteLLM shows it. `token` is its id; no `models` are all; nothing costs anything."""
+
+    token: str
+    key_name: str
+    key_alias: str | None
+    user_id: str
+    models: tuple[str, ...]
+    spend: float = 0.0
+    max_budget: float | None = None
+    rpm_limit: int | None
+    tpm_limit: int | None
+    max_parallel_requests: int | None
+    blocked: bool
+    expires: str | None
+    created_at: str | None
+    metadata: dict[str, Any] = {}
+
+
+class Made(Shown, kw_only=True):
+    """A new key, shown this once."""
+
+    key: str
+    token_id: str
+
+
+class Info(Struct):
+    """The answer of `/key/info`."""
+
+    key: str
+    info: Shown
+
+
+class Deleted(Struct):
+    """What `/key/delete` was given."""
+
+    deleted_keys: tuple[str, ...]
+
+
+class Listed(Struct):
+    """A page of `/key/list`: tokens or, with `return_full_object=true`, keys as they are shown."""
+
+    keys: tuple[str | Shown, ...]
+    total_count: int
+    current_page: int
+    total_pages: int
+
+
 NO_BUDGETS = "This gateway counts no money. Bound the key with rpm_limit, tpm_limit or max_parallel_requests."
 REFUSED: Mapping[str, str] = {
     "max_budget": NO_BUDGETS,
@@ -120,8 +168,8 @@ def expiry_of(asked: GenerateKey) -> float | None:
 async def user_of(asked: GenerateKey, users: Users) -> str:
     """The user that the key is for: `user_id`, else one of its own, named as the key.
 
-    In LiteLLM limits are a key's and here a user's, so a key without `user_id` gets a user to itself. Raises Failure: 400 where the alias is
-    taken, as there.
+    In LiteLLM limits are a key's and here a user's, so a key without `user_id` gets a user to itself. Raises Failure: 400 where the alias
+    is taken, as there.
     """
     if asked.key_alias:
         taken = [record for record in await users.list() if asked.key_alias in (record.label, "" if asked.user_id else record.user)]
@@ -138,30 +186,29 @@ async def named(alias: str, users: Users) -> KeyRecord:
     return found[0]
 
 
-def shown(record: KeyRecord) -> dict[str, Any]:
-    """A key as LiteLLM shows it. `token` is its id; `spend` is 0, as nothing costs anything."""
+def shown(record: KeyRecord) -> Shown:
+    return Shown(**_shown(record))
+
+
+def made(key: str, record: KeyRecord) -> Made:
+    return Made(**_shown(record), key=key, token_id=record.id)
+
+
+def _shown(record: KeyRecord) -> dict[str, Any]:
     limits = record.limits or Limits()
     return {
         "token": record.id,
         "key_name": record.hint,
         "key_alias": record.label or None,
         "user_id": record.user,
-        "models": list(record.models or ()),
-        "spend": 0.0,
-        "max_budget": None,
+        "models": record.models or (),
         "rpm_limit": _a_minute(limits.requests, limits.window_s),
         "tpm_limit": _a_minute(limits.tokens, limits.window_s),
         "max_parallel_requests": limits.parallel,
         "blocked": record.disabled,
         "expires": _moment(record.expires),
         "created_at": _moment(record.created),
-        "metadata": {},
     }
-
-
-def made(key: str, record: KeyRecord) -> dict[str, Any]:
-    """The answer that shows a new key, this once."""
-    return {**shown(record), "key": key, "token_id": record.id}
 
 
 def _a_minute(limit: int | None, window_s: int) -> int | None:
@@ -169,4 +216,5 @@ def _a_minute(limit: int | None, window_s: int) -> int | None:
 
 
 def _moment(seconds: float | None) -> str | None:
+    """In ISO 8601, in UTC."""
     return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc).isoformat()

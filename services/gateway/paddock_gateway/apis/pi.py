@@ -110,7 +110,7 @@ def completion(asked: Generate, settings: Pi) -> dict[str, Any]:
     }
 
 
-def condition(parts: Parts, settings: Pi, waiting: int) -> dict[str, Any]:
+def condition(parts: Parts, settings: Pi, waiting: int) -> Health:
     """What /health says. `waiting` are those that wait here; those in the back ends' queue are counted with them."""
     figures = parts.dispatcher.figures()
     loaded = serves(parts.configuration, figures, settings.model)
@@ -119,14 +119,14 @@ def condition(parts: Parts, settings: Pi, waiting: int) -> dict[str, Any]:
         status = "starting"
     if parts.dispatcher.draining:
         status = "draining"
-    return {
-        "status": status,
-        "model_loaded": loaded and not parts.readiness.awaits,
-        "model_path": settings.model,
-        "queue_size": waiting + figures.waiting,
-        "active_requests": figures.running,
-        "max_concurrent": settings.max_concurrent,
-    }
+    return Health(
+        status=status,
+        model_loaded=loaded and not parts.readiness.awaits,
+        model_path=settings.model,
+        queue_size=waiting + figures.waiting,
+        active_requests=figures.running,
+        max_concurrent=settings.max_concurrent,
+    )
 
 
 def serves(configuration: Configuration, figures: Figures, name: str) -> bool:
