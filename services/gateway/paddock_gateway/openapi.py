@@ -35,6 +35,7 @@ ERROR: Mapping[str, Any] = {
     },
 }
 FREE: Mapping[str, Any] = {"type": "object"}
+FAILURES: Mapping[str, Mapping[str, Any]] = {"error": ERROR, "detail": DETAIL, "free": FREE}
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Call:
     tag: str
     answer: Any = None
     body: Any = None
-    failing: Mapping[str, Any] | None = ERROR
+    failing: str = "error"
+    """Of FAILURES; empty: it never fails."""
     key: bool = True
     query: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     events: bool = False
@@ -55,10 +57,10 @@ class Call:
 
 WORD: Mapping[str, Any] = {"type": "string"}
 CALLS: Mapping[tuple[str, str], Call] = {
-    ("/generate", "post"): Call("Generates text from a prompt", "pi", pi.Generated, pi.Generate, DETAIL, events=True),
-    ("/benchmark", "post"): Call("Measures and recommends settings", "pi", benchmark.Benchmarked, benchmark.Benchmark, DETAIL),
-    ("/health", "get"): Call("How it is", "pi", pi.Health, failing=None, key=False),
-    ("/keys/generate", "post"): Call("Makes a key", "pi", keys_generate.NewKey, keys_generate.Owner, DETAIL, key=False),
+    ("/generate", "post"): Call("Generates text from a prompt", "pi", pi.Generated, pi.Generate, "detail", events=True),
+    ("/benchmark", "post"): Call("Measures and recommends settings", "pi", benchmark.Benchmarked, benchmark.Benchmark, "detail"),
+    ("/health", "get"): Call("How it is", "pi", pi.Health, failing="", key=False),
+    ("/keys/generate", "post"): Call("Makes a key", "pi", keys_generate.NewKey, keys_generate.Owner, "detail", key=False),
     ("/key/generate", "post"): Call("Makes a key", "litellm", litellm_keys.Made, litellm_keys.GenerateKey),
     ("/key/info", "get"): Call("Shows a key", "litellm", litellm_keys.Info, query=(("key", WORD),)),
     ("/key/delete", "post"): Call("Revokes keys", "litellm", litellm_keys.Deleted, litellm_keys.Keys),
@@ -79,16 +81,16 @@ CALLS: Mapping[tuple[str, str], Call] = {
     ),
     ("/model/info", "get"): Call("Lists models", "litellm", FREE),
     ("/v1/model/info", "get"): Call("Lists models", "litellm", FREE),
-    ("/health/liveliness", "get"): Call("Whether it lives", "litellm", WORD, failing=None, key=False),
-    ("/health/liveness", "get"): Call("Whether it lives", "litellm", WORD, failing=None, key=False),
-    ("/health/readiness", "get"): Call("Whether it takes requests", "litellm", FREE, failing=FREE, key=False),
+    ("/health/liveliness", "get"): Call("Whether it lives", "litellm", WORD, failing="", key=False),
+    ("/health/liveness", "get"): Call("Whether it lives", "litellm", WORD, failing="", key=False),
+    ("/health/readiness", "get"): Call("Whether it takes requests", "litellm", FREE, failing="free", key=False),
     ("/admin/drain", "post"): Call("Takes no new request", "admin", FREE, admin.Drain, body_required=False),
     ("/admin/resume", "post"): Call("Takes requests again", "admin", FREE),
     ("/admin/status", "get"): Call("Figures and back ends", "admin", FREE),
-    ("/livez", "get"): Call("Whether it lives", "watching", failing=None, key=False),
+    ("/livez", "get"): Call("Whether it lives", "watching", failing="", key=False),
     ("/readyz", "get"): Call("Whether it takes requests", "watching", key=False),
     ("/metrics", "get"): Call("Prometheus' metrics", "watching"),
-    ("/openapi.json", "get"): Call("This description", "watching", FREE, failing=None, key=False),
+    ("/openapi.json", "get"): Call("This description", "watching", FREE, failing="", key=False),
 }
 
 
@@ -149,8 +151,8 @@ def _operation(path: str, method: str, call: Call, of: Mapping[type, Mapping[str
         "security": [{"bearer": []}, {"header": []}] if call.key else [],
         "responses": {"200": {"description": "The answer", "content": content}},
     }
-    if call.failing is not None:
-        failing = {"application/json": {"schema": call.failing}, "text/plain": {"schema": WORD}}
+    if call.failing:
+        failing = {"application/json": {"schema": FAILURES[call.failing]}, "text/plain": {"schema": WORD}}
         operation["responses"] |= {status: {"description": "What is wrong", "content": failing} for status in ("4XX", "5XX")}
     if call.body is not None and method == "post":
         operation["requestBody"] = {"required": call.body_required, "content": {"application/json": {"schema": _schema(call.body, of)}}}
