@@ -229,8 +229,10 @@ class Users(Protocol):
         weight: float | None = None,
         expires: float | None = None,
         admin: bool = False,
+        new: bool = False,
     ) -> tuple[str, KeyRecord]:
-        """A new key, shown this once. The user is made where it does not exist; what is given here then replaces what was said of it."""
+        """A new key, shown this once. The user is made where it does not exist; what is given here then replaces what was said of it.
+        `new`: it must not exist yet (409), not even without a key."""
 
     async def list(self, user: str | None = None) -> Sequence[KeyRecord]: ...
 

@@ -25,23 +25,28 @@ FIRST_TOKENS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 WAITS = (0.001, 0.01, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
-@runtime_checkable
 class LogFigures(Protocol):
-    """What a request log may say of itself; each is read when the metrics are asked for."""
+    """Rows since the start, but for `waiting` (rows now) and `spool_bytes` (on disk now). `away`: the database does not answer."""
 
     @property
-    def written(self) -> int:
-        """Rows in the database, ever."""
-
+    def written(self) -> int: ...
+    @property
+    def spooled(self) -> int: ...
     @property
     def dropped(self) -> int: ...
-
     @property
-    def spooled(self) -> int:
-        """Rows that wait on disk for the database."""
-
+    def waiting(self) -> int: ...
     @property
-    def database_up(self) -> bool: ...
+    def spool_bytes(self) -> int: ...
+    @property
+    def away(self) -> bool: ...
+
+
+@runtime_checkable
+class KeepsFigures(Protocol):
+    """A request log that has them: paddock_gateway.request_log.BatchLog."""
+
+    def figures(self) -> LogFigures: ...
 
 
 class Series:
@@ -138,13 +143,12 @@ class _State(Collector):
         self._configuration = configuration
         self._figures = Figures(waiting=0, running=0)
         self._draining = False
-        self._log: tuple[int, int, int, bool] | None = None
+        self._log: LogFigures | None = None
 
     def look(self, parts: Parts) -> None:
         self._figures = parts.dispatcher.figures()
         self._draining = parts.dispatcher.draining
-        log = parts.log
-        self._log = (log.written, log.dropped, log.spooled, log.database_up) if isinstance(log, LogFigures) else None
+        self._log = parts.log.figures() if isinstance(parts.log, KeepsFigures) else None
 
     def collect(self) -> Iterable[Metric]:
         figures, models, backends = self._figures, self._configuration.models, self._configuration.backends
@@ -156,12 +160,14 @@ class _State(Collector):
         yield _counters("swaps", "Models that a router loaded in place of others.", "backend", figures.swaps_by_backend)
         yield _counters("limited", "Requests that were refused, by limit.", "limit", figures.limited)
         yield GaugeMetricFamily("paddock_gateway_draining", "1 while no new request is taken.", float(self._draining))
-        if self._log:
-            written, dropped, spooled, up = self._log
-            yield CounterMetricFamily("paddock_gateway_log_rows_written", "Rows of the request log in the database.", written)
-            yield CounterMetricFamily("paddock_gateway_log_rows_dropped", "Rows of the request log that found no room.", dropped)
-            yield GaugeMetricFamily("paddock_gateway_log_rows_spooled", "Rows that wait on disk for the database.", spooled)
-            yield GaugeMetricFamily("paddock_gateway_database_up", "1 while the database answers.", float(up))
+        if log := self._log:
+            name = "paddock_gateway_log_"
+            yield CounterMetricFamily(name + "rows_written", "Rows of the request log that the database has.", log.written)
+            yield CounterMetricFamily(name + "rows_spooled", "Rows that went to the disk while the database was away.", log.spooled)
+            yield CounterMetricFamily(name + "rows_dropped", "Rows that found no room.", log.dropped)
+            yield GaugeMetricFamily(name + "rows_waiting", "Rows in memory.", log.waiting)
+            yield GaugeMetricFamily(name + "spool_bytes", "What waits on the disk for the database.", log.spool_bytes)
+            yield GaugeMetricFamily("paddock_gateway_database_up", "1 while the database answers.", float(not log.away))
         build = GaugeMetricFamily("paddock_gateway_build_info", "1, with the version of this gateway.", labels=("version",))
         build.add_metric((VERSION,), 1)
         yield build

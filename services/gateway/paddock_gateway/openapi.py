@@ -94,15 +94,12 @@ CALLS: Mapping[tuple[str, str], Call] = {
 }
 
 
-def add_routes(app: web.Application, parts: Parts, passed_on: Iterable[tuple[str, str]] = ()) -> None:
-    """`passed_on`: path and method of what goes to llama-server and has no route of its own in `app`. Call it last: it describes what `app`
-    has at its start."""
-    others = tuple(passed_on)
+def add_routes(app: web.Application, parts: Parts) -> None:
     kept: list[dict[str, Any]] = []
 
     async def show(request: web.Request) -> web.StreamResponse:
         if not kept:
-            kept.append(description({*others, *_routes(app)}))
+            kept.append(description(set(_routes(app))))
         return json(kept[0])
 
     app.router.add_get("/openapi.json", show)

@@ -106,7 +106,7 @@ def add_routes(app: web.Application, parts: Parts, settings: Pi, turns: Turns) -
         for size in sizes:
             runs = []
             for _ in range(asked.runs):
-                async with turns.turn(account.user):
+                async with turns.turn(account):
                     runs.append(await _measured(parts, account, within(asked, settings, size)))
             profiles.append(profile(size, runs))
         return json(Benchmarked(settings.model, asked.runs, len(asked.prompt), tuple(profiles), recommended(profiles, asked, settings)))

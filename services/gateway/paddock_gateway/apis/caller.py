@@ -1,4 +1,4 @@
-"""Who calls: the key of a request, the account behind it, and the address that it came from."""
+"""Who calls: the account behind a request's key, and the address that the request came from."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ from aiohttp import web
 
 from paddock_gateway.contract import Account, Parts
 from paddock_gateway.errors import Failure
+from paddock_gateway.proxy.credentials import key_of
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
-def key_of(request: web.Request) -> str:
-    """From `Authorization: Bearer` or `X-API-Key`; empty where there is none."""
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and key.strip():
-        return key.strip()
-    return request.headers.get("X-API-Key", "").strip()
+def has_key(request: web.Request) -> bool:
+    return "Authorization" in request.headers or "X-Api-Key" in request.headers
 
 
 async def account_of(request: web.Request, parts: Parts) -> Account:
-    """Raises Failure: 401 where there is no key or no such key."""
-    key = key_of(request)
-    if not key:
-        raise Failure(401, "This needs a key: send it as X-API-Key or Authorization: Bearer.", "missing_api_key")
+    """Raises Failure: 401 where there is no key or no such key, 400 for one in the query string."""
+    return await account_with(key_of(request.headers, request.query), parts)
+
+
+async def account_with(key: str, parts: Parts) -> Account:
     return parts.keys.known(key) or await parts.keys.account(key)
 
 

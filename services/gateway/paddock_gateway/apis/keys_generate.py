@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from paddock_gateway.apis.answers import failing_as, json
 from paddock_gateway.apis.body import detail, read
-from paddock_gateway.apis.caller import administrator, comes_from, key_of
+from paddock_gateway.apis.caller import administrator, comes_from, has_key
 from paddock_gateway.contract import Parts
 from paddock_gateway.errors import Failure
 from paddock_gateway.settings import Pi
@@ -44,7 +44,7 @@ def add_routes(app: web.Application, parts: Parts, settings: Pi) -> None:
     @failing_as(detail)
     async def generate(request: web.Request) -> web.StreamResponse:
         if not (settings.keys_generate and comes_from(request, settings.keys_generate.networks)):
-            if not key_of(request):
+            if not has_key(request):
                 raise _refusal(settings)
             await administrator(request, parts)
         asked = await read(request, parts, Owner)
@@ -52,8 +52,8 @@ def add_routes(app: web.Application, parts: Parts, settings: Pi) -> None:
         if len(made) == A_MINUTE and now - made[0] < 60:
             raise Failure(429, f"At most {A_MINUTE} keys are made in a minute.", "too_many_keys", retry_after_s=60 - (now - made[0]))
         made.append(now)
-        await _may_be_given(asked.owner, parts)
-        key, record = await parts.users.create(asked.owner, label=LABEL)
+        again = await _has_keys_of_this_route(asked.owner, parts)
+        key, record = await parts.users.create(asked.owner, label=LABEL, new=not again)
         return json(NewKey(key, record.user, int(record.created)))
 
     app.router.add_post("/keys/generate", generate)
@@ -65,15 +65,15 @@ def _refusal(settings: Pi) -> Failure:
     return Failure(403, "Keys are made for callers from the gateway's own networks alone: ask its administrator.", "not_from_here")
 
 
-async def _may_be_given(owner: str, parts: Parts) -> None:
-    """A stranger gets no key of somebody else: an owner has either no key yet, or only keys that this route made.
+async def _has_keys_of_this_route(owner: str, parts: Parts) -> bool:
+    """A stranger gets no key of somebody else: an owner is either no user yet, or has keys, all of which this route made and none of which
+    is disabled. One whose keys were all revoked is a user still, and gets none.
 
     Raises Failure: 409.
     """
-    if any(owner == user.name for user in parts.configuration.users):
-        raise Failure(409, f'"{owner}" is a user of this gateway: choose another name.', "owner_taken")
     records = await parts.users.list(owner)
-    if any(record.label != LABEL or record.declared or record.admin for record in records):
+    if any(record.label != LABEL or record.declared or record.admin or record.disabled for record in records):
         raise Failure(409, f'"{owner}" is a user of this gateway: choose another name.', "owner_taken")
     if len(records) >= AN_OWNER:
         raise Failure(409, f'"{owner}" has {AN_OWNER} keys already: have one revoked first.', "too_many_keys")
+    return bool(records)

@@ -11,7 +11,7 @@ from aiohttp import web
 from paddock_gateway.apis.admin import unready
 from paddock_gateway.apis.answers import failing_as, json
 from paddock_gateway.apis.body import read
-from paddock_gateway.apis.caller import account_of, key_of
+from paddock_gateway.apis.caller import account_with
 from paddock_gateway.apis.litellm_keys import (
     Deleted,
     GenerateKey,
@@ -30,7 +30,8 @@ from paddock_gateway.apis.litellm_keys import (
 )
 from paddock_gateway.contract import Account, Parts
 from paddock_gateway.errors import Failure
-from paddock_gateway.metrics import LogFigures
+from paddock_gateway.metrics import KeepsFigures
+from paddock_gateway.proxy.credentials import key_of
 from paddock_gateway.settings import SettingsError
 
 TYPES = {401: "auth_error", 403: "auth_error", 404: "not_found_error", 429: "rate_limit_error", 501: "not_supported_error"}
@@ -49,14 +50,15 @@ def add_routes(app: web.Application, parts: Parts) -> None:
     """Raises SettingsError where the master key cannot be read."""
     master = _master_key(parts.configuration.master_key_file)
 
-    def is_master(request: web.Request) -> bool:
-        return master is not None and hmac.compare_digest(key_of(request).encode(errors="replace"), master)
+    def is_master(key: str) -> bool:
+        return master is not None and hmac.compare_digest(key.encode(errors="replace"), master)
 
     async def admitted(request: web.Request) -> None:
         """The master key, or an administrator's."""
         if master is None:
             raise Failure(501, OFF)
-        if not is_master(request) and not (await account_of(request, parts)).admin:
+        key = key_of(request.headers, request.query)
+        if not is_master(key) and not (await account_with(key, parts)).admin:
             raise Failure(403, "Only the master key and keys of administrators manage keys.")
 
     @failing_as(error)
@@ -66,7 +68,9 @@ def add_routes(app: web.Application, parts: Parts) -> None:
         check(asked)
         models, limits, expires = models_of(asked, parts.configuration), limits_of(asked), expiry_of(asked)
         user = await user_of(asked, parts.users)
-        key, record = await parts.users.create(user, label=asked.key_alias or "", models=models, limits=limits, expires=expires)
+        key, record = await parts.users.create(
+            user, label=asked.key_alias or "", models=models, limits=limits, expires=expires, new=asked.user_id is None
+        )
         if asked.blocked:
             record = await parts.users.set_disabled(record.id, True)
         return json(made(key, record))
@@ -75,14 +79,15 @@ def add_routes(app: web.Application, parts: Parts) -> None:
     async def info(request: web.Request) -> web.StreamResponse:
         if master is None:
             raise Failure(501, OFF)
-        which = request.query.get("key", "")
-        account = None if is_master(request) else await account_of(request, parts)
+        which = request.query.get("key", "")  # LiteLLM's way; of all routes this one alone takes a key there
+        own = key_of(request.headers, ())
+        account = None if is_master(own) else await account_with(own, parts)
         if not which:
             if account is None:
                 raise Failure(400, "Name the key: /key/info?key=…, with the key or its token.", param="key")
             record = await parts.users.show(account.key)
             return json(Info(record.id, shown(record)))
-        if account and not account.admin and account.key != which and key_of(request) != which:
+        if account and not account.admin and which not in (account.key, own):
             raise Failure(403, "Only the master key and keys of administrators show other keys.")
         return json(Info(which, shown(await parts.users.show(which))))
 
@@ -131,7 +136,8 @@ def add_routes(app: web.Application, parts: Parts) -> None:
 
     @failing_as(error)
     async def models(request: web.Request) -> web.StreamResponse:
-        account = None if is_master(request) else await account_of(request, parts)
+        key = key_of(request.headers, request.query)
+        account = None if is_master(key) else await account_with(key, parts)
         return json({"data": _models(parts, account)})
 
     async def liveliness(request: web.Request) -> web.StreamResponse:
@@ -139,7 +145,7 @@ def add_routes(app: web.Application, parts: Parts) -> None:
 
     async def readiness(request: web.Request) -> web.StreamResponse:
         why = unready(parts)
-        up = not isinstance(parts.log, LogFigures) or parts.log.database_up
+        up = not isinstance(parts.log, KeepsFigures) or not parts.log.figures().away
         answer = {"status": "unhealthy" if why else "healthy", "db": "connected" if up else "Not connected", "cache": None}
         return json({**answer, "detail": why} if why else answer, status=503 if why else 200)
 

@@ -24,6 +24,7 @@ from paddock_gateway.apis.caller import account_of
 from paddock_gateway.apis.turns import Turns
 from paddock_gateway.contract import Account, Figures, Parts
 from paddock_gateway.errors import Failure
+from paddock_gateway.request_id import REQUEST_ID, request_id
 from paddock_gateway.settings import Configuration, Limits, Pi
 
 LOGGER = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def add_routes(app: web.Application, parts: Parts) -> None:
     async def generate(request: web.Request) -> web.StreamResponse:
         account = await account_of(request, parts)
         asked = await read(request, parts, Generate)
-        chunks = _in_turn(parts, turns, account, completion(asked, settings), request.get("request_id", ""))
+        chunks = _in_turn(parts, turns, account, completion(asked, settings), request.get(REQUEST_ID) or request_id(request))
         if asked.stream:
             return await _streamed(request, chunks, parts.configuration.heartbeat_s)
         return json(await _whole(chunks))
@@ -142,7 +143,7 @@ def serves(configuration: Configuration, figures: Figures, name: str) -> bool:
 async def _in_turn(
     parts: Parts, turns: Turns, account: Account, body: Mapping[str, Any], request_id: str
 ) -> AsyncGenerator[Mapping[str, Any], None]:
-    async with turns.turn(account.user):
+    async with turns.turn(account):
         chunks = parts.upstream.chunks(account, "/v1/chat/completions", body, logged_as="/generate", request_id=request_id)
         async with aclosing(cast(AsyncGenerator[Mapping[str, Any], None], chunks)):
             async for chunk in chunks:

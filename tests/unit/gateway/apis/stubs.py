@@ -60,12 +60,15 @@ class MemoryUsers:
     """By key."""
     away: bool = False
     made: int = 0
+    users: set[str] = field(default_factory=set)
+    """Those who ever had a key."""
 
     def add(self, key: str, user: str, **more: Any) -> KeyRecord:
         least: dict[str, Any] = {"label": "", "models": None, "limits": None, "weight": 1.0, "admin": False, "expires": None}
         told = {**least, "disabled": False, "declared": False, **more}
         record = KeyRecord(id=f"id-{len(self.kept)}", user=user, hint=f"{key[:5]}…{key[-4:]}", created=time.time(), **told)
         self.kept[key] = record
+        self.users.add(user)
         return record
 
     def _key(self, which: str) -> str:
@@ -86,9 +89,12 @@ class MemoryUsers:
         weight: float | None = None,
         expires: float | None = None,
         admin: bool = False,
+        new: bool = False,
     ) -> tuple[str, KeyRecord]:
         if self.away:
             raise Failure(503, "The database is away.", "database_away", retry_after_s=5)
+        if new and user in self.users:
+            raise Failure(409, f"There is a user {user!r} already.", "user_exists")
         self.made += 1
         key = f"sk-made-{self.made:04}-abcdefgh"
         named = None if models is None else tuple(models)
@@ -210,6 +216,7 @@ class Stage:
         self.users, self.dispatcher, self.upstream = MemoryUsers(), StillDispatcher(), ScriptedUpstream()
         self.users.add("sk-ann", "ann")
         self.users.add("sk-admin", "root", admin=True)
+        self.users.add("sk-declared", "declared", declared=True)
         silence = Silence()
         self.parts = Parts(
             configuration(**changes),

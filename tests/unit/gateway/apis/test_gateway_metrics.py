@@ -24,11 +24,18 @@ def row(**changes: Any) -> Row:
 
 
 @dataclass
-class KeptLog(Silence):
+class KeptFigures:
     written: int = 7
-    dropped: int = 1
     spooled: int = 2
-    database_up: bool = False
+    dropped: int = 1
+    waiting: int = 3
+    spool_bytes: int = 4
+    away: bool = True
+
+
+class KeptLog(Silence):
+    def figures(self) -> KeptFigures:
+        return KeptFigures()
 
 
 def page(metrics: Metrics, stage: Stage | None = None) -> str:
@@ -102,9 +109,18 @@ def test_the_state_is_that_of_the_moment() -> None:
     assert (found["swaps_total", frozenset({"one"})], found["limited_total", frozenset({"tokens"})]) == (5, 6)
     nothing: frozenset[str] = frozenset()
     told = [
-        found[name, nothing] for name in ("draining", "log_rows_written_total", "log_rows_dropped_total", "log_rows_spooled", "database_up")
+        found[name, nothing]
+        for name in (
+            "draining",
+            "log_rows_written_total",
+            "log_rows_dropped_total",
+            "log_rows_spooled_total",
+            "log_rows_waiting",
+            "log_spool_bytes",
+            "database_up",
+        )
     ]
-    assert told == [1, 7, 1, 2, 0]
+    assert told == [1, 7, 1, 2, 3, 4, 0]
     assert any(name == "build_info" for name, _ in found)
 
 

@@ -41,9 +41,9 @@ def test_what_is_passed_on_is_described_by_its_path() -> None:
 
     application.router.add_post("/v1/embeddings", nothing)
     application.router.add_post("/{rest:.*}", nothing)
-    add_routes(application, Stage().parts, [("/v1/chat/completions", "post")])
+    add_routes(application, Stage().parts)
     paths = shown(Stage(), application)["paths"]
-    assert set(paths) == {"/openapi.json", "/v1/embeddings", "/v1/chat/completions"}
+    assert set(paths) == {"/openapi.json", "/v1/embeddings"}
 
 
 def test_the_bounds_of_generate_are_those_of_its_fields() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from paddock_gateway.apis.turns import Turns
-from paddock_gateway.contract import Figures
+from paddock_gateway.contract import Account, Figures
 from paddock_gateway.errors import Failure
-from paddock_gateway.settings import Queue
+from paddock_gateway.settings import Limits, Queue
 from tests.unit.gateway.apis.stubs import ANN, Client, Stage, served
 
 
@@ -121,12 +121,16 @@ def test_a_body_over_the_bound_is_refused_whether_it_says_its_length_or_not() ->
 
 
 def test_without_a_key_or_with_an_unknown_one_nothing_is_generated() -> None:
-    for headers in ({}, {"X-API-Key": "sk-nobody"}, {"Authorization": "Basic sk-ann"}):
+    for headers in ({}, {"X-API-Key": "sk-nobody"}):
         stage = Stage()
         status, got, text = answer(stage, {"prompt": "a"}, headers)
         assert (status, got["WWW-Authenticate"]) == (401, "Bearer")
         assert isinstance(json.loads(text)["detail"], str)
         assert stage.upstream.asked == []
+
+
+def test_a_key_in_the_address_is_refused() -> None:
+    assert answer(Stage(), {"prompt": "a"}, path="/generate?api_key=sk-ann")[0] == 400
 
 
 def test_a_key_as_bearer_is_as_good() -> None:
@@ -231,18 +235,18 @@ def test_a_queue_that_is_full_says_when_to_come_again() -> None:
     asyncio.run(go())
 
 
-def test_users_take_turns_and_one_who_left_is_passed_over() -> None:
+def test_users_take_turns_by_their_weights_and_one_who_left_is_passed_over() -> None:
     async def go() -> list[str]:
         turns, served_in_order = Turns(1, Queue()), []
         gate = asyncio.Event()
 
         async def one(user: str) -> None:
-            async with turns.turn(user):
+            async with turns.turn(Account(user, "", None, Limits(), weight={"ann": 2.0}.get(user, 1.0))):
                 served_in_order.append(user)
                 await gate.wait()
 
         tasks = []
-        for user in ("first", "ann", "ann", "ann", "left", "bob"):
+        for user in ("first", "ann", "ann", "ann", "left", "bob", "bob"):
             tasks.append(asyncio.ensure_future(one(user)))
             await asyncio.sleep(0)
         tasks[4].cancel()
@@ -251,15 +255,16 @@ def test_users_take_turns_and_one_who_left_is_passed_over() -> None:
         assert (turns.running, turns.waiting) == (0, 0)
         return served_in_order
 
-    assert asyncio.run(go()) == ["first", "ann", "bob", "ann", "ann"]
+    assert asyncio.run(go()) == ["first", "ann", "bob", "ann", "ann", "bob"]
 
 
 def test_a_wait_has_an_end_and_leaves_no_place_taken() -> None:
     async def go() -> None:
         turns = Turns(1, Queue(wait_s=0.001))
-        async with turns.turn("ann"):
+        ann, bob = Account("ann", "", None, Limits()), Account("bob", "", None, Limits())
+        async with turns.turn(ann):
             with pytest.raises(Failure, match=r"No turn came within 0\.001 seconds"):
-                async with turns.turn("bob"):
+                async with turns.turn(bob):
                     raise AssertionError
         assert (turns.running, turns.waiting) == (0, 0)
 

@@ -39,6 +39,20 @@ def test_nobody_gets_a_key_of_somebody_else(owner: str) -> None:
     stage = Stage()
     ((status, told),) = answers(stage, {"owner": owner})
     assert (status, told) == (409, {"detail": f'"{owner}" is a user of this gateway: choose another name.'})
+    assert len(stage.users.kept) == 3
+
+
+@pytest.mark.parametrize("change", [{"disabled": True}, {"admin": True}])
+def test_an_owner_whom_an_administrator_has_changed_gets_none(change: dict[str, bool]) -> None:
+    stage = Stage()
+    stage.users.add("sk-device", "device", label="keys/generate", **change)
+    assert answers(stage, {"owner": "device"})[0][0] == 409
+
+
+def test_an_owner_whose_keys_were_revoked_is_nobodys_to_take() -> None:
+    stage = Stage()
+    del stage.users.kept["sk-admin"]
+    assert answers(stage, {"owner": "root"})[0][0] == 409
     assert len(stage.users.kept) == 2
 
 
