@@ -12,7 +12,8 @@ from aiohttp import web
 from paddock_gateway.contract import Parts
 from paddock_gateway.errors import Failure
 
-MOST_BYTES = 64 * 1024
+MOST_BYTES = 160 * 1024
+"""The longest prompt and system prompt of /generate, each character of them written as `\\uXXXX\\uXXXX`, are 144 KiB."""
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ def detail(failure: Failure) -> dict[str, Any]:
 async def read(request: web.Request, parts: Parts, kind: type[T]) -> T:
     """The body as `kind`, whatever content type it says: curl's -d says it is a form. Unknown fields are ignored, as FastAPI does.
 
-    Raises Invalid (422), and Failure: 413 over 64 KiB, 408 where it does not come in time.
+    Raises Invalid (422), and Failure: 413 over 160 KiB, 408 where it does not come in time.
     """
     too_large = Failure(413, f"A request here has at most {MOST_BYTES // 1024} KiB.", "request_too_large")
     if (request.content_length or 0) > MOST_BYTES:

@@ -105,16 +105,24 @@ def test_what_does_not_fit_is_told_as_fastapi_tells_it(body: Any, where: list[st
     assert stage.upstream.asked == []
 
 
+def test_the_longest_prompts_fit_however_they_are_written() -> None:
+    stage = Stage()
+    body = {"prompt": "\N{OWL}" * 8192, "system": "\N{OWL}" * 4096, "stream": False}
+    assert len(json.dumps(body)) > 140_000
+    assert answer(stage, body)[0] == 200
+    assert [len(message["content"]) for message in stage.upstream.asked[0]["messages"]] == [4096, 8192]
+
+
 def test_a_body_over_the_bound_is_refused_whether_it_says_its_length_or_not() -> None:
     async def pieces() -> Any:
-        for _ in range(70):
+        for _ in range(161):
             yield b" " * 1024
 
     async def go() -> list[int]:
         async with served(Stage().parts) as client:
             return [
                 (await client.post("/generate", data=data, headers=ANN)).status
-                for data in (json.dumps({"prompt": "a", "more": "b" * 70_000}).encode(), pieces())
+                for data in (json.dumps({"prompt": "a", "more": "b" * 170_000}).encode(), pieces())
             ]
 
     assert asyncio.run(go()) == [413, 413]
