@@ -31,6 +31,8 @@ PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging
 """sd-daemon(3): `<6>` before a line is its priority in the journal."""
 
 REQUESTS = logging.getLogger("paddock_gateway.requests")
+AIOHTTPS = logging.getLogger("aiohttp.access")
+"""Its lines have the query, and say nothing that a line of REQUESTS does not."""
 
 
 class AccessLog:
@@ -53,17 +55,17 @@ def written(*, requests: bool, level: int = logging.INFO, to: TextIO | None = No
     entry = _Entry(waiting)
     listener = QueueListener(waiting, writer)
     root = logging.getLogger()
-    before, level_before, requests_before = root.handlers[:], root.level, REQUESTS.disabled
+    before, level_before, requests_before = root.handlers[:], root.level, (REQUESTS.disabled, AIOHTTPS.disabled)
     root.handlers[:] = [entry]
     root.setLevel(level)
-    REQUESTS.disabled = not requests
+    REQUESTS.disabled, AIOHTTPS.disabled = not requests, True
     listener.start()
     try:
         yield
     finally:
         root.handlers[:] = before
         root.setLevel(level_before)
-        REQUESTS.disabled = requests_before
+        REQUESTS.disabled, AIOHTTPS.disabled = requests_before
         entry.tell_dropped()
         listener.stop()
 

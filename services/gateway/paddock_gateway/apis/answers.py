@@ -11,6 +11,7 @@ from aiohttp import web
 from msgspec import to_builtins
 
 from paddock_gateway.errors import Failure
+from paddock_gateway.request_id import REQUEST_ID, request_id
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Shape = Callable[[Failure], Mapping[str, Any]]
@@ -22,18 +23,22 @@ def json(content: Any, *, status: int = 200, headers: Mapping[str, str] | None =
 
 
 def failing_as(shape: Shape) -> Callable[[Handler], Handler]:
-    """A handler whose Failure is answered in this shape, with its status and headers."""
+    """A handler whose Failure is answered in this shape, with its status and headers. Every answer has its X-Request-Id, and `request` has
+    it under REQUEST_ID."""
 
     def of(handler: Handler) -> Handler:
         @wraps(handler)
         async def answer(request: web.Request) -> web.StreamResponse:
+            request[REQUEST_ID] = request.get(REQUEST_ID) or request_id(request)
             try:
-                return await handler(request)
+                found = await handler(request)
             except Failure as failure:
-                headers = dict(failure.headers)
+                found = json(shape(failure), status=failure.status, headers=failure.headers)
                 if failure.status == 401:
-                    headers["WWW-Authenticate"] = "Bearer"
-                return json(shape(failure), status=failure.status, headers=headers)
+                    found.headers["WWW-Authenticate"] = "Bearer"
+            if not found.prepared:
+                found.headers["X-Request-Id"] = request[REQUEST_ID]
+            return found
 
         return answer
 

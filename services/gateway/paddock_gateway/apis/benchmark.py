@@ -19,6 +19,7 @@ from paddock_gateway.apis.caller import account_of
 from paddock_gateway.apis.turns import Turns
 from paddock_gateway.contract import Account, Parts
 from paddock_gateway.errors import Failure
+from paddock_gateway.request_id import REQUEST_ID
 from paddock_gateway.settings import Configuration, Pi
 
 PROMPT = "Explain photosynthesis in two short sentences."
@@ -107,7 +108,7 @@ def add_routes(app: web.Application, parts: Parts, settings: Pi, turns: Turns) -
             runs = []
             for _ in range(asked.runs):
                 async with turns.turn(account):
-                    runs.append(await _measured(parts, account, within(asked, settings, size)))
+                    runs.append(await _measured(parts, account, within(asked, settings, size), request[REQUEST_ID]))
             profiles.append(profile(size, runs))
         return json(Benchmarked(settings.model, asked.runs, len(asked.prompt), tuple(profiles), recommended(profiles, asked, settings)))
 
@@ -146,10 +147,10 @@ def within(asked: Benchmark, settings: Pi, size: int) -> dict[str, Any]:
     }
 
 
-async def _measured(parts: Parts, account: Account, body: Mapping[str, Any]) -> Run:
+async def _measured(parts: Parts, account: Account, body: Mapping[str, Any], identity: str) -> Run:
     begun = time.perf_counter()
     first, tokens = 0.0, 0
-    chunks = parts.upstream.chunks(account, "/v1/chat/completions", body, logged_as="/benchmark")
+    chunks = parts.upstream.chunks(account, "/v1/chat/completions", body, logged_as="/benchmark", request_id=identity)
     async with aclosing(cast(AsyncGenerator[Mapping[str, Any], None], chunks)):
         async for chunk in chunks:
             delta: Mapping[str, Any] = next((choice.get("delta", {}) for choice in chunk.get("choices") or ()), {})

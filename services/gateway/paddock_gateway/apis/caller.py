@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from aiohttp import web
 
@@ -11,7 +11,8 @@ from paddock_gateway.contract import Account, Parts
 from paddock_gateway.errors import Failure
 from paddock_gateway.proxy.credentials import key_of
 
-LOOPBACK = ("127.0.0.0/8", "::1/128")
+Network = IPv4Network | IPv6Network
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
 def has_key(request: web.Request) -> bool:
@@ -35,7 +36,7 @@ async def administrator(request: web.Request, parts: Parts) -> Account:
     return account
 
 
-def comes_from(request: web.Request, networks: Sequence[str]) -> bool:
+def comes_from(request: web.Request, networks: Sequence[Network]) -> bool:
     """Whether the peer itself is in one of the networks.
 
     A request that a proxy passed on comes from nobody here: its peer is the proxy, and what it says of its caller anybody can say.
@@ -50,4 +51,4 @@ def comes_from(request: web.Request, networks: Sequence[str]) -> bool:
     except ValueError:
         return False
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return any((mapped or address) in ip_network(network, strict=False) for network in networks)
+    return any((mapped or address) in network for network in networks)

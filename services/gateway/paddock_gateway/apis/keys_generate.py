@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from ipaddress import ip_network
 from typing import Annotated
 
 from aiohttp import web
@@ -11,10 +12,10 @@ from msgspec import Meta, Struct
 
 from paddock_gateway.apis.answers import failing_as, json
 from paddock_gateway.apis.body import detail, read
-from paddock_gateway.apis.caller import administrator, comes_from, has_key
+from paddock_gateway.apis.caller import Network, administrator, comes_from, has_key
 from paddock_gateway.contract import Parts
 from paddock_gateway.errors import Failure
-from paddock_gateway.settings import Pi
+from paddock_gateway.settings import Pi, SettingsError
 
 LABEL = "keys/generate"
 """Of keys that this route made."""
@@ -39,11 +40,13 @@ class NewKey(Struct):
 
 
 def add_routes(app: web.Application, parts: Parts, settings: Pi) -> None:
+    """Raises SettingsError where a network is none."""
+    networks = _networks(settings)
     made: deque[float] = deque(maxlen=A_MINUTE)
 
     @failing_as(detail)
     async def generate(request: web.Request) -> web.StreamResponse:
-        if not (settings.keys_generate and comes_from(request, settings.keys_generate.networks)):
+        if not comes_from(request, networks):
             if not has_key(request):
                 raise _refusal(settings)
             await administrator(request, parts)
@@ -57,6 +60,13 @@ def add_routes(app: web.Application, parts: Parts, settings: Pi) -> None:
         return json(NewKey(key, record.user, int(record.created)))
 
     app.router.add_post("/keys/generate", generate)
+
+
+def _networks(settings: Pi) -> tuple[Network, ...]:
+    try:
+        return tuple(ip_network(said, strict=False) for said in (settings.keys_generate.networks if settings.keys_generate else ()))
+    except ValueError as error:
+        raise SettingsError(f"pi.keys_generate.networks: {error}: write it as 192.0.2.0/24") from None
 
 
 def _refusal(settings: Pi) -> Failure:

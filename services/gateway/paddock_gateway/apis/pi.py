@@ -24,10 +24,11 @@ from paddock_gateway.apis.caller import account_of
 from paddock_gateway.apis.turns import Turns
 from paddock_gateway.contract import Account, Figures, Parts
 from paddock_gateway.errors import Failure
-from paddock_gateway.request_id import REQUEST_ID, request_id
+from paddock_gateway.request_id import REQUEST_ID
 from paddock_gateway.settings import Configuration, Limits, Pi
 
 LOGGER = logging.getLogger(__name__)
+EVENTS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 WARM_UP = "the model's warm-up"
 AGAIN_S = 2.0
 """Between two tries to warm up."""
@@ -78,7 +79,7 @@ def add_routes(app: web.Application, parts: Parts) -> None:
     async def generate(request: web.Request) -> web.StreamResponse:
         account = await account_of(request, parts)
         asked = await read(request, parts, Generate)
-        chunks = _in_turn(parts, turns, account, completion(asked, settings), request.get(REQUEST_ID) or request_id(request))
+        chunks = _in_turn(parts, turns, account, completion(asked, settings), request[REQUEST_ID])
         if asked.stream:
             return await _streamed(request, chunks, parts.configuration.heartbeat_s)
         return json(await _whole(chunks))
@@ -177,7 +178,7 @@ async def _whole(chunks: AsyncGenerator[Mapping[str, Any], None]) -> dict[str, A
 
 async def _streamed(request: web.Request, chunks: AsyncGenerator[Mapping[str, Any], None], pause_s: float) -> web.StreamResponse:
     """A failure before the first event has its own status, unless a comment had to go first; after it, it is the event `error`."""
-    answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+    answer = web.StreamResponse(headers={**EVENTS, "X-Request-Id": request[REQUEST_ID]})
     used: dict[str, Any] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "finish_reason": None}
     try:
         try:

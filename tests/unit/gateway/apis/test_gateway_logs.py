@@ -42,6 +42,7 @@ def test_answers_are_not_told_where_the_settings_say_so_but_messages_are() -> No
     to = io.StringIO()
     with logs.written(requests=False, to=to):
         logs.AccessLog().answered(row())
+        logging.getLogger("aiohttp.access").info("GET /key/info?key=sk-ann")
         logging.getLogger("aiohttp.server").error("Something is wrong: %s", "really")
     assert [line["message"] for line in lines(to.getvalue())] == ["Something is wrong: really"]
 

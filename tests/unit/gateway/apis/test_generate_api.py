@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -33,12 +34,12 @@ def events(text: str) -> list[tuple[str, Any]]:
     return found
 
 
-def answer(stage: Stage, body: Any, headers: dict[str, str] = ANN, path: str = "/generate") -> tuple[int, dict[str, str], str]:
-    async def go() -> tuple[int, dict[str, str], str]:
+def answer(stage: Stage, body: Any, headers: dict[str, str] = ANN, path: str = "/generate") -> tuple[int, Mapping[str, str], str]:
+    async def go() -> tuple[int, Mapping[str, str], str]:
         async with served(stage.parts) as client:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
             async with client.post(path, data=data, headers=headers) as response:
-                return response.status, dict(response.headers), await response.text()
+                return response.status, response.headers, await response.text()
 
     return asyncio.run(go())
 
@@ -50,8 +51,9 @@ def test_without_a_stream_the_answer_is_text_and_counts() -> None:
 
 
 def test_a_stream_is_tokens_then_done_with_counts() -> None:
-    status, headers, text = answer(Stage(), {"prompt": "What is 2+2?"})
+    status, headers, text = answer(Stage(), {"prompt": "What is 2+2?"}, ANN | {"X-Request-Id": "r-1"})
     assert (status, headers["Content-Type"], headers["X-Accel-Buffering"]) == (200, "text/event-stream", "no")
+    assert headers["X-Request-Id"] == "r-1"
     assert events(text) == [
         ("token", {"token": "2+2 ", "text": "2+2 "}),
         ("token", {"token": "equals 4.", "text": "equals 4."}),
@@ -152,6 +154,7 @@ def test_a_refusal_before_the_first_token_has_its_own_status() -> None:
         stage.upstream.chunks = refusing  # type: ignore[method-assign]
         status, headers, text = answer(stage, {"prompt": "a", "stream": stream})
         assert (status, headers["Retry-After"]) == (503, "7")
+        assert headers["X-Request-Id"]
         assert json.loads(text) == {"detail": "No back end is left."}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from paddock_gateway.settings import SettingsError
 from tests.unit.gateway.apis.stubs import ADMIN, ANN, Stage, served
 
 ELSEWHERE = {"model": "qwen2.5:3b", "keys_generate": {"networks": ["192.0.2.0/24"]}}
@@ -69,6 +70,12 @@ def test_from_elsewhere_it_is_refused_whatever_the_headers_say(header: str) -> N
     assert answers(Stage(pi=ELSEWHERE), {"owner": "my-device"})[0][0] == 403
     assert answers(Stage(pi=ELSEWHERE), {"owner": "my-device"}, headers={header: "192.0.2.7"})[0][0] == 403
     assert answers(Stage(), {"owner": "my-device"}, headers={header: "127.0.0.1"})[0][0] == 403
+
+
+def test_a_network_that_is_none_stops_the_start() -> None:
+    stage = Stage(pi={"model": "qwen2.5:3b", "keys_generate": {"networks": ["tailscale0"]}})
+    with pytest.raises(SettingsError, match=r"pi\.keys_generate\.networks: 'tailscale0' does not appear"):
+        answers(stage, {"owner": "my-device"})
 
 
 def test_keys_a_minute_and_keys_an_owner_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
