@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import lru_cache
 from logging.handlers import QueueHandler, QueueListener
 from typing import Any, TextIO
 
@@ -39,7 +40,11 @@ class AccessLog:
     """An Observer that writes a line for each answer."""
 
     def answered(self, row: Row) -> None:
-        REQUESTS.info("answered", extra={"request": row})
+        if REQUESTS.disabled:
+            return
+        record = logging.LogRecord(REQUESTS.name, logging.INFO, "", 0, "answered", (), None)  # info() looks for its caller: slow
+        record.request = row
+        REQUESTS.handle(record)
 
     def retried(self, backend: str) -> None:
         REQUESTS.warning("Back end %s failed a request, which goes to another one.", backend)
@@ -49,7 +54,7 @@ class AccessLog:
 def written(*, requests: bool, level: int = logging.INFO, to: TextIO | None = None) -> Iterator[None]:
     """All logging goes to stderr in JSON meanwhile; at the end, what waits is written. Without `requests` no line for each answer."""
     stream = to or sys.stderr
-    waiting: queue.Queue[Any] = queue.Queue(ROOM)
+    waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
     writer = logging.StreamHandler(stream)
     writer.setFormatter(_Lines(journal=_is_journal(stream)))
     entry = _Entry(waiting)
@@ -80,8 +85,9 @@ def _is_journal(stream: TextIO) -> bool:
 
 
 class _Entry(QueueHandler):
-    def __init__(self, waiting: queue.Queue[Any]) -> None:
+    def __init__(self, waiting: queue.SimpleQueue[Any]) -> None:
         super().__init__(waiting)
+        self._waiting = waiting
         self.dropped = 0
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
@@ -89,13 +95,12 @@ class _Entry(QueueHandler):
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            self.queue.put_nowait(record)
-        except queue.Full:
+        if self._waiting.qsize() >= ROOM:
             self.dropped += 1
-        else:
-            if self.dropped:
-                self.tell_dropped()
+            return
+        self._waiting.put_nowait(record)
+        if self.dropped:
+            self.tell_dropped()
 
     def tell_dropped(self) -> None:
         if not self.dropped:
@@ -103,10 +108,7 @@ class _Entry(QueueHandler):
         said = logging.makeLogRecord(
             {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": "%d lines were lost", "args": (self.dropped,)}
         )
-        try:
-            self.queue.put_nowait(said)
-        except queue.Full:
-            return
+        self._waiting.put_nowait(said)
         self.dropped = 0
 
 
@@ -134,10 +136,10 @@ class _Lines(logging.Formatter):
 def _request(row: Row) -> dict[str, Any]:
     return {
         "message": "answered",
-        "request_id": _clean(row.request_id),
+        "request_id": row.request_id,
         "user": row.username,
-        "path": _clean(row.path.partition("?")[0]),
-        "model": _clean(row.model),
+        "path": _clean_again(row.path.partition("?")[0]),
+        "model": _clean_again(row.model),
         "backend": row.backend,
         "status": row.status_code,
         "duration_ms": round(row.duration_ms, 1),
@@ -154,3 +156,7 @@ def _request(row: Row) -> dict[str, Any]:
 def _clean(text: str) -> str:
     """Without what looks like a key, not too long, and text that JSON can have."""
     return SECRETS.sub(lambda found: found[1] + "…", text[:LONGEST]).encode(errors="replace").decode()
+
+
+_clean_again = lru_cache(1024)(_clean)
+"""For paths and models: few, and each in many lines."""

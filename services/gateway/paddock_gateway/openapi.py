@@ -35,6 +35,7 @@ ERROR: Mapping[str, Any] = {
     },
 }
 FREE: Mapping[str, Any] = {"type": "object"}
+EVENT: Mapping[str, Any] = {"type": "object", "required": ["data"], "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
 FAILURES: Mapping[str, Mapping[str, Any]] = {"error": ERROR, "detail": DETAIL, "free": FREE}
 
 
@@ -140,7 +141,7 @@ def _operation(path: str, method: str, call: Call, of: Mapping[type, Mapping[str
         {"text/plain": {"schema": WORD}} if call.answer is None else {"application/json": {"schema": _schema(call.answer, of)}}
     )
     if call.events:
-        content["text/event-stream"] = {"schema": WORD}
+        content["text/event-stream"] = {"schema": EVENT}
     operation: dict[str, Any] = {
         "summary": call.says,
         "tags": [call.tag],
