@@ -46,7 +46,7 @@ def add_routes(app: web.Application, parts: Parts, settings: Pi) -> None:
 
     @failing_as(detail)
     async def generate(request: web.Request) -> web.StreamResponse:
-        if not comes_from(request, networks):
+        if "Origin" in request.headers or not comes_from(request, networks):  # a page in a browser here is no device here
             if not has_key(request):
                 raise _refusal(settings)
             await administrator(request, parts)

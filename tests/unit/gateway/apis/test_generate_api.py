@@ -269,6 +269,25 @@ def test_users_take_turns_by_their_weights_and_one_who_left_is_passed_over() -> 
     assert asyncio.run(go()) == ["first", "ann", "bob", "ann", "ann", "bob"]
 
 
+def test_one_user_cannot_fill_the_queue_alone() -> None:
+    async def go() -> None:
+        turns = Turns(1, Queue(per_user=1))
+        ann, bob = Account("ann", "", None, Limits()), Account("bob", "", None, Limits())
+        async with turns.turn(ann):
+            waiting = [asyncio.ensure_future(turns.turn(account).__aenter__()) for account in (ann, ann, bob)]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert [task.done() for task in waiting] == [False, True, False]
+            with pytest.raises(Failure, match="The queue is full"):
+                await waiting[1]
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        assert (turns.running, turns.waiting) == (0, 0)
+
+    asyncio.run(go())
+
+
 def test_a_wait_has_an_end_and_leaves_no_place_taken() -> None:
     async def go() -> None:
         turns = Turns(1, Queue(wait_s=0.001))

@@ -72,6 +72,10 @@ def test_from_elsewhere_it_is_refused_whatever_the_headers_say(header: str) -> N
     assert answers(Stage(), {"owner": "my-device"}, headers={header: "127.0.0.1"})[0][0] == 403
 
 
+def test_a_page_in_a_browser_gets_none() -> None:
+    assert answers(Stage(), {"owner": "my-device"}, headers={"Origin": "http://pi.home.example"})[0][0] == 403
+
+
 def test_a_network_that_is_none_stops_the_start() -> None:
     stage = Stage(pi={"model": "qwen2.5:3b", "keys_generate": {"networks": ["tailscale0"]}})
     with pytest.raises(SettingsError, match=r"pi\.keys_generate\.networks: 'tailscale0' does not appear"):
