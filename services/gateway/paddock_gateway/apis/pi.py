@@ -32,6 +32,8 @@ EVENTS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-A
 WARM_UP = "the model's warm-up"
 AGAIN_S = 2.0
 """Between two tries to warm up."""
+LOOK_S = 0.1
+"""Between two looks whether a back end is up yet."""
 
 
 class Generate(Struct):
@@ -253,6 +255,9 @@ async def warm_up(parts: Parts, settings: Pi) -> None:
     account = Account(user="paddock-gateway", key="", models=None, limits=Limits())
     body = completion(Generate(prompt="Hello", max_tokens=1), settings)
     while True:
+        if not serves(parts.configuration, parts.dispatcher.figures(), settings.model):
+            await asyncio.sleep(LOOK_S)
+            continue
         try:
             chunks = parts.upstream.chunks(account, "/v1/chat/completions", body, logged_as="warm-up")
             async for _ in chunks:

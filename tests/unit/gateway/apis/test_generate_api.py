@@ -340,5 +340,21 @@ def test_the_gateway_is_ready_after_the_warm_up(monkeypatch: pytest.MonkeyPatch)
     asyncio.run(go())
 
 
+def test_the_warm_up_awaits_a_back_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paddock_gateway.apis.pi.LOOK_S", 0.001)
+
+    async def go() -> None:
+        stage = Stage(pi={"model": "default", "warm_up": True})
+        stage.dispatcher.said = Figures(waiting=0, running=0)
+        async with served(stage.parts) as client:
+            assert (await client.get("/readyz")).status == 503
+            assert stage.upstream.asked == []
+            stage.dispatcher.said = Figures(waiting=0, running=0, slots_by_backend={"one": 1})
+            await until(lambda: not stage.parts.readiness.awaits)
+            assert len(stage.upstream.asked) == 1
+
+    asyncio.run(go())
+
+
 def test_without_the_small_hosts_settings_its_routes_are_not_there() -> None:
     assert answer(Stage(pi=None), {"prompt": "a"})[0] == 404
