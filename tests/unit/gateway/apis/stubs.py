@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -242,3 +242,12 @@ async def served(parts: Parts, application: web.Application | None = None) -> As
 
 ANN = {"X-API-Key": "sk-ann"}
 ADMIN = {"Authorization": "Bearer sk-admin"}
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Gives way until the condition holds."""
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it did not come about")

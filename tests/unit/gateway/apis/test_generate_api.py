@@ -1,4 +1,4 @@
-"""`/generate` and `/health`: fields, answers, events, turns."""
+"""`/generate`: fields, answers, events, refusals."""
 
 from __future__ import annotations
 
@@ -9,20 +9,8 @@ from typing import Any
 
 import pytest
 
-from paddock_gateway.apis.turns import Turns
-from paddock_gateway.contract import Account, Figures
 from paddock_gateway.errors import Failure
-from paddock_gateway.settings import Limits, Queue
-from tests.unit.gateway.apis.stubs import ANN, Client, Stage, served
-
-
-async def until(condition: Any) -> None:
-    """Gives way until the condition holds."""
-    for _ in range(2000):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("it did not come about")
+from tests.unit.gateway.apis.stubs import ANN, Stage, served, until
 
 
 def events(text: str) -> list[tuple[str, Any]]:
@@ -202,33 +190,6 @@ def test_a_client_that_leaves_ends_its_request(stream: bool) -> None:
     asyncio.run(go())
 
 
-def test_no_more_run_at_once_than_the_settings_say_and_health_shows_who_waits() -> None:
-    async def go() -> None:
-        stage = Stage(pi={"model": "qwen2.5:3b", "max_concurrent": 2})
-        gate = asyncio.Event()
-        stage.upstream.tokens = (gate, "a")
-        async with served(stage.parts) as client:
-            asking = [asyncio.ensure_future(client.post("/generate", json={"prompt": "a", "stream": False}, headers=ANN)) for _ in range(5)]
-            async with client.get("/health") as response:
-                await response.read()
-            await until(lambda: stage.upstream.open == 2)
-            while (await _health(client))["queue_size"] != 3:
-                await asyncio.sleep(0.001)
-            gate.set()
-            assert [response.status for response in await asyncio.gather(*asking)] == [200] * 5
-            assert stage.upstream.most_open == 2
-            assert (await _health(client))["queue_size"] == 0
-
-    asyncio.run(go())
-
-
-async def _health(client: Client) -> dict[str, Any]:
-    async with client.get("/health") as response:
-        assert response.status == 200
-        found: dict[str, Any] = await response.json()
-        return found
-
-
 def test_a_queue_that_is_full_says_when_to_come_again() -> None:
     async def go() -> None:
         stage = Stage(pi={"model": "qwen2.5:3b", "max_concurrent": 1}, queue={"length": 1})
@@ -242,116 +203,6 @@ def test_a_queue_that_is_full_says_when_to_come_again() -> None:
             assert [response.headers["Retry-After"] for response in refused] == ["5"]
             gate.set()
             await asyncio.gather(*asking)
-
-    asyncio.run(go())
-
-
-def test_users_take_turns_by_their_weights_and_one_who_left_is_passed_over() -> None:
-    async def go() -> list[str]:
-        turns, served_in_order = Turns(1, Queue()), []
-        gate = asyncio.Event()
-
-        async def one(user: str) -> None:
-            async with turns.turn(Account(user, "", None, Limits(), weight={"ann": 2.0}.get(user, 1.0))):
-                served_in_order.append(user)
-                await gate.wait()
-
-        tasks = []
-        for user in ("first", "ann", "ann", "ann", "left", "bob", "bob"):
-            tasks.append(asyncio.ensure_future(one(user)))
-            await asyncio.sleep(0)
-        tasks[4].cancel()
-        gate.set()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        assert (turns.running, turns.waiting) == (0, 0)
-        return served_in_order
-
-    assert asyncio.run(go()) == ["first", "ann", "bob", "ann", "ann", "bob"]
-
-
-def test_one_user_cannot_fill_the_queue_alone() -> None:
-    async def go() -> None:
-        turns = Turns(1, Queue(per_user=1))
-        ann, bob = Account("ann", "", None, Limits()), Account("bob", "", None, Limits())
-        async with turns.turn(ann):
-            waiting = [asyncio.ensure_future(turns.turn(account).__aenter__()) for account in (ann, ann, bob)]
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            assert [task.done() for task in waiting] == [False, True, False]
-            with pytest.raises(Failure, match="The queue is full"):
-                await waiting[1]
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
-        assert (turns.running, turns.waiting) == (0, 0)
-
-    asyncio.run(go())
-
-
-def test_a_wait_has_an_end_and_leaves_no_place_taken() -> None:
-    async def go() -> None:
-        turns = Turns(1, Queue(wait_s=0.001))
-        ann, bob = Account("ann", "", None, Limits()), Account("bob", "", None, Limits())
-        async with turns.turn(ann):
-            with pytest.raises(Failure, match=r"No turn came within 0\.001 seconds"):
-                async with turns.turn(bob):
-                    raise AssertionError
-        assert (turns.running, turns.waiting) == (0, 0)
-
-    asyncio.run(go())
-
-
-def test_health_says_when_the_model_is_nowhere_up() -> None:
-    async def go() -> None:
-        stage = Stage()
-        async with served(stage.parts) as client:
-            assert await _health(client) == {
-                "status": "healthy",
-                "model_loaded": True,
-                "model_path": "qwen2.5:3b",
-                "queue_size": 0,
-                "active_requests": 0,
-                "max_concurrent": 4,
-            }
-            stage.dispatcher.said = Figures(waiting=2, running=1, slots_by_backend={"one": 0})
-            told = await _health(client)
-            assert (told["status"], told["model_loaded"], told["queue_size"], told["active_requests"]) == ("unhealthy", False, 2, 1)
-
-    asyncio.run(go())
-
-
-def test_the_gateway_is_ready_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paddock_gateway.apis.pi.AGAIN_S", 0.001)
-
-    async def go() -> None:
-        stage = Stage(pi={"model": "default", "warm_up": True})
-        gate = asyncio.Event()
-        stage.upstream.tokens = (Failure(503, "No back end is left."),)
-        async with served(stage.parts) as client:
-            await until(lambda: len(stage.upstream.asked) > 1)
-            assert (await client.get("/readyz")).status == 503
-            assert (await _health(client))["status"] == "starting"
-            stage.upstream.tokens = (gate,)
-            gate.set()
-            await until(lambda: not stage.parts.readiness.awaits)
-            assert (await client.get("/readyz")).status == 200
-            assert (stage.upstream.logged[-1], stage.upstream.asked[-1]["max_tokens"]) == ("warm-up", 1)
-
-    asyncio.run(go())
-
-
-def test_the_warm_up_awaits_a_back_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paddock_gateway.apis.pi.LOOK_S", 0.001)
-
-    async def go() -> None:
-        stage = Stage(pi={"model": "default", "warm_up": True})
-        stage.dispatcher.said = Figures(waiting=0, running=0)
-        async with served(stage.parts) as client:
-            assert (await client.get("/readyz")).status == 503
-            assert stage.upstream.asked == []
-            stage.dispatcher.said = Figures(waiting=0, running=0, slots_by_backend={"one": 1})
-            await until(lambda: not stage.parts.readiness.awaits)
-            assert len(stage.upstream.asked) == 1
 
     asyncio.run(go())
 
