@@ -65,17 +65,16 @@ async def open_store(configuration: Configuration) -> Store:
 
 
 @asynccontextmanager
-async def open_users(configuration: Configuration) -> AsyncIterator[UserTable]:
-    """For a command, beside a gateway that runs or not. Raises StoreError, SettingsError."""
-    secret = pepper(Path(configuration.pepper_file))
+async def open_users(configuration: Configuration, secret: bytes) -> AsyncIterator[UserTable]:
+    """For a command, beside a gateway that runs or not. `secret` is the pepper. Raises StoreError."""
     database = await open_database(configuration)
     try:
         there = await revision(database)
         if there is None:
-            raise StoreError(f"{_where(configuration)} has no tables of a gateway yet: `paddock-gateway init-db` makes them")
+            raise StoreError(f"{where(configuration)} has no tables of a gateway yet: `paddock-gateway init-db` makes them")
         if there != REVISION:
             raise StoreError(
-                f"{_where(configuration)} has the tables of another version of paddock-gateway ({there}, this one's are {REVISION}): "
+                f"{where(configuration)} has the tables of another version of paddock-gateway ({there}, this one's are {REVISION}): "
                 "use that version, or bring an older database up to date by `paddock-gateway init-db`"
             )
         yield UserTable(database, secret, configuration)
@@ -96,7 +95,7 @@ async def open_database(configuration: Configuration) -> Database:
     )
 
 
-def _where(configuration: Configuration) -> str:
+def where(configuration: Configuration) -> str:
     return str(sqlite.path_in(configuration.database) or postgres.shown(configuration.database))
 
 
@@ -127,7 +126,7 @@ async def _migrate(configuration: Configuration) -> None:
     _, told = await child.communicate(msgspec.json.encode(configuration))
     if child.returncode:
         lines = told.decode("utf-8", "replace").strip().splitlines()
-        raise StoreError(lines[-1] if lines else f"the migration of {_where(configuration)} ended with {child.returncode}")
+        raise StoreError(lines[-1] if lines else f"the migration of {where(configuration)} ended with {child.returncode}")
 
 
 def _lock(stack: AsyncExitStack, path: Path, what: str) -> None:

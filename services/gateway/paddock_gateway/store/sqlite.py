@@ -171,7 +171,7 @@ class SqliteRows(_Thread):
             lambda connection: (
                 connection.execute(
                     "DELETE FROM llama_requests WHERE rowid IN "
-                "(SELECT rowid FROM llama_requests WHERE created_at < ? ORDER BY created_at LIMIT ?)",
+                    "(SELECT rowid FROM llama_requests WHERE created_at < ? ORDER BY created_at LIMIT ?)",
                     (as_text(before), at_most),
                 ).rowcount
             )
