@@ -101,7 +101,7 @@ def where(configuration: Configuration) -> str:
 
 async def _migrated(configuration: Configuration) -> Database:
     path = sqlite.path_in(configuration.database)
-    if not path or path.exists():
+    if not path or os.path.lexists(path):
         database = await open_database(configuration)
         try:
             if await revision(database) == REVISION:

@@ -33,8 +33,6 @@ def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
 
     Raises StoreError where there is no such file and it is not to be made, or it is no database that can be written.
     """
-    if path.is_dir():
-        raise StoreError(f"{path} is a directory: the database is a file in one, {path}/gateway.db")
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -42,8 +40,10 @@ def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
             raise StoreError(f"{path}: there is no such database. `paddock-gateway init-db` makes it") from None
         _make(path)
     except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}") from None
+        raise StoreError(f"{path}: {error.strerror} (as {_who()})") from None
     else:
+        if stat.S_ISDIR(found.st_mode):
+            raise StoreError(f"{path} is a directory: the database is a file in one, {path}/gateway.db")
         if not stat.S_ISREG(found.st_mode):
             raise StoreError(f"{path} is no regular file: name a file for the database")
     for written in (path, path.parent):  # SQLite makes its journal beside the file
