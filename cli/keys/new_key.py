@@ -8,7 +8,9 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from cli.asking import confirmed
 from cli.views.keys import as_data
+from inventory.errors import UsageError
 
 if TYPE_CHECKING:
     from control.servers.gateway_users import NewKey
@@ -18,6 +20,16 @@ ONCE = "it is shown this once, and can be replaced, but not shown again"
 
 def json_argument(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print JSON: the key, and what is known of it")
+
+
+def agreed(question: str, options: argparse.Namespace) -> bool:
+    """Whether the person wants a new key. Raises UsageError where the question would land in a file, or nobody is there to be asked."""
+    if not options.yes and not sys.stdout.isatty():
+        raise UsageError("there is no terminal to ask: `--yes` does it")
+    if confirmed(question, options.yes, "`--yes` does it"):
+        return True
+    print("nothing was changed", file=sys.stderr)
+    return False
 
 
 def show(made: NewKey, words: str, hosts: tuple[str, ...], options: argparse.Namespace) -> int:

@@ -14,9 +14,8 @@ import sys
 import time
 
 from cli.arguments import Opened, limit_argument, opened, yes_argument
-from cli.asking import confirmed
 from cli.keys.gateways import answering, databases, named, on_argument, require_no_key, user_argument
-from cli.keys.new_key import json_argument, show
+from cli.keys.new_key import agreed, json_argument, show
 from cli.views.keys import as_data
 from control.state.api_keys import new_key
 from control.state.secrets import Vault
@@ -45,18 +44,14 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError(f"{one_line(which)}: has several keys: name one of {ids}")
         (key,) = found
         where = " and ".join(key.hosts)
-        if not confirmed(
-            f"Refuse {key.record.id} of {key.record.user} on {where} at once, and make another?", options.yes, "`--yes` does it"
-        ):
-            print("nothing was changed", file=sys.stderr)
+        if not agreed(f"Refuse {key.record.id} of {key.record.user} on {where} at once, and make another?", options):
             return 1
         made = key.users.rotate(key.record)
     return show(made, f"{one_line(made.record.user)}: another key on {where}, id {made.record.id}", key.hosts, options)
 
 
 def _declared(this: Opened, user: str, options: argparse.Namespace) -> int:
-    if not confirmed(f"Make another key for {user}? The old one works until `paddock up`.", options.yes, "`--yes` does it"):
-        print("nothing was changed", file=sys.stderr)
+    if not agreed(f"Make another key for {user}? The old one works until `paddock up`.", options):
         return 1
     from control.servers.listed_keys import of_inventory
 
