@@ -33,9 +33,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--window-s", type=_count, metavar="N", help="the length of the window in seconds (60)")
     command.add_argument("--parallel", type=_count, metavar="N", help="requests at once, waiting ones included")
     command.add_argument("--weight", type=_weight, metavar="W", help="the share while requests wait (1)")
-    command.add_argument(
-        "--expires", type=_expiry, default="", metavar="30d|DATE", help="days from now, or the day on which it ends, in UTC"
-    )
+    command.add_argument("--expires", type=_expiry, metavar="30d|DATE", help="days from now, or the day on which it ends, in UTC")
     command.add_argument("--admin", action="store_true", help="allow the user to drain and resume the gateway, and to manage keys")
     command.add_argument("--label", default="", metavar="TEXT", help="what the key is for")
     json_argument(command)
@@ -57,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     from control.servers.gateway_users import Terms
 
     of_user = {name.replace("_", "-"): str(value) for name, value in said.items()}
-    terms = Terms(options.label, options.expires, of_user, options.admin)
+    terms = Terms(options.label, options.expires or "", of_user, options.admin)
     with answering(this, (found,), changes=True) as there:
         gateway = there.only
         if not gateway.exists(user):

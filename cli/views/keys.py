@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cli.views.table import table
+from roles.wording import one_line
 
 if TYPE_CHECKING:
     from control.servers.listed_keys import ListedKey
@@ -24,7 +25,7 @@ def _row(each: ListedKey) -> tuple[str, ...]:
 
 def details(each: ListedKey) -> Iterator[str]:
     """A line a fact, for one key."""
-    yield f"{each.user}: {each.id or 'declared in the inventory'}"
+    yield f"{one_line(each.user)}: {each.id or 'declared in the inventory'}"
     facts = [
         *(("label", each.label), ("key", each.hint), ("state", each.state), ("models", _models(each)), ("limits", _limits(each))),
         *(("weight", f"{each.weight:g}"), ("administrator", "yes" if each.admin else ""), ("made", _day(each.created))),

@@ -86,12 +86,12 @@ class GatewayUsers:
 
     def create(self, user: str, terms: Terms) -> NewKey:
         """A new user with a key."""
-        options = [word for name, value in terms.of_user.items() for word in (f"--{name}", value)]
-        return self._new(user, "create-user", "--username", user, *options, *_of_key(terms), *(["--admin"] if terms.admin else []))
+        options = [f"--{name}={value}" for name, value in terms.of_user.items()]
+        return self._new(user, "create-user", f"--username={user}", *options, *_of_key(terms), *(["--admin"] if terms.admin else []))
 
     def add_key(self, user: str, terms: Terms) -> NewKey:
         """Another key of a user."""
-        return self._new(user, "keys", "create", "--user", user, *_of_key(terms))
+        return self._new(user, "keys", "create", f"--user={user}", *_of_key(terms))
 
     def revoke(self, key: KeyRecord) -> None:
         self._said("keys", "revoke", key.id)
@@ -106,13 +106,18 @@ class GatewayUsers:
         return made
 
     def _asked(self, kind: TypeAdapter[T], *words: str) -> T:
-        try:
-            return kind.validate_json(self._said(*words), strict=True)
-        except ValueError as error:  # what it said stays unsaid: a key may be in it
-            raise PaddockError(f"{self.host}: what its gateway answers to `{words[0]}` makes no sense{_where(error)}") from None
+        return parsed(kind, self._said(*words), f"{self.host}: what its gateway answers to `{words[0]}`")
 
     def _said(self, *words: str) -> str:
         return "\n".join(self.reach.shell(self.host, script(*words), "the gateway's users"))
+
+
+def parsed(kind: TypeAdapter[T], said: str, what: str) -> T:
+    """What a gateway has said. Raises PaddockError where it is not of this kind; the words have nothing of it, for a key may be in it."""
+    try:
+        return kind.validate_json(said, strict=True)
+    except ValueError as error:
+        raise PaddockError(f"{what} makes no sense{_where(error)}") from None
 
 
 def script(*words: str) -> str:
@@ -124,8 +129,7 @@ def script(*words: str) -> str:
 
 
 def _of_key(terms: Terms) -> list[str]:
-    said = {"--label": terms.label, "--expires": terms.expires}
-    return [word for name, value in said.items() if value for word in (name, value)]
+    return [f"--{name}={value}" for name, value in (("label", terms.label), ("expires", terms.expires)) if value]
 
 
 def _where(error: ValueError) -> str:
