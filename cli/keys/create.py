@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError(f"{user}: is a user already, and another key of one takes --label and --expires alone")
         else:
             made, words = gateway.add_key(user, terms), "another key was made"
-    return show(made, f"{user}: {words} on {' and '.join(found.hosts)}, id {made.record.id}", found.hosts, options)
+    return show(made, f"{user}: {words} on {' and '.join(found.hosts)}, id {made.id}", found.hosts, options)
 
 
 def _count(text: str) -> int:

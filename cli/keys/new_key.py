@@ -36,7 +36,7 @@ def show(made: NewKey, words: str, hosts: tuple[str, ...], options: argparse.Nam
     from control.servers.listed_keys import of_gateway
 
     if options.json:
-        print(json.dumps({"key": made.key, "record": as_data(of_gateway(made.record, hosts, time.time()))}, indent=1))
+        print(json.dumps({"key": made.key, "record": as_data(of_gateway(made, hosts, time.time()))}, indent=1))
         return 0
     print(f"{words}; {ONCE}:", file=sys.stderr, flush=True)
     print(made.key)

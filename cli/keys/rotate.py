@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         if not agreed(f"Refuse {key.record.id} of {key.record.user} on {where} at once, and make another?", options):
             return 1
         made = key.users.rotate(key.record)
-    return show(made, f"{one_line(made.record.user)}: another key on {where}, id {made.record.id}", key.hosts, options)
+    return show(made, f"{one_line(made.user)}: another key on {where}, id {made.id}", key.hosts, options)
 
 
 def _declared(this: Opened, user: str, options: argparse.Namespace) -> int:

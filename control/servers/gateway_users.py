@@ -44,15 +44,14 @@ class KeyRecord(Settings, extra="ignore"):
     declared: bool = False
 
 
-class NewKey(Settings, extra="ignore"):
-    """A key as it was made; nobody is shown it again."""
+class NewKey(KeyRecord):
+    """A key as it was made, with what is kept of it; nobody is shown it again."""
 
     key: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~+/=-]{15,511}$", repr=False)]
-    record: KeyRecord
 
 
 class _User(Settings, extra="ignore"):
-    user: Annotated[str, Field(min_length=1, max_length=256)]
+    name: Annotated[str, Field(min_length=1, max_length=256)]
 
 
 RECORDS: TypeAdapter[tuple[KeyRecord, ...]] = TypeAdapter(tuple[KeyRecord, ...])
@@ -82,7 +81,7 @@ class GatewayUsers:
 
     def exists(self, user: str) -> bool:
         """Whether there is such a user, with a key or without."""
-        return any(each.user == user for each in self._asked(USERS, "list-users"))
+        return any(each.name == user for each in self._asked(USERS, "list-users"))
 
     def create(self, user: str, terms: Terms) -> NewKey:
         """A new user with a key."""
@@ -101,7 +100,7 @@ class GatewayUsers:
 
     def _new(self, user: str, *words: str) -> NewKey:
         made = self._asked(NEW_KEY, *words)
-        if made.record.user != user:
+        if made.user != user:
             raise PaddockError(f"{self.host}: its gateway answers for another user than {user}")
         return made
 

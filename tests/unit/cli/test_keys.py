@@ -7,9 +7,12 @@ import io
 import json
 import os
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,35 +25,46 @@ from control.state.secrets import Vault
 from inventory.errors import PaddockError
 from roles.base.settings import BaseSettings
 from tests.hostile.text import LINES, faults
-from tests.unit.cli import gateway_command
 from tests.unit.control.loopback import Served, served
 
 assert control.ssh.cooperative
 
 ROOT = Path(__file__).parents[3]
+GATEWAY = ROOT / "services" / "gateway"
 HOST_KEY = "ssh-ed25519 AAAA" + "B" * 64
 KEY = re.compile(r"sk-[A-Za-z0-9_-]{43}")
 
 Paddock = Callable[..., tuple[int, str, str]]
 
 
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That of a gateway where carol has two keys, and dave one."""
+    directory = tmp_path_factory.mktemp("gateway")
+    gateway(configured(directory), "init-db")
+    gateway(directory / "gateway.json", "create-user", "--username", "carol")
+    gateway(directory / "gateway.json", "keys", "create", "--user", "carol", "--label", "laptop")
+    gateway(directory / "gateway.json", "create-user", "--username", "dave", "--weight", "3", "--label", "phone")
+    return directory / "gateway.db"
+
+
 @pytest.fixture
-def kept(tmp_path: Path) -> Path:
-    """What the gateway has of its users."""
-    path = tmp_path / "gateway" / "gateway.json"
-    path.parent.mkdir()
-    path.write_text('{"users": [], "keys": []}')
-    return path
+def kept(tmp_path: Path, database: Path) -> Path:
+    """A gateway's configuration, with the database beside it."""
+    shutil.copy(database, tmp_path)
+    return configured(tmp_path)
 
 
 @pytest.fixture
 def command(kept: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Has hosts run another program than the gateway's."""
+    """Has hosts run another program than the gateway's own, which notes its command lines in `said`."""
 
     def runs(*words: str) -> None:
         monkeypatch.setattr(control.servers.gateway_users, "COMMAND", words)
 
-    runs(sys.executable, gateway_command.__file__, "--configuration", str(kept))
+    noted = f'echo "$@" >>{kept.parent}/said; exec {sys.executable} -m paddock_gateway --configuration {kept} "$@"'
+    monkeypatch.setenv("PYTHONPATH", str(GATEWAY))
+    runs("/bin/sh", "-c", noted, "sh")
     return runs
 
 
@@ -120,18 +134,31 @@ def declare(inventory: Path, *users: str) -> None:
     inventory.write_text(f"{text}users: {{{', '.join(users)}}}\n" if users else text)
 
 
-def keys_of(kept: Path) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = json.loads(kept.read_text())["keys"]
-    return found
+def configured(directory: Path) -> Path:
+    """A gateway's configuration in a directory."""
+    (directory / "pepper").write_text("5" * 64)
+    (directory / "pepper").chmod(0o600)
+    said = {"listen": ["127.0.0.1:8001"], "database": f"sqlite:{directory}/gateway.db", "pepper_file": f"{directory}/pepper"}
+    models = {name: {"targets": [{"backend": "here", "model": name}]} for name in ("chat", "small")}
+    beside = {"state": str(directory), "backends": {"here": {"url": "http://127.0.0.1:8080"}}, "models": models}
+    (directory / "gateway.json").write_text(json.dumps({**said, **beside}))
+    return directory / "gateway.json"
 
 
-def keep(kept: Path, *users: str) -> None:
-    """Has each of these a key at the gateway."""
-    records = [{"id": f"k_{number}", "user": user} for number, user in enumerate(users)]
-    kept.write_text(json.dumps({"users": sorted(set(users)), "keys": records}))
+def gateway(configuration: Path, *words: str) -> str:
+    """What the gateway's own command says."""
+    command = [sys.executable, "-m", "paddock_gateway", "--configuration", str(configuration), *words, "--json"]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(GATEWAY)}, check=True, capture_output=True, text=True).stdout
+
+
+def keys_of(kept: Path) -> list[tuple[str, str, str]]:
+    """Id, user and label of each key that is not revoked."""
+    with closing(sqlite3.connect(kept.with_name("gateway.db"))) as opened:
+        return opened.execute("SELECT id, username, label FROM keys WHERE revoked IS NULL ORDER BY username, label").fetchall()
 
 
 def asked(kept: Path) -> str:
+    """The command lines by which it was asked over SSH."""
     said = kept.with_name("said")
     return said.read_text() if said.exists() else ""
 
@@ -141,77 +168,89 @@ def asked(kept: Path) -> str:
 
 def test_a_new_users_key_is_all_of_standard_output_and_on_no_command_line(paddock: Paddock, kept: Path) -> None:
     terms = "--models chat,small --requests 60 --tokens 1000 --window-s 30 --parallel 2 --weight 2 --expires 30d --admin --label lap"
-    code, out, err = paddock("create", "carol", *terms.split())
+    code, out, err = paddock("create", "erin", *terms.split())
     assert code == 0 and KEY.fullmatch(out.strip())
-    (record,) = keys_of(kept)
+    (record,) = json.loads(gateway(kept, "keys", "list", "--user", "erin"))
     assert record["models"] == ["chat", "small"] and record["weight"] == 2 and record["admin"] and record["label"] == "lap"
     assert record["limits"] == {"requests": 60, "tokens": 1000, "window_s": 30, "parallel": 2}
-    assert f"carol: made on pi, id {record['id']}" in err and out.strip() not in err
-    assert "--expires=30d" in asked(kept) and not KEY.search(asked(kept))
+    assert isinstance(record["expires"], float)
+    assert f"erin: made on pi, id {record['id']}" in err and out.strip() not in err
+    assert not KEY.search(asked(kept))
 
 
 def test_as_json_it_is_the_key_and_what_is_known_of_it(paddock: Paddock) -> None:
-    code, out, err = paddock("create", "carol", "--json")
+    code, out, err = paddock("create", "erin", "--json")
     said = json.loads(out)
     assert (code, err) == (0, "") and KEY.fullmatch(said["key"])
-    assert (said["record"]["user"], said["record"]["where"], said["record"]["state"]) == ("carol", ["pi"], "valid")
+    assert (said["record"]["user"], said["record"]["where"], said["record"]["state"]) == ("erin", ["pi"], "valid")
 
 
 def test_who_is_a_user_already_gets_another_key(paddock: Paddock, kept: Path) -> None:
-    first, second = paddock("create", "carol"), paddock("create", "carol", "--label", "laptop")
-    assert (first[0], second[0]) == (0, 0) and first[1] != second[1]
-    assert [each["label"] for each in keys_of(kept)] == ["", "laptop"]
-    code, out, err = paddock("create", "carol", "--requests", "5")
-    assert (code, out) == (2, "") and err == "carol: is a user already, and another key of one takes --label and --expires alone\n"
+    code, out, err = paddock("create", "dave", "--label=-tablet")
+    assert code == 0 and KEY.fullmatch(out.strip()) and "dave: another key was made on pi" in err
+    assert [label for _, user, label in keys_of(kept) if user == "dave"] == ["-tablet", "phone"]
+    code, out, err = paddock("create", "dave", "--requests", "5")
+    assert (code, out) == (2, "") and err == "dave: is a user already, and another key of one takes --label and --expires alone\n"
+
+
+def test_what_the_gateway_refuses_is_told_in_its_words(paddock: Paddock, kept: Path) -> None:
+    code, out, err = paddock("create", "erin", "--models", "chta")
+    assert (code, out) == (1, "") and "pi: " in err and "there is no model 'chta'. Did you mean \"chat\"?" in err
+    assert len(keys_of(kept)) == 3
 
 
 def test_the_list_has_both_kinds_of_users(paddock: Paddock, inventory: Path) -> None:
     declare(inventory, "alice: {models: [chat], limits: {requests: 60, parallel: 2}, expires: 2031-05-01}")
-    paddock("create", "carol", "--tokens", "1000")
     code, out, _ = paddock("list")
-    head, alice, carol = out.splitlines()
+    head, alice, carol, *_, dave = out.splitlines()
     assert code == 0 and head.split()[:2] == ["user", "id"]
     for words in ("alice", "chat", "60 requests in 60 s, 2 at once", "2031-05-01", "to be made", "inventory"):
         assert words in alice
-    for words in ("carol", "k_", "sk-", "all", "1000 tokens in 60 s", "valid", "pi"):
+    for words in ("carol", "sk-", "all", "valid", "pi"):
         assert words in carol
+    assert dave.startswith("dave")
+
+
+def test_for_programs_the_list_says_all_of_each_key(paddock: Paddock, inventory: Path) -> None:
+    declare(inventory, "alice: {limits: {requests: 60}, expires: 2031-05-01}")
     found = {each["user"]: each for each in json.loads(paddock("list", "--json")[1])}
-    assert (found["alice"]["declared"], found["carol"]["declared"]) == (True, False)
-    assert found["alice"]["expires"] == "2031-05-01T00:00:00+00:00" and found["carol"]["limits"] == {"tokens": 1000}
+    assert found["alice"]["expires"] == "2031-05-01T00:00:00+00:00" and found["alice"]["limits"] == {"requests": 60, "window_s": 60}
+    assert (found["dave"]["declared"], found["dave"]["weight"], found["dave"]["label"]) == (False, 3, "phone")
 
 
 def test_a_revoked_user_has_no_key(paddock: Paddock, kept: Path) -> None:
-    keep(kept, "carol", "carol", "dave")
     assert paddock("revoke", "carol")[0] == 2 and len(keys_of(kept)) == 3  # nobody could be asked
     code, out, _ = paddock("revoke", "carol", "--yes")
     assert code == 0 and out.count("is revoked on pi") == 2
-    assert [each["user"] for each in keys_of(kept)] == ["dave"]
+    assert [user for _, user, _ in keys_of(kept)] == ["dave"]
 
 
-def test_one_key_of_several_is_named_by_its_id(paddock: Paddock, kept: Path) -> None:
-    keep(kept, "carol", "carol")
-    first, second = (str(each["id"]) for each in keys_of(kept))
+def test_of_several_keys_one_is_named_by_its_id(paddock: Paddock, kept: Path) -> None:
+    first, second = (id for id, user, _ in keys_of(kept) if user == "carol")
     code, _, err = paddock("rotate", "carol", "--yes")
     assert code == 2 and err == f"carol: has several keys: name one of {first}, {second}\n"
-    code, out, _ = paddock("rotate", first, "--yes")
-    assert code == 0 and KEY.fullmatch(out.strip())
-    assert first not in (ids := [each["id"] for each in keys_of(kept)]) and second in ids and len(ids) == 2
     assert paddock("revoke", second, "--yes")[0] == 0
-    assert second not in [each["id"] for each in keys_of(kept)]
+    assert [id for id, user, _ in keys_of(kept) if user == "carol"] == [first]
 
 
-def test_what_is_known_of_a_user_is_shown_without_the_key(paddock: Paddock) -> None:
-    key = paddock("create", "carol", "--weight", "3", "--label", "laptop")[1].strip()
-    code, out, _ = paddock("show", "carol")
-    assert code == 0 and key not in out
-    for words in ("carol: k_", "laptop", f"{key[:5]}…{key[-4:]}", "weight", "3", "where"):
+def test_another_key_takes_the_place_of_one_that_is_refused_from_then_on(paddock: Paddock, kept: Path) -> None:
+    (before,) = (id for id, user, _ in keys_of(kept) if user == "dave")
+    code, out, err = paddock("rotate", "dave", "--yes")
+    ((now, label),) = ((id, label) for id, user, label in keys_of(kept) if user == "dave")
+    assert code == 0 and KEY.fullmatch(out.strip()) and now != before and label == "phone"
+    assert f"dave: another key on pi, id {now}" in err
+
+
+def test_what_is_known_of_a_user_is_shown_and_of_the_key_a_hint(paddock: Paddock) -> None:
+    code, out, _ = paddock("show", "dave")
+    assert code == 0 and not KEY.search(out) and re.search(r"key +sk-..…....\n", out)
+    for words in ("dave: ", "phone", "weight", "3", "where"):
         assert words in out
-    code, _, err = paddock("show", "carol", "--key")
+    code, _, err = paddock("show", "dave", "--key")
     assert code == 2 and "`paddock keys rotate` makes another" in err
 
 
-def test_who_is_unknown_may_have_been_meant(paddock: Paddock, kept: Path) -> None:
-    keep(kept, "carol")
+def test_who_is_unknown_may_have_been_meant(paddock: Paddock) -> None:
     assert paddock("show", "carl")[::2] == (2, 'carl: no user and no key is called so (did you mean "carol"?)\n')
     assert paddock("revoke", "xyz", "--yes")[::2] == (2, "xyz: no user and no key is called so: `paddock keys list` lists all\n")
 
@@ -258,48 +297,46 @@ def test_the_key_of_who_has_left_the_inventory_is_listed_until_it_is_revoked(pad
 
 @pytest.mark.usefixtures("two")
 def test_of_gateways_with_users_of_their_own_one_has_to_be_named(paddock: Paddock, kept: Path) -> None:
-    code, out, err = paddock("create", "carol")
+    code, out, err = paddock("create", "erin")
     assert (code, out) == (2, "")
-    assert err == "carol is to be made: these gateways have users of their own: pi; ai. Name one with --on HOST\n"
+    assert err == "erin is to be made: these gateways have users of their own: pi; ai. Name one with --on HOST\n"
     assert asked(kept) == ""
-    code, _, err = paddock("create", "carol", "--on", "ai")
+    code, _, err = paddock("create", "erin", "--on", "ai")
     assert code == 0 and "made on ai, id" in err
 
 
 @pytest.mark.usefixtures("two")
 def test_a_user_whom_two_gateways_know_is_revoked_at_the_one_that_is_named(paddock: Paddock, kept: Path) -> None:
-    keep(kept, "carol")  # both look into one file here
-    code, _, err = paddock("revoke", "carol", "--yes")
+    code, _, err = paddock("revoke", "dave", "--yes")  # both have one database here
     assert code == 2 and "is known to gateways that have users of their own: pi; ai. Name one with --on HOST" in err
-    assert paddock("revoke", "carol", "--yes", "--on", "pi")[0] == 0 and keys_of(kept) == []
+    assert paddock("revoke", "dave", "--yes", "--on", "pi")[0] == 0 and len(keys_of(kept)) == 2
 
 
 @pytest.mark.usefixtures("two")
 def test_of_gateways_that_share_their_users_one_is_asked(paddock: Paddock, shares: list[str], kept: Path) -> None:
     shares += ["pi", "ai"]
-    code, _, err = paddock("create", "carol")
+    code, _, err = paddock("create", "erin")
     assert code == 0 and "made on pi and ai" in err and asked(kept).count("create-user") == 1
 
 
 @pytest.mark.usefixtures("away")
 def test_another_gateway_of_the_same_database_answers_for_one_that_is_away(paddock: Paddock, shares: list[str]) -> None:
     shares += ["pi", "away"]
-    code, out, err = paddock("create", "carol")
+    code, out, err = paddock("create", "erin")
     assert code == 0 and KEY.fullmatch(out.strip()) and "away: root@127.0.0.9:1 cannot be reached" in err
 
 
 @pytest.mark.usefixtures("away")
-def test_the_list_is_incomplete_where_a_gateway_is_away(paddock: Paddock, kept: Path) -> None:
-    keep(kept, "carol")
+def test_the_list_is_incomplete_where_a_gateway_is_away(paddock: Paddock) -> None:
     code, out, err = paddock("list")
     assert code == 1, err
     assert "carol" in out and "away: root@127.0.0.9:1 cannot be reached" in err
-    code, _, err = paddock("revoke", "dave", "--yes")
-    assert code == 1 and "dave: not found where a gateway could be asked" in err
+    code, _, err = paddock("revoke", "xyz", "--yes")
+    assert code == 1 and "xyz: not found where a gateway could be asked" in err
 
 
 def test_a_host_without_a_gateway_is_told_with_those_that_have_one(paddock: Paddock) -> None:
-    assert paddock("create", "carol", "--on", "pie")[::2] == (2, '--on pie: no gateway is on a host of this name (did you mean "pi"?)\n')
+    assert paddock("create", "erin", "--on", "pie")[::2] == (2, '--on pie: no gateway is on a host of this name (did you mean "pi"?)\n')
 
 
 def test_without_a_gateway_there_are_no_keys(paddock: Paddock, monkeypatch: pytest.MonkeyPatch, inventory: Path) -> None:
@@ -314,7 +351,7 @@ RECORD = {"id": "k_1", "user": "carol"}
 
 def test_a_host_without_the_program_says_what_to_do(paddock: Paddock, command: Callable[..., None]) -> None:
     command("/nowhere/python", "-m", "paddock_gateway")
-    code, out, err = paddock("create", "carol")
+    code, out, err = paddock("create", "erin")
     assert (code, out) == (1, "") and "no gateway is installed there: `paddock up` does that" in err
 
 
@@ -345,7 +382,7 @@ def test_what_is_no_record_of_a_key_is_none(answer: str) -> None:
 )
 def test_what_is_no_key_is_not_handed_on_as_one_nor_shown(key: str) -> None:
     with pytest.raises(PaddockError, match=r"^pi makes no sense \(at key\)$"):
-        parsed(NEW_KEY, json.dumps({"key": key, "record": RECORD}), "pi")
+        parsed(NEW_KEY, json.dumps({"key": key, **RECORD}), "pi")
 
 
 def test_what_a_gateway_keeps_is_shown_and_not_obeyed(paddock: Paddock, command: Callable[..., None], tmp_path: Path) -> None:
