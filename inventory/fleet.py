@@ -30,6 +30,7 @@ from roles.server import (
     tunnel_socket,
 )
 from roles.upstream import Upstream, as_written, hosts_of, servers_behind
+from roles.users import User
 
 S = TypeVar("S", bound=RoleSettings)
 
@@ -78,6 +79,7 @@ class Fleet(Memoized):
     hosts: dict[Name, Host]
     models: dict[ModelName, ModelEntry] = {}
     clients: dict[Name, Client] = {}
+    users: dict[Name, User] = {}
 
     def hosts_with(self, role: str) -> tuple[Host, ...]:
         return self._hosts_by_role.get(role, ())
@@ -96,6 +98,21 @@ class Fleet(Memoized):
         for host in self.hosts.values():
             if not only or host.name in only or only & set(host.groups) or only & set(host.carried):
                 yield host
+
+    @cached_property
+    def gateways(self) -> tuple[str, ...]:
+        """The hosts where users' keys open something."""
+        return tuple(name for hosts in self.user_databases.values() for name in hosts)
+
+    @cached_property
+    def user_databases(self) -> Mapping[str, tuple[str, ...]]:
+        """What keeps the users who are made at run time: the gateways' hosts by the database that they share."""
+        found: dict[str, list[str]] = {}
+        for host in self.hosts.values():
+            for each in host.carried.values():
+                if each.admits_users:
+                    found.setdefault(each.user_database(host.name), []).append(host.name)
+        return {database: tuple(hosts) for database, hosts in found.items()}
 
     def servers(self, host: str) -> tuple[Server, ...]:
         """The host's llama-servers: its router, and its instances of fixed models."""

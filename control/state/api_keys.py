@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from control.state.secrets import Vault
 from inventory.fleet import Fleet
+from roles.users import user_key_name
 
 
 def due(fleet: Fleet, vault: Vault) -> list[str]:
@@ -20,7 +21,11 @@ def issue(fleet: Fleet, vault: Vault) -> None:
     there = frozenset(vault.names())
     for name, _ in _wanted(fleet):
         if name not in there:
-            vault.set(name, f"sk-{secrets.token_urlsafe(32)}")
+            vault.set(name, new_key())
+
+
+def new_key() -> str:
+    return f"sk-{secrets.token_urlsafe(32)}"
 
 
 def _wanted(fleet: Fleet) -> Iterator[tuple[str, str]]:
@@ -28,3 +33,5 @@ def _wanted(fleet: Fleet) -> Iterator[tuple[str, str]]:
     for name, host in fleet.hosts.items():
         for settings in host.carried.values():
             yield from settings.secrets(name)
+    if fleet.gateways:
+        yield from ((user_key_name(user), f"key of the user {user}") for user in fleet.users)

@@ -24,6 +24,7 @@ OF_ROLES = (
     "roles.upstream",
     "roles.wording",
     "roles.package_file",
+    "roles.users",
 )
 """What roles share: the hooks, and the words in which they speak of themselves."""
 
@@ -60,6 +61,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "roles/sandbox.py": ("roles.preset", "roles.role", "roles.server", "roles.wording"),
     "roles/source.py": ("pydantic", "roles.role"),
     "roles/wording.py": (),
+    "roles/users.py": ("pydantic", "roles.role"),
     "roles/package_file.py": ("pydantic", "roles.role"),
     "roles/rehearsal.py": ("roles.role",),
     "roles/outside.py": (),
@@ -93,7 +95,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "control/models/*.py": (*LOWEST, *FIRST_FLOOR, "control.models.*", "requests", "gguf", "numpy"),
     "control/pki/*.py": (*LOWEST, *FIRST_FLOOR, "control.pki", "control.pki.*", "pydantic", "cryptography"),
     "control/ssh/*.py": (*LOWEST, *FIRST_FLOOR, "control.ssh", "control.ssh.*", "pyinfra", "pyinfra_cli", "gevent", "paramiko"),
-    "control/servers/*.py": (*LOWEST, *FIRST_FLOOR, "control.servers.*", "control.ssh.*", "control.models.*", "paramiko"),
+    "control/servers/*.py": (*LOWEST, *FIRST_FLOOR, "control.servers.*", "control.ssh.*", "control.models.*", "pydantic", "paramiko"),
     "control/editing/*.py": (*LOWEST, *FIRST_FLOOR, "control.editing.*", "control.llama_cpp.*", "ruamel"),
     "control/deployment/*.py": (
         *(*LOWEST, *FIRST_FLOOR, "control.deployment.*", "control.ssh", "control.ssh.*", "control.models.*", "control.llama_cpp.*"),
