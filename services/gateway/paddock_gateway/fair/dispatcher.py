@@ -1,0 +1,334 @@
+"""Limits, turns and slots: what `paddock_gateway.contract.Dispatcher` asks for.
+
+Back ends that have models in common share a queue; what a user takes of others is not held against it there. A user's requests are in order
+model by model: one that waits for a model that is not loaded holds up none for another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from itertools import count
+
+from paddock_gateway.contract import Ask, BackendState, Figures, Forecast, Lender, Place, Used
+from paddock_gateway.errors import Failure
+from paddock_gateway.fair.backends import Backend, Backends, queues
+from paddock_gateway.fair.leases import Leases
+from paddock_gateway.fair.limits import Limiter
+from paddock_gateway.fair.request import Allowance, Request, Spot, likeness
+from paddock_gateway.fair.schedule import Candidates, Schedule
+from paddock_gateway.settings import Configuration
+
+KEPT_S = 60.0
+"""A reservation that `again` kept, and that nobody came back for, ends after so long."""
+RECENT = 0.1
+"""The weight of the latest request in the mean time that a model's requests take."""
+NOW = Forecast(0, 0.0)
+
+
+class FairDispatcher:
+    def __init__(self, configuration: Configuration, clock: Callable[[], float] = time.monotonic, lender: Lender | None = None) -> None:
+        """`clock` gives seconds from any moment on."""
+        self._clock = clock
+        self._settings = configuration.queue
+        self._cooldown_s = configuration.health.cooldown_s
+        self._shared = configuration.shared_system_prompt
+        self._queue_of = queues(configuration.models)
+        self._queues = list({id(queue): queue for queue in self._queue_of.values()}.values())
+        self._backends = Backends(self._settings.swap_bound_s, self._shared)
+        self._limited: dict[str, int] = {}
+        self._limiter = Limiter(configuration.models, configuration.global_limits, self._limited)
+        self._leases = Leases(lender, self._limiter) if lender else None
+        self._numbers = count(1)
+        self._running: dict[int, tuple[Place, Request]] = {}
+        """By the id of their place."""
+        self._kept: dict[tuple[object, ...], list[Request]] = {}
+        """Those that are to come back, see `again`."""
+        self._waiting_of: dict[str, int] = {}
+        self._service_s: dict[str, float] = {}
+        self._entering = 0
+        self._draining = False
+        self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._at_rest: list[asyncio.Future[None]] = []
+
+    async def place(self, ask: Ask) -> Place:
+        now = self._clock()
+        request = self._come_back(ask) if self._kept and ask.exclude else None
+        if request is None:
+            if self._draining:
+                raise Failure(503, "The gateway takes no new requests: it is about to stop.", "draining", retry_after_s=self._cooldown_s)
+            request = Request(ask, next(self._numbers), now, await self._allow(ask, now), self._queue(ask))
+        try:
+            candidates = _candidates(ask)
+            if not self._backends.up(candidates):
+                raise self._none_left(ask.model)
+            place = None if request.queue.waiting else self._give(request, candidates)
+            return place or await self._wait(request, candidates)
+        except BaseException:
+            self._give_back(request)
+            raise
+
+    async def _allow(self, ask: Ask, now: float) -> Allowance:
+        """Within every limit, or not at all."""
+        claims = self._limiter.claims(ask)
+        if not claims:
+            return Allowance()
+        allowance = Allowance(self._limiter.take(ask, claims, now, lambda: self._service_s.get(ask.model, 1.0)))
+        if self._leases is not None:
+            self._entering += 1
+            try:
+                allowance.borrowed = await self._leases.take(claims, ask.tokens)
+            except BaseException:
+                self._limiter.give_back(allowance.held)
+                raise
+            finally:
+                self._entering -= 1
+                self._rest()
+        return allowance
+
+    async def _wait(self, request: Request, candidates: Candidates) -> Place:
+        loop = asyncio.get_running_loop()
+        granted = request.granted = loop.create_future()
+        since = self._clock()
+        request.position = self._position(request.queue, request.ask, candidates)
+        request.queue.join(request, request.ask.model, candidates)
+        self._waiting_of[request.user] = self._waiting_of.get(request.user, 0) + 1
+        timer: asyncio.TimerHandle | None = None
+        try:
+            self._serve(request.queue)
+            if granted.done():  # others wait, but not for what it wants
+                request.position = 0
+            else:
+                self._check_room(request, candidates)
+                timer = loop.call_later(max(0.0, request.since + self._settings.wait_s - since), self._expire, request, candidates)
+            place = await granted
+        except BaseException:
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
+                self._end(granted.result(), 0, whole=False)
+            elif request.lane is not None:
+                self._leave(request)
+                self._serve(request.queue)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        place.position = request.position
+        place.queued_s = self._clock() - since
+        return place
+
+    def _check_room(self, request: Request, candidates: Candidates) -> None:
+        """It has joined already: only then it is known whether it has to wait."""
+        mine, everybody = self._waiting_of[request.user], sum(queue.waiting for queue in self._queues)
+        if mine > self._settings.per_user:
+            told = f'{mine - 1} requests of user "{request.user}" wait already, and the queue takes {self._settings.per_user} of each user.'
+        elif everybody > self._settings.length:
+            told = f"{everybody - 1} requests wait already, and the queue takes {self._settings.length}."
+        else:
+            return
+        raise self._limiter.refused("queue", told, self._expected_s(request.ask.model, candidates, 1))
+
+    def _expire(self, request: Request, candidates: Candidates) -> None:
+        expected_s = self._expected_s(request.ask.model, candidates, self._position(request.queue, request.ask, candidates))
+        self._fail(request, self._limiter.refused("wait", f"No place came free in {self._settings.wait_s:g} seconds.", expected_s))
+
+    def _fail(self, request: Request, failure: Failure) -> None:
+        if request.granted is not None and not request.granted.done():
+            self._leave(request)
+            request.granted.set_exception(failure)
+
+    def _leave(self, request: Request) -> None:
+        request.queue.leave(request)
+        self._left(request.user)
+
+    def _left(self, user: str) -> None:
+        self._waiting_of[user] -= 1
+        if not self._waiting_of[user]:
+            del self._waiting_of[user]
+        self._rest()
+
+    def _serve(self, queue: Schedule) -> None:
+        """Gives away every place that one of those who wait can have now."""
+        self._backends.later = float("inf")
+        while queue.waiting and self._serve_one(queue):
+            pass
+        timer = self._timers.pop(id(queue), None)
+        if timer is not None:
+            timer.cancel()
+        if queue.waiting and self._backends.later < float("inf"):
+            # A millisecond more, so that a clock that is a rounding behind does not bring it here twice.
+            delay_s = max(0.0, self._backends.later - self._clock()) + 0.001
+            self._timers[id(queue)] = asyncio.get_running_loop().call_later(delay_s, self._serve, queue)
+
+    def _serve_one(self, queue: Schedule) -> bool:
+        heads = [(lane.first(), lane.candidates) for lane in queue.lanes.values()]
+        if len(heads) > 1:
+            heads.sort(key=lambda head: head[0].rank)
+        for request, candidates in heads:
+            assert isinstance(request, Request) and request.granted is not None
+            if request.granted.done():  # cancelled a moment ago
+                self._leave(request)
+                return True
+            place = self._give(request, candidates)
+            if place is not None:
+                self._left(request.user)
+                request.granted.set_result(place)
+                return True
+        return False
+
+    def _give(self, request: Request, candidates: Candidates) -> Place | None:
+        ask, now = request.ask, self._clock()
+        found = self._backends.spot(candidates, request.user, ask.prefixes, request.queue.lanes.values(), now)
+        if found is None:
+            return None
+        backend, process, slot, model = found
+        cache = process.may_cache(slot, request.user, ask.prefixes, self._shared)
+        backend.start(process, slot, now)
+        request.queue.start(request)
+        request.spot = Spot(backend, process, slot, process.epoch, now)
+        place = Place(backend.name, model, None if process.unnumbered else slot.number, cache)
+        self._running[id(place)] = place, request
+        return place
+
+    def done(self, place: Place, used: Used | None, *, whole: bool) -> None:
+        tokens = None if used is None else used.prompt_tokens + used.completion_tokens
+        request = self._end(place, tokens, whole=whole)
+        if request is None:
+            return
+        self._limiter.settle(request.allowance.held, tokens, self._clock())
+        if self._leases is not None and tokens is not None:
+            self._leases.settle(request.allowance.borrowed, tokens)
+
+    def again(self, place: Place) -> None:
+        request = self._end(place, 0, whole=False)
+        if request is not None:
+            self._kept.setdefault(likeness(request.ask), []).append(request)
+            asyncio.get_running_loop().call_later(KEPT_S, self._forgotten, request)
+
+    def _end(self, place: Place, tokens: int | None, *, whole: bool) -> Request | None:
+        """Frees the slot. None where that was done before."""
+        _, request = self._running.pop(id(place), (None, None))
+        if request is None or request.spot is None:
+            return None
+        spot, now = request.spot, self._clock()
+        request.spot = None
+        if whole and spot.epoch == spot.process.epoch:
+            spot.slot.user, spot.slot.prefixes = request.user, request.ask.prefixes
+        if whole:
+            took_s, model = now - spot.started, request.ask.model
+            self._service_s[model] = self._service_s.get(model, took_s) * (1 - RECENT) + took_s * RECENT
+        spot.backend.end(spot.process, spot.slot, now)
+        request.queue.settle(request, tokens)
+        if request.queue.waiting:
+            self._serve(request.queue)
+        self._rest()
+        return request
+
+    def _come_back(self, ask: Ask) -> Request | None:
+        key = likeness(ask)
+        kept = self._kept.get(key)
+        if not kept:
+            return None
+        request = kept.pop(0)
+        if not kept:
+            del self._kept[key]
+        request.ask = ask
+        return request
+
+    def _forgotten(self, request: Request) -> None:
+        kept = self._kept.get(likeness(request.ask), [])
+        if request in kept:
+            self._come_back(request.ask)
+            self._give_back(request)
+
+    def _give_back(self, request: Request) -> None:
+        self._limiter.give_back(request.allowance.held)
+        if self._leases is not None:
+            self._leases.give_back(request.allowance.borrowed)
+        self._rest()
+
+    def forecast(self, ask: Ask) -> Forecast:
+        queue, candidates = self._queue(ask), _candidates(ask)
+        lanes = queue.lanes.values()
+        if not queue.waiting and self._backends.spot(candidates, ask.account.user, ask.prefixes, lanes, self._clock()):
+            return NOW
+        position = self._position(queue, ask, candidates)
+        return Forecast(position, self._expected_s(ask.model, candidates, position))
+
+    def _position(self, queue: Schedule, ask: Ask, candidates: Candidates) -> int:
+        """As if all weights were equal: behind the user's own requests, and as many of each other user."""
+        lane, flow = queue.lanes.get((ask.model, candidates)), queue.flows.get(ask.account.user)
+        if lane is None:
+            return 1
+        own = len(flow.queues.get(lane, ())) if flow else 0
+        others = lane.users - bool(own)
+        return 1 + min(len(lane.turns), own + others * (own + 1))
+
+    def _expected_s(self, model: str, candidates: Candidates, position: int) -> float:
+        """By the time that this model's requests took of late."""
+        return position * self._service_s.get(model, 1.0) / max(1, self._backends.places(candidates))
+
+    def _none_left(self, model: str) -> Failure:
+        return Failure(503, f'No back end of model "{model}" is up.', "no_backend", retry_after_s=self._cooldown_s)
+
+    def update(self, backend: str, state: BackendState) -> None:
+        self._backends.all.setdefault(backend, Backend(backend)).update(state)
+        for queue in self._queues:
+            for lane in list(queue.lanes.values()):
+                if not self._backends.up(lane.candidates):
+                    for request in list(lane.turns):
+                        assert isinstance(request, Request)
+                        self._fail(request, self._none_left(lane.model))
+            if queue.waiting:
+                self._serve(queue)
+
+    def drain(self) -> None:
+        self._draining = True
+
+    def resume(self) -> None:
+        self._draining = False
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    async def idle(self) -> None:
+        while self._busy():
+            rest = asyncio.get_running_loop().create_future()
+            self._at_rest.append(rest)
+            await rest
+        if self._draining and self._leases is not None:
+            await self._leases.return_all()
+
+    def _busy(self) -> bool:
+        return bool(self._running or self._waiting_of or self._kept or self._entering)
+
+    def _rest(self) -> None:
+        if self._at_rest and not self._busy():
+            for rest in self._at_rest:
+                if not rest.done():
+                    rest.set_result(None)
+            self._at_rest.clear()
+
+    def figures(self) -> Figures:
+        waiting: dict[str, int] = {}
+        for queue in self._queues:
+            for lane in queue.lanes.values():
+                waiting[lane.model] = waiting.get(lane.model, 0) + len(lane.turns)
+        backends = self._backends.all
+        return Figures(
+            waiting=sum(waiting.values()),
+            running=len(self._running),
+            waiting_by_model=waiting,
+            running_by_backend={name: backend.running for name, backend in backends.items()},
+            slots_by_backend={name: backend.places for name, backend in backends.items()},
+            swaps_by_backend={name: backend.swaps for name, backend in backends.items()},
+            limited=dict(self._limited),
+        )
+
+    def _queue(self, ask: Ask) -> Schedule:
+        return self._queue_of[ask.targets[0][0]]
+
+
+def _candidates(ask: Ask) -> Candidates:
+    return tuple(target for target in ask.targets if target[0] not in ask.exclude) if ask.exclude else ask.targets
