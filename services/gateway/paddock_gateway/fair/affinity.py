@@ -1,7 +1,8 @@
 """Which slot holds whose conversation, and which one a request is to have.
 
-A slot that holds nobody's conversation, or another user's, is taken with `cache_prompt` off: llama-server then reads the whole prompt anew, and what
-the slot holds afterwards is this user's alone. So it is with every slot at first, for the back end may be older than this gateway.
+A slot that holds nobody's conversation, or another user's, is taken with `cache_prompt` off: llama-server then reads the whole prompt
+anew, and what the slot holds afterwards is this user's alone. So it is with every slot at first, for the back end may be older than
+this gateway.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The back ends as the gateway believes them to be, and where a request can go now. Pure: no clock, no loop.
 
-A back end has as many places as slots. Each model of a router runs in a process with slots of its own, so a router's `slots` are those of each model.
-What a router has loaded is known from each look at it, and believed from what was sent there since.
+A back end has as many places as slots. Each model of a router runs in a process with slots of its own, so a router's `slots` are those
+of each model. What a router has loaded is known from each look at it, and believed from what was sent there since.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from paddock_gateway.fair.schedule import Candidates, Lane, Schedule
 from paddock_gateway.settings import Model
 
 LINGER_S = 1.0
-"""A model that has just been used stays so long although nobody waits for it: its user's next request is often on its way, and a swap costs more
-than this (Iyer, Druschel: Anticipatory Scheduling, SOSP 2001)."""
+"""A model that has just been used stays so long although nobody waits for it: its user's next request is often on its way, and a swap
+costs more than this (Iyer, Druschel: Anticipatory Scheduling, SOSP 2001)."""
 
 
 class Backend:
@@ -90,8 +90,8 @@ class Backend:
         process.end(slot, now)
 
     def leaving(self) -> str:
-        """The model that the next swap costs: as llama-server's router (0.3.36, pick_victim in server-models.cpp) chooses it, the least recently used of the idle
-        ones. Where none is idle, the least recently used is the one to wait for."""
+        """The model that the next swap costs: as llama-server's router (0.3.36, pick_victim in server-models.cpp) chooses it, the least
+        recently used of the idle ones. Where none is idle, the least recently used is the one to wait for."""
         idle = (model for model in self.loaded if model not in self.processes or not self.processes[model].running)
         return next(idle, next(iter(self.loaded)))
 
@@ -112,7 +112,7 @@ class Backends:
     def spot(
         self, candidates: Candidates, user: str, prefixes: tuple[bytes, ...], lanes: Iterable[Lane], now: float
     ) -> tuple[Backend, Process, Slot, str] | None:
-        """Where a request can go now: to a back end that has the model loaded, then to one with room for it, then to one that has to swap."""
+        """Where a request can go now: to a back end that has the model loaded, else to one with room for it, else to one that swaps."""
         best: tuple[int, Rank] | None = None
         found = None
         for name, model in candidates:
@@ -155,8 +155,9 @@ class Backends:
         return model == backend.leaving() and any(self._due(backend, model, lane, now) for lane in lanes)
 
     def _due(self, backend: Backend, leaving: str, lane: Lane, now: float) -> bool:
-        """Whether the lane's requests may make the model leave: they have no back end that has theirs, and the bound is over, which counts from when the oldest of them
-        came or, where that is later, from when the model was loaded: else two models with long queues would swap at each request."""
+        """Whether the lane's requests may make the model leave: they have no back end that has theirs, and the bound is over, which counts
+        from when the oldest of them came or, where that is later, from when the model was loaded: else two models with long queues
+        would swap at each request."""
         if not any(name == backend.name for name, _ in lane.candidates):
             return False
         if any(name in self.all and self.all[name].up and self.all[name].has(model) for name, model in lane.candidates):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from itertools import count
 
@@ -16,14 +17,13 @@ from paddock_gateway.errors import Failure
 from paddock_gateway.fair.backends import Backend, Backends, queues
 from paddock_gateway.fair.leases import Leases
 from paddock_gateway.fair.limits import Limiter
-from paddock_gateway.fair.request import Allowance, Request, Spot, likeness
+from paddock_gateway.fair.outlook import Outlook, position
+from paddock_gateway.fair.request import Allowance, Kept, Request, Spot
 from paddock_gateway.fair.schedule import Candidates, Schedule
 from paddock_gateway.settings import Configuration
 
 KEPT_S = 60.0
 """A reservation that `again` kept, and that nobody came back for, ends after so long."""
-RECENT = 0.1
-"""The weight of the latest request in the mean time that a model's requests take."""
 NOW = Forecast(0, 0.0)
 
 
@@ -43,18 +43,17 @@ class FairDispatcher:
         self._numbers = count(1)
         self._running: dict[int, tuple[Place, Request]] = {}
         """By the id of their place."""
-        self._kept: dict[tuple[object, ...], list[Request]] = {}
-        """Those that are to come back, see `again`."""
+        self._kept = Kept()
         self._waiting_of: dict[str, int] = {}
-        self._service_s: dict[str, float] = {}
+        self._outlook = Outlook()
         self._entering = 0
         self._draining = False
         self._timers: dict[int, asyncio.TimerHandle] = {}
-        self._at_rest: list[asyncio.Future[None]] = []
+        self._at_rest = asyncio.Event()
 
     async def place(self, ask: Ask) -> Place:
         now = self._clock()
-        request = self._come_back(ask) if self._kept and ask.exclude else None
+        request = self._kept.take(ask) if ask.exclude else None
         if request is None:
             if self._draining:
                 raise Failure(503, "The gateway takes no new requests: it is about to stop.", "draining", retry_after_s=self._cooldown_s)
@@ -74,7 +73,7 @@ class FairDispatcher:
         claims = self._limiter.claims(ask)
         if not claims:
             return Allowance()
-        allowance = Allowance(self._limiter.take(ask, claims, now, lambda: self._service_s.get(ask.model, 1.0)))
+        allowance = Allowance(self._limiter.take(ask, claims, now, lambda: self._outlook.service_s(ask.model)))
         if self._leases is not None:
             self._entering += 1
             try:
@@ -91,7 +90,7 @@ class FairDispatcher:
         loop = asyncio.get_running_loop()
         granted = request.granted = loop.create_future()
         since = self._clock()
-        request.position = self._position(request.queue, request.ask, candidates)
+        request.position = position(request.queue, request.ask, candidates)
         request.queue.join(request, request.ask.model, candidates)
         self._waiting_of[request.user] = self._waiting_of.get(request.user, 0) + 1
         timer: asyncio.TimerHandle | None = None
@@ -126,11 +125,11 @@ class FairDispatcher:
             told = f"{everybody - 1} requests wait already, and the queue takes {self._settings.length}."
         else:
             return
-        raise self._limiter.refused("queue", told, self._expected_s(request.ask.model, candidates, 1))
+        raise self._limiter.refused("queue", told, self._forecast(request.ask, candidates).wait_s)
 
     def _expire(self, request: Request, candidates: Candidates) -> None:
-        expected_s = self._expected_s(request.ask.model, candidates, self._position(request.queue, request.ask, candidates))
-        self._fail(request, self._limiter.refused("wait", f"No place came free in {self._settings.wait_s:g} seconds.", expected_s))
+        told = f"No place came free in {self._settings.wait_s:g} seconds."
+        self._fail(request, self._limiter.refused("wait", told, self._forecast(request.ask, candidates).wait_s))
 
     def _fail(self, request: Request, failure: Failure) -> None:
         if request.granted is not None and not request.granted.done():
@@ -202,7 +201,7 @@ class FairDispatcher:
     def again(self, place: Place) -> None:
         request = self._end(place, 0, whole=False)
         if request is not None:
-            self._kept.setdefault(likeness(request.ask), []).append(request)
+            self._kept.add(request)
             asyncio.get_running_loop().call_later(KEPT_S, self._forgotten, request)
 
     def _end(self, place: Place, tokens: int | None, *, whole: bool) -> Request | None:
@@ -215,8 +214,7 @@ class FairDispatcher:
         if whole and spot.epoch == spot.process.epoch:
             spot.slot.user, spot.slot.prefixes = request.user, request.ask.prefixes
         if whole:
-            took_s, model = now - spot.started, request.ask.model
-            self._service_s[model] = self._service_s.get(model, took_s) * (1 - RECENT) + took_s * RECENT
+            self._outlook.took(request.ask.model, now - spot.started)
         spot.backend.end(spot.process, spot.slot, now)
         request.queue.settle(request, tokens)
         if request.queue.waiting:
@@ -224,21 +222,8 @@ class FairDispatcher:
         self._rest()
         return request
 
-    def _come_back(self, ask: Ask) -> Request | None:
-        key = likeness(ask)
-        kept = self._kept.get(key)
-        if not kept:
-            return None
-        request = kept.pop(0)
-        if not kept:
-            del self._kept[key]
-        request.ask = ask
-        return request
-
     def _forgotten(self, request: Request) -> None:
-        kept = self._kept.get(likeness(request.ask), [])
-        if request in kept:
-            self._come_back(request.ask)
+        if self._kept.drop(request):
             self._give_back(request)
 
     def _give_back(self, request: Request) -> None:
@@ -252,21 +237,11 @@ class FairDispatcher:
         lanes = queue.lanes.values()
         if not queue.waiting and self._backends.spot(candidates, ask.account.user, ask.prefixes, lanes, self._clock()):
             return NOW
-        position = self._position(queue, ask, candidates)
-        return Forecast(position, self._expected_s(ask.model, candidates, position))
+        return self._forecast(ask, candidates)
 
-    def _position(self, queue: Schedule, ask: Ask, candidates: Candidates) -> int:
-        """As if all weights were equal: behind the user's own requests, and as many of each other user."""
-        lane, flow = queue.lanes.get((ask.model, candidates)), queue.flows.get(ask.account.user)
-        if lane is None:
-            return 1
-        own = len(flow.queues.get(lane, ())) if flow else 0
-        others = lane.users - bool(own)
-        return 1 + min(len(lane.turns), own + others * (own + 1))
-
-    def _expected_s(self, model: str, candidates: Candidates, position: int) -> float:
-        """By the time that this model's requests took of late."""
-        return position * self._service_s.get(model, 1.0) / max(1, self._backends.places(candidates))
+    def _forecast(self, ask: Ask, candidates: Candidates) -> Forecast:
+        place = position(self._queue(ask), ask, candidates)
+        return Forecast(place, self._outlook.wait_s(ask.model, place, self._backends.places(candidates)))
 
     def _none_left(self, model: str) -> Failure:
         return Failure(503, f'No back end of model "{model}" is up.', "no_backend", retry_after_s=self._cooldown_s)
@@ -294,32 +269,27 @@ class FairDispatcher:
 
     async def idle(self) -> None:
         while self._busy():
-            rest = asyncio.get_running_loop().create_future()
-            self._at_rest.append(rest)
-            await rest
+            self._at_rest.clear()
+            await self._at_rest.wait()
         if self._draining and self._leases is not None:
             await self._leases.return_all()
 
     def _busy(self) -> bool:
-        return bool(self._running or self._waiting_of or self._kept or self._entering)
+        return bool(self._running or self._waiting_of or self._kept.requests or self._entering)
 
     def _rest(self) -> None:
-        if self._at_rest and not self._busy():
-            for rest in self._at_rest:
-                if not rest.done():
-                    rest.set_result(None)
-            self._at_rest.clear()
+        if not self._busy():
+            self._at_rest.set()
 
     def figures(self) -> Figures:
-        waiting: dict[str, int] = {}
-        for queue in self._queues:
-            for lane in queue.lanes.values():
-                waiting[lane.model] = waiting.get(lane.model, 0) + len(lane.turns)
+        waiting: Counter[str] = Counter()
+        for lane in (lane for queue in self._queues for lane in queue.lanes.values()):
+            waiting[lane.model] += len(lane.turns)
         backends = self._backends.all
         return Figures(
-            waiting=sum(waiting.values()),
+            waiting=waiting.total(),
             running=len(self._running),
-            waiting_by_model=waiting,
+            waiting_by_model=dict(waiting),
             running_by_backend={name: backend.running for name, backend in backends.items()},
             slots_by_backend={name: backend.places for name, backend in backends.items()},
             swaps_by_backend={name: backend.swaps for name, backend in backends.items()},

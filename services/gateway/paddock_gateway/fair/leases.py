@@ -1,7 +1,8 @@
 """Limits that several gateways share: each takes from the database a chunk of what is left, and lives on it without asking.
 
-The database counts in windows that begin at multiples of `window_s` since 1970, and a lease ends with its window. In each of these windows all gateways
-together stay within the limit; in any other, each gateway by itself does. A database that is away stops nobody: each gateway then goes on with its own count.
+The database counts in windows that begin at multiples of `window_s` since 1970, and a lease ends with its window. In each of these
+windows all gateways together stay within the limit; in any other, each gateway by itself does. A database that is away stops nobody:
+each gateway then goes on with its own count.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Limits: requests and tokens in any window, and requests at once, of a user, of a model and of all together. Pure: no clock, no loop.
 
-A request counts from the moment that it is accepted. One that is refused counts nowhere, nor does one that left, or was sent away, before it ran.
+A request counts from the moment that it is accepted. One that is refused counts nowhere, nor does one that left, or was sent away,
+before it ran.
 """
 
 from __future__ import annotations
@@ -166,8 +167,8 @@ class Limiter:
             # 413, not 429: clients repeat a 429, and this one can never pass.
             self._limited["tokens"] = self._limited.get("tokens", 0) + 1
             told = (
-                f"This request may take {tokens} tokens (prompt and answer); the limit {claim.whose} is {limits.tokens} in {limits.window_s} seconds, "
-                "so it can never pass. Shorten it, or ask for fewer tokens."
+                f"This request may take {tokens} tokens (prompt and answer). The limit {claim.whose} is {limits.tokens} "
+                f"in {limits.window_s} seconds, so it can never pass. Shorten it, or ask for fewer tokens."
             )
             raise Failure(413, told, "request_too_large")
         if window.tokens + tokens > limits.tokens:

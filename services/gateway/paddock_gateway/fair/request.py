@@ -44,6 +44,37 @@ class Request(Turn):
         """Where it runs."""
 
 
-def likeness(ask: Ask) -> tuple[object, ...]:
-    """Equal for two tries of one request. Two requests that have it equal are worth the same, so it does no harm to take one for the other."""
+class Kept:
+    """Requests that failed on one back end and are about to come back for another."""
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[object, ...], list[Request]] = {}
+
+    def add(self, request: Request) -> None:
+        self.requests.setdefault(_likeness(request.ask), []).append(request)
+
+    def take(self, ask: Ask) -> Request | None:
+        kept = self.requests.get(_likeness(ask)) if self.requests else None
+        if not kept:
+            return None
+        request = kept[0]
+        self.drop(request)
+        request.ask = ask
+        return request
+
+    def drop(self, request: Request) -> bool:
+        """Whether it was still there."""
+        key = _likeness(request.ask)
+        kept = self.requests.get(key, [])
+        if request not in kept:
+            return False
+        kept.remove(request)
+        if not kept:
+            del self.requests[key]
+        return True
+
+
+def _likeness(ask: Ask) -> tuple[object, ...]:
+    """Equal for two tries of one request. Two requests that have it equal hold the same of the limits, so one may well be taken for the
+    other."""
     return ask.account.user, ask.account.key, ask.model, ask.tokens, ask.prefixes

@@ -1,10 +1,10 @@
 """The order of the queue: fair between users by weight in tokens, each user's own requests in the order in which they came.
 
-Start-time fair queueing (Goyal, Vin, Cheng: Start-time Fair Queuing, SIGCOMM 1996) for a server that does several requests at once, SFQ(D)
-(Jin, Chase, Kaur: Interposed Proportional Sharing for a Storage Service Utility, SIGMETRICS 2004). What a request takes is known only when it is
-done, so its reservation is charged at its start and settled at its end, as a virtual token counter does (Sheng and others: Fairness in
-Serving Large Language Models, OSDI 2024). A user who comes back is lifted to the level that those who wait have reached: idle time earns nothing. Pure: no
-clock, no loop.
+Start-time fair queueing (Goyal, Vin, Cheng: Start-time Fair Queuing, SIGCOMM 1996) for a server that does several requests at once,
+SFQ(D) (Jin, Chase, Kaur: Interposed Proportional Sharing for a Storage Service Utility, SIGMETRICS 2004). What a request takes is known
+only when it is done, so its reservation is charged at its start and settled at its end, as a virtual token counter does (Sheng and
+others: Fairness in Serving Large Language Models, OSDI 2024). A user who comes back is lifted to the level that those who wait have
+reached: idle time earns nothing. Pure: no clock, no loop.
 """
 
 from __future__ import annotations

@@ -1,0 +1,169 @@
+"""A router that has to swap: in whose favour, how often, and how long another waits."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from fair_world import ask, configuration, dispatcher, run
+
+from paddock_gateway.contract import BackendState, Place, Used
+from paddock_gateway.fair.dispatcher import FairDispatcher
+from paddock_gateway.settings import Queue
+
+MODELS = {"a": [("router", "a")], "b": [("router", "b")], "c": [("router", "c")]}
+
+
+def router(one: FairDispatcher, loaded: str, *, models_max: int = 1, slots: int = 2) -> None:
+    one.update("router", BackendState(True, slots, frozenset(loaded), models_max))
+
+
+def made(bound_s: float = 30.0, **more: int) -> FairDispatcher:
+    one = dispatcher(configuration(MODELS, queue=Queue(length=10_000, per_user=10_000, wait_s=1e6, swap_bound_s=bound_s)))
+    router(one, "a", **more)
+    return one
+
+
+class User:
+    """Asks again as soon as it has its answer, with so many requests at once."""
+
+    def __init__(self, one: FairDispatcher, model: str, sent: list[str], takes_s: float = 1.0, pause_s: float = 0.05, until_s: float = 600) -> None:
+        self.one, self.model, self.sent, self.takes_s, self.pause_s, self.until_s = one, model, sent, takes_s, pause_s, until_s
+        self.longest_s = 0.0
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while loop.time() < self.until_s:
+            place = await self.one.place(ask(f"user-of-{self.model}", MODELS, self.model))
+            self.longest_s = max(self.longest_s, place.queued_s)
+            self.sent.append(self.model)
+            await asyncio.sleep(self.takes_s)
+            self.one.done(place, Used(100), whole=True)
+            await asyncio.sleep(self.pause_s)
+
+
+@pytest.mark.parametrize("at_once", [1, 6])
+def test_two_users_of_two_models_swap_five_times_less_than_first_come_first_served(at_once: int) -> None:
+    async def main() -> None:
+        one, sent = made(), list[str]()
+        users = [User(one, model, sent) for model in "ab" for _ in range(at_once)]
+        await asyncio.gather(*(user.run() for user in users))
+        swaps = one.figures().swaps_by_backend["router"]
+        assert swaps == sum(earlier != later for earlier, later in zip(["a", *sent], sent, strict=False))
+        # Served as they come, two users who ask again at once take turns: a swap for each pair of slots that is filled.
+        assert swaps * 5 <= len(sent) / at_once / 2
+        assert max(user.longest_s for user in users) <= 30 + 2 * 1 + 0.1
+        shares = [sent.count(model) for model in "ab"]
+        assert min(shares) > 0.8 * max(shares)
+
+    run(main())
+
+
+def test_three_models_in_one_place_take_turns_and_none_is_starved() -> None:
+    async def main() -> None:
+        one, sent = made(), list[str]()
+        users = [User(one, model, sent, takes_s=0.7) for model in "abc" for _ in range(4)]
+        await asyncio.gather(*(user.run() for user in users))
+        assert max(user.longest_s for user in users) <= 2 * (30 + 1)
+        assert min(sent.count(model) for model in "abc") > 0.6 * max(sent.count(model) for model in "abc")
+
+    run(main())
+
+
+def test_a_model_that_runs_is_waited_for_before_it_leaves() -> None:
+    async def main() -> None:
+        one = made(bound_s=5)
+        running = [await one.place(ask("ann", MODELS, "a")) for _ in range(2)]
+        other = asyncio.ensure_future(one.place(ask("bob", MODELS, "b")))
+        same = asyncio.ensure_future(one.place(ask("ann", MODELS, "a")))
+        await asyncio.sleep(6)
+        one.done(running[0], None, whole=True)
+        await asyncio.sleep(1)
+        assert not same.done(), "the bound is over: the loaded model takes no more"
+        assert not other.done(), "and its last request runs on"
+        one.done(running[1], None, whole=True)
+        place: Place = await other
+        assert place.model == "b" and one.figures().swaps_by_backend == {"router": 1}
+        one.done(place, None, whole=True)
+        assert (await same).model == "a"
+
+    run(main())
+
+
+def test_a_model_that_nobody_has_used_for_a_while_leaves_at_once() -> None:
+    async def main() -> None:
+        one = made()
+        one.done(await one.place(ask("ann", MODELS, "a")), None, whole=True)
+        await asyncio.sleep(2)
+        place = await one.place(ask("bob", MODELS, "b"))
+        assert place.queued_s == 0
+        one.done(place, None, whole=True)
+        # b was used a moment ago: its user may come back at once.
+        assert 0.5 < (await one.place(ask("ann", MODELS, "a"))).queued_s < 2
+
+    run(main())
+
+
+def test_a_router_with_room_loads_without_a_swap_and_then_gives_up_the_least_recently_used() -> None:
+    async def main() -> None:
+        one = made(models_max=2)
+        for model in ("b", "a"):
+            one.done(await one.place(ask("ann", MODELS, model)), None, whole=True)
+        assert one.figures().swaps_by_backend == {"router": 0}
+        await asyncio.sleep(2)
+        held = await one.place(ask("ann", MODELS, "a"))
+        one.done(await one.place(ask("ann", MODELS, "c")), None, whole=True)
+        assert set(one._backends.all["router"].loaded) == {"a", "c"}
+        assert one.figures().slots_by_backend == {"router": 4}
+        one.done(held, None, whole=True)
+        one.done(await one.place(ask("ann", MODELS, "a")), None, whole=True)
+        assert one.figures().swaps_by_backend == {"router": 1}
+
+    run(main())
+
+
+def test_what_a_look_finds_loaded_corrects_what_was_believed() -> None:
+    async def main() -> None:
+        one = made()
+        place = await one.place(ask("ann", MODELS, "a", talk=("hello",)))
+        one.done(place, None, whole=True)
+        router(one, "b")
+        assert (await one.place(ask("bob", MODELS, "b"))).queued_s == 0
+        assert one.figures().swaps_by_backend == {"router": 0}
+        again = await one.place(ask("ann", MODELS, "a", talk=("hello", "you", "there")))
+        assert not again.cache, "the process that held it is gone"
+
+    run(main())
+
+
+def test_each_model_of_a_router_has_slots_of_its_own_and_without_a_bound_none_leaves() -> None:
+    async def main() -> None:
+        one = made(models_max=0)
+        places = [await one.place(ask("ann", MODELS, model)) for model in "aabbcc"]
+        assert [place.slot for place in places] == [0, 1] * 3
+        assert one.figures().swaps_by_backend == {"router": 0}
+        waiting = asyncio.ensure_future(one.place(ask("ann", MODELS, "a")))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        one.done(places[0], None, whole=True)
+        await waiting
+
+    run(main())
+
+
+def test_a_model_that_another_router_has_makes_none_leave() -> None:
+    async def main() -> None:
+        models = {"a": [("router", "a")], "b": [("router", "b"), ("other", "b")]}
+        one = dispatcher(configuration(models, queue=Queue(swap_bound_s=5)), 1)
+        one.update("router", BackendState(True, 1, frozenset("a"), 1))
+        one.update("other", BackendState(True, 1))
+        await one.place(ask("ann", models, "a"))
+        first = await one.place(ask("bob", models, "b"))
+        assert first.backend == "other"
+        second = asyncio.ensure_future(one.place(ask("bob", models, "b")))
+        await asyncio.sleep(20)
+        assert not second.done()
+        one.done(first, None, whole=True)
+        assert (await second).backend == "other"
+
+    run(main())
