@@ -115,9 +115,9 @@ class Limiter:
             found.append(Claim(f"user:{user}", f'of user "{user}"', limits))
         of_model = self._models.get(ask.model)
         if of_model is not None and _limits(of_model):
-            found.append(Claim(f"model:{ask.model}", f'of model "{ask.model}", all users together', of_model))
+            found.append(Claim(f"model:{ask.model}", f'of model "{ask.model}" (all users together)', of_model))
         if _limits(self._whole):
-            found.append(Claim("all", "of this gateway, all users and models together", self._whole))
+            found.append(Claim("all", "of this gateway (all users and models together)", self._whole))
         return found
 
     def take(self, ask: Ask, claims: list[Claim], now: float, soon_s: Callable[[], float]) -> Held:
