@@ -61,6 +61,10 @@ class Backend:
         kept = [model for model in self.loaded if model in said or (model in self.processes and self.processes[model].running)]
         self._forget(set(self.loaded) - set(kept))
         self.loaded = OrderedDict.fromkeys([*sorted(said - set(kept)), *kept])
+        while self.limited and len(self.loaded) > self.models_max:  # a look in the middle of a swap
+            leaving = self.leaving()
+            self._forget((leaving,))
+            del self.loaded[leaving]
 
     def _forget(self, models: Iterable[str]) -> None:
         for model in list(models):
@@ -122,7 +126,7 @@ class Backends:
             process = backend.process(model)
             if not process.free:
                 continue
-            cost = self._cost(backend, model, lanes, now) if backend.limited else 0
+            cost = self._cost(backend, model, candidates, lanes, now) if backend.limited else 0
             if cost is None or (best is not None and cost > best[0]):
                 continue
             slot = process.best(user, prefixes, self._shared)
@@ -130,7 +134,7 @@ class Backends:
                 best, found = (cost, slot[0]), (backend, process, slot[1], model)
         return found
 
-    def _cost(self, backend: Backend, model: str, lanes: Iterable[Lane], now: float) -> int | None:
+    def _cost(self, backend: Backend, model: str, candidates: Candidates, lanes: Iterable[Lane], now: float) -> int | None:
         """0: the model is there; 1: there is room for it; 2: a swap; None: not now."""
         if model in backend.loaded:
             return None if self._gives_way(backend, model, lanes, now) else 0
@@ -140,14 +144,15 @@ class Backends:
         process = backend.process(leaving)
         if process.running:
             return None
-        mine = [lane for lane in lanes if (backend.name, model) in lane.candidates]
-        if any(self._due(backend, leaving, lane, now) for lane in mine):
+        if any((backend.name, model) in lane.candidates and self._due(backend, leaving, lane, now) for lane in lanes):
             return 2
         if any((backend.name, leaving) in lane.candidates for lane in lanes):
             return None
-        if now >= process.ended + LINGER_S:
+        # Where the model has another back end, which is only busy, the one that is to leave must be out of use.
+        at = process.ended + (self._bound_s if self._loaded(candidates) else LINGER_S)
+        if now >= at:
             return 2
-        self.later = min(self.later, process.ended + LINGER_S)
+        self.later = min(self.later, at)
         return None
 
     def _gives_way(self, backend: Backend, model: str, lanes: Iterable[Lane], now: float) -> bool:
@@ -160,12 +165,16 @@ class Backends:
         would swap at each request."""
         if not any(name == backend.name for name, _ in lane.candidates):
             return False
-        if any(name in self.all and self.all[name].up and self.all[name].has(model) for name, model in lane.candidates):
+        if self._loaded(lane.candidates):
             return False
         due = max(lane.since, backend.process(leaving).loaded_at) + self._bound_s
         if now < due:
             self.later = min(self.later, due)
         return now >= due
+
+    def _loaded(self, candidates: Candidates) -> bool:
+        """Whether one of them can answer without loading anything."""
+        return any(name in self.all and self.all[name].up and self.all[name].has(model) for name, model in candidates)
 
 
 def queues(models: Mapping[str, Model]) -> dict[str, Schedule]:

@@ -62,8 +62,8 @@ class FairDispatcher:
             candidates = _candidates(ask)
             if not self._backends.up(candidates):
                 raise self._none_left(ask.model)
-            place = None if request.queue.waiting else self._give(request, candidates)
-            return place or await self._wait(request, candidates)
+            at_once = None if request.queue.waiting else self._give(request, candidates)
+            return at_once or await self._wait(request, candidates)
         except BaseException:
             self._give_back(request)
             raise
@@ -89,7 +89,7 @@ class FairDispatcher:
     async def _wait(self, request: Request, candidates: Candidates) -> Place:
         loop = asyncio.get_running_loop()
         granted = request.granted = loop.create_future()
-        since = self._clock()
+        request.since = self._clock()
         request.position = position(request.queue, request.ask, candidates)
         request.queue.join(request, request.ask.model, candidates)
         self._waiting_of[request.user] = self._waiting_of.get(request.user, 0) + 1
@@ -100,20 +100,21 @@ class FairDispatcher:
                 request.position = 0
             else:
                 self._check_room(request, candidates)
-                timer = loop.call_later(max(0.0, request.since + self._settings.wait_s - since), self._expire, request, candidates)
+                timer = loop.call_later(max(0.0, self._settings.wait_s - request.waited_s), self._expire, request, candidates)
             place = await granted
         except BaseException:
             if granted.done() and not granted.cancelled() and granted.exception() is None:
                 self._end(granted.result(), 0, whole=False)
-            elif request.lane is not None:
-                self._leave(request)
+            else:
+                if request.lane is not None:
+                    self._leave(request)
                 self._serve(request.queue)
             raise
         finally:
+            request.waited_s += self._clock() - request.since
             if timer is not None:
                 timer.cancel()
-        place.position = request.position
-        place.queued_s = self._clock() - since
+        place.position, place.queued_s = request.position, request.waited_s
         return place
 
     def _check_room(self, request: Request, candidates: Candidates) -> None:
@@ -233,9 +234,9 @@ class FairDispatcher:
         self._rest()
 
     def forecast(self, ask: Ask) -> Forecast:
-        queue, candidates = self._queue(ask), _candidates(ask)
-        lanes = queue.lanes.values()
-        if not queue.waiting and self._backends.spot(candidates, ask.account.user, ask.prefixes, lanes, self._clock()):
+        lanes, candidates = self._queue(ask).lanes, _candidates(ask)
+        spot = self._backends.spot(candidates, ask.account.user, ask.prefixes, lanes.values(), self._clock())
+        if spot is not None and (ask.model, candidates) not in lanes:
             return NOW
         return self._forecast(ask, candidates)
 

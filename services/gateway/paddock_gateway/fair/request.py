@@ -32,7 +32,7 @@ class Spot:
 
 
 class Request(Turn):
-    __slots__ = ("allowance", "ask", "granted", "position", "queue", "spot")
+    __slots__ = ("allowance", "ask", "granted", "position", "queue", "spot", "waited_s")
 
     def __init__(self, ask: Ask, number: int, since: float, allowance: Allowance, queue: Schedule) -> None:
         super().__init__(ask.account.user, ask.account.weight, ask.tokens, number, since)
@@ -40,6 +40,7 @@ class Request(Turn):
         self.granted: asyncio.Future[Place] | None = None
         """Where it waits, or has waited."""
         self.position = 0
+        self.waited_s = 0.0
         self.spot: Spot | None = None
         """Where it runs."""
 

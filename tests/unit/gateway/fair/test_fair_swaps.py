@@ -206,3 +206,50 @@ def test_a_model_that_another_router_has_makes_none_leave() -> None:
         assert (await second).backend == "other"
 
     run(main())
+
+
+def test_a_look_in_the_middle_of_a_swap_does_not_bring_the_old_model_back() -> None:
+    async def main() -> None:
+        one = made()
+        await asyncio.sleep(2)
+        await one.place(ask("bob", MODELS, "b"))
+        router(one, "a")
+        waiting = asyncio.ensure_future(one.place(ask("ann", MODELS, "a")))
+        await asyncio.sleep(1)
+        assert not waiting.done() and list(one._backends.all["router"].loaded) == ["b"]
+        waiting.cancel()
+
+    run(main())
+
+
+def test_what_another_back_end_has_too_takes_the_place_only_of_a_model_that_is_out_of_use() -> None:
+    async def main() -> None:
+        models = {"a": [("one", "a"), ("two", "a")], "b": [("two", "b")]}
+        one = dispatcher(configuration(models, queue=Queue(swap_bound_s=10)), 1)
+        one.update("one", BackendState(True, 1, frozenset("a"), 1))
+        one.update("two", BackendState(True, 1, frozenset("b"), 1))
+        one.done(await one.place(ask("bob", models, "b")), None, whole=True)
+        await one.place(ask("ann", models, "a"))
+        more = asyncio.ensure_future(one.place(ask("ann", models, "a")))
+        await asyncio.sleep(9)
+        assert not more.done()
+        await asyncio.sleep(1.1)
+        assert more.result().backend == "two"
+
+    run(main())
+
+
+def test_who_gives_up_makes_no_model_leave() -> None:
+    async def main() -> None:
+        one = made(bound_s=5)
+        held = await one.place(ask("ann", MODELS, "a"))
+        other = asyncio.ensure_future(one.place(ask("bob", MODELS, "b")))
+        await asyncio.sleep(6)
+        same = asyncio.ensure_future(one.place(ask("ann", MODELS, "a")))
+        await asyncio.sleep(1)
+        assert not same.done()
+        other.cancel()
+        assert (await same).model == "a"
+        one.done(held, None, whole=True)
+
+    run(main())

@@ -231,6 +231,27 @@ def test_a_retry_counts_once_and_goes_elsewhere() -> None:
     run(main())
 
 
+def test_a_request_that_ran_long_and_failed_may_wait_again_but_only_so_long_in_all() -> None:
+    async def main() -> None:
+        one = dispatcher(configuration(TWO, queue=Queue(wait_s=10)), 1)
+        held = [await one.place(ask(said=TWO)) for _ in range(2)]
+        asked = ask(said=TWO)
+        waiting = asyncio.ensure_future(one.place(asked))
+        await asyncio.sleep(4)
+        one.done(held[0], None, whole=True)
+        place = await waiting
+        await asyncio.sleep(100)
+        one.again(place)
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(Failure, match="No place came free"):
+            await one.place(dataclasses.replace(asked, exclude=frozenset({place.backend})))
+        assert asyncio.get_running_loop().time() - began == 6
+        one.done(held[1], None, whole=True)
+        at_rest(one)
+
+    run(main())
+
+
 def test_a_retry_that_never_comes_is_forgotten() -> None:
     async def main() -> None:
         one = dispatcher(configuration(TWO), 1)
