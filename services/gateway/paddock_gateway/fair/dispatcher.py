@@ -14,11 +14,10 @@ from itertools import count
 
 from paddock_gateway.contract import Ask, BackendState, Figures, Forecast, Lender, Place, Used
 from paddock_gateway.errors import Failure
+from paddock_gateway.fair.admission import Admission
 from paddock_gateway.fair.backends import Backend, Backends, queues
-from paddock_gateway.fair.leases import Leases
-from paddock_gateway.fair.limits import Limiter
 from paddock_gateway.fair.outlook import Outlook, position
-from paddock_gateway.fair.request import Allowance, Kept, Request, Spot
+from paddock_gateway.fair.request import Kept, Request, Spot
 from paddock_gateway.fair.schedule import Candidates, Schedule
 from paddock_gateway.settings import Configuration
 
@@ -37,16 +36,13 @@ class FairDispatcher:
         self._queue_of = queues(configuration.models)
         self._queues = list({id(queue): queue for queue in self._queue_of.values()}.values())
         self._backends = Backends(self._settings.swap_bound_s, self._shared)
-        self._limited: dict[str, int] = {}
-        self._limiter = Limiter(configuration.models, configuration.global_limits, self._limited)
-        self._leases = Leases(lender, self._limiter) if lender else None
+        self._admission = Admission(configuration, lender)
         self._numbers = count(1)
         self._running: dict[int, tuple[Place, Request]] = {}
         """By the id of their place."""
         self._kept = Kept()
         self._waiting_of: dict[str, int] = {}
         self._outlook = Outlook()
-        self._entering = 0
         self._draining = False
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._at_rest = asyncio.Event()
@@ -57,7 +53,8 @@ class FairDispatcher:
         if request is None:
             if self._draining:
                 raise Failure(503, "The gateway takes no new requests: it is about to stop.", "draining", retry_after_s=self._cooldown_s)
-            request = Request(ask, next(self._numbers), now, await self._allow(ask, now), self._queue(ask))
+            allowance = await self._admission.allow(ask, now, lambda: self._outlook.service_s(ask.model))
+            request = Request(ask, next(self._numbers), now, allowance, self._queue(ask))
         try:
             candidates = _candidates(ask)
             if not self._backends.up(candidates):
@@ -67,24 +64,6 @@ class FairDispatcher:
         except BaseException:
             self._give_back(request)
             raise
-
-    async def _allow(self, ask: Ask, now: float) -> Allowance:
-        """Within every limit, or not at all."""
-        claims = self._limiter.claims(ask)
-        if not claims:
-            return Allowance()
-        allowance = Allowance(self._limiter.take(ask, claims, now, lambda: self._outlook.service_s(ask.model)))
-        if self._leases is not None:
-            self._entering += 1
-            try:
-                allowance.borrowed = await self._leases.take(claims, ask.tokens)
-            except BaseException:
-                self._limiter.give_back(allowance.held)
-                raise
-            finally:
-                self._entering -= 1
-                self._rest()
-        return allowance
 
     async def _wait(self, request: Request, candidates: Candidates) -> Place:
         loop = asyncio.get_running_loop()
@@ -126,11 +105,11 @@ class FairDispatcher:
             told = f"{everybody - 1} requests wait already, and the queue takes {self._settings.length}."
         else:
             return
-        raise self._limiter.refused("queue", told, self._forecast(request.ask, candidates).wait_s)
+        raise self._admission.limiter.refused("queue", told, self._forecast(request.ask, candidates).wait_s)
 
     def _expire(self, request: Request, candidates: Candidates) -> None:
         told = f"No place came free in {self._settings.wait_s:g} seconds."
-        self._fail(request, self._limiter.refused("wait", told, self._forecast(request.ask, candidates).wait_s))
+        self._fail(request, self._admission.limiter.refused("wait", told, self._forecast(request.ask, candidates).wait_s))
 
     def _fail(self, request: Request, failure: Failure) -> None:
         if request.granted is not None and not request.granted.done():
@@ -195,9 +174,7 @@ class FairDispatcher:
         request = self._end(place, tokens, whole=whole)
         if request is None:
             return
-        self._limiter.settle(request.allowance.held, tokens, self._clock())
-        if self._leases is not None and tokens is not None:
-            self._leases.settle(request.allowance.borrowed, tokens)
+        self._admission.settle(request.allowance, tokens, self._clock())
 
     def again(self, place: Place) -> None:
         request = self._end(place, 0, whole=False)
@@ -228,9 +205,7 @@ class FairDispatcher:
             self._give_back(request)
 
     def _give_back(self, request: Request) -> None:
-        self._limiter.give_back(request.allowance.held)
-        if self._leases is not None:
-            self._leases.give_back(request.allowance.borrowed)
+        self._admission.give_back(request.allowance)
         self._rest()
 
     def forecast(self, ask: Ask) -> Forecast:
@@ -272,11 +247,11 @@ class FairDispatcher:
         while self._busy():
             self._at_rest.clear()
             await self._at_rest.wait()
-        if self._draining and self._leases is not None:
-            await self._leases.return_all()
+        if self._draining and self._admission.leases is not None:
+            await self._admission.leases.return_all()
 
     def _busy(self) -> bool:
-        return bool(self._running or self._waiting_of or self._kept.requests or self._entering)
+        return bool(self._running or self._waiting_of or self._kept.requests or self._admission.entering)
 
     def _rest(self) -> None:
         if not self._busy():
@@ -294,7 +269,7 @@ class FairDispatcher:
             running_by_backend={name: backend.running for name, backend in backends.items()},
             slots_by_backend={name: backend.places for name, backend in backends.items()},
             swaps_by_backend={name: backend.swaps for name, backend in backends.items()},
-            limited=dict(self._limited),
+            limited=dict(self._admission.limited),
         )
 
     def _queue(self, ask: Ask) -> Schedule:

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from paddock_gateway.contract import Ask, Place
+from paddock_gateway.fair.admission import Allowance
 from paddock_gateway.fair.affinity import Process, Slot
 from paddock_gateway.fair.backends import Backend
-from paddock_gateway.fair.leases import Borrowed
-from paddock_gateway.fair.limits import Held
 from paddock_gateway.fair.schedule import Schedule, Turn
-
-
-@dataclass(slots=True)
-class Allowance:
-    """What it holds of its limits."""
-
-    held: Held = field(default_factory=list)
-    borrowed: Borrowed = field(default_factory=list)
 
 
 @dataclass(slots=True)

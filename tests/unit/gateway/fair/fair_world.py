@@ -90,3 +90,14 @@ def ask(
     digests = tuple("/".join(talk[: at + 1]).encode() for at in range(len(talk)))
     account = Account(user, f"key-of-{user}", None, limits or Limits(), weight)
     return Ask(account, model, tuple(said[model]), tokens, digests, exclude)
+
+
+def at_rest(one: FairDispatcher) -> None:
+    figures = one.figures()
+    assert (figures.waiting, figures.running, figures.waiting_by_model) == (0, 0, {})
+    assert set(figures.running_by_backend.values()) <= {0}
+    assert one._admission.limiter.in_use() == 0
+    assert not one._waiting_of and not one._kept.requests and not one._admission.entering
+    for queue in one._queues:
+        assert (queue.waiting, queue.running, queue.lanes, queue.flows) == (0, 0, {}, {})
+    assert all(not slot.busy for backend in one._backends.all.values() for process in backend.processes.values() for slot in process.slots)

@@ -40,7 +40,7 @@ class Bank:
 
 def gateway(bank: Bank) -> FairDispatcher:
     one = dispatcher(configuration(ONE), 50, lender=bank)
-    one._leases = Leases(bank, one._limiter, asyncio.get_running_loop().time)
+    one._admission.leases = Leases(bank, one._admission.limiter, asyncio.get_running_loop().time)
     return one
 
 
@@ -110,7 +110,7 @@ def test_whoever_leaves_while_the_database_is_asked_holds_nothing() -> None:
             else:
                 one.done(task.result(), Used(), whole=True)
         await one.idle()
-        assert one._limiter.in_use() == 0
+        assert one._admission.limiter.in_use() == 0
         assert await tries([one], limits, 9) >= 2
 
     run(main())

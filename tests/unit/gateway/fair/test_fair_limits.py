@@ -173,7 +173,7 @@ def test_users_who_are_gone_are_not_kept() -> None:
         for at in range(5000):
             one.done(await one.place(ask(f"user-{at}", limits=Limits(requests=1, window_s=1))), None, whole=True)
             await asyncio.sleep(0.01)
-        assert len(one._limiter._meters) < 1500
+        assert len(one._admission.limiter._meters) < 1500
 
     run(main())
 
@@ -181,7 +181,7 @@ def test_users_who_are_gone_are_not_kept() -> None:
 def test_whoever_comes_and_leaves_a_million_times_fills_no_memory() -> None:
     async def main() -> None:
         one = dispatcher(configuration(TWO))
-        held = one._limiter
+        held = one._admission.limiter
         asked = ask(said=TWO, limits=Limits(requests=5, window_s=3600))
         first = held.take(asked, held.claims(asked), 0.0, lambda: 1.0)
         for _ in range(1000):
