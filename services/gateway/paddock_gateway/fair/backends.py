@@ -144,8 +144,9 @@ class Backends:
         process = backend.process(leaving)
         if process.running:
             return None
-        if any((backend.name, model) in lane.candidates and self._due(backend, leaving, lane, now) for lane in lanes):
-            return 2
+        due = [lane for lane in lanes if self._due(backend, leaving, lane, now)]
+        if due:  # by age, not by share: a user who was served much elsewhere is not to wait for each of the others' models
+            return 2 if (backend.name, model) in min(due, key=lambda lane: lane.since).candidates else None
         if any((backend.name, leaving) in lane.candidates for lane in lanes):
             return None
         # Where the model has another back end, which is only busy, the one that is to leave must be out of use.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import deque
 
 import pytest
-from fair_world import ask, configuration, dispatcher, run
+from fair_world import ask, at_rest, configuration, dispatcher, run
 
 from paddock_gateway.contract import Ask, BackendState, Place, Used
 from paddock_gateway.fair.dispatcher import FairDispatcher
@@ -251,5 +252,57 @@ def test_who_gives_up_makes_no_model_leave() -> None:
         other.cancel()
         assert (await same).model == "a"
         one.done(held, None, whole=True)
+
+    run(main())
+
+
+class Router:
+    """llama-server's router as it is: loads what is asked for, and gives up the least recently used of its idle models."""
+
+    def __init__(self, models_max: int, slots: int) -> None:
+        self.models_max, self.slots, self.swaps = models_max, slots, 0
+        self.loaded: dict[str, int] = {}
+
+    def sent(self, model: str) -> None:
+        if model not in self.loaded and len(self.loaded) >= self.models_max:
+            idle = [name for name, running in self.loaded.items() if not running]
+            assert idle, "a model that is loaded runs on: the request would wait in the router"
+            del self.loaded[idle[0]]
+            self.swaps += 1
+        self.loaded[model] = self.loaded.pop(model, 0) + 1
+        assert self.loaded[model] <= self.slots
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_with_any_routers_and_models_nothing_waits_in_a_router_and_nobody_is_starved(seed: int) -> None:
+    chance = random.Random(seed)
+    routers = {f"router-{at}": Router(chance.randint(1, 3), chance.randint(1, 3)) for at in range(chance.randint(1, 3))}
+    models = {model: [(name, model) for name in routers if chance.random() < 0.6] or [("router-0", model)] for model in "abcdef"}
+    bound_s = 10
+
+    async def main() -> None:
+        one = dispatcher(configuration(models, queue=Queue(length=10_000, per_user=10_000, wait_s=1e6, swap_bound_s=bound_s)))
+        for name, router in routers.items():
+            one.update(name, BackendState(True, router.slots, frozenset(), router.models_max))
+        longest_s, number = 0.0, 0
+
+        async def user(name: str, model: str) -> None:
+            nonlocal longest_s, number
+            while asyncio.get_running_loop().time() < 400:
+                place = await one.place(ask(name, models, model, tokens=chance.randint(1, 900)))
+                longest_s, number = max(longest_s, place.queued_s), number + 1
+                routers[place.backend].sent(place.model)
+                await asyncio.sleep(chance.random() * 2)
+                one.done(place, Used(chance.randint(1, 900)), whole=True)
+                routers[place.backend].loaded[place.model] -= 1
+                await asyncio.sleep(chance.choice([0, 0, 0.3, 5]))
+
+        await asyncio.gather(*(user(f"user-{at}", chance.choice("abcdef")) for at in range(18)))
+        at_rest(one)
+        for name, router in routers.items():
+            assert set(one._backends.all[name].loaded) == set(router.loaded)
+            assert one.figures().swaps_by_backend[name] == router.swaps
+        assert number > 200
+        assert longest_s < 7 * (bound_s + 2), "each other model has its bound and its last request, six times at most"
 
     run(main())
