@@ -138,3 +138,24 @@ def test_whoever_leaves_whenever_leaves_nothing_behind(seed: int) -> None:
         assert sum(outcome is None for outcome in outcomes) > 20
 
     run(main())
+
+
+def test_whoever_leaves_in_the_moment_of_the_grant_gives_the_place_to_the_next() -> None:
+    async def main() -> None:
+        one = dispatcher(configuration(ONE), 1)
+        place = await one.place(ask())
+        for late in (True, False):
+            gone, stays = (asyncio.ensure_future(one.place(ask())) for _ in range(2))
+            await asyncio.sleep(0)
+            if late:
+                one.done(place, None, whole=True)
+                gone.cancel()
+            else:
+                gone.cancel()
+                one.done(place, None, whole=True)
+            place = await stays
+            assert gone.cancelled()
+        one.done(place, None, whole=True)
+        at_rest(one)
+
+    run(main())

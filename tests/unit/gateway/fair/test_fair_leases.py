@@ -127,3 +127,17 @@ def test_a_gateway_that_stops_gives_back_what_it_has_left() -> None:
         assert await tries([other], Limits(requests=100), 120) == 99
 
     run(main())
+
+
+def test_what_one_limit_refuses_is_not_taken_of_the_leases_of_another() -> None:
+    async def main() -> None:
+        bank = Bank()
+        one, other = gateway(bank), gateway(bank)
+        limits = Limits(requests=40, tokens=1000)
+        assert await tries([other], limits, 10) == 10
+        for _ in range(50):
+            with pytest.raises(Failure, match="over all gateways"):
+                await one.place(ask(limits=limits))
+        assert bank.lent["user:ann", "requests", 0] <= 10 + 2 * 2
+
+    run(main())

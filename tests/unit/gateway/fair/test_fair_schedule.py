@@ -163,3 +163,21 @@ def test_of_users_who_are_gone_none_is_kept_whose_share_the_others_have_had() ->
         queue.settle(turn, None if turn.user == "ann" else 0)
     assert queue.waiting == 1
     assert len(queue.flows) <= 1500
+
+
+def test_who_comes_new_is_level_with_those_who_wait_however_far_others_are_elsewhere() -> None:
+    queue = Schedule()
+    for number in range(50):
+        wait(queue, "ann", number, model="m")
+    for number in range(50, 100):
+        wait(queue, "bob", number, model="n")
+        queue.start(turn := queue.lanes["n", LANE].first())
+        queue.settle(turn, None)
+    for number in range(100, 150):
+        wait(queue, "eve", number, model="m")
+    order = []
+    for _ in range(40):
+        queue.start(turn := queue.lanes["m", LANE].first())
+        queue.settle(turn, None)
+        order.append(turn.user)
+    assert order.count("eve") in {19, 20, 21}

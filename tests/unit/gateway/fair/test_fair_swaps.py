@@ -108,6 +108,21 @@ def test_three_models_in_one_place_take_turns_and_none_is_starved() -> None:
     run(main())
 
 
+def test_two_long_queues_do_not_swap_at_each_request() -> None:
+    async def main() -> None:
+        one = made(bound_s=5, slots=1)
+
+        async def request(model: str) -> None:
+            place = await one.place(ask(f"user-of-{model}", MODELS, model))
+            await asyncio.sleep(1)
+            one.done(place, Used(100), whole=True)
+
+        await asyncio.gather(*(request(model) for model in "ab" * 40))
+        assert one.figures().swaps_by_backend["router"] <= 17
+
+    run(main())
+
+
 def test_a_model_that_runs_is_waited_for_before_it_leaves() -> None:
     async def main() -> None:
         one = made(bound_s=5)
