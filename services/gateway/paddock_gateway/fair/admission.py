@@ -18,11 +18,11 @@ class Allowance:
 
 
 class Admission:
-    def __init__(self, configuration: Configuration, lender: Lender | None) -> None:
+    def __init__(self, configuration: Configuration, lender: Lender | None, clock: Callable[[], float]) -> None:
         self.limited: dict[str, int] = {}
         """Refusals by kind."""
         self.limiter = Limiter(configuration.models, configuration.global_limits, self.limited)
-        self.leases = Leases(lender, self.limiter) if lender else None
+        self.leases = Leases(lender, self.limiter, clock) if lender else None
         self.entering = 0
         """Requests for which the database is asked just now."""
 

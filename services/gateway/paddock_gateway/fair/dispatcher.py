@@ -36,7 +36,7 @@ class FairDispatcher:
         self._queue_of = queues(configuration.models)
         self._queues = list({id(queue): queue for queue in self._queue_of.values()}.values())
         self._backends = Backends(self._settings.swap_bound_s, self._shared)
-        self._admission = Admission(configuration, lender)
+        self._admission = Admission(configuration, lender, clock)
         self._numbers = count(1)
         self._running: dict[int, tuple[Place, Request]] = {}
         """By the id of their place."""
@@ -67,7 +67,8 @@ class FairDispatcher:
 
     async def _wait(self, request: Request, candidates: Candidates) -> Place:
         loop = asyncio.get_running_loop()
-        granted = request.granted = loop.create_future()
+        granted: asyncio.Future[Place] = loop.create_future()
+        request.granted = granted
         request.since = self._clock()
         request.position = position(request.queue, request.ask, candidates)
         request.queue.join(request, request.ask.model, candidates)
@@ -108,6 +109,8 @@ class FairDispatcher:
         raise self._admission.limiter.refused("queue", told, self._forecast(request.ask, candidates).wait_s)
 
     def _expire(self, request: Request, candidates: Candidates) -> None:
+        if request.lane is None:  # it has just had its turn
+            return
         told = f"No place came free in {self._settings.wait_s:g} seconds."
         self._fail(request, self._admission.limiter.refused("wait", told, self._forecast(request.ask, candidates).wait_s))
 
@@ -172,9 +175,8 @@ class FairDispatcher:
     def done(self, place: Place, used: Used | None, *, whole: bool) -> None:
         tokens = None if used is None else used.prompt_tokens + used.completion_tokens
         request = self._end(place, tokens, whole=whole)
-        if request is None:
-            return
-        self._admission.settle(request.allowance, tokens, self._clock())
+        if request is not None:
+            self._admission.settle(request.allowance, tokens, self._clock())
 
     def again(self, place: Place) -> None:
         request = self._end(place, 0, whole=False)

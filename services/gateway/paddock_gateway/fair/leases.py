@@ -1,51 +1,65 @@
 """Limits that several gateways share: each takes from the database a chunk of what is left, and lives on it without asking.
 
-The database counts in windows that begin at multiples of `window_s` since 1970, and a lease ends with its window. In each of these
-windows all gateways together stay within the limit; in any other, each gateway by itself does. A database that is away stops nobody:
-each gateway then goes on with its own count.
+What is lent is good for a part of the window, `validity_s`, and the database is asked to count it for the window and that part: so all gateways together
+stay within the limit in any window. What is not used goes back. A database that is away stops nobody: each gateway then goes on with its own
+count.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from paddock_gateway.contract import Lender
 from paddock_gateway.fair.limits import Claim, Limiter
 
 log = logging.getLogger(__name__)
 
-CHUNKS = 20
-"""The database is asked so often a window at most, where requests are small; as large a part of a limit may lie unused at each gateway."""
+PARTS = 20
+"""A chunk is such a part of a limit, its validity such a part of the window: a gateway asks about so often a window."""
 ASK_AGAIN_S = 1.0
 """Where the database had nothing left, or was away."""
 
 
+def validity_s(window_s: int) -> int:
+    return max(1, window_s // PARTS)
+
+
 class Lease:
-    """What is left of what was lent in one window. Less than nothing where an answer was longer than expected."""
+    """`balance` is what is left of what was lent last, and less than nothing where an answer was longer than expected. `unused` is to go back."""
 
-    __slots__ = ("away_until", "balance", "chunk", "lock", "none_until", "window", "window_s")
+    __slots__ = ("away_until", "balance", "chunk", "lock", "none_until", "number", "until", "unused", "window_s")
 
-    def __init__(self) -> None:
+    def __init__(self, window_s: int) -> None:
+        self.window_s, self.chunk = window_s, 1
         self.lock = asyncio.Lock()
-        self.begin(-1, 1, 1)
+        self.balance = self.unused = self.number = 0
+        self.until = self.none_until = self.away_until = float("-inf")
 
-    def begin(self, window: int, window_s: int, chunk: int) -> None:
-        self.window, self.window_s, self.chunk = window, window_s, chunk
-        self.balance, self.none_until, self.away_until = 0, 0.0, 0.0
+    def expire(self) -> None:
+        if self.balance > 0:
+            self.unused, self.balance = self.unused + self.balance, 0
 
 
-Borrowed = list[tuple[str, str, int, int, int]]
-"""Subject, kind, seconds and number of the window, amount."""
+class Part(NamedTuple):
+    """What a request holds of a lease."""
+
+    key: tuple[str, str, int]
+    number: int
+    """Of the lease: one that followed it is good for longer."""
+    amount: int
+
+
+Borrowed = list[Part]
 
 
 class Leases:
-    def __init__(self, lender: Lender, limiter: Limiter, clock: Callable[[], float] = time.time) -> None:
-        """`clock` gives seconds since 1970."""
+    def __init__(self, lender: Lender, limiter: Limiter, clock: Callable[[], float]) -> None:
         self._lender, self._limiter, self._clock = lender, limiter, clock
-        self._leases: dict[tuple[str, str], Lease] = {}
+        self._leases: dict[tuple[str, str, int], Lease] = {}
+        """By subject, kind and window."""
         self._sweep_at = 1024
         self._returning: set[asyncio.Task[None]] = set()
 
@@ -66,78 +80,93 @@ class Leases:
 
     def settle(self, taken: Borrowed, tokens: int) -> None:
         """It took so many tokens: the rest is free again."""
-        for subject, kind, window_s, window, amount in taken:
-            if kind == "tokens":
-                self._add(subject, kind, window_s, window, amount - tokens)
+        for part in taken:
+            if part.key[1] == "tokens" and part.amount:
+                self._add(part, part.amount - tokens)
 
     def give_back(self, taken: Borrowed) -> None:
-        for subject, kind, window_s, window, amount in taken:
-            self._add(subject, kind, window_s, window, amount)
+        for part in taken:
+            self._add(part, part.amount)
 
-    async def _take(self, claim: Claim, kind: str, limit: int, amount: int) -> tuple[str, str, int, int, int]:
-        window_s = claim.limits.window_s
-        lease = self._lease(claim.subject, kind)
+    async def _take(self, claim: Claim, kind: str, limit: int, amount: int) -> Part:
+        key = claim.subject, kind, claim.limits.window_s
+        lease = self._lease(key)
         async with lease.lock:
             now = self._clock()
-            window = int(now // window_s)
-            if (lease.window, lease.window_s) != (window, window_s):
-                lease.begin(window, window_s, max(1, limit // CHUNKS))
+            if now >= lease.until:
+                lease.expire()
             if lease.balance < amount and now >= max(lease.none_until, lease.away_until):
-                await self._borrow(claim.subject, kind, lease, limit, amount - lease.balance, now)
+                lease.chunk = max(1, limit // PARTS)
+                await self._borrow(key, lease, limit, amount)
             if lease.balance < amount:
                 if now < lease.away_until:
-                    return claim.subject, kind, window_s, window, 0
+                    return Part(key, lease.number, 0)
+                window_s = claim.limits.window_s
                 told = f"The limit {claim.whose} is {limit} {kind} in {window_s} seconds, over all gateways, and it is used or held."
-                raise self._limiter.refused(kind, told, (window + 1) * window_s - now)
+                raise self._limiter.refused(kind, told, window_s + validity_s(window_s))
             lease.balance -= amount
-        return claim.subject, kind, window_s, window, amount
+            return Part(key, lease.number, amount)
 
-    async def _borrow(self, subject: str, kind: str, lease: Lease, limit: int, needed: int, now: float) -> None:
+    async def _borrow(self, key: tuple[str, str, int], lease: Lease, limit: int, amount: int) -> None:
+        lease.expire()
+        needed, now = amount - lease.balance, self._clock()
+        subject, kind, window_s = key
+        counted_s = window_s + validity_s(window_s)
         try:
-            lent = await self._lender.lend(subject, kind, lease.window_s, limit, max(needed, lease.chunk))
+            if lease.unused:
+                unused, lease.unused = lease.unused, 0
+                await self._lender.give_back(subject, kind, counted_s, unused)
+            lent = await self._lender.lend(subject, kind, counted_s, limit, max(needed, lease.chunk))
         except Exception as error:
             log.warning("The database lends no %s (%s): this gateway goes on with its own count.", kind, error)
             lease.away_until = now + ASK_AGAIN_S
             return
         lease.balance += lent
+        lease.number += 1
+        lease.until = now + validity_s(window_s)
         if lent < needed:
             lease.none_until = now + ASK_AGAIN_S
 
-    def _lease(self, subject: str, kind: str) -> Lease:
-        lease = self._leases.get((subject, kind))
+    def _lease(self, key: tuple[str, str, int]) -> Lease:
+        lease = self._leases.get(key)
         if lease is None:
             if len(self._leases) >= self._sweep_at:
-                now = self._clock()
-                self._leases = {
-                    key: kept for key, kept in self._leases.items() if kept.lock.locked() or kept.window == now // kept.window_s
-                }
+                for old, kept in list(self._leases.items()):
+                    if not kept.lock.locked() and kept.until + kept.window_s <= self._clock():
+                        del self._leases[old]
                 self._sweep_at = max(1024, 2 * len(self._leases))
-            lease = self._leases[subject, kind] = Lease()
+            lease = self._leases[key] = Lease(key[2])
         return lease
 
-    def _add(self, subject: str, kind: str, window_s: int, window: int, amount: int) -> None:
-        """Nothing where the window is over: the database began anew."""
-        lease = self._leases.get((subject, kind))
-        if lease is None or not (lease.window_s == window_s and lease.window == window == self._clock() // window_s):
+    def _add(self, part: Part, amount: int) -> None:
+        lease = self._leases.get(part.key)
+        if lease is None:
             return
-        lease.balance += amount
+        if amount < 0 or (part.number == lease.number and self._clock() < lease.until):
+            lease.balance += amount
+        else:
+            lease.unused += amount
         if lease.balance > 2 * lease.chunk:
-            surplus, lease.balance = lease.balance - lease.chunk, lease.chunk
-            task = asyncio.get_running_loop().create_task(self._return(subject, kind, window_s, surplus))
+            lease.unused, lease.balance = lease.unused + lease.balance - lease.chunk, lease.chunk
+        if lease.unused > 2 * lease.chunk:
+            task = asyncio.get_running_loop().create_task(self._return(part.key, lease))
             self._returning.add(task)
             task.add_done_callback(self._returning.discard)
 
-    async def _return(self, subject: str, kind: str, window_s: int, amount: int) -> None:
+    async def _return(self, key: tuple[str, str, int], lease: Lease) -> None:
+        unused, lease.unused = lease.unused, 0
+        subject, kind, window_s = key
+        if not unused:
+            return
         try:
-            await self._lender.give_back(subject, kind, window_s, amount)
+            await self._lender.give_back(subject, kind, window_s + validity_s(window_s), unused)
         except Exception as error:
             log.warning("The database took no %s back (%s): they are free again when the window is over.", kind, error)
 
     async def return_all(self) -> None:
         """So that the other gateways have it before the window is over."""
-        for (subject, kind), lease in list(self._leases.items()):
-            if lease.balance > 0 and lease.window == self._clock() // lease.window_s:
-                surplus, lease.balance = lease.balance, 0
-                await self._return(subject, kind, lease.window_s, surplus)
+        for key, lease in list(self._leases.items()):
+            lease.expire()
+            await self._return(key, lease)
         if self._returning:
             await asyncio.gather(*self._returning)
