@@ -53,7 +53,11 @@ class FairDispatcher:
         if request is None:
             if self._draining:
                 raise Failure(503, "The gateway takes no new requests: it is about to stop.", "draining", retry_after_s=self._cooldown_s)
-            allowance = await self._admission.allow(ask, now, lambda: self._outlook.service_s(ask.model))
+            try:
+                allowance = await self._admission.allow(ask, now, lambda: self._outlook.service_s(ask.model))
+            except BaseException:
+                self._rest()
+                raise
             request = Request(ask, next(self._numbers), now, allowance, self._queue(ask))
         try:
             candidates = _candidates(ask)

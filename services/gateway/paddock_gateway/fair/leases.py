@@ -1,8 +1,8 @@
 """Limits that several gateways share: each takes from the database a chunk of what is left, and lives on it without asking.
 
-What is lent is good for a part of the window, `validity_s`, and the database is asked to count it for the window and that part: so all gateways together
-stay within the limit in any window. What is not used goes back. A database that is away stops nobody: each gateway then goes on with its own
-count.
+What is lent is good for a part of the window, `validity_s`, and the database is asked to count it for the window and that part: so all
+gateways together stay within the limit in any window. What is not used goes back. A database that is away stops nobody: each gateway
+then goes on with its own count.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ def validity_s(window_s: int) -> int:
 
 
 class Lease:
-    """`balance` is what is left of what was lent last, and less than nothing where an answer was longer than expected. `unused` is to go back."""
-
-    __slots__ = ("away_until", "balance", "chunk", "lock", "none_until", "number", "until", "unused", "window_s")
+    __slots__ = ("away_until", "balance", "borrowing", "chunk", "none_until", "number", "until", "unused", "window_s")
 
     def __init__(self, window_s: int) -> None:
-        self.window_s, self.chunk = window_s, 1
-        self.lock = asyncio.Lock()
-        self.balance = self.unused = self.number = 0
+        self.window_s, self.chunk, self.number = window_s, 1, 0
+        self.balance = 0
+        """What is left of what was lent last; less than nothing where an answer was longer than expected."""
+        self.unused = 0
+        """What is to go back."""
         self.until = self.none_until = self.away_until = float("-inf")
+        self.borrowing: asyncio.Task[None] | None = None
 
     def expire(self) -> None:
         if self.balance > 0:
@@ -89,23 +90,25 @@ class Leases:
             self._add(part, part.amount)
 
     async def _take(self, claim: Claim, kind: str, limit: int, amount: int) -> Part:
-        key = claim.subject, kind, claim.limits.window_s
+        window_s = claim.limits.window_s
+        key = claim.subject, kind, window_s
         lease = self._lease(key)
-        async with lease.lock:
+        lease.chunk = max(1, limit // PARTS)
+        while True:
             now = self._clock()
             if now >= lease.until:
                 lease.expire()
-            if lease.balance < amount and now >= max(lease.none_until, lease.away_until):
-                lease.chunk = max(1, limit // PARTS)
-                await self._borrow(key, lease, limit, amount)
-            if lease.balance < amount:
-                if now < lease.away_until:
-                    return Part(key, lease.number, 0)
-                window_s = claim.limits.window_s
+            if lease.balance >= amount:
+                lease.balance -= amount
+                return Part(key, lease.number, amount)
+            if now < lease.away_until:
+                return Part(key, lease.number, 0)
+            if now < lease.none_until:
                 told = f"The limit {claim.whose} is {limit} {kind} in {window_s} seconds, over all gateways, and it is used or held."
                 raise self._limiter.refused(kind, told, window_s + validity_s(window_s))
-            lease.balance -= amount
-            return Part(key, lease.number, amount)
+            if lease.borrowing is None or lease.borrowing.done():
+                lease.borrowing = asyncio.get_running_loop().create_task(self._borrow(key, lease, limit, amount))
+            await asyncio.shield(lease.borrowing)  # who leaves takes nothing with it that was lent
 
     async def _borrow(self, key: tuple[str, str, int], lease: Lease, limit: int, amount: int) -> None:
         lease.expire()
@@ -132,7 +135,7 @@ class Leases:
         if lease is None:
             if len(self._leases) >= self._sweep_at:
                 for old, kept in list(self._leases.items()):
-                    if not kept.lock.locked() and kept.until + kept.window_s <= self._clock():
+                    if (kept.borrowing is None or kept.borrowing.done()) and kept.until + kept.window_s <= self._clock():
                         del self._leases[old]
                 self._sweep_at = max(1024, 2 * len(self._leases))
             lease = self._leases[key] = Lease(key[2])

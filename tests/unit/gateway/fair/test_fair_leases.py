@@ -16,7 +16,7 @@ from paddock_gateway.settings import Limits
 
 
 class Bank:
-    """The database's part, in memory: what was lent within the window, answered a moment later. What comes back is of what was lent first."""
+    """The database's part, in memory, answered a moment later. What comes back is taken off what was lent first."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
@@ -177,5 +177,40 @@ def test_over_several_gateways_no_window_ever_has_one_too_many(seed: int) -> Non
 
         await asyncio.gather(*(client() for _ in range(900)))
         assert len(accepted) > 40
+
+    run(main())
+
+
+def test_whoever_leaves_while_the_database_is_asked_loses_nothing_that_was_lent() -> None:
+    async def main() -> None:
+        bank = Bank()
+        one, passed = gateway(bank), 0
+        for _ in range(30):
+            task = asyncio.ensure_future(one.place(ask(limits=Limits(requests=10))))
+            await asyncio.sleep(0.0005)
+            if task.cancel():
+                await asyncio.gather(task, return_exceptions=True)
+                await one.idle()
+            elif task.exception() is None:
+                one.done(task.result(), None, whole=True)
+                passed += 1
+        assert passed + await tries([one], Limits(requests=10), 20) == 10
+
+    run(main())
+
+
+def test_waiting_for_the_database_is_not_at_rest() -> None:
+    async def main() -> None:
+        bank = Bank()
+        one = gateway(bank)
+        bank.rows["user:ann", "requests"].append([0.0, 10])
+        task = asyncio.ensure_future(one.place(ask(limits=Limits(requests=10))))
+        await asyncio.sleep(0)
+        idle = asyncio.ensure_future(one.idle())
+        await asyncio.sleep(0)
+        assert not idle.done()
+        with pytest.raises(Failure):
+            await task
+        await idle
 
     run(main())
