@@ -14,6 +14,7 @@ from paddock_gateway.proxy import handler as proxy
 from paddock_gateway.proxy.outgoing import refusal
 from paddock_gateway.proxy.routes import shape_of
 from paddock_gateway.proxy.upstream import HttpUpstream
+from paddock_gateway.request_id import REQUEST_ID, request_id
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ def application(parts: Parts, others: Sequence[AddRoutes] = ()) -> web.Applicati
 @web.middleware
 async def worded(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Whatever goes wrong is said in JSON, in the shape of the API that the path belongs to, and nothing is a 500."""
+    request[REQUEST_ID] = request_id(request)
     try:
         return await handler(request)
     except Failure as error:
@@ -52,11 +54,11 @@ async def worded(request: web.Request, handler: Handler) -> web.StreamResponse:
             raise
         failure = _said(request, error)
     except ConnectionError:
-        raise
+        return web.Response(status=499)  # the caller left: nobody reads this
     except Exception:
         log.exception("request at %s", request.path)
         failure = Failure(502, "There was an internal error, which is in the gateway's journal.", "internal")
-    headers = {"X-Request-Id": request.get("request_id") or proxy.request_id(request)}
+    headers = {"X-Request-Id": request[REQUEST_ID]}
     if isinstance(failure.__cause__, web.HTTPMethodNotAllowed):
         headers["Allow"] = failure.__cause__.headers["Allow"]
     return refusal(failure, shape_of(request.path), headers)

@@ -49,29 +49,32 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
+_NONE = Raw(b"")
+
+
 class Large(Struct):
     """Members that may be large."""
 
-    model: Raw | None = None
-    messages: Raw | None = None
-    system: Raw | None = None
-    instructions: Raw | None = None
-    input: Raw | None = None
-    prompt: Raw | None = None
-    content: Raw | None = None
-    tokens: Raw | None = None
-    query: Raw | None = None
-    documents: Raw | None = None
-    texts: Raw | None = None
-    tools: Raw | None = None
-    functions: Raw | None = None
-    response_format: Raw | None = None
-    json_schema: Raw | None = None
-    grammar: Raw | None = None
-    logit_bias: Raw | None = None
-    input_prefix: Raw | None = None
-    input_suffix: Raw | None = None
-    input_extra: Raw | None = None
+    model: Raw = _NONE
+    messages: Raw = _NONE
+    system: Raw = _NONE
+    instructions: Raw = _NONE
+    input: Raw = _NONE
+    prompt: Raw = _NONE
+    content: Raw = _NONE
+    tokens: Raw = _NONE
+    query: Raw = _NONE
+    documents: Raw = _NONE
+    texts: Raw = _NONE
+    tools: Raw = _NONE
+    functions: Raw = _NONE
+    response_format: Raw = _NONE
+    json_schema: Raw = _NONE
+    grammar: Raw = _NONE
+    logit_bias: Raw = _NONE
+    input_prefix: Raw = _NONE
+    input_suffix: Raw = _NONE
+    input_extra: Raw = _NONE
 
 
 _LARGE = msgspec.json.Decoder(Large)
@@ -93,7 +96,7 @@ class Body:
                 raise Failure(400, f"The request is no UTF-8 at {_place(raw, error.start)}.", "bad_utf8") from None
         try:
             large = _LARGE.decode(raw)
-            named = sum(len(memoryview(value)) for name in Large.__struct_fields__ if (value := getattr(large, name)) is not None)
+            named = sum(len(memoryview(getattr(large, name))) for name in Large.__struct_fields__)
             if len(raw) - named > LARGEST_REST:
                 raise Failure(413, "The request's smaller fields take more than 1 MiB together.", "too_large")
             self.members: dict[str, Raw] = _MEMBERS.decode(raw)

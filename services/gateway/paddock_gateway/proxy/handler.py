@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from uuid import uuid4
 
 import orjson
 from aiohttp import web
@@ -26,10 +24,9 @@ from paddock_gateway.proxy.outgoing import COMMENT, Renamed, Stream, error_event
 from paddock_gateway.proxy.prepared import Prepared, prepare, prepare_form
 from paddock_gateway.proxy.routes import MODEL_LISTS, ROUTES, Route, shape_of
 from paddock_gateway.proxy.upstream import HttpUpstream
+from paddock_gateway.request_id import REQUEST_ID
 
 log = logging.getLogger(__name__)
-
-_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 _NOT_PASSED = frozenset(
     {"authorization", "x-api-key", "cookie", "host", "content-length", "content-type", "content-encoding", "accept-encoding", "expect"}
@@ -44,12 +41,6 @@ def add_routes(app: web.Application, parts: Parts, upstream: HttpUpstream) -> No
         app.router.add_post(path, handler.answer)
     for path in MODEL_LISTS:
         app.router.add_get(path, handler.list_models, allow_head=False)
-
-
-def request_id(request: web.BaseRequest) -> str:
-    """The caller's own where it is sane, else a new one."""
-    said = request.headers.get("X-Request-Id", "")
-    return said if _SANE_ID.fullmatch(said) else uuid4().hex
 
 
 @dataclass
@@ -113,8 +104,7 @@ class Handler:
 
     async def _recorded(self, request: web.Request, answer: _Answer) -> web.StreamResponse:
         """One row a request, whatever becomes of it. 499: the caller left."""
-        call = Call(request.path, request_id(request))
-        request["request_id"] = call.id
+        call = Call(request.path, request[REQUEST_ID])
         try:
             response = await answer(request, call)
             call.status = call.status or response.status
@@ -126,10 +116,8 @@ class Handler:
             return await self._failed(call, failure, request)
         except Exception:
             log.exception("request %s at %s", call.id, call.path)
-            failure = Failure(
-                502, f"There was an internal error. Tell the operator of this gateway the request's id, {call.id}.", "internal"
-            )
-            return await self._failed(call, failure, request)
+            words = f"There was an internal error. Tell the operator of this gateway the request's id, {call.id}."
+            return await self._failed(call, Failure(502, words, "internal"), request)
         finally:
             if call.exchange:
                 call.exchange.close()

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
@@ -74,7 +74,7 @@ class Places:
             async with self.free:
                 self.free.notify_all()
 
-        asyncio.ensure_future(tell())
+        self.telling = asyncio.ensure_future(tell())
 
     def forecast(self, ask: Ask) -> Forecast:
         return Forecast(3, 1.5) if len(self.running) >= self.slots else Forecast(0, 0.0)
@@ -154,7 +154,7 @@ class BackendUnderTest:
         if request.path == "/v1/models":
             shown = {"id": "small", "object": "model", "meta": {"n_ctx": 512, "n_params": 7}, "path": "/srv/secret.gguf"}
             return web.json_response({"data": [shown]})
-        raw = await request.read()
+        raw = await request.content.read()  # of any size
         self.asked.append(Asked(request.path, dict(request.headers), raw))
         self.open += 1
         try:
@@ -204,13 +204,13 @@ class GatewayUnderTest:
         self.url, self.places, self.log, self.upstream = url, places, log, upstream
         self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
 
-    async def post(self, path: str, body: Any = None, *, key: str = KEY, **more: Any) -> tuple[int, bytes, dict[str, str]]:
+    async def post(self, path: str, body: Any = None, *, key: str = KEY, **more: Any) -> tuple[int, bytes, Mapping[str, str]]:
         """Status, body and headers."""
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json", **more.pop("headers", {})}
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         method = more.pop("method", "POST")
         async with self.session.request(method, self.url + path, data=data, headers=headers, **more) as response:
-            return response.status, await response.read(), dict(response.headers)
+            return response.status, await response.read(), response.headers
 
     async def row(self) -> Row:
         """The newest, as soon as there is one."""
@@ -250,7 +250,7 @@ def reset(connection: socket.socket) -> None:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    while not true():  # noqa: ASYNC110
+    while not true():
         await asyncio.sleep(0.001)
 
 
