@@ -167,6 +167,8 @@ class Native:
         if not self._ends or set(self._ends) != set(self._texts):
             raise Broken
         answers = [{**self._ends[index], "content": "".join(self._texts[index]), "tokens": []} for index in sorted(self._texts)]
+        for answer in answers:
+            answer["generation_settings"] = {**answer["generation_settings"], "stream": False}
         return answers[0] if len(answers) == 1 else answers
 
 
@@ -184,7 +186,15 @@ class Response:
         if self._said is None:
             raise Broken
         said = self._said
-        output = [{**item, "status": item.get("status", "completed")} for item in said.get("output") or ()]
-        order = ("completed_at", "created_at", "id", "model", "object", "output", "status", "usage")
-        full = {**said, "completed_at": said.get("created_at"), "output": output}
-        return {**{name: full[name] for name in order if name in full}, **full}
+        output = [
+            _ordered({**item, "status": "completed"}, _MESSAGE if item.get("type") == "message" else ()) for item in said.get("output") or ()
+        ]
+        return _ordered({**said, "completed_at": said.get("created_at"), "output": output}, _RESPONSE)
+
+
+_RESPONSE = ("completed_at", "created_at", "id", "model", "object", "output", "status", "usage")
+_MESSAGE = ("content", "id", "role", "status", "type")
+
+
+def _ordered(said: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {**{name: said[name] for name in names if name in said}, **said}
