@@ -187,7 +187,8 @@ class Response:
             raise Broken
         said = self._said
         output = [
-            _ordered({**item, "status": "completed"}, _MESSAGE if item.get("type") == "message" else ()) for item in said.get("output") or ()
+            _ordered({**item, "status": "completed"}, _MESSAGE if item.get("type") == "message" else ())
+            for item in said.get("output") or ()
         ]
         return _ordered({**said, "completed_at": said.get("created_at"), "output": output}, _RESPONSE)
 

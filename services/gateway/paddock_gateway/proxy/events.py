@@ -150,7 +150,7 @@ def _count(counts: dict[str, Any], name: str) -> int:
     return found if isinstance(found, int) and found >= 0 else 0
 
 
-_COUNTS = re.compile(rb'"(?:usage|timings)":\{[^{}]{0,2048}(?:\{[^{}]{0,1024}\}[^{}]{0,2048}){0,4}\}')
+_COUNTS = re.compile(rb'"(?:usage|timings)": ?\{[^{}]{0,2048}(?:\{[^{}]{0,1024}\}[^{}]{0,2048}){0,4}\}')
 
 
 def used_in(answer: bytes) -> Used | None:
