@@ -146,7 +146,7 @@ def test_a_dead_back_end_rests_and_is_tried_again() -> None:
                 found.base = NOWHERE
                 await until(lambda: not found.up)
                 assert found.failures >= 2 and under.places.states[-1][1].up is False
-                status, said, _ = await under.post("/v1/chat/completions", chat())
+                status, _, _ = await under.post("/v1/chat/completions", chat())
                 assert status == 503
                 found.base = url
                 await until(lambda: found.up)
