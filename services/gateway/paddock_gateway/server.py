@@ -26,12 +26,15 @@ FOLLOW_S = 2.0
 
 BACKLOG = 1024
 
+CLOSE_S = 1.0
+"""How long an answer that is done may take to be written at the end."""
+
 
 async def serve(configuration: Configuration, app: web.Application, dispatcher: Dispatcher, *, ready: asyncio.Event | None = None) -> None:
     """Until SIGTERM or SIGINT. Then it accepts nothing more, and what runs or waits has `drain_s` to end. `ready` is set when all
     addresses that are there are listened at. Raises BadAddress, and OSError where an address cannot be listened at."""
     wanted = [parsed(said) for said in configuration.listen]
-    runner = Runner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1.0, keepalive_timeout=75.0)
+    runner = Runner(app, handler_cancellation=True, access_log=None, shutdown_timeout=CLOSE_S, keepalive_timeout=75.0)
     await runner.setup()
     following: list[asyncio.Task[None]] = []
     try:

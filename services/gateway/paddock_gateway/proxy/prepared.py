@@ -48,7 +48,7 @@ def prepare(models: Models, account: Account, route: Route, body: Body, headers:
     if converting:
         path, said = converting.request(body.parsed())
         body, up = Body(orjson.dumps(said)), ROUTES[path]
-    assembled = up.generates and not stream and not whole_only(up.kind, body)
+    assembled = up.generates and not stream and not whole_only(up.kind, body, converted=converting is not None)
 
     def made_for(place: Place) -> bytes:
         changes: dict[str, Any] = {}

@@ -128,7 +128,7 @@ def test_a_response_is_the_last_events() -> None:
     assert said == {**response, "completed_at": 5, "output": [{**item, "status": "completed"}], "usage": usage}
 
 
-@pytest.mark.parametrize("field", [{"logprobs": True}, {"n_probs": 2}, {"response_fields": ["content"]}])
+@pytest.mark.parametrize("field", [{"logprobs": True}, {"n_probs": 2}, {"verbose": True}])
 def test_what_a_stream_does_not_carry_goes_up_unstreamed(field: dict[str, Any]) -> None:
     async def test() -> None:
         answer = {"choices": [], "usage": USAGE, "model": "small"}

@@ -155,10 +155,12 @@ def test_many_small_members_do_not_become_memory() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/slots", "/slots/0?action=erase", "/props", "/metrics", "/models/load", "/models/unload", "/lora-adapters", "/tools", "/cors-proxy"]
-    + ["/v1/stream", "/v1/streams/lookup", "/v1/chat/completions/control", "/v1/chat/completions/", "//v1/chat/completions"]
-    + ["/v1/../slots", "/v1/%2e%2e/slots", "/v1/chat/completions/../../../slots", "/v1%2fchat/completions", "/V1/chat/completions"]
-    + ["/v1/chat/completions%00", "/", "/v1", "/health", "/v1/chat/completions;x", "http://192.0.2.1/slots"],
+    [
+        *("/slots", "/slots/0?action=erase", "/props", "/metrics", "/models/load", "/models/unload", "/lora-adapters", "/tools"),
+        *("/cors-proxy", "/v1/stream", "/v1/streams/lookup", "/v1/chat/completions/control", "/v1/chat/completions/"),
+        *("//v1/chat/completions", "/v1/../slots", "/v1/%2e%2e/slots", "/v1/chat/completions/../../../slots", "/v1%2fchat/completions"),
+        *("/V1/chat/completions", "/v1/chat/completions%00", "/", "/v1", "/health", "/v1/chat/completions;x", "http://192.0.2.1/slots"),
+    ],
 )
 def test_nothing_else_of_a_back_end_is_reachable(path: str) -> None:
     async def test() -> None:

@@ -113,7 +113,7 @@ def test_a_stream_that_runs_is_finished_after_the_signal_and_nothing_new_is_acce
                 os.kill(os.getpid(), signal.SIGTERM)
                 await until(lambda: places.draining)
                 with pytest.raises(aiohttp.ClientConnectorError):
-                    await aiohttp.ClientSession().post(url)
+                    await session.post(url)
                 go_on.set()
                 assert await response.content.read() == b"".join(HELLO[1:])
             await task
@@ -122,7 +122,9 @@ def test_a_stream_that_runs_is_finished_after_the_signal_and_nothing_new_is_acce
     run(test())
 
 
-def test_what_takes_longer_than_the_drain_is_cut_off_and_has_a_row() -> None:
+def test_what_takes_longer_than_the_drain_is_cut_off_and_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paddock_gateway.server.CLOSE_S", 0.02)
+
     async def test() -> None:
         port = free_port()
         async with BackendUnderTest(endless(HELLO[0])).serving() as backend, aiohttp.ClientSession() as session:
