@@ -38,6 +38,7 @@ def application(parts: Parts, others: Sequence[AddRoutes] = ()) -> web.Applicati
         await upstream.pool.close()
 
     app.cleanup_ctx.append(connections)
+    app.on_response_prepare.append(_signed)
     return app
 
 
@@ -58,10 +59,15 @@ async def worded(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception:
         log.exception("request at %s", request.path)
         failure = Failure(502, "There was an internal error, which is in the gateway's journal.", "internal")
-    headers = {"X-Request-Id": request[REQUEST_ID]}
+    response = refusal(failure, shape_of(request.path))
     if isinstance(failure.__cause__, web.HTTPMethodNotAllowed):
-        headers["Allow"] = failure.__cause__.headers["Allow"]
-    return refusal(failure, shape_of(request.path), headers)
+        response.headers["Allow"] = failure.__cause__.headers["Allow"]
+    return response
+
+
+async def _signed(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "paddock-gateway"
+    response.headers["X-Request-Id"] = request[REQUEST_ID]
 
 
 def _said(request: web.Request, error: web.HTTPException) -> Failure:

@@ -22,22 +22,29 @@ class Splitter:
     """Gives whole events, each with the empty line that ends it."""
 
     def __init__(self, largest: int = LARGEST_EVENT) -> None:
-        self._rest = b""
+        self._pieces: list[bytes] = []
+        self._size = 0
         self._largest = largest
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Raises TooLarge."""
-        data = self._rest + chunk if self._rest else chunk
+        if b"\n\n" not in chunk and b"\r" not in chunk and chunk[:1] != b"\n":
+            self._keep(chunk)  # joined once, when its end has come: an event may have come in a thousand pieces
+            return []
+        data = b"".join([*self._pieces, chunk])
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n")
-        *whole, self._rest = data.split(b"\n\n")
-        if len(self._rest) > self._largest:
-            raise TooLarge
+        *whole, rest = data.split(b"\n\n")
+        self._pieces, self._size = [], 0
+        self._keep(rest)
         return [event + b"\n\n" for event in whole]
 
-    @property
-    def rest(self) -> bytes:
-        return self._rest
+    def _keep(self, rest: bytes) -> None:
+        if rest:
+            self._pieces.append(rest)
+            self._size += len(rest)
+            if self._size > self._largest:
+                raise TooLarge
 
 
 def data_of(event: bytes) -> bytes:

@@ -138,7 +138,7 @@ class Handler:
         except (asyncio.CancelledError, ConnectionError):
             call.status = 499
             raise
-        response = refusal(failure, shape_of(request.path), {"X-Request-Id": call.id})
+        response = refusal(failure, shape_of(request.path))
         call.response_bytes = len(response.body) if isinstance(response.body, bytes) else 0
         return response
 
@@ -199,13 +199,15 @@ class Handler:
 
     async def _opened(self, prepared: Prepared, call: Call, exchange: Exchange, stream: Stream) -> None:
         """Meanwhile the caller hears a comment at each heartbeat."""
-        forecast = self._parts.dispatcher.forecast(prepared.wanted.ask)
         opening = asyncio.ensure_future(exchange.open())
         try:
             done, _ = await asyncio.wait({opening}, timeout=self._configuration.heartbeat_s)
             if not done:
-                queue = {"X-Queue-Position": str(forecast.position), "X-Queue-Wait": f"{forecast.wait_s:.1f}"}
-                await stream.start({**self._headers(call), **queue})
+                headers = self._headers(call)
+                if exchange.place is None:
+                    forecast = self._parts.dispatcher.forecast(prepared.wanted.ask)
+                    headers |= {"X-Queue-Position": str(forecast.position), "X-Queue-Wait": f"{forecast.wait_s:.1f}"}
+                await stream.start(headers)
                 await stream.write(COMMENT)
                 await asyncio.wait({opening})
         except BaseException:
@@ -253,11 +255,8 @@ class Handler:
         return self._json(Renamed(prepared.asked_name, exchange.place.model)(answer), call)
 
     def _headers(self, call: Call) -> dict[str, str]:
-        headers = {"X-Request-Id": call.id}
-        if call.exchange and call.exchange.place:
-            place = call.exchange.place
-            headers |= {"X-Queue-Position": str(place.position), "X-Queue-Wait": f"{place.queued_s:.1f}"}
-        return headers
+        place = call.exchange.place if call.exchange else None
+        return {"X-Queue-Position": str(place.position), "X-Queue-Wait": f"{place.queued_s:.1f}"} if place else {}
 
     def _json(self, raw: bytes, call: Call, status: int = 200) -> web.Response:
         call.response_bytes = len(raw)

@@ -21,11 +21,9 @@ COMMENT = b":\n\n"
 _MODEL = re.compile(rb'"model":("(?:[^"\\]|\\.){0,512}")')
 
 
-def refusal(failure: Failure, shape: Shape, headers: Mapping[str, str]) -> web.Response:
+def refusal(failure: Failure, shape: Shape) -> web.Response:
     said = anthropic_error(failure) if shape == "anthropic" else openai_error(failure)
-    return web.Response(
-        status=failure.status, body=orjson.dumps(said), content_type="application/json", headers={**headers, **failure.headers}
-    )
+    return web.Response(status=failure.status, body=orjson.dumps(said), content_type="application/json", headers=failure.headers)
 
 
 def error_event(failure: Failure, shape: Shape) -> bytes:
