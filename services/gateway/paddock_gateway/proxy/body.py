@@ -81,6 +81,12 @@ _LARGE = msgspec.json.Decoder(Large)
 _MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 
 
+def _of_large_members(raw: bytes) -> int:
+    """Bytes."""
+    large = _LARGE.decode(raw)
+    return sum(len(memoryview(getattr(large, name))) for name in Large.__struct_fields__)
+
+
 class Body:
     """A JSON object. `raw` is as it came, `members` is name → the bytes of the value."""
 
@@ -95,9 +101,7 @@ class Body:
             except UnicodeDecodeError as error:
                 raise Failure(400, f"The request is no UTF-8 at {_place(raw, error.start)}.", "bad_utf8") from None
         try:
-            large = _LARGE.decode(raw)
-            named = sum(len(memoryview(getattr(large, name))) for name in Large.__struct_fields__)
-            if len(raw) - named > LARGEST_REST:
+            if len(raw) > LARGEST_REST and len(raw) - _of_large_members(raw) > LARGEST_REST:
                 raise Failure(413, "The request's smaller fields take more than 1 MiB together.", "too_large")
             self.members: dict[str, Raw] = _MEMBERS.decode(raw)
         except RecursionError:

@@ -260,3 +260,23 @@ def test_every_listed_route_is_reachable_and_no_other() -> None:
                 assert (await under.post(path, method="GET"))[0] == 200
 
     run(test())
+
+
+def test_a_caller_that_leaves_while_it_sends_has_a_row_and_nothing_goes_up() -> None:
+    async def test() -> None:
+        async with BackendUnderTest(streaming(*HELLO)).serving() as backend, gateway(backend.url) as under:
+            host, port = under.url.removeprefix("http://").split(":")
+            for broken in (
+                b'Content-Length: 100\r\n\r\n{"model"',
+                b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
+                b"Transfer-Encoding: chunked\r\n\r\nz\r\n",
+            ):
+                _, writer = await asyncio.open_connection(host, int(port))
+                writer.write(f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n".encode() + broken)
+                await asyncio.sleep(0.01)
+                writer.transport.abort()
+                assert (await under.row()).status_code in (400, 499)
+                under.log.rows.clear()
+            assert not backend.asked
+
+    run(test())
