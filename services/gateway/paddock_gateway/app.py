@@ -18,6 +18,8 @@ from paddock_gateway.request_id import REQUEST_ID, request_id
 
 log = logging.getLogger(__name__)
 
+SERVER = "paddock-gateway"
+
 AddRoutes = Callable[[web.Application, Parts], None]
 
 
@@ -66,7 +68,7 @@ async def worded(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 async def _signed(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = "paddock-gateway"
+    response.headers["Server"] = SERVER
     response.headers["X-Request-Id"] = request[REQUEST_ID]
 
 

@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
+from paddock_gateway.app import SERVER
 from paddock_gateway.contract import Dispatcher
 from paddock_gateway.errors import Failure, openai_error
 from paddock_gateway.listening import Listen, addresses, parsed
@@ -160,5 +161,6 @@ class _Connection(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun")
         answer = web.Response(status=failure.status, body=orjson.dumps(openai_error(failure)), content_type="application/json")
+        answer.headers["Server"] = SERVER
         answer.force_close()
         return answer

@@ -200,6 +200,7 @@ def test_only_the_method_of_a_route_reaches_it(method: str) -> None:
         b"POST /v1/chat/completions HTTP/1.1\r\nA: " + b"x" * 20_000 + b"\r\n\r\n",
         b"POST /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n",
         b"POST /v1/chat/completions HTTP/1.1\r\nA\x00: b\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n",
     ],
 )
 def test_http_that_cannot_be_read_is_a_400_without_a_traceback(sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
@@ -266,16 +267,12 @@ def test_a_caller_that_leaves_while_it_sends_has_a_row_and_nothing_goes_up() -> 
     async def test() -> None:
         async with BackendUnderTest(streaming(*HELLO)).serving() as backend, gateway(backend.url) as under:
             host, port = under.url.removeprefix("http://").split(":")
-            for broken in (
-                b'Content-Length: 100\r\n\r\n{"model"',
-                b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
-                b"Transfer-Encoding: chunked\r\n\r\nz\r\n",
-            ):
+            for broken in (b'Content-Length: 100\r\n\r\n{"model"', b"Transfer-Encoding: chunked\r\n\r\n5\r\n{"):
                 _, writer = await asyncio.open_connection(host, int(port))
                 writer.write(f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n".encode() + broken)
                 await asyncio.sleep(0.01)
                 writer.transport.abort()
-                assert (await under.row()).status_code in (400, 499)
+                assert (await under.row()).status_code == 499
                 under.log.rows.clear()
             assert not backend.asked
 
