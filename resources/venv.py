@@ -60,7 +60,7 @@ class Venv(OnDisk):
 
     @property
     def desired(self) -> Attributes:
-        return {**self.identity, "python": "the host's", "files": "as installed"}
+        return {**self.identity, "python": "host's", "files": "intact"}
 
     @property
     def identity(self) -> Attributes:
