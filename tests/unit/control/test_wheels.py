@@ -18,6 +18,7 @@ from threading import Thread
 import pytest
 from packaging.pylock import Pylock
 
+from cli.plan import wheel_lines
 from control.deployment.knowledge import knowledge_for
 from control.fetching import wheels
 from control.fetching.project import project_wheel
@@ -26,7 +27,7 @@ from control.state.fleet import FleetState
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.hardware import PYTHONS, Hardware, python_of
-from inventory.knowledge import TO_BE_CHOSEN
+from inventory.knowledge import TO_BE_CHOSEN, Knowledge
 from resources import Wheel
 from roles.role import RoleSettings
 
@@ -192,6 +193,17 @@ def test_our_own_wheel_is_asked_of_nobody(index: Index) -> None:
     directory = wheels_here([wheel], ["gateway"], silent)
     assert (directory / wheel.sha256 / wheel.name).read_bytes() == data and not index.asked
     assert zipfile.is_zipfile(directory / wheel.sha256 / wheel.name)
+
+
+def test_a_plan_without_a_connection_says_what_is_still_to_be_fetched(index: Index) -> None:
+    others = wheels_of("gateway", PEA)[1:]
+    known = Knowledge(hardware={"pea": PEA}, wheels={"pea": (project_wheel("gateway")[0], index.wheel), "old": PaddockError("too old")})
+    said = "  paddock-gateway 0.1.0 with 1 packages for Python 3.11 on x86_64, "
+    assert list(wheel_lines("pea", known))[1:] == [f"{said}1 of them are still to be fetched (0.0 MiB)"]
+    wheels_here([index.wheel], (), silent)
+    assert list(wheel_lines("pea", known))[1:] == [f"{said}all of them here"]
+    assert list(wheel_lines("old", known)) == list(wheel_lines("nobody", known)) == []
+    assert missing(others) == list(others)
 
 
 def test_a_plan_knows_the_wheels_of_the_hosts_that_run_a_program(
