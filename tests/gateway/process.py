@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import http.client
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ class Gateway:
             "pepper_file": str(pepper),
             "state": str(self.directory / "state"),
             "access_log": False,
+            "admin_socket": str(self.directory / "state" / "admin.sock"),
             "users": users,
         }
         (self.directory / "state").mkdir(exist_ok=True)
@@ -76,6 +78,15 @@ class Gateway:
         assert self.process
         self.process.send_signal(how)
         return self.process.wait(within_s)
+
+    def status(self) -> dict[str, Any]:
+        """What /admin/status shows, over the Unix socket."""
+        with closing(http.client.HTTPConnection("localhost")) as connection:
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.connect(str(self.directory / "state" / "admin.sock"))
+            connection.request("GET", "/admin/status")
+            said: dict[str, Any] = json.load(connection.getresponse())
+        return said
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`paddock-gateway …` beside it."""
@@ -106,23 +117,25 @@ def running(directory: Path, configuration: Mapping[str, Any], users: Mapping[st
 
 
 @contextmanager
-def back_end(slots: int, *options: str, port: int = 0) -> Iterator[str]:
-    """The URL of a stand-in for a llama-server (tests/gateway/back_end.py)."""
+def back_end(slots: int, *options: str, port: int = 0, pids: list[int] | None = None) -> Iterator[str]:
+    """The URL of a stand-in for a llama-server (tests/gateway/back_end.py); its process is added to `pids`."""
     port = port or free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.gateway.back_end", str(port), str(slots), *options], stdin=subprocess.DEVNULL, cwd=ROOT
     )
     try:
         wait_for(f"http://127.0.0.1:{port}/health", process)
+        if pids is not None:
+            pids.append(process.pid)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()
         process.wait()
 
 
-def told(url: str) -> dict[str, Any]:
+def told(url: str, path: str = "told") -> dict[str, Any]:
     """What came to a stand-in."""
-    with urllib.request.urlopen(f"{url}/told", timeout=30) as answer:
+    with urllib.request.urlopen(f"{url}/{path}", timeout=30) as answer:
         said: dict[str, Any] = json.load(answer)
     return said
 

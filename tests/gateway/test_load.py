@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -71,17 +73,27 @@ def test_shares_follow_the_weights_while_all_wait(tmp_path: Path) -> None:
     chosen = random.Random(14)
     many = {f"user{number:02}": {"weight": 1 + number % 4} for number in range(USERS)}
     asked = [(name, chosen.randint(1, 64)) for _ in range(REQUESTS // USERS) for name in many]
-    with back_end(4) as url, running(tmp_path, configuration(url), many) as gateway:
-        said = asyncio.run(ask_all(gateway.url, asked, at_once=REQUESTS))
+    pids: list[int] = []
+    patient = configuration("", health={"every_s": 3600})
+
+    async def crowd(gateway: Gateway) -> Said:
+        os.kill(pids[0], signal.SIGSTOP)  # nobody is served until all wait
+        waiting = asyncio.create_task(ask_all(gateway.url, asked, at_once=REQUESTS))
+        while (await asyncio.to_thread(gateway.status))["waiting"] < REQUESTS - SLOTS:
+            await asyncio.sleep(0.1)
+        os.kill(pids[0], signal.SIGCONT)
+        return await waiting
+
+    with back_end(SLOTS, pids=pids) as url:
+        patient["backends"]["b0"]["url"] = url
+        with running(tmp_path, patient, many) as gateway:
+            said = asyncio.run(crowd(gateway))
         served, most = told(url)["served"], told(url)["most"]
-    assert said.all() == Counter({200: REQUESTS}) and most <= 4
+    assert said.all() == Counter({200: REQUESTS}) and most == SLOTS
     took: Counter[str] = Counter()
     left = Counter(user for user, _ in served)
-    counting = False
-    for position, (user, tokens) in enumerate(served):
-        counting = counting or position >= 200  # the first come before all wait
-        if counting:
-            took[user] += tokens
+    for user, tokens in served:
+        took[user] += tokens
         left[user] -= 1
         if not left[user]:
             break

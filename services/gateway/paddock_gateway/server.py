@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -31,30 +34,52 @@ CLOSE_S = 1.0
 """How long an answer that is done may take to be written at the end."""
 
 
-async def serve(configuration: Configuration, app: web.Application, dispatcher: Dispatcher, *, ready: asyncio.Event | None = None) -> None:
-    """Until SIGTERM or SIGINT. Then it accepts nothing more, and what runs or waits has `drain_s` to end. `ready` is set when all
-    addresses that are there are listened at. Raises BadAddress, and OSError where an address cannot be listened at."""
-    wanted = [parsed(said) for said in configuration.listen]
-    runner = Runner(app, handler_cancellation=True, access_log=None, shutdown_timeout=CLOSE_S, keepalive_timeout=75.0)
-    await runner.setup()
-    following: list[asyncio.Task[None]] = []
-    try:
-        for listen in wanted:
-            if listen.interface:
-                follower = _Interface(runner, listen)
-                await follower.look()
-                following.append(asyncio.create_task(follower.follow()))
-            else:
-                await web.SockSite(runner, bound(listen.host, listen.port), backlog=BACKLOG).start()
+async def serve(
+    configuration: Configuration,
+    app: web.Application,
+    dispatcher: Dispatcher,
+    *,
+    others: Sequence[tuple[str, web.Application]] = (),
+    ready: asyncio.Event | None = None,
+) -> None:
+    """Until SIGTERM or SIGINT. Then it accepts nothing more, and what runs or waits has `drain_s` to end. `others` are applications at
+    addresses of their own, or at `unix:/…`: they answer until the end. `ready` is set when all addresses that are there are listened at.
+    Raises BadAddress, and OSError where an address cannot be listened at."""
+    async with AsyncExitStack() as stack:
+        for where, other in others:
+            await _listening(stack, other, [where])
+        runner, following = await _listening(stack, app, configuration.listen)
         if ready:
             ready.set()
         await _told_to_end()
         await drained(runner, dispatcher, configuration.drain_s, following)
-    finally:
-        for task in following:
-            task.cancel()
-        await asyncio.gather(*following, return_exceptions=True)
-        await runner.cleanup()
+
+
+async def _listening(stack: AsyncExitStack, app: web.Application, wanted: Sequence[str]) -> tuple[web.BaseRunner, list[asyncio.Task[None]]]:
+    """Until the stack ends. The tasks follow interfaces."""
+    runner = Runner(app, handler_cancellation=True, access_log=None, shutdown_timeout=CLOSE_S, keepalive_timeout=75.0)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    following: list[asyncio.Task[None]] = []
+    stack.push_async_callback(_ended, following)
+    for said in wanted:
+        if said.startswith("unix:"):
+            await web.SockSite(runner, bound_socket(Path(said[5:])), backlog=BACKLOG).start()
+            continue
+        listen = parsed(said)
+        if listen.interface:
+            follower = _Interface(runner, listen)
+            await follower.look()
+            following.append(asyncio.create_task(follower.follow()))
+        else:
+            await web.SockSite(runner, bound(listen.host, listen.port), backlog=BACKLOG).start()
+    return runner, following
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def drained(runner: web.BaseRunner, dispatcher: Dispatcher, within_s: float, following: list[asyncio.Task[None]]) -> None:
@@ -93,6 +118,22 @@ def bound(address: str, port: int, scope: int = 0) -> socket.socket:
     except OSError as error:
         found.close()
         raise OSError(error.errno, f"cannot listen at {address} port {port}: {error.strerror}") from None
+    return found
+
+
+def bound_socket(path: Path) -> socket.socket:
+    """For the owner and the group; what an earlier gateway has left there goes."""
+    path.unlink(missing_ok=True)
+    found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o117)
+    try:
+        found.setblocking(False)
+        found.bind(str(path))
+    except OSError as error:
+        found.close()
+        raise OSError(error.errno, f"cannot listen at {path}: {error.strerror}") from None
+    finally:
+        os.umask(before)
     return found
 
 
