@@ -5,9 +5,8 @@ unstreamed answer but for ids and times; the order of fields is that of to_json_
 
 `whole_only` names what the stream does not carry, or not as the whole answer has it: such a request goes up unstreamed, and is given up by
 closing its connection. It is so for logprobs (a token without visible text has no event that could carry its logprobs), n_probs,
-return_tokens, return_progress, verbose, response_fields of llama-server's own format; for every transcription; and for Messages, until they
-are converted. One difference is left: a chat that ends inside the tag that opens its reasoning has the tag as its content when it is asked
-for whole, and no content when it is streamed.
+return_tokens, verbose, and response_fields of llama-server's own format; and for every transcription. One difference is left: a chat that
+ends inside the tag that opens its reasoning has the tag as its content when it is asked for whole, and no content when it is streamed.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from paddock_gateway.proxy.routes import Kind
 LARGEST = 64 * 1024 * 1024
 """Bytes of one answer."""
 
-_WHOLE_ONLY = ("logprobs", "top_logprobs", "n_probs", "return_tokens", "return_progress")
+_WHOLE_ONLY = ("logprobs", "top_logprobs", "n_probs", "return_tokens")
 
 
 class Broken(Exception):
@@ -36,7 +35,7 @@ class Assembly(Protocol):
 
 def whole_only(kind: Kind, body: Body, *, converted: bool) -> bool:
     """`converted`: the conversion reads the whole answer, and takes `__verbose` as the stream has it."""
-    if kind in ("transcription", "messages"):
+    if kind == "transcription":
         return True
     more = ("response_fields",) if kind == "native" else () if converted else ("verbose",)
     return any(name in body and body.bytes_of(name) not in (b"null", b"false", b"0") for name in (*_WHOLE_ONLY, *more))

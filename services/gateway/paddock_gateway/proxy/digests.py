@@ -40,7 +40,7 @@ def prefixes(kind: Kind, model: str, body: Body) -> tuple[bytes, ...]:
     for name in _BEFORE:
         if name in body:
             state.update(name.encode() + b"\0" + _steady(body.bytes_of(name)) + b"\0")
-    if kind in ("chat", "messages"):
+    if kind == "chat":
         return _of_items(state, body.bytes_of("messages"))
     if kind == "responses":
         return _of_items(state, body.bytes_of("input"))

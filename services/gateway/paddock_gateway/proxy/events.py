@@ -81,7 +81,6 @@ _ENDS: dict[Kind, tuple[bytes, ...]] = {
     "completion": (b"data: [DONE]",),
     "transcription": (b"data: [DONE]",),
     "responses": (b"event: response.completed", b"event: response.incomplete", b"event: response.failed"),
-    "messages": (b"event: message_stop",),
 }
 
 
@@ -118,7 +117,7 @@ class Tally:
         said = [used for event in self._last if (used := used_of(parsed(event) or {})) is not None]
         if not said:
             return None
-        # several answers of a chat share one prompt, and Anthropic says the prompt's count at the start; completions have one each
+        # several answers of a chat share one prompt; completions have one each
         of_prompts = sum if self._kind in ("completion", "native") else max
         return Used(
             of_prompts(each.prompt_tokens for each in said),
@@ -139,16 +138,13 @@ def used_of(answer: dict[str, Any]) -> Used | None:
 
 
 def _usage(answer: dict[str, Any]) -> Used | None:
-    inside = answer.get("response") or answer.get("message")
+    inside = answer.get("response")
     usage = answer.get("usage") or (inside.get("usage") if isinstance(inside, dict) else None)
     if not isinstance(usage, dict):
         return None
     details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
     cached = _count(details, "cached_tokens") if isinstance(details, dict) else 0
     prompt = _count(usage, "prompt_tokens") or _count(usage, "input_tokens")
-    if "cache_read_input_tokens" in usage:  # Anthropic counts cached tokens apart
-        cached = _count(usage, "cache_read_input_tokens")
-        prompt += cached
     return Used(prompt, cached, _count(usage, "completion_tokens") or _count(usage, "output_tokens"))
 
 

@@ -18,7 +18,7 @@ def is_legacy(body: Body) -> bool:
 
 
 class Functions:
-    """A Converter (paddock_gateway.proxy.convert)."""
+    """A Converter (paddock_gateway.convert.converter)."""
 
     def request(self, said: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Raises Failure where functions and tools come together, or are none."""

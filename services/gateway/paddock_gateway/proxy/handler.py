@@ -12,11 +12,11 @@ import orjson
 from aiohttp import web
 
 from paddock_gateway.contract import Account, Keys, Parts, Row
+from paddock_gateway.convert.converter import Stream as Converted
 from paddock_gateway.errors import Failure
 from paddock_gateway.proxy import events
 from paddock_gateway.proxy.assemble import Broken, assembly
 from paddock_gateway.proxy.body import Body, read
-from paddock_gateway.proxy.convert import Stream as Converted
 from paddock_gateway.proxy.credentials import key_of
 from paddock_gateway.proxy.exchange import Exchange, failure_of
 from paddock_gateway.proxy.form import Form
@@ -178,6 +178,8 @@ class Handler:
         await self._opened(prepared, call, exchange, stream)
         assert exchange.place
         if exchange.whole is not None:
+            if exchange.status == 200 and stream.response:
+                raise Failure(502, "The back end answered without a stream.", "backend_failed")
             return await self._passed(prepared, call, exchange)
         if stream.response is None:
             await stream.start(self._headers(call))
@@ -244,7 +246,7 @@ class Handler:
         assert exchange.place and exchange.whole is not None
         answer = exchange.whole
         if exchange.status != 200:
-            if prepared.wanted.kind == "messages" or (call.stream and call.stream.response) or shape_of(call.path) == "anthropic":
+            if (call.stream and call.stream.response) or shape_of(call.path) == "anthropic":
                 failure = failure_of(b"data: " + answer.replace(b"\n", b" ") + b"\n\n")
                 raise Failure(exchange.status, failure.message, "backend_refused")
             return self._json(answer, call, exchange.status)

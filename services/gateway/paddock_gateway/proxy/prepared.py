@@ -9,9 +9,10 @@ from typing import Any
 import orjson
 
 from paddock_gateway.contract import Account, Ask, Place
+from paddock_gateway.convert.converter import Converter
 from paddock_gateway.proxy.assemble import whole_only
 from paddock_gateway.proxy.body import REMOVED, Body
-from paddock_gateway.proxy.convert import Converter, converter
+from paddock_gateway.proxy.convert import converter
 from paddock_gateway.proxy.digests import prefixes
 from paddock_gateway.proxy.exchange import Wanted
 from paddock_gateway.proxy.form import Form
@@ -69,7 +70,7 @@ def prepare(models: Models, account: Account, route: Route, body: Body, headers:
         model=model,
         targets=tuple((target.backend, target.model) for target in models[model].targets),
         tokens=_tokens(route, body, models[model].context),
-        prefixes=prefixes(up.kind, model, body) if up.slots or up.kind == "messages" else (),
+        prefixes=prefixes(up.kind, model, body) if up.slots else (),
     )
     wanted = Wanted(ask, up.path, up.kind, stream or assembled, made_for, {**headers, "Content-Type": "application/json"})
     return Prepared(wanted, name or model, stream, assembled, converting)

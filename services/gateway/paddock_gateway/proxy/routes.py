@@ -17,8 +17,7 @@ class Route:
     kind: Kind
     slots: bool = False
     """Whether llama-server honours `id_slot` and `cache_prompt` there: tools/server/server-context.cpp, handle_completions_impl. Responses
-    are converted with every other field kept (server-chat.cpp); Messages keep neither."""
-    errors: Shape = "openai"
+    are converted with every other field kept (server-chat.cpp); Messages keep neither, and go up as chat completions."""
 
     @property
     def generates(self) -> bool:
@@ -47,8 +46,8 @@ ROUTES: dict[str, Route] = {
     "/tokenize": Route("/tokenize", "plain"),
     "/detokenize": Route("/detokenize", "plain"),
     "/apply-template": Route("/apply-template", "plain"),
-    "/v1/messages": Route("/v1/messages", "messages", errors="anthropic"),
-    "/v1/messages/count_tokens": Route("/v1/messages/count_tokens", "plain", errors="anthropic"),
+    "/v1/messages": Route("/v1/messages", "messages"),
+    "/v1/messages/count_tokens": Route("/v1/messages/count_tokens", "plain"),
 }
 
 MODEL_LISTS = ("/v1/models", "/models")

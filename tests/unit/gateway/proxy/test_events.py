@@ -39,14 +39,6 @@ def test_an_event_may_be_as_large_as_its_bound_and_no_larger() -> None:
         ("completion", [chunk(usage=USAGE), chunk(usage=USAGE)], Used(10, 4, 4)),
         ("chat", [chunk({"content": '"usage":{"prompt_tokens":99}'})], None),
         (
-            "messages",
-            [
-                b'event: message_start\ndata: {"message":{"usage":{"cache_read_input_tokens":4,"input_tokens":3,"output_tokens":0}}}\n\n',
-                b'event: message_delta\ndata: {"usage":{"output_tokens":6}}\n\n',
-            ],
-            Used(7, 4, 6),
-        ),
-        (
             "responses",
             [b'data: {"response":{"usage":{"input_tokens":7,"output_tokens":2,"input_tokens_details":{"cached_tokens":1}}}}\n\n'],
             Used(7, 1, 2),
