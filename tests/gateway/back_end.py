@@ -112,9 +112,11 @@ class BackEnd:
             delta = {"content": "word " * (tokens // pieces)} | ({"role": "assistant"} if not number else {})
             await response.write(_event({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}))
         timings = {"cache_n": 0, "prompt_n": prompt, "predicted_n": tokens}
-        last = _event({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "length"}], "timings": timings})
-        counted = _event({**head, "choices": [], "usage": usage}) if body.get("stream_options", {}).get("include_usage") else b""
-        await response.write(last + counted + b"data: [DONE]\n\n")
+        ends = [{**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}]
+        if body.get("stream_options", {}).get("include_usage"):
+            ends.append({**head, "choices": [], "usage": usage})
+        ends[-1]["timings"] = timings
+        await response.write(b"".join(map(_event, ends)) + b"data: [DONE]\n\n")
         await response.write_eof()
         return response
 

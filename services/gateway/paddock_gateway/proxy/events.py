@@ -114,7 +114,9 @@ class Tally:
 
     def used(self) -> Used | None:
         """None where the back end has not said."""
-        said = [used for event in self._last if (used := used_of(parsed(event) or {})) is not None]
+        answers = [parsed(event) or {} for event in self._last]
+        # one that has both in two events says the same twice
+        said = [used for answer in answers if (used := _usage(answer))] or [used for answer in answers if (used := used_of(answer))]
         if not said:
             return None
         # several answers of a chat share one prompt; completions have one each
