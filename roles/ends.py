@@ -15,12 +15,13 @@ Told = tuple[tuple[str, ...], str]
 """The keys that lead to what is wrong from the upstream, and why it is."""
 
 
-def leads_nowhere(upstream: Upstream, proxy: str, fleet: Whole) -> Iterator[Told]:
-    """Why a site leads nowhere, or not to all that it names; nothing where it does."""
-    told = list(_of_model(upstream, fleet) if isinstance(upstream, OfModel) else _of_names(upstream, fleet))
+def leads_nowhere(upstream: Upstream, proxy: str, fleet: Whole, every: bool = False) -> Iterator[Told]:
+    """Why a site leads nowhere, or not to all that it names; nothing where it does. Where `every`, each server is asked for what it has, and
+    need not stand in for the others."""
+    told = list(_of_model(upstream, fleet) if isinstance(upstream, OfModel) else _of_names(upstream, fleet, every))
     if not told:
-        servers = fleet.behind(upstream)
-        words = next(_out_of_reach(servers, proxy, fleet), "") or next(_apart(servers), "")
+        servers = fleet.every_behind(upstream) if every else fleet.behind(upstream)
+        words = next(_out_of_reach(servers, proxy, fleet), "") or ("" if every else next(_apart(servers), ""))
         told = [((), words)] if words else []
     yield from told
 
@@ -33,14 +34,14 @@ def _of_model(upstream: OfModel, fleet: Whole) -> Iterator[Told]:
         yield ("model",), f"no llama_server serves {quoted(upstream.model)}: add it to the models of one, or to an instance"
 
 
-def _of_names(upstream: Upstream, fleet: Whole) -> Iterator[Told]:
+def _of_names(upstream: Upstream, fleet: Whole, every: bool) -> Iterator[Told]:
     listed = not isinstance(upstream, str)
     for number, name in enumerate(named(upstream)):
-        if words := _no_server(name, fleet):
+        if words := _no_server(name, fleet, every):
             yield ((str(number),) if listed else ()), words
 
 
-def _no_server(name: str, fleet: Whole) -> str:
+def _no_server(name: str, fleet: Whole, every: bool) -> str:
     """Why no llama-server answers for `HOST`, `HOST/INSTANCE`, `GROUP` or `GROUP/INSTANCE`; empty where one does."""
     where, instance = parts(name)
     if where not in fleet.roles and where not in fleet.groups:
@@ -60,7 +61,7 @@ def _no_server(name: str, fleet: Whole) -> str:
     if instance and instance not in instances:
         on = where if where in fleet.roles else f"the hosts of {where}"
         return f"llama_server on {on} has no instances {quoted(instance)}{did_you_mean(instance, instances)}"
-    for host in hosts if not instance else ():
+    for host in hosts if not instance and not every else ():
         several = list(dict.fromkeys(each.group for each in fleet.servers(host) if each.group))
         if several and not answering(fleet.servers(host), ""):
             return f"llama_server on {host} has {' and '.join(several)}: choose one, such as {where}/{several[0]}"

@@ -60,6 +60,10 @@ class Whole:
     def _behind(self) -> dict[Upstream, tuple[Server, ...]]:
         return {}
 
+    def every_behind(self, upstream: Upstream) -> tuple[Server, ...]:
+        """As `behind`, where a host's name stands for all servers that it has."""
+        return servers_behind(upstream, self.roles, self.groups, self.servers, every=True)
+
     def has_client(self, name: str) -> bool:
         return name in self._clients
 

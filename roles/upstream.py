@@ -48,15 +48,22 @@ def hosts_named(where: str, hosts: Iterable[str], groups: Mapping[str, Sequence[
 
 
 def servers_behind(
-    upstream: Upstream, hosts: Iterable[str], groups: Mapping[str, Sequence[str]], servers: Callable[[str], tuple[Server, ...]]
+    upstream: Upstream,
+    hosts: Iterable[str],
+    groups: Mapping[str, Sequence[str]],
+    servers: Callable[[str], tuple[Server, ...]],
+    every: bool = False,
 ) -> tuple[Server, ...]:
-    """The llama-servers that answer, each once; `servers` has those of a host."""
+    """The llama-servers that answer, each once; `servers` has those of a host. Where `every`, a host stands for all that it has, and not for
+    those that stand in for each other."""
     if isinstance(upstream, OfModel):
         return tuple(server for host in hosts for server in servers(host) if upstream.model in server.models)
     found: dict[tuple[str, str], Server] = {}
     for where, instance in map(parts, named(upstream)):
         for host in hosts_named(where, hosts, groups):
-            found |= {(each.host, each.name): each for each in answering(servers(host), instance)}
+            of_host = servers(host)
+            answer = of_host if every and not instance else answering(of_host, instance)
+            found |= {(each.host, each.name): each for each in answer}
     return tuple(found.values())
 
 
