@@ -30,6 +30,7 @@ from roles.server import (
     tunnel_socket,
 )
 from roles.upstream import Upstream, as_written, hosts_of, servers_behind
+from roles.users import User
 
 S = TypeVar("S", bound=RoleSettings)
 
@@ -78,6 +79,7 @@ class Fleet(Memoized):
     hosts: dict[Name, Host]
     models: dict[ModelName, ModelEntry] = {}
     clients: dict[Name, Client] = {}
+    users: dict[Name, User] = {}
 
     def hosts_with(self, role: str) -> tuple[Host, ...]:
         return self._hosts_by_role.get(role, ())
@@ -96,6 +98,11 @@ class Fleet(Memoized):
         for host in self.hosts.values():
             if not only or host.name in only or only & set(host.groups) or only & set(host.carried):
                 yield host
+
+    @cached_property
+    def gateways(self) -> tuple[str, ...]:
+        """The hosts where users' keys open something."""
+        return tuple(host.name for host in self.hosts.values() if any(each.admits_users for each in host.carried.values()))
 
     def servers(self, host: str) -> tuple[Server, ...]:
         """The host's llama-servers: its router, and its instances of fixed models."""

@@ -24,9 +24,9 @@ def document_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = schema["$defs"]
     fields = schema["properties"]
     fields["hosts"] |= {"propertyNames": {"pattern": HOST_KEY}, "minProperties": 1}
-    for name in ("groups", "models", "clients"):
+    for name in ("groups", "models", "clients", "users"):
         fields[name]["additionalProperties"] = _or_nothing(fields[name]["additionalProperties"])
-    for name in ("defaults", "groups", "models", "clients"):
+    for name in ("defaults", "groups", "models", "clients", "users"):
         fields[name] |= {"type": ["object", "null"]} if "type" in fields[name] else _or_nothing({"$ref": fields[name].pop("$ref")})
     for name in ("HostDefaults", "Group", "HostEntry"):
         for key in ("roles", "lab"):

@@ -14,13 +14,13 @@ from pydantic import TypeAdapter, ValidationError
 from inventory.compose import NO_TEXT, Unreadable, compose
 from inventory.errors import InventoryError
 from inventory.fleet import Fleet, Host
-from inventory.marks import Entry, Mapping, Node, Scalar, child, followed, mapping_at, plain
+from inventory.marks import Entry, Mapping, Node, Scalar, Sequence, child, followed, mapping_at, plain
 from inventory.merge import Draft, drafts, filled
 from inventory.model_components import Component
 from inventory.model_lock import ModelLock, locked, read_lock, unlocked
 from inventory.model_sources import KINDS
 from inventory.problems import Place, Problem
-from inventory.references import Carrier, problems_between
+from inventory.references import Carrier, problems_between, problems_of_users
 from inventory.schema import Document, HostEntry
 from inventory.source_lock import locked as with_sources
 from inventory.source_lock import read_lock as read_source_lock
@@ -166,12 +166,13 @@ def _fleet(root: Mapping, found: dict[str, Draft], problems: list[Problem], besi
             said = {name: getattr(host, name) for name in host.model_fields_set}  # what is not said, ~/.ssh/config may say
             hosts[draft.name] = Host(name=draft.name, groups=draft.groups, **{**said, **key})
     wrong += problems_between(carriers, mapping_at(root, "groups"), _models(root), mapping_at(root, "clients"), _domain(root))
+    wrong += problems_of_users(child(root, "users"), carriers, _names_of_models(root))
     problems = _with(problems, wrong)
 
     document, _ = _validated(Document, _replaced(alone, "defaults", "groups"))
     if problems or document is None:
         return None, problems
-    names = {name: getattr(document, name) for name in ("domain", "networks", "settle", "models", "clients")}
+    names = {name: getattr(document, name) for name in ("domain", "networks", "settle", "models", "clients", "users")}
     return Fleet(name=document.fleet, hosts=hosts, **names), []
 
 
@@ -235,6 +236,14 @@ def _models(root: Mapping) -> dict[str, bool]:
     there = [kind.key() for kind in KINDS if kind.there_already]
     sources = {name: mapping_at(entry.node, "source") for name, entry in mapping_at(root, "models").items()}
     return {name: any(key in source for key in there) for name, source in sources.items()}
+
+
+def _names_of_models(root: Mapping) -> set[str]:
+    """The names of all models, and their aliases."""
+    models = mapping_at(root, "models")
+    aliases = (entry.node for model in models.values() if (entry := child(model.node, "aliases")))
+    items = (item for each in aliases if isinstance(each, Sequence) for item in each.items)
+    return {*models, *(item.value for item in items if isinstance(item, Scalar) and isinstance(item.value, str))}
 
 
 def _domain(root: Mapping) -> str:

@@ -14,7 +14,10 @@ from roles.wording import did_you_mean, one_of, quoted
 HOSTS = 16_384
 
 HOST_SHAPE: dict[str, Any] = {"roles": {"*": {}}, "lab": {}}
-SHAPE = {"defaults": HOST_SHAPE, "groups": {"*": HOST_SHAPE}, "hosts": {"*": HOST_SHAPE}, "models": {"*": {}}, "clients": {"*": {}}}
+SHAPE = {
+    **{"defaults": HOST_SHAPE, "groups": {"*": HOST_SHAPE}, "hosts": {"*": HOST_SHAPE}},
+    **{"models": {"*": {}}, "clients": {"*": {}}, "users": {"*": {}}},
+}
 """Where something with settings may stand."""
 
 

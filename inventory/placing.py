@@ -75,7 +75,7 @@ def _of_path(text: str, positions: Positions) -> Problem | None:
     if top == "hosts" and (name := re.split(r"[.:]", rest, maxsplit=1)[0]) in positions.hosts:
         draft = positions.hosts[name]
         return _followed(Entry(draft.key, draft.node), rest[len(name) :])
-    entry = child(positions.document, top) if top in ("models", "clients") else None
+    entry = child(positions.document, top) if top in ("models", "clients", "users") else None
     return _followed(entry, f".{rest}") if entry else None
 
 

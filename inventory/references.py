@@ -71,6 +71,26 @@ def _problems_by_host(
     yield from _bastions(carriers)
 
 
+def problems_of_users(users: Entry | None, carriers: Mapping[str, Carrier], models: Iterable[str]) -> Iterator[Problem]:
+    """What is wrong with the users that are declared; `models` are the names by which the inventory calls its models."""
+    said = mapping_at(users.node) if users else {}
+    if not users or not said:
+        return
+    gateways = [settings for each in carriers.values() for role, settings in each.roles.items() if settings_of(role).admits_users]
+    if not gateways:
+        yield Problem(users.key, "no host has a gateway for them: add the role gateway to one, or leave users out")
+        return
+    if None in gateways:  # malformed, and told elsewhere: which names it gives to models is not known
+        return
+    known = {*models, *(name for each in gateways if each for name in each.public_models())}
+    for entry in said.values():
+        named = child(entry.node, "models")
+        for item in named.node.items if named and isinstance(named.node, Sequence) else ():
+            if isinstance(item, Scalar) and isinstance(item.value, str) and item.value not in known:
+                hint = did_you_mean(item.value, known)
+                yield Problem(item.place, f"no model is called {quoted(item.value)}{hint}: write a name or an alias from models")
+
+
 def _members(carriers: Mapping[str, Carrier], groups: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
     """The hosts of each group, of which one may have none."""
     found: dict[str, list[str]] = {group: [] for group in groups}

@@ -14,6 +14,7 @@ from inventory.model_sources import AnyModelSource, BesideModel, ModelSource
 from roles import ROLES, settings_of
 from roles.preset import Preset
 from roles.role import Account, Domain, LocalFile, Matches, Name, Settings
+from roles.users import User
 
 DOMAIN = TypeAdapter(Domain)
 ACCOUNT = TypeAdapter(Account)
@@ -287,3 +288,6 @@ class Document(Settings):
 
     clients: dict[Name, Client] = {}
     """The clients, by name."""
+
+    users: dict[Name, User] = {}
+    """The users of the fleet's gateways, by name. Each has a key of its own."""

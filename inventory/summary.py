@@ -14,7 +14,8 @@ def summary(fleet: Fleet) -> str:
     fleet demo in home.example: 1 host, 1 model, 1 client
       ai  192.0.2.10  base, llama_cpp, models, llama_server (demo), caddy (ai.home.example)
     """
-    counts = f"{_count(fleet.hosts, 'host')}, {_count(fleet.models, 'model')}, {_count(fleet.clients, 'client')}"
+    counted = [_count(fleet.hosts, "host"), _count(fleet.models, "model"), _count(fleet.clients, "client")]
+    counts = ", ".join([*counted, _count(fleet.users, "user")] if fleet.users else counted)
     names, places = (max(map(len, column)) for column in (fleet.hosts, [host.address for host in fleet.hosts.values()]))
     return "\n".join(
         [

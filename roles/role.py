@@ -382,6 +382,13 @@ class RoleSettings(Settings):
     guards_ports: ClassVar[bool] = False
     """Whether it keeps callers away from ports that only the fleet's reverse proxies are to reach."""
 
+    admits_users: ClassVar[bool] = False
+    """Whether the keys of the inventory's users open something here."""
+
+    def public_models(self) -> Iterator[str]:
+        """The names by which users may ask for models here, beyond those of the fleet's models and their aliases."""
+        yield from ()
+
     def apart(self, endpoint: str) -> str:
         """What to do where it would listen there twice."""
         return "give each a port of its own"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from control.state.secrets import Vault
 from inventory.fleet import Fleet
+from roles.users import user_key_name
 
 
 def due(fleet: Fleet, vault: Vault) -> list[str]:
@@ -28,3 +29,5 @@ def _wanted(fleet: Fleet) -> Iterator[tuple[str, str]]:
     for name, host in fleet.hosts.items():
         for settings in host.carried.values():
             yield from settings.secrets(name)
+    if fleet.gateways:
+        yield from ((user_key_name(user), f"key of the user {user}") for user in fleet.users)

@@ -24,6 +24,7 @@ OF_ROLES = (
     "roles.upstream",
     "roles.wording",
     "roles.package_file",
+    "roles.users",
 )
 """What roles share: the hooks, and the words in which they speak of themselves."""
 
@@ -60,6 +61,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "roles/sandbox.py": ("roles.preset", "roles.role", "roles.server", "roles.wording"),
     "roles/source.py": ("pydantic", "roles.role"),
     "roles/wording.py": (),
+    "roles/users.py": ("pydantic", "roles.role"),
     "roles/package_file.py": ("pydantic", "roles.role"),
     "roles/rehearsal.py": ("roles.role",),
     "roles/outside.py": (),

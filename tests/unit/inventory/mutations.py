@@ -89,7 +89,7 @@ class Text:
         self.root = yaml.compose(text, Loader=yaml.SafeLoader)
         self.spots = list(_spots(self.root, (), set()))
         self.keys = [each for each in self.spots if each.key is not None]
-        self.names = {each.name for each in self.keys if len(each.path) == 2 and each.path[0] in ("hosts", "models", "clients")}
+        self.names = {each.name for each in self.keys if len(each.path) == 2 and each.path[0] in ("hosts", "models", "clients", "users")}
 
     def replaced(self, begin: int, end: int, by: str) -> str:
         return self.text[:begin] + by + self.text[end:]

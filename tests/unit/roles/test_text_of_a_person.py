@@ -143,6 +143,7 @@ RENDERED_NOWHERE = {
     "ModelSource.sha256": "a digest",
     "ModelPart.name": "what curl is to ask",
     "ModelPart.sha256": "a digest",
+    "User.expires": "a day, which is a number where it lands",
 }
 """Fields of which no template has the text, each with what it is for."""
 
@@ -158,6 +159,7 @@ REFERENCES = {
     "Site.upstream[]": "Document.hosts{key}",
     "OfModel.model": "Document.models{key}",
     "Site.clients[]": "Document.clients{key}",
+    "User.models[]": "Document.models{key}",
     "Seat.client": "Document.clients{key}",
     "Seat.site": "CaddySettings.sites{key}",
 }
