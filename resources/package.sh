@@ -85,10 +85,24 @@ gone_package() {
   # shellcheck disable=SC2046,SC2016 # a word a package; dpkg-query fills the format in
   set -- $(xargs -r dpkg-query -W -f '${db:Status-Abbrev}\t${Package}\n' <"$noted.going" 2>/dev/null |
     sed -n 's/^.[^n].*\t//p')
-  if [ $# != 0 ]; then
-    DEBIAN_FRONTEND=noninteractive apt-get purge -y -q -o DPkg::Lock::Timeout=120 "$@" >/dev/null 9>&-
-  fi
+  keeping=
+  for name; do
+    shift
+    case $name in
+      # To purge one is to delete all databases: it sets the question for that to yes (debian/postgresql-NN.postrm).
+      postgresql-[0-9]* | postgresql-common*) keeping="$keeping $name" ;;
+      *) set -- "$@" "$name" ;;
+    esac
+  done
+  # shellcheck disable=SC2086 # a word a package
+  [ -z "$keeping" ] || packages_gone remove $keeping
+  [ $# = 0 ] || packages_gone purge "$@"
   rm "$noted" "$noted.going"
+}
+
+# HOW NAME…
+packages_gone() {
+  DEBIAN_FRONTEND=noninteractive apt-get "$@" -y -q -o DPkg::Lock::Timeout=120 >/dev/null 9>&-
 }
 
 # The packages that nothing needs and nobody asked for; a recommendation or a suggestion is no need

@@ -21,7 +21,9 @@ def leads_nowhere(upstream: Upstream, proxy: str, fleet: Whole, every: bool = Fa
     told = list(_of_model(upstream, fleet) if isinstance(upstream, OfModel) else _of_names(upstream, fleet, every))
     if not told:
         servers = fleet.every_behind(upstream) if every else fleet.behind(upstream)
-        words = next(_out_of_reach(servers, proxy, fleet), "") or ("" if every else next(_apart(servers), ""))
+        words = next(_out_of_reach(servers, proxy), "")
+        if not words and not every:
+            words = next(_admin_out_of_reach(servers, proxy, fleet), "") or next(_apart(servers), "")
         told = [((), words)] if words else []
     yield from told
 
@@ -68,12 +70,16 @@ def _no_server(name: str, fleet: Whole, every: bool) -> str:
     return ""
 
 
-def _out_of_reach(servers: Sequence[Server], proxy: str, fleet: Whole) -> Iterator[str]:
-    """Which of them a proxy cannot reach, and the admin endpoint where there is one behind the site."""
+def _out_of_reach(servers: Sequence[Server], proxy: str) -> Iterator[str]:
+    """Which of them a proxy cannot reach."""
     for each in servers:
         if each.host != proxy and ip_address(each.address).is_loopback:
             better = f"0.0.0.0:{each.port}"
             yield f"llama_server on {each.host} listens on {each.listen}, out of {proxy}'s reach: set for example {better}, {GUARDED}"
+
+
+def _admin_out_of_reach(servers: Sequence[Server], proxy: str, fleet: Whole) -> Iterator[str]:
+    """The admin endpoint where there is one behind the site and a proxy cannot reach it."""
     hosts = hosts_of(servers)
     for settings in fleet.roles[hosts[0]].values() if len(hosts) == 1 and hosts[0] != proxy else ():
         admin = settings.administration(hosts[0]) if settings else None
