@@ -29,7 +29,7 @@ from roles.server import (
     Worker,
     tunnel_socket,
 )
-from roles.upstream import Upstream, as_written, hosts_of, servers_behind
+from roles.upstream import Behind, OfGateway, Upstream, as_written, hosts_of, servers_behind
 from roles.users import User
 
 S = TypeVar("S", bound=RoleSettings)
@@ -263,12 +263,14 @@ class Fleet(Memoized):
         directory = next((each for each in said if each), MODEL_DIRECTORY)
         return tuple(f"{directory}/{name}" for name in component.laid_as)
 
-    def upstreams(self, upstream: Upstream, seen_from: str, by_socket: bool = False) -> tuple[str, ...]:
+    def upstreams(self, upstream: Behind, seen_from: str, by_socket: bool = False) -> tuple[str, ...]:
         """`ADDRESS:PORT` of each llama-server behind a site, for a caller on `seen_from`; `unix//PATH` of one there, `by_socket`, where it
-        has one.
+        has one. Of a site before a gateway it is that one's.
 
         Raises InventoryError where there is none, or where that host cannot reach it.
         """
+        if isinstance(upstream, OfGateway):
+            return (self.gateway(upstream.gateway),)
         if not (found := self.behind(upstream)):
             raise InventoryError([f"hosts.{seen_from}: it proxies to {as_written(upstream)}, which has no llama-server"])
         sockets = [self.socket_to(server, seen_from, by_socket) for server in found]
@@ -284,15 +286,21 @@ class Fleet(Memoized):
         self.endpoint(server, seen_from)  # which it has to have all the same
         return tunnel_socket(server.host, server.port, sockets) if self.is_tunnelled(server) else ""
 
-    def behind(self, upstream: Upstream) -> tuple[Server, ...]:
+    def behind(self, upstream: Behind) -> tuple[Server, ...]:
         """The llama-servers that a site leads to."""
         if upstream not in self._behind:
             self._behind[upstream] = servers_behind(upstream, self.hosts, self._members, self.servers)
         return self._behind[upstream]
 
     @cached_property
-    def _behind(self) -> dict[Upstream, tuple[Server, ...]]:
+    def _behind(self) -> dict[Behind, tuple[Server, ...]]:
         return {}
+
+    def gateway(self, host: str) -> str:
+        """`ADDRESS:PORT` of a host's gateway, for a caller there. Raises InventoryError where it has none."""
+        if found := next((at for each in self.hosts[host].carried.values() if (at := each.gateway())), ""):
+            return found
+        raise InventoryError([f"hosts.{host}: it has no gateway that listens on an address: give one to listen of roles.gateway"])
 
     def every_behind(self, upstream: Upstream) -> tuple[Server, ...]:
         """The llama-servers that a name stands for where a host's stands for all that it has."""

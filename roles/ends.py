@@ -8,16 +8,21 @@ from ipaddress import ip_address
 from roles.references import GUARDED, Whole
 from roles.role import address_of, port_of
 from roles.server import Server, answering
-from roles.upstream import OfModel, Upstream, common_models, hosts_named, hosts_of, named, parts, shown
+from roles.upstream import Behind, OfGateway, OfModel, Upstream, common_models, hosts_named, hosts_of, named, parts, shown
 from roles.wording import did_you_mean, one_of, quoted
 
 Told = tuple[tuple[str, ...], str]
 """The keys that lead to what is wrong from the upstream, and why it is."""
 
 
-def leads_nowhere(upstream: Upstream, proxy: str, fleet: Whole, every: bool = False) -> Iterator[Told]:
-    """Why a site leads nowhere, or not to all that it names; nothing where it does. Where `every`, each server is asked for what it has, and
-    need not stand in for the others."""
+def leads_nowhere(upstream: Behind, proxy: str, fleet: Whole, every: bool = False) -> Iterator[Told]:
+    """Why a site leads nowhere, or not to all that it names; nothing where it does.
+
+    Where `every`, each server is asked for what it has, and need not stand in for the others.
+    """
+    if isinstance(upstream, OfGateway):
+        yield from ((("gateway",), words) for words in _of_gateway(upstream.gateway, proxy, fleet))
+        return
     told = list(_of_model(upstream, fleet) if isinstance(upstream, OfModel) else _of_names(upstream, fleet, every))
     if not told:
         servers = fleet.every_behind(upstream) if every else fleet.behind(upstream)
@@ -26,6 +31,18 @@ def leads_nowhere(upstream: Upstream, proxy: str, fleet: Whole, every: bool = Fa
             words = next(_admin_out_of_reach(servers, proxy, fleet), "") or next(_apart(servers), "")
         told = [((), words)] if words else []
     yield from told
+
+
+def _of_gateway(host: str, proxy: str, fleet: Whole) -> Iterator[str]:
+    """Why there is no gateway there for a proxy."""
+    if host not in fleet.roles:
+        yield fleet.no_host(host)
+    elif "gateway" not in fleet.roles[host]:
+        yield f"there is no gateway on {host}: add the role gateway to it"
+    elif host != proxy:
+        yield f"the way to a gateway is not encrypted, so it has to be on the reverse proxy's own host: add the role gateway to {proxy}"
+    elif (settings := fleet.roles[host]["gateway"]) and not settings.gateway():
+        yield f"the gateway of {host} listens on network interfaces alone: add an address to its listen, such as 127.0.0.1:8001"
 
 
 def _of_model(upstream: OfModel, fleet: Whole) -> Iterator[Told]:

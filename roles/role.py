@@ -350,6 +350,10 @@ class RoleSettings(Settings):
         Callers who are strangers to each other share these servers."""
         yield from ()
 
+    def gateway(self) -> str:
+        """`ADDRESS:PORT` at which a reverse proxy on its host reaches the gateway; empty where it is none, or has no such address."""
+        return ""
+
     def administration(self, host: str) -> Administration | None:
         """The admin endpoint of this host, at the address that it listens on."""
         return None

@@ -13,7 +13,7 @@ from roles.preset import Preset, PresetValue, purpose
 from roles.role import CARD, Matches, address_of, port_of, whole_address
 
 if TYPE_CHECKING:
-    from roles.upstream import Upstream
+    from roles.upstream import Behind
 
 KEY_FILE = "/etc/paddock/llama-server/api-key.env"
 
@@ -148,7 +148,7 @@ class Site(Protocol):
     """What a reverse proxy does under one name: who answers, and the clients that are let in."""
 
     @property
-    def upstream(self) -> Upstream: ...
+    def upstream(self) -> Behind: ...
 
     @property
     def clients(self) -> tuple[str, ...] | None: ...

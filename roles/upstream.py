@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from roles.role import Settings
+from roles.role import Name, Settings
 from roles.server import Server, answering
 
 
@@ -18,19 +18,31 @@ class OfModel(Settings):
     """The name of the model."""
 
 
+class OfGateway(Settings):
+    """The gateway of a host, which asks llama-servers by itself."""
+
+    gateway: Name
+    """The host with the role `gateway`: that of the reverse proxy itself."""
+
+
 Upstream = str | Annotated[tuple[str, ...], Field(min_length=1)] | OfModel
 """`HOST`, `HOST/INSTANCE`, `GROUP`, `GROUP/INSTANCE`, a list of them, or `{model: NAME}`."""
 
+Behind = Upstream | OfGateway
+"""What a site leads to."""
 
-def named(upstream: Upstream) -> tuple[str, ...]:
-    """The hosts and groups, each as it is written; none where a model is named."""
-    if isinstance(upstream, OfModel):
+
+def named(upstream: Behind) -> tuple[str, ...]:
+    """The hosts and groups, each as it is written; none where a model or a gateway is named."""
+    if isinstance(upstream, OfModel | OfGateway):
         return ()
     return (upstream,) if isinstance(upstream, str) else upstream
 
 
-def as_written(upstream: Upstream) -> str:
-    """`rig/chat`, `[halo, rig/chat]`, `{model: chat}`"""
+def as_written(upstream: Behind) -> str:
+    """`rig/chat`, `[halo, rig/chat]`, `{model: chat}`, `{gateway: door}`"""
+    if isinstance(upstream, OfGateway):
+        return f"{{gateway: {upstream.gateway}}}"
     if isinstance(upstream, OfModel):
         return f"{{model: {upstream.model}}}"
     return upstream if isinstance(upstream, str) else f"[{', '.join(upstream)}]"
@@ -48,14 +60,16 @@ def hosts_named(where: str, hosts: Iterable[str], groups: Mapping[str, Sequence[
 
 
 def servers_behind(
-    upstream: Upstream,
+    upstream: Behind,
     hosts: Iterable[str],
     groups: Mapping[str, Sequence[str]],
     servers: Callable[[str], tuple[Server, ...]],
     every: bool = False,
 ) -> tuple[Server, ...]:
-    """The llama-servers that answer, each once; `servers` has those of a host. Where `every`, a host stands for all that it has, and not for
-    those that stand in for each other."""
+    """The llama-servers that answer, each once, none behind a gateway; `servers` has those of a host.
+
+    Where `every`, a host stands for all that it has, and not for those that stand in for each other.
+    """
     if isinstance(upstream, OfModel):
         return tuple(server for host in hosts for server in servers(host) if upstream.model in server.models)
     found: dict[tuple[str, str], Server] = {}
@@ -82,7 +96,7 @@ def common_models(servers: Sequence[Server]) -> tuple[str, ...]:
     return tuple(model for model in first.models if all(model in each.models for each in others)) if first else ()
 
 
-def models_behind(upstream: Upstream, servers: Sequence[Server]) -> tuple[str, ...]:
+def models_behind(upstream: Behind, servers: Sequence[Server]) -> tuple[str, ...]:
     """All models of the servers, those first that somebody may ask for without knowing which server answers."""
     asked = (upstream.model,) if isinstance(upstream, OfModel) else ()
     return tuple(dict.fromkeys((*asked, *common_models(servers), *(model for each in servers for model in each.models))))

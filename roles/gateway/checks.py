@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from testinfra.host import Host as TestinfraHost
 
-from roles.gateway.plan import ACCOUNT, CONFIGURATION, DATABASE, MASTER_KEY_FILE, PEPPER_FILE, STATE, UNIT, called_at
-from roles.gateway.settings import GatewaySettings, OnPostgres
+from roles.gateway.plan import ACCOUNT, CONFIGURATION, DATABASE, MASTER_KEY_FILE, PEPPER_FILE, STATE, UNIT
+from roles.gateway.settings import GatewaySettings, OnPostgres, called_at
 from roles.role import interface_of, port_of
 
 MOST_EXPOSED = 15
@@ -52,6 +52,8 @@ def _asked(host: TestinfraHost, settings: GatewaySettings, path: str, header: st
     where = f"$(ip -4 -o addr show dev {interface_of(at)} scope global | awk '{{ print $4; exit }}' | cut -d/ -f1):{port_of(at)}"
     url = f"http://{where if interface_of(at) else called_at(at)}{path}"
     config = header.replace('"', '\\"')
-    said = host.run(f"printf '%s\\n' \"{config}\" | curl --silent --max-time 60 --write-out '\\n%{{http_code}}' --config - \"{url}\"").stdout
+    said = host.run(
+        f"printf '%s\\n' \"{config}\" | curl --silent --max-time 60 --write-out '\\n%{{http_code}}' --config - \"{url}\""
+    ).stdout
     text, _, status = said.strip().rpartition("\n")
     return text, status

@@ -28,9 +28,9 @@ def configured(host: str, settings: GatewaySettings, servers: Sequence[Server], 
         for each in answering:
             if words := _mixes(fleet.preset(each, model)):
                 raise PaddockError(f"{where}: {model} on {each.host}: {words}")
-        for each in (name, *entry.aliases):
-            if (other := taken.setdefault(each, name)) != name:
-                raise PaddockError(f"{where}.models: {quoted(each)} would be {name} and {other}: give each name to one model")
+        for public in (name, *entry.aliases):
+            if (other := taken.setdefault(public, name)) != name:
+                raise PaddockError(f"{where}.models: {quoted(public)} would be {name} and {other}: give each name to one model")
         found[name] = {
             "targets": [{"backend": f"{each.host}/{each.name}", "model": model} for each in answering],
             "aliases": list(entry.aliases),

@@ -15,7 +15,7 @@ from resources import UNOPENED, Directory, File, Package, Port, Resource, Servic
 from roles import tunnel
 from roles.expiry import Pem, expiry_watch
 from roles.gateway.models import configured
-from roles.gateway.settings import PEPPER, GatewaySettings, OnPostgres, is_encrypted, master_key_name
+from roles.gateway.settings import PEPPER, GatewaySettings, OnPostgres, called_at, is_encrypted, master_key_name
 from roles.role import address_of, interface_of, is_address, is_loopback, port_of, render, with_address
 from roles.server import CALLERS, Server, Tunnelled
 from roles.upstream import hosts_of
@@ -98,19 +98,10 @@ def remarks(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Know
     if far := [each for each in settings.listen if not is_loopback(with_address(each)) and not is_encrypted(each)]:
         words = f"NOT ENCRYPTED: at {' and '.join(far)} users' keys, and what they ask, are clear text on the network"
         yield f"{where}: {words}: listen on loopback behind the role caddy, or on an interface of a VPN such as tailscale0"
-    beside = dict.fromkeys(
-        entrance.name
-        for entrance in fleet.entrances()
-        if set(fleet.behind(entrance.site.upstream)) & set(fleet.every_behind(settings.upstream or host.name))
-    )
+    own = fleet.every_behind(settings.upstream or host.name)
+    beside = [each.name for each in fleet.entrances() if any(server in own for server in fleet.behind(each.site.upstream))]
     for site in beside:
         yield f"{where}: the site {site} leads to a server of the gateway, past its keys, limits and turns"
-
-
-def called_at(listen: str) -> str:
-    """`ADDRESS:PORT` by which a caller on the same host reaches it."""
-    address = address_of(listen)
-    return f"127.0.0.1:{port_of(listen)}" if address == "0.0.0.0" else f"[::1]:{port_of(listen)}" if address == "::" else listen
 
 
 def _bound(listen: str, host: Host, knowledge: Knowledge) -> str:

@@ -2,14 +2,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from roles.ends import leads_nowhere
 from roles.expiry import ExpirySettings
 from roles.references import Finding, Whole
-from roles.role import InterfaceEndpoint, Matches, MemoryMax, Name, RoleSettings, Settings, interface_of, is_privileged, with_address
+from roles.role import (
+    InterfaceEndpoint,
+    Matches,
+    MemoryMax,
+    Name,
+    RoleSettings,
+    Settings,
+    address_of,
+    interface_of,
+    is_privileged,
+    port_of,
+    with_address,
+)
 from roles.upstream import Upstream
 from roles.users import UserLimits
 from roles.wording import did_you_mean, quoted
@@ -21,8 +33,6 @@ PEPPER = "gateway-pepper"
 """The secret without which nobody can tell a key by what is kept of it. One of the fleet, for gateways may share a database."""
 
 POSTGRES = "postgres"
-
-E_ = TypeVar("E_")
 
 
 def _network(value: str) -> str:
@@ -134,7 +144,7 @@ class Pi(Settings):
     """The networks from which `/keys/generate` makes keys for whoever asks: `["127.0.0.0/8", "::1/128"]` is this host alone. By default
     there is no such page."""
 
-    def chosen(self, name: str, otherwise: E_) -> E_:
+    def chosen(self, name: str, otherwise: Any) -> Any:
         """A setting: what is written, what the profile has, or `otherwise`."""
         written = getattr(self, name)
         return PROFILES.get(self.profile or "", {}).get(name, otherwise) if written is None else written
@@ -247,6 +257,9 @@ class GatewaySettings(RoleSettings):
     def asks(self, host: str) -> Iterator[Upstream]:
         yield self.upstream or host
 
+    def gateway(self) -> str:
+        return next((called_at(each) for each in self.listen if not interface_of(each)), "")
+
     def public_models(self) -> Iterator[str]:
         for name, entry in self.models.items():
             yield from (name, *entry.aliases)
@@ -290,7 +303,7 @@ class GatewaySettings(RoleSettings):
             yield from (Finding((*keys, "upstream", *inner), words, of_value=True) for inner, words in nowhere)
             found += [Finding(keys, words) for _, words in nowhere]
         servers = fleet.every_behind(self.upstream or host)
-        asked = set(fleet.every_behind(entry.upstream)) if entry.upstream else set(servers)
+        asked = fleet.every_behind(entry.upstream) if entry.upstream else servers
         if not found and not fleet.malformed and not any(model in each.models for each in servers if each in asked):
             yield Finding(keys, f"no llama-server behind the gateway serves {quoted(model)}: see its upstream")
 
@@ -315,3 +328,9 @@ def master_key_name(host: str) -> str:
 def is_encrypted(listen: str) -> bool:
     """Whether what comes there is encrypted by its interface: Tailscale's or WireGuard's."""
     return interface_of(listen).startswith(("tailscale", "wg"))
+
+
+def called_at(listen: str) -> str:
+    """`ADDRESS:PORT` by which a caller on the same host reaches it."""
+    address = address_of(listen)
+    return f"127.0.0.1:{port_of(listen)}" if address == "0.0.0.0" else f"[::1]:{port_of(listen)}" if address == "::" else listen

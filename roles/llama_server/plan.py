@@ -345,9 +345,7 @@ def _memory_mib(server: Server, knowledge: Knowledge) -> int:
     return hardware.memory_mib if hardware else 0
 
 
-def defaults(
-    server: Server, settings: LlamaServerSettings, memory_mib: int, servers: int = 1, shared: bool = False
-) -> Mapping[str, Value]:
+def defaults(server: Server, settings: LlamaServerSettings, memory_mib: int, servers: int = 1, shared: bool = False) -> Mapping[str, Value]:
     """What every model is served with unless the inventory says otherwise. `memory_mib` 0 is a machine that nobody has looked at yet. One
     that is `shared` by strangers keeps no prompts in memory (ggml-org/llama.cpp#27148), and then caches no idle slot either
     (tools/server/server-context.cpp)."""
