@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from roles.role import Name, Settings
 from roles.server import Server, answering
@@ -28,7 +28,17 @@ class OfGateway(Settings):
 Upstream = str | Annotated[tuple[str, ...], Field(min_length=1)] | OfModel
 """`HOST`, `HOST/INSTANCE`, `GROUP`, `GROUP/INSTANCE`, a list of them, or `{model: NAME}`."""
 
-Behind = Upstream | OfGateway
+
+def _kind(value: object) -> str:
+    """Which of the two mappings somebody means, by its keys."""
+    return "of a gateway" if isinstance(value, OfGateway) or (isinstance(value, Mapping) and "gateway" in value) else "of a model"
+
+
+Behind = (
+    str
+    | Annotated[tuple[str, ...], Field(min_length=1)]
+    | Annotated[Annotated[OfModel, Tag("of a model")] | Annotated[OfGateway, Tag("of a gateway")], Discriminator(_kind)]
+)
 """What a site leads to."""
 
 

@@ -37,6 +37,8 @@ POSTGRES = "postgres"
 
 def _network(value: str) -> str:
     try:
+        if "%" in value:
+            raise ValueError("a network has no interface")
         return str(ip_network(value))
     except ValueError as error:
         raise ValueError(f'"{value}" is neither an address nor a network, such as 192.0.2.7 or 192.0.2.0/24 ({error})') from None
