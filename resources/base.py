@@ -47,7 +47,7 @@ class Landing(Protocol):
     def actual(self) -> Actual: ...
     @property
     def payload(self) -> Mapping[str, Path]:
-        """Resource id → its file on this machine, of what is no text; of an environment the directory with its wheels."""
+        """Resource id → its file here, of what is no text; of an environment a directory with its wheels, SHA256/NAME each."""
 
     @property
     def trials(self) -> Mapping[str, bytes]:

@@ -80,7 +80,7 @@ class Venv(OnDisk):
 
     def land(self, steps: Steps, landing: Landing) -> None:
         wheels = landing.payload[self.id]
-        packed = (word for each in self.wheels for word in (steps.pack_file(wheels / each.name), each.name, each.sha256))
+        packed = (word for each in self.wheels for word in (steps.pack_file(wheels / each.sha256 / each.name), each.name, each.sha256))
         steps.add("put_venv", self.path, self.digest, *packed)
 
     @classmethod

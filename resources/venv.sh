@@ -96,13 +96,19 @@ put_venv() {
     -exec rm -rf {} +
 }
 
-# DIRECTORY REQUIREMENTS: nothing comes from elsewhere, and pip, which made it, does not stay
+# DIRECTORY REQUIREMENTS: nothing comes from elsewhere. pip runs from the wheel that Debian has of it for this purpose, so
+# that it does not stay
 venv_made() {
+  for pip in /usr/share/python-wheels/pip-*.whl; do
+    [ -f "$pip" ] || {
+      echo "error: there is no $pip: the package python3-venv brings it"
+      return 1
+    }
+  done
   export PIP_CONFIG_FILE=/dev/null
-  /usr/bin/python3 -I -m venv "$1" &&
-    "$1/bin/python" -I -m pip --isolated install --quiet --no-input --disable-pip-version-check --no-cache-dir \
-      --no-index --no-deps --require-hashes --only-binary :all: --requirement "$2" &&
-    "$1/bin/python" -I -m pip --isolated uninstall --quiet --yes --disable-pip-version-check setuptools pip
+  /usr/bin/python3 -I -m venv --without-pip "$1" &&
+    "$1/bin/python" -I "$pip/pip" --isolated install --quiet --no-input --disable-pip-version-check --no-cache-dir \
+      --no-index --no-deps --require-hashes --only-binary :all: --requirement "$2"
 }
 
 # PATH
