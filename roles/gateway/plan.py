@@ -34,7 +34,7 @@ ADMIN_SOCKET = "/run/paddock-gateway/admin.sock"
 ON_POSTGRES = f"postgresql://{ACCOUNT}@/paddock_gateway?host=/run/postgresql"
 """By its socket: who may is told by the account."""
 
-SHORTEST_PEPPER = SHORTEST_KEY = 16
+SHORTEST_PEPPER, SHORTEST_KEY = 32, 16
 
 AFTER_DRAINING_S = 15
 """Beside what requests may take: the last rows of the log."""
@@ -189,17 +189,25 @@ def limits(said: UserLimits) -> Mapping[str, int | None]:
 
 def _users(fleet: Fleet, knowledge: Knowledge, models: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The users that the inventory declares. What one may use that this gateway does not have is left out here."""
-    names = {each for name, model in models.items() for each in (name, *model["aliases"])}
     for name, user in fleet.users.items():
         yield {
             "name": name,
             "digest": _digest(knowledge.key(PEPPER, SHORTEST_PEPPER), knowledge.key(user_key_name(name), SHORTEST_KEY)),
-            "models": None if user.models is None else [each for each in user.models if each in names],
+            "models": None if user.models is None else list(_allowed(user.models, models, fleet)),
             "limits": limits(user.limits) if user.limits else None,
             "weight": user.weight,
             "expires": user.expires_at,
             "admin": user.admin,
         }
+
+
+def _allowed(named: Sequence[str], models: Mapping[str, Any], fleet: Fleet) -> Iterator[str]:
+    """The public names of what is named by them, or by a name of the fleet's."""
+    for public, model in models.items():
+        own = {each["model"] for each in model["targets"]}
+        names = {public, *model["aliases"], *own, *(alias for each in own for alias in fleet.models[each].aliases)}
+        if not names.isdisjoint(named):
+            yield public
 
 
 def _digest(pepper: str, key: str) -> str:

@@ -261,7 +261,7 @@ def context(fleet: Fleet) -> Knowledge:
         releases=releases(fleet, hardware, {}),
         ca=pem("the CA"),
         roots={ROOT: pem("the root")},
-        secrets=dict.fromkeys((*keys, *seats, *gateway, "own"), "sk-of-a-server-or-a-seat"),
+        secrets=dict.fromkeys((*keys, *seats, *gateway, "own"), "sk-of-a-server-or-of-a-seat-or-of-users"),
         servers={name: Certificate(f"chain of {name}", f"key of {name}") for name in sites},
         clients={name: Certificate(pem(name)) for name in fleet.clients},
         identities={name: Certificate(pem(name), f"key of {name}") for name in fleet.clients},
