@@ -128,3 +128,14 @@ def test_a_site_before_a_gateway_opens_no_routes(tmp_path: Path) -> None:
     assert "a gateway says itself what its users may ask for: leave routes out" in found
     (found,) = told(tmp_path, '{listen: "tailscale0:8001"}', more="caddy: {sites: {ai.home.example: {upstream: {gateway: ai}}}}")
     assert "the gateway of ai listens on network interfaces alone: add an address to its listen, such as 127.0.0.1:8001" in found
+
+
+def test_a_bridge_has_no_key_for_a_gateway(tmp_path: Path) -> None:
+    caddy = "caddy: {sites: {ai.home.example: {upstream: {gateway: ai}}}}"
+    path = tmp_path / "home.yml"
+    said = FLEET.format(
+        here="", there="client: {accounts: {ann: {client: laptop, bridge: 127.0.0.1:8399}}}", more=caddy, serves="127.0.0.1:8080", named="q"
+    )
+    path.write_text(f"{said}clients: {{laptop: }}\n")
+    with pytest.raises(InventoryError, match="ai.home.example leads to a gateway, which asks each user for a key, and a bridge shows none"):
+        load(path)
