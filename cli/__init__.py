@@ -32,7 +32,7 @@ CLOSED = (errno.EACCES, errno.EPERM)
 VERBS = (
     *("check", "schema", "render", "plan", "up", "verify", "status", "teardown"),
     *("models", "chat", "logs", "start", "stop", "restart"),
-    *("certs", "secrets", "artifacts", "state", "lab", "rehearse", "completion"),
+    *("certs", "keys", "secrets", "artifacts", "state", "lab", "rehearse", "completion"),
 )
 
 EXAMPLES = """\

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -84,9 +84,16 @@ def model_meant(options: argparse.Namespace) -> tuple[Opened, tuple[Server, ...]
 @contextmanager
 def reached(this: Opened, servers: tuple[Server, ...]) -> Iterator[Reach]:
     """The servers' hosts, connected to; those that cannot be are told, and only where none can be is that the end."""
+    with hosts_reached(this, dict.fromkeys(each.host for each in servers)) as reach:
+        yield reach
+
+
+@contextmanager
+def hosts_reached(this: Opened, names: Iterable[str]) -> Iterator[Reach]:
+    """As `reached`, by the names of hosts."""
     from control.ssh.reach import Reach
 
-    reach = Reach(this.fleet, this.state, [this.fleet.hosts[name] for name in dict.fromkeys(each.host for each in servers)])
+    reach = Reach(this.fleet, this.state, [this.fleet.hosts[name] for name in names])
     with reach.connected(ask_at_terminal):
         at_once = dict(reach.failures)
         _tell(at_once)

@@ -102,7 +102,17 @@ class Fleet(Memoized):
     @cached_property
     def gateways(self) -> tuple[str, ...]:
         """The hosts where users' keys open something."""
-        return tuple(host.name for host in self.hosts.values() if any(each.admits_users for each in host.carried.values()))
+        return tuple(name for hosts in self.user_databases.values() for name in hosts)
+
+    @cached_property
+    def user_databases(self) -> Mapping[str, tuple[str, ...]]:
+        """What keeps the users who are made at run time: the gateways' hosts by the database that they share."""
+        found: dict[str, list[str]] = {}
+        for host in self.hosts.values():
+            for each in host.carried.values():
+                if each.admits_users:
+                    found.setdefault(each.user_database(host.name), []).append(host.name)
+        return {database: tuple(hosts) for database, hosts in found.items()}
 
     def servers(self, host: str) -> tuple[Server, ...]:
         """The host's llama-servers: its router, and its instances of fixed models."""

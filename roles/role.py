@@ -393,6 +393,10 @@ class RoleSettings(Settings):
     admits_users: ClassVar[bool] = False
     """Whether the keys of the inventory's users open something here."""
 
+    def user_database(self, host: str) -> str:
+        """What keeps the users who are made at run time, where this role admits users: two hosts that give the same share it."""
+        return host
+
     def public_models(self) -> Iterator[str]:
         """The names by which users may ask for models here, beyond those of the fleet's models and their aliases."""
         yield from ()

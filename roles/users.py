@@ -67,6 +67,13 @@ class User(Settings):
         return datetime.fromisoformat(self.expires).replace(tzinfo=UTC).timestamp() if self.expires else None
 
 
+COMMAND = (
+    *("/opt/paddock/gateway/current/bin/python", "-m", "paddock_gateway"),
+    *("--configuration", "/etc/paddock/gateway/gateway.json"),
+)
+"""What root runs on a gateway's host to see and change its users; the words behind it say what."""
+
+
 def user_key_name(user: str) -> str:
     """The name of the secret that holds a declared user's key."""
     return f"user.{user}"

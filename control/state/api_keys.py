@@ -21,7 +21,11 @@ def issue(fleet: Fleet, vault: Vault) -> None:
     there = frozenset(vault.names())
     for name in dict(_wanted(fleet)):
         if name not in there:
-            vault.set(name, f"sk-{secrets.token_urlsafe(32)}")
+            vault.set(name, new_key())
+
+
+def new_key() -> str:
+    return f"sk-{secrets.token_urlsafe(32)}"
 
 
 def _wanted(fleet: Fleet) -> Iterator[tuple[str, str]]:

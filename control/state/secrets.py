@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from control.state.fleet import FleetState, at_home, make_private, read, write_atomically
+from control.state.fleet import FleetState, at_home, in_words, make_private, read, sync_directory, write_atomically
 from control.state.lineage import note_change
 from control.state.recipients import Recipients
 from inventory.errors import PaddockError
@@ -113,6 +113,14 @@ class Vault:
         except UnicodeEncodeError:
             raise PaddockError(f"secret {name}: its value is not UTF-8 text, nothing was changed") from None
         self.seal(f"secrets/{name}", data)
+
+    def remove(self, name: str) -> None:
+        """Forgets a named secret. Raises PaddockError where it cannot be removed."""
+        path = self._secret(name)
+        note_change(self._state)
+        with in_words(path, "cannot be removed"):
+            path.unlink(missing_ok=True)
+            sync_directory(path.parent)
 
     def _secret(self, name: str) -> Path:
         if "/" in name:

@@ -96,7 +96,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "control/models/*.py": (*LOWEST, *FIRST_FLOOR, "control.models.*", "requests", "gguf", "numpy"),
     "control/pki/*.py": (*LOWEST, *FIRST_FLOOR, "control.pki", "control.pki.*", "pydantic", "cryptography"),
     "control/ssh/*.py": (*LOWEST, *FIRST_FLOOR, "control.ssh", "control.ssh.*", "pyinfra", "pyinfra_cli", "gevent", "paramiko"),
-    "control/servers/*.py": (*LOWEST, *FIRST_FLOOR, "control.servers.*", "control.ssh.*", "control.models.*", "paramiko"),
+    "control/servers/*.py": (*LOWEST, *FIRST_FLOOR, "control.servers.*", "control.ssh.*", "control.models.*", "pydantic", "paramiko"),
     "control/editing/*.py": (*LOWEST, *FIRST_FLOOR, "control.editing.*", "control.llama_cpp.*", "ruamel"),
     "control/deployment/*.py": (
         *(*LOWEST, *FIRST_FLOOR, "control.deployment.*", "control.ssh", "control.ssh.*", "control.models.*", "control.llama_cpp.*"),

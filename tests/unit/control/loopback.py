@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import paramiko
+
+READS_A_SCRIPT = re.compile(r"\bsh( -s)?'?$")
 
 
 class Host(paramiko.ServerInterface):
@@ -46,8 +49,11 @@ class Host(paramiko.ServerInterface):
 
 
 def run(channel: paramiko.Channel, command: str) -> None:
-    with subprocess.Popen(["sh", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout and process.stderr
+    with subprocess.Popen(["sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout and process.stderr
+        with suppress(OSError, EOFError), process.stdin:
+            while READS_A_SCRIPT.search(command) and (data := channel.recv(1 << 15)):
+                process.stdin.write(data)
         try:
             while data := process.stdout.read(1 << 15):
                 channel.sendall(data)

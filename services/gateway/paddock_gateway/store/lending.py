@@ -1,0 +1,79 @@
+"""Limits that several gateways share: what was lent stands in Postgres, by the database's clock."""
+
+from __future__ import annotations
+
+from paddock_gateway.errors import Failure
+from paddock_gateway.store.database import Database, DatabaseAway, Transaction
+
+BUCKETS = 60
+"""A window is counted in so many parts, of a second at least: what was lent counts for the window and up to one part more."""
+
+
+class SharedLimits:
+    """contract.Lender. Lent is never more than the limit within any `window_s` seconds.
+
+    Both raise Failure 503 where the database is away.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def lend(self, subject: str, kind: str, window_s: int, limit: int, amount: int) -> int:
+        try:
+            async with self._database.transaction(write=True) as transaction:
+                now, oldest = await _counted(transaction, subject, kind, window_s)
+                await transaction.fetch(
+                    "DELETE FROM lendings WHERE subject = $1 AND kind = $2 AND window_s = $3 AND bucket < $4",
+                    subject,
+                    kind,
+                    window_s,
+                    oldest,
+                )
+                lent = await transaction.fetch(
+                    "SELECT coalesce(sum(amount), 0) FROM lendings WHERE subject = $1 AND kind = $2 AND window_s = $3",
+                    *(subject, kind, window_s),
+                )
+                taken = max(0, min(amount, limit - int(lent[0][0])))
+                if taken:
+                    await transaction.fetch(
+                        "INSERT INTO lendings (subject, kind, window_s, bucket, amount) VALUES ($1, $2, $3, $4, $5) "
+                        "ON CONFLICT (subject, kind, window_s, bucket) DO UPDATE SET amount = lendings.amount + excluded.amount",
+                        *(subject, kind, window_s, now, taken),
+                    )
+                return taken
+        except DatabaseAway as error:
+            raise _unavailable(error) from None
+
+    async def give_back(self, subject: str, kind: str, window_s: int, amount: int) -> None:
+        """From what was lent last. What has left the window by now is forgotten."""
+        try:
+            async with self._database.transaction(write=True) as transaction:
+                _, oldest = await _counted(transaction, subject, kind, window_s)
+                rows = await transaction.fetch(
+                    "SELECT bucket, amount FROM lendings WHERE subject = $1 AND kind = $2 AND window_s = $3 AND bucket >= $4 "
+                    "ORDER BY bucket DESC",
+                    *(subject, kind, window_s, oldest),
+                )
+                for bucket, lent in rows:
+                    back = min(amount, lent)
+                    await transaction.fetch(
+                        "UPDATE lendings SET amount = amount - $5 WHERE subject = $1 AND kind = $2 AND window_s = $3 AND bucket = $4",
+                        *(subject, kind, window_s, bucket, back),
+                    )
+                    amount -= back
+                    if not amount:
+                        return
+        except DatabaseAway as error:
+            raise _unavailable(error) from None
+
+
+async def _counted(transaction: Transaction, subject: str, kind: str, window_s: int) -> tuple[int, int]:
+    """The bucket of now and the oldest that counts, with the subject's limit held until the transaction ends."""
+    await transaction.fetch("SELECT pg_advisory_xact_lock(hashtextextended($1, $2))", f"{kind} {subject}", window_s)
+    rows = await transaction.fetch("SELECT extract(epoch FROM clock_timestamp())::float8")
+    now, part = float(rows[0][0]), max(1.0, window_s / BUCKETS)
+    return int(now // part), int((now - window_s) // part)
+
+
+def _unavailable(error: DatabaseAway) -> Failure:
+    return Failure(503, f"The shared limits cannot be asked for: {error}", "database_unavailable", retry_after_s=5)

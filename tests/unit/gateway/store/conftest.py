@@ -1,0 +1,166 @@
+"""A real SQLite file and a real Postgres, with the gateway's tables, for each test one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from paddock_gateway.settings import Configuration
+from paddock_gateway.store.migrate import migrate
+
+PASSWORD = "opens-the-tests-database"
+PEPPER = "p" * 40
+NUMBERS = count()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """A test that is a coroutine runs in a loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}))
+    return True
+
+
+class Postgres:
+    """A server on a Unix socket in a directory of its own. `url` is of a database in it."""
+
+    def __init__(self) -> None:
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+        assert found, "these tests need Postgres: scripts/setup dev installs it"
+        self.programs = found[-1]
+        self.home = Path(tempfile.mkdtemp(prefix="paddock-pg-"))
+        self.user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
+        (self.home / "password").write_text(PASSWORD)
+        if self.user:
+            shutil.chown(self.home, self.user)
+            shutil.chown(self.home / "password", self.user)
+        self._run(
+            "initdb", "--pgdata=data", "--username=gateway", "--auth=scram-sha-256", "--pwfile=password", "--no-sync", "--locale=C.UTF-8"
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run([self.programs / program, *arguments], cwd=self.home, user=self.user, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    def start(self) -> None:
+        settings = {"listen_addresses": "", "unix_socket_directories": str(self.home), "fsync": "off", "shared_buffers": "16MB"}
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        with (self.home / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [self.programs / "postgres", "-D", "data", *options], cwd=self.home, user=self.user, stdout=log, stderr=log
+            )
+        ready = [self.programs / "pg_isready", "--quiet", f"--host={self.home}"]
+        while subprocess.run(ready).returncode:
+            assert self.process.poll() is None, (self.home / "log").read_text()
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """At once, as a kill would: what runs in it is cut off."""
+        if self.process:
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait()
+            self.process = None
+
+    def url(self, name: str) -> str:
+        return f"postgresql://gateway@/{name}?host={self.home}"
+
+    def sql(self, statement: str, database: str = "postgres") -> list[Any]:
+        async def said() -> list[Any]:
+            connection = await asyncpg.connect(self.url(database), password=PASSWORD)
+            try:
+                return list(await connection.fetch(statement))
+            finally:
+                await connection.close()
+
+        return asyncio.run(said())
+
+
+def configuration_at(place: Path, database: str, **more: Any) -> Configuration:
+    """A configuration with its files under `place`."""
+    for name, content in (("pepper", PEPPER), ("password", PASSWORD)):
+        (place / name).write_text(content)
+        (place / name).chmod(0o600)
+    said = {
+        "listen": ["127.0.0.1:8001"],
+        "database": database,
+        "database_password_file": str(place / "password") if database.startswith("postgres") else "",
+        "pepper_file": str(place / "pepper"),
+        "state": str(place),
+        "backends": {"one": {"url": "http://127.0.0.1:8080"}},
+        "models": {"qwen": {"targets": [{"backend": "one", "model": "qwen-3b"}], "aliases": ["default"]}},
+        "log": {"every_s": 0.02},
+    }
+    return msgspec.convert(said | more, Configuration)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Postgres]:
+    made = Postgres()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(made.home)
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a database with the tables, to copy."""
+    server.sql("CREATE DATABASE migrated")
+    migrate(configuration_at(tmp_path_factory.mktemp("migrated"), server.url("migrated")))
+    return "migrated"
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("migrated")
+    migrate(configuration_at(place, f"sqlite:{place}/gateway.db"))
+    return place / "gateway.db"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Configuration:
+    """Of a database without tables; a SQLite file that is not there yet."""
+    if request.param == "sqlite":
+        return configuration_at(tmp_path, f"sqlite:{tmp_path}/gateway.db")
+    server: Postgres = request.getfixturevalue("server")
+    name = f"test_{next(NUMBERS)}"
+    server.sql(f"CREATE DATABASE {name}")
+    return configuration_at(tmp_path, server.url(name))
+
+
+@pytest.fixture
+def on_sqlite(tmp_path: Path, migrated_sqlite: Path) -> Configuration:
+    shutil.copyfile(migrated_sqlite, tmp_path / "gateway.db")
+    return configuration_at(tmp_path, f"sqlite:{tmp_path}/gateway.db")
+
+
+@pytest.fixture
+def on_postgres(tmp_path: Path, server: Postgres, migrated_postgres: str) -> Configuration:
+    name = f"test_{next(NUMBERS)}"
+    server.sql(f"CREATE DATABASE {name} TEMPLATE {migrated_postgres}")
+    return configuration_at(tmp_path, server.url(name))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def configuration(request: pytest.FixtureRequest) -> Configuration:
+    """Of a database with the tables and nothing in them."""
+    made: Configuration = request.getfixturevalue(f"on_{request.param}")
+    return made
