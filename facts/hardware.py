@@ -58,7 +58,7 @@ IDENTITY_SH = f"""( set +efu; unset IFS; LC_ALL=C; export LC_ALL; {{
   }} 2>/dev/null | sha256sum | cut -c 1-16 )"""
 """Prints sixteen hex digits over what the choice of a release depends on: architecture, bits, processor flags, ARM's cores, distribution,
 C library, display controllers and their memory, NVIDIA's driver, and what its owner may have added since: CUDA, Vulkan drivers where there
-is a vulkaninfo to ask, and Python. And over its addresses, over when Caddy was installed, whose version decides how it is configured, and what
+is a vulkaninfo to ask. And over Python, its addresses, over when Caddy was installed, whose version decides how it is configured, and what
 somebody else has in its Caddyfile and in nftables. Every probe asks for it: nothing here may take long, and it holds whatever shell
 options the script around it has set."""
 

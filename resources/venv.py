@@ -55,12 +55,18 @@ class Venv(OnDisk):
     @property
     def packages(self) -> tuple[str, ...]:
         """`paddock_gateway==0.1.0`, by the names of the wheels' files (packaging.python.org: binary distribution format)."""
-        parts = (each.name.split("-") for each in self.wheels)
-        return tuple(f"{re.sub('[-_.]+', '_', name).lower()}=={version}" for name, version, *_ in parts)
+        parts = (each.name.partition("-") for each in self.wheels)
+        return tuple(f"{re.sub('[-_.]+', '_', name).lower()}=={rest.partition('-')[0]}" for name, _, rest in parts)
+
+    @property
+    def summary(self) -> str:
+        """`paddock_gateway==0.1.0 with 20 packages`"""
+        first, *others = self.packages
+        return f"{first} with {len(others)} packages" if others else first
 
     @property
     def desired(self) -> Attributes:
-        return {**self.identity, "python": "the host's", "files": "as installed"}
+        return {**self.identity, "python": "host's", "files": "intact"}
 
     @property
     def identity(self) -> Attributes:

@@ -14,10 +14,10 @@ probe_venv() {
       read -r made_for
     } <"$stamp"
     venv_python || there=none
-    python="the host's"
+    python="host's"
     [ "$made_for" = "$there" ] || python="$made_for, and the host has $there"
     files=$(cd "$path/current/" && venv_changed) || files="cannot be read"
-    echo "$path$tab$wheels$tab$python$tab${files:-as installed}"
+    echo "$path$tab$wheels$tab$python$tab${files:-intact}"
   done
 }
 

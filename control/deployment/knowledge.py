@@ -8,7 +8,6 @@ from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 
-from control.fetching.wheels import wheels_of
 from control.llama_cpp.artifacts import Artifacts
 from control.llama_cpp.options import options_by_host
 from control.llama_cpp.releases import releases_of
@@ -105,6 +104,8 @@ def _programs(fleet: Fleet) -> Iterator[tuple[Host, str]]:
 
 
 def _wheels(project: str, hardware: Hardware) -> tuple[Wheel, ...] | PaddockError:
+    from control.fetching.wheels import wheels_of
+
     try:
         return wheels_of(project, hardware)
     except PaddockError as error:

@@ -17,7 +17,10 @@ from resources import File, Package, Release, Service, Venv
 
 
 def payload_for(work: Work, host: str, fleet: Fleet, state: FleetState) -> dict[str, Path]:
-    """Resource id → its file here, or the directory of its wheels, of what the host lacks. Fetches what is not here. Raises PaddockError."""
+    """Resource id → its file here, or the directory of its wheels, of what the host lacks. Fetches what is missing here.
+
+    Raises PaddockError.
+    """
     return dict(_payload(work, host, fleet, state))
 
 
