@@ -35,7 +35,15 @@ clients: {clients}
 """
 
 
-def told(tmp_path: Path, here: str = "", there: str = "", more: str = "", serves: str = "127.0.0.1:8080", named: str = "qwen", clients: str = "{}") -> list[str]:
+def told(
+    tmp_path: Path,
+    here: str = "",
+    there: str = "",
+    more: str = "",
+    serves: str = "127.0.0.1:8080",
+    named: str = "qwen",
+    clients: str = "{}",
+) -> list[str]:
     """Without the place, which other tests look at."""
     path = tmp_path / "home.yml"
     path.write_text(FLEET.format(here=here, there=there, more=more, serves=serves, named=named, clients=clients))
