@@ -68,13 +68,15 @@ def plan(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Knowled
     yield environment
     yield from (*keys, configuration, unit)
     ways = tuple(_ways(host, servers, fleet))
+    warm = settings.pi and settings.pi.chosen("warm_up", False)
     yield from tunnel.outwards(WAY_OUT, host.name, ways, knowledge)
     yield Service(
         UNIT,
         restarts=(environment, *keys, configuration, unit),
         ports=tuple(_ports(listens, metrics, settings)),
-        answers=f"curl --silent --fail --max-time 5 http://{called_at(listens[0])}/livez",
-        answer_timeout_s=120,
+        # Where it asks the model for a token first, it is ready when that has come.
+        answers=f"curl --silent --fail --max-time 5 http://{called_at(metrics or listens[0])}/{'readyz' if warm else 'livez'}",
+        answer_timeout_s=600 if warm else 120,
     )
     if ways:
         yield from expiry_watch("gateway", host.name, [Pem(WAY_OUT.certificate)], settings.expiry)
