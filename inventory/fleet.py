@@ -29,7 +29,7 @@ from roles.server import (
     Worker,
     tunnel_socket,
 )
-from roles.upstream import Upstream, as_written, hosts_of, servers_behind
+from roles.upstream import Behind, OfGateway, Upstream, as_written, hosts_of, servers_behind
 from roles.users import User
 
 S = TypeVar("S", bound=RoleSettings)
@@ -169,17 +169,41 @@ class Fleet(Memoized):
         return frozenset(ends)
 
     def callers_of(self, server: Server) -> tuple[str, ...]:
-        """The other hosts whose reverse proxies pass requests on to this server."""
+        """The other hosts whose reverse proxies and gateways pass requests on to this server."""
         return self._callers_of.get((server.host, server.name), ())
 
     @cached_property
     def _callers_of(self) -> Mapping[tuple[str, str], tuple[str, ...]]:
         found: dict[tuple[str, str], dict[str, None]] = {}
-        for entrance in self._entrances:
-            for server in self.behind(entrance.site.upstream):
-                if server.host != entrance.host:
-                    found.setdefault((server.host, server.name), {})[entrance.host] = None
+        for caller, servers in (*self._proxied, *self._asked):
+            for server in servers:
+                if server.host != caller:
+                    found.setdefault((server.host, server.name), {})[caller] = None
         return {server: tuple(callers) for server, callers in found.items()}
+
+    @cached_property
+    def _proxied(self) -> tuple[tuple[str, tuple[Server, ...]], ...]:
+        """The hosts with a site of a reverse proxy, each with the llama-servers behind it."""
+        return tuple((entrance.host, self.behind(entrance.site.upstream)) for entrance in self._entrances)
+
+    @cached_property
+    def _asked(self) -> tuple[tuple[str, tuple[Server, ...]], ...]:
+        """The hosts with a role that asks llama-servers for its own callers, each with these."""
+        carried = ((host.name, each) for host in self.hosts.values() for each in host.carried.values())
+        return tuple((host, self.every_behind(upstream)) for host, each in carried for upstream in each.asks(host))
+
+    @property
+    def asking(self) -> frozenset[str]:
+        """The hosts with a role that asks llama-servers for its own callers."""
+        return frozenset(host for host, _ in self._asked)
+
+    def is_shared(self, server: Server) -> bool:
+        """Whether it is asked for callers who are strangers to each other, so that it must keep apart what they say."""
+        return (server.host, server.name) in self._shared
+
+    @cached_property
+    def _shared(self) -> frozenset[tuple[str, str]]:
+        return frozenset((server.host, server.name) for _, servers in self._asked for server in servers)
 
     def is_tunnelled(self, server: Server) -> bool:
         """Whether other hosts call it through an encrypted tunnel. An account's own services cannot have one."""
@@ -249,34 +273,48 @@ class Fleet(Memoized):
         directory = next((each for each in said if each), MODEL_DIRECTORY)
         return tuple(f"{directory}/{name}" for name in component.laid_as)
 
-    def upstreams(self, upstream: Upstream, seen_from: str, by_socket: bool = False) -> tuple[str, ...]:
+    def upstreams(self, upstream: Behind, seen_from: str, by_socket: bool = False) -> tuple[str, ...]:
         """`ADDRESS:PORT` of each llama-server behind a site, for a caller on `seen_from`; `unix//PATH` of one there, `by_socket`, where it
-        has one.
+        has one. Of a site before a gateway it is that one's.
 
         Raises InventoryError where there is none, or where that host cannot reach it.
         """
+        if isinstance(upstream, OfGateway):
+            return (self.gateway(upstream.gateway),)
         if not (found := self.behind(upstream)):
             raise InventoryError([f"hosts.{seen_from}: it proxies to {as_written(upstream)}, which has no llama-server"])
-        sockets = [self._socket(server, seen_from, by_socket) for server in found]
+        sockets = [self.socket_to(server, seen_from, by_socket) for server in found]
         return tuple(
             f"unix/{socket}" if socket else self.endpoint(server, seen_from) for server, socket in zip(found, sockets, strict=True)
         )
 
-    def _socket(self, server: Server, seen_from: str, by_socket: bool) -> str:
+    def socket_to(self, server: Server, seen_from: str, by_socket: bool = True, sockets: str = "hop") -> str:
+        """Where a caller on `seen_from` reaches a llama-server by a socket: by its own, or by one of the tunnel whose `sockets` are called
+        so. Empty where it has an address alone. Raises InventoryError where that host cannot reach it."""
         if server.host == seen_from:
             return server.socket if by_socket else ""
         self.endpoint(server, seen_from)  # which it has to have all the same
-        return tunnel_socket(server.host, server.port) if self.is_tunnelled(server) else ""
+        return tunnel_socket(server.host, server.port, sockets) if self.is_tunnelled(server) else ""
 
-    def behind(self, upstream: Upstream) -> tuple[Server, ...]:
+    def behind(self, upstream: Behind) -> tuple[Server, ...]:
         """The llama-servers that a site leads to."""
         if upstream not in self._behind:
             self._behind[upstream] = servers_behind(upstream, self.hosts, self._members, self.servers)
         return self._behind[upstream]
 
     @cached_property
-    def _behind(self) -> dict[Upstream, tuple[Server, ...]]:
+    def _behind(self) -> dict[Behind, tuple[Server, ...]]:
         return {}
+
+    def gateway(self, host: str) -> str:
+        """`ADDRESS:PORT` of a host's gateway, for a caller there. Raises InventoryError where it has none."""
+        if found := next((at for each in self.hosts[host].carried.values() if (at := each.gateway())), ""):
+            return found
+        raise InventoryError([f"hosts.{host}: it has no gateway that listens on an address: give one to listen of roles.gateway"])
+
+    def every_behind(self, upstream: Upstream) -> tuple[Server, ...]:
+        """The llama-servers that a name stands for where a host's stands for all that it has."""
+        return servers_behind(upstream, self.hosts, self._members, self.servers, every=True)
 
     @cached_property
     def _members(self) -> Mapping[str, tuple[str, ...]]:
@@ -383,8 +421,8 @@ class Fleet(Memoized):
     @cached_property
     def _callers(self) -> Mapping[str, tuple[str, ...]]:
         found: dict[str, dict[str, None]] = {}
-        for entrance in self._entrances:
-            for behind in self.hosts_behind(entrance.site):
-                if behind != entrance.host:
-                    found.setdefault(behind, {})[entrance.host] = None
+        for caller, servers in (*self._proxied, *self._asked):
+            for behind in hosts_of(servers):
+                if behind != caller:
+                    found.setdefault(behind, {})[caller] = None
         return {behind: tuple(callers) for behind, callers in found.items()}

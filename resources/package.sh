@@ -85,10 +85,29 @@ gone_package() {
   # shellcheck disable=SC2046,SC2016 # a word a package; dpkg-query fills the format in
   set -- $(xargs -r dpkg-query -W -f '${db:Status-Abbrev}\t${Package}\n' <"$noted.going" 2>/dev/null |
     sed -n 's/^.[^n].*\t//p')
-  if [ $# != 0 ]; then
-    DEBIAN_FRONTEND=noninteractive apt-get purge -y -q -o DPkg::Lock::Timeout=120 "$@" >/dev/null 9>&-
-  fi
+  packages_leave "$@"
   rm "$noted" "$noted.going"
+}
+
+# NAME…: with their configuration, but for PostgreSQL's, whose own script takes that for a word to delete all databases
+# (debian/postgresql-NN.postrm: it sets the question of debconf for that to yes)
+packages_leave() {
+  keeping=
+  for name; do
+    shift
+    case $name in
+      postgresql-[0-9]* | postgresql-common*) keeping="$keeping $name" ;;
+      *) set -- "$@" "$name" ;;
+    esac
+  done
+  # shellcheck disable=SC2086 # a word a package
+  [ -z "$keeping" ] || packages_off remove $keeping
+  [ $# = 0 ] || packages_off purge "$@"
+}
+
+# HOW NAME…
+packages_off() {
+  DEBIAN_FRONTEND=noninteractive apt-get "$@" -y -q -o DPkg::Lock::Timeout=120 >/dev/null 9>&-
 }
 
 # The packages that nothing needs and nobody asked for; a recommendation or a suggestion is no need

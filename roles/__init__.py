@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from roles.role import RoleSettings
 
-ROLES = ("base", "firewall", "gpu", "llama_cpp", "models", "rpc_worker", "llama_server", "admin", "caddy", "client", "watchdog")
+ROLES = (
+    "base",
+    "firewall",
+    "gpu",
+    "llama_cpp",
+    "models",
+    "rpc_worker",
+    "llama_server",
+    "admin",
+    "postgres",
+    "gateway",
+    "caddy",
+    "client",
+    "watchdog",
+)
 
 
 @cache

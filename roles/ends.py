@@ -8,21 +8,41 @@ from ipaddress import ip_address
 from roles.references import GUARDED, Whole
 from roles.role import address_of, port_of
 from roles.server import Server, answering
-from roles.upstream import OfModel, Upstream, common_models, hosts_named, hosts_of, named, parts, shown
+from roles.upstream import Behind, OfGateway, OfModel, Upstream, common_models, hosts_named, hosts_of, named, parts, shown
 from roles.wording import did_you_mean, one_of, quoted
 
 Told = tuple[tuple[str, ...], str]
 """The keys that lead to what is wrong from the upstream, and why it is."""
 
 
-def leads_nowhere(upstream: Upstream, proxy: str, fleet: Whole) -> Iterator[Told]:
-    """Why a site leads nowhere, or not to all that it names; nothing where it does."""
-    told = list(_of_model(upstream, fleet) if isinstance(upstream, OfModel) else _of_names(upstream, fleet))
+def leads_nowhere(upstream: Behind, proxy: str, fleet: Whole, every: bool = False) -> Iterator[Told]:
+    """Why a site leads nowhere, or not to all that it names; nothing where it does.
+
+    Where `every`, each server is asked for what it has, and need not stand in for the others.
+    """
+    if isinstance(upstream, OfGateway):
+        yield from ((("gateway",), words) for words in _of_gateway(upstream.gateway, proxy, fleet))
+        return
+    told = list(_of_model(upstream, fleet) if isinstance(upstream, OfModel) else _of_names(upstream, fleet, every))
     if not told:
-        servers = fleet.behind(upstream)
-        words = next(_out_of_reach(servers, proxy, fleet), "") or next(_apart(servers), "")
+        servers = fleet.every_behind(upstream) if every else fleet.behind(upstream)
+        words = next(_out_of_reach(servers, proxy), "")
+        if not words and not every:
+            words = next(_admin_out_of_reach(servers, proxy, fleet), "") or next(_apart(servers), "")
         told = [((), words)] if words else []
     yield from told
+
+
+def _of_gateway(host: str, proxy: str, fleet: Whole) -> Iterator[str]:
+    """Why there is no gateway there for a proxy."""
+    if host not in fleet.roles:
+        yield fleet.no_host(host)
+    elif "gateway" not in fleet.roles[host]:
+        yield f"there is no gateway on {host}: add the role gateway to it"
+    elif host != proxy:
+        yield f"the way to a gateway is not encrypted, so it has to be on the reverse proxy's own host: add the role gateway to {proxy}"
+    elif (settings := fleet.roles[host]["gateway"]) and not settings.gateway():
+        yield f"the gateway of {host} listens on network interfaces alone: add an address to its listen, such as 127.0.0.1:8001"
 
 
 def _of_model(upstream: OfModel, fleet: Whole) -> Iterator[Told]:
@@ -33,14 +53,14 @@ def _of_model(upstream: OfModel, fleet: Whole) -> Iterator[Told]:
         yield ("model",), f"no llama_server serves {quoted(upstream.model)}: add it to the models of one, or to an instance"
 
 
-def _of_names(upstream: Upstream, fleet: Whole) -> Iterator[Told]:
+def _of_names(upstream: Upstream, fleet: Whole, every: bool) -> Iterator[Told]:
     listed = not isinstance(upstream, str)
     for number, name in enumerate(named(upstream)):
-        if words := _no_server(name, fleet):
+        if words := _no_server(name, fleet, every):
             yield ((str(number),) if listed else ()), words
 
 
-def _no_server(name: str, fleet: Whole) -> str:
+def _no_server(name: str, fleet: Whole, every: bool) -> str:
     """Why no llama-server answers for `HOST`, `HOST/INSTANCE`, `GROUP` or `GROUP/INSTANCE`; empty where one does."""
     where, instance = parts(name)
     if where not in fleet.roles and where not in fleet.groups:
@@ -60,19 +80,23 @@ def _no_server(name: str, fleet: Whole) -> str:
     if instance and instance not in instances:
         on = where if where in fleet.roles else f"the hosts of {where}"
         return f"llama_server on {on} has no instances {quoted(instance)}{did_you_mean(instance, instances)}"
-    for host in hosts if not instance else ():
+    for host in hosts if not instance and not every else ():
         several = list(dict.fromkeys(each.group for each in fleet.servers(host) if each.group))
         if several and not answering(fleet.servers(host), ""):
             return f"llama_server on {host} has {' and '.join(several)}: choose one, such as {where}/{several[0]}"
     return ""
 
 
-def _out_of_reach(servers: Sequence[Server], proxy: str, fleet: Whole) -> Iterator[str]:
-    """Which of them a proxy cannot reach, and the admin endpoint where there is one behind the site."""
+def _out_of_reach(servers: Sequence[Server], proxy: str) -> Iterator[str]:
+    """Which of them a proxy cannot reach."""
     for each in servers:
         if each.host != proxy and ip_address(each.address).is_loopback:
             better = f"0.0.0.0:{each.port}"
             yield f"llama_server on {each.host} listens on {each.listen}, out of {proxy}'s reach: set for example {better}, {GUARDED}"
+
+
+def _admin_out_of_reach(servers: Sequence[Server], proxy: str, fleet: Whole) -> Iterator[str]:
+    """The admin endpoint where there is one behind the site and a proxy cannot reach it."""
     hosts = hosts_of(servers)
     for settings in fleet.roles[hosts[0]].values() if len(hosts) == 1 and hosts[0] != proxy else ():
         admin = settings.administration(hosts[0]) if settings else None

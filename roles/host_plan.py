@@ -163,7 +163,7 @@ def alternatives_of(host: Host, fleet: Fleet) -> Mapping[str, tuple[frozenset[st
 
 def doors_of(fleet: Fleet) -> frozenset[str]:
     """The hosts that pass requests on: what leaves a host waits until they point elsewhere."""
-    return frozenset(entrance.host for entrance in fleet.entrances())
+    return frozenset(entrance.host for entrance in fleet.entrances()) | fleet.asking
 
 
 def guards_of(host: Host) -> frozenset[str]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from roles.role import RoleSettings
 from roles.server import Entrance, Server
 from roles.source import Source
-from roles.upstream import Upstream, servers_behind
+from roles.upstream import Behind, Upstream, servers_behind
 from roles.wording import did_you_mean, quoted
 
 GUARDED = "and add the role firewall, which blocks other callers"
@@ -50,15 +50,19 @@ class Whole:
     def _servers(self) -> dict[str, tuple[Server, ...]]:
         return {}
 
-    def behind(self, upstream: Upstream) -> tuple[Server, ...]:
+    def behind(self, upstream: Behind) -> tuple[Server, ...]:
         """The llama-servers that a site leads to, as far as their settings are well-formed."""
         if upstream not in self._behind:
             self._behind[upstream] = servers_behind(upstream, self.roles, self.groups, self.servers)
         return self._behind[upstream]
 
     @cached_property
-    def _behind(self) -> dict[Upstream, tuple[Server, ...]]:
+    def _behind(self) -> dict[Behind, tuple[Server, ...]]:
         return {}
+
+    def every_behind(self, upstream: Upstream) -> tuple[Server, ...]:
+        """As `behind`, where a host's name stands for all servers that it has."""
+        return servers_behind(upstream, self.roles, self.groups, self.servers, every=True)
 
     def has_client(self, name: str) -> bool:
         return name in self._clients

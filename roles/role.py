@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from roles.rehearsal import Rehearsal
     from roles.server import Administration, Entrance, Server, Worker
     from roles.source import Source
+    from roles.upstream import Upstream
 
 from roles.quoting import FILTERS
 
@@ -343,6 +344,15 @@ class RoleSettings(Settings):
     def entrances(self, host: str, address: str, clients: tuple[str, ...]) -> Iterator[Entrance]:
         """The sites by which others reach a llama-server; `clients` are all of the fleet's."""
         yield from ()
+
+    def asks(self, host: str) -> Iterator[Upstream]:
+        """The llama-servers that this role asks for its own callers, beside a reverse proxy's sites: a host stands for all that it has.
+        Callers who are strangers to each other share these servers."""
+        yield from ()
+
+    def gateway(self) -> str:
+        """`ADDRESS:PORT` at which a reverse proxy on its host reaches the gateway; empty where it is none, or has no such address."""
+        return ""
 
     def administration(self, host: str) -> Administration | None:
         """The admin endpoint of this host, at the address that it listens on."""

@@ -13,7 +13,7 @@ from roles.preset import Preset, PresetValue, purpose
 from roles.role import CARD, Matches, address_of, port_of, whole_address
 
 if TYPE_CHECKING:
-    from roles.upstream import Upstream
+    from roles.upstream import Behind
 
 KEY_FILE = "/etc/paddock/llama-server/api-key.env"
 
@@ -148,7 +148,7 @@ class Site(Protocol):
     """What a reverse proxy does under one name: who answers, and the clients that are let in."""
 
     @property
-    def upstream(self) -> Upstream: ...
+    def upstream(self) -> Behind: ...
 
     @property
     def clients(self) -> tuple[str, ...] | None: ...
@@ -210,9 +210,10 @@ class Tunnelled:
         return f"{self.host}.{self.port}"
 
 
-def tunnel_socket(host: str, port: int) -> str:
-    """Where a host reaches a port of another by a tunnel. A name has 63 characters at most, and a path of a socket 107."""
-    return f"/run/paddock/hop-{host}.{port}.sock"
+def tunnel_socket(host: str, port: int, sockets: str = "hop") -> str:
+    """Where a host reaches a port of another by a tunnel; `sockets` are those of a reverse proxy, or of who else calls. A name has 63
+    characters at most, and a path of a socket 107."""
+    return f"/run/paddock/{sockets}-{host}.{port}.sock"
 
 
 def answering(of_host: tuple[Server, ...], group: str) -> tuple[Server, ...]:

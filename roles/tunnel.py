@@ -56,7 +56,7 @@ class Hop:
 @dataclass(frozen=True)
 class Tunnel:
     """All that one unit passes on. Its files lie in `directory`, the configuration as `name`. A `group` lets it open sockets of others. Its
-    own are open to `callers`, a group that is there."""
+    own are open to `callers`, a group that is there, and are called `sockets`-HOST.PORT.sock."""
 
     unit: str
     directory: str
@@ -64,6 +64,7 @@ class Tunnel:
     group: str = ""
     callers: str = ""
     name: str = "tunnel"
+    sockets: str = "hop"
 
     @property
     def listener(self) -> str:
@@ -158,7 +159,7 @@ def outwards(tunnel: Tunnel, host: str, ways: Sequence[tuple[Tunnelled, str]], k
     """The end at a host that calls, with the `ADDRESS:PORT` at which it reaches each. A hop that leaves is a service that leaves: once the
     callers point elsewhere, and without a word to the others."""
     for way, at in ways:
-        hop = Hop(way.name, tunnel_socket(way.host, way.port), at, (way.host,), calls=True)
+        hop = Hop(way.name, tunnel_socket(way.host, way.port, tunnel.sockets), at, (way.host,), calls=True)
         unit, description = f"{tunnel.unit.removesuffix('.service')}-{hop.name}.service", f"{tunnel.description}: {hop.name}"
         yield from replace(tunnel, unit=unit, description=description, name=hop.name).resources(host, (hop,), knowledge, ())
 

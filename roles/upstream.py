@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
-from roles.role import Settings
+from roles.role import Name, Settings
 from roles.server import Server, answering
 
 
@@ -18,19 +18,41 @@ class OfModel(Settings):
     """The name of the model."""
 
 
+class OfGateway(Settings):
+    """The gateway of a host, which asks llama-servers by itself."""
+
+    gateway: Name
+    """The host with the role `gateway`: that of the reverse proxy itself."""
+
+
 Upstream = str | Annotated[tuple[str, ...], Field(min_length=1)] | OfModel
 """`HOST`, `HOST/INSTANCE`, `GROUP`, `GROUP/INSTANCE`, a list of them, or `{model: NAME}`."""
 
 
-def named(upstream: Upstream) -> tuple[str, ...]:
-    """The hosts and groups, each as it is written; none where a model is named."""
-    if isinstance(upstream, OfModel):
+def _kind(value: object) -> str:
+    """Which of the two mappings somebody means, by its keys."""
+    return "of a gateway" if isinstance(value, OfGateway) or (isinstance(value, Mapping) and "gateway" in value) else "of a model"
+
+
+Behind = (
+    str
+    | Annotated[tuple[str, ...], Field(min_length=1)]
+    | Annotated[Annotated[OfModel, Tag("of a model")] | Annotated[OfGateway, Tag("of a gateway")], Discriminator(_kind)]
+)
+"""What a site leads to."""
+
+
+def named(upstream: Behind) -> tuple[str, ...]:
+    """The hosts and groups, each as it is written; none where a model or a gateway is named."""
+    if isinstance(upstream, OfModel | OfGateway):
         return ()
     return (upstream,) if isinstance(upstream, str) else upstream
 
 
-def as_written(upstream: Upstream) -> str:
-    """`rig/chat`, `[halo, rig/chat]`, `{model: chat}`"""
+def as_written(upstream: Behind) -> str:
+    """`rig/chat`, `[halo, rig/chat]`, `{model: chat}`, `{gateway: door}`"""
+    if isinstance(upstream, OfGateway):
+        return f"{{gateway: {upstream.gateway}}}"
     if isinstance(upstream, OfModel):
         return f"{{model: {upstream.model}}}"
     return upstream if isinstance(upstream, str) else f"[{', '.join(upstream)}]"
@@ -48,15 +70,24 @@ def hosts_named(where: str, hosts: Iterable[str], groups: Mapping[str, Sequence[
 
 
 def servers_behind(
-    upstream: Upstream, hosts: Iterable[str], groups: Mapping[str, Sequence[str]], servers: Callable[[str], tuple[Server, ...]]
+    upstream: Behind,
+    hosts: Iterable[str],
+    groups: Mapping[str, Sequence[str]],
+    servers: Callable[[str], tuple[Server, ...]],
+    every: bool = False,
 ) -> tuple[Server, ...]:
-    """The llama-servers that answer, each once; `servers` has those of a host."""
+    """The llama-servers that answer, each once, none behind a gateway; `servers` has those of a host.
+
+    Where `every`, a host stands for all that it has, and not for those that stand in for each other.
+    """
     if isinstance(upstream, OfModel):
         return tuple(server for host in hosts for server in servers(host) if upstream.model in server.models)
     found: dict[tuple[str, str], Server] = {}
     for where, instance in map(parts, named(upstream)):
         for host in hosts_named(where, hosts, groups):
-            found |= {(each.host, each.name): each for each in answering(servers(host), instance)}
+            of_host = servers(host)
+            answer = of_host if every and not instance else answering(of_host, instance)
+            found |= {(each.host, each.name): each for each in answer}
     return tuple(found.values())
 
 
@@ -75,7 +106,7 @@ def common_models(servers: Sequence[Server]) -> tuple[str, ...]:
     return tuple(model for model in first.models if all(model in each.models for each in others)) if first else ()
 
 
-def models_behind(upstream: Upstream, servers: Sequence[Server]) -> tuple[str, ...]:
+def models_behind(upstream: Behind, servers: Sequence[Server]) -> tuple[str, ...]:
     """All models of the servers, those first that somebody may ask for without knowing which server answers."""
     asked = (upstream.model,) if isinstance(upstream, OfModel) else ()
     return tuple(dict.fromkeys((*asked, *common_models(servers), *(model for each in servers for model in each.models))))

@@ -70,6 +70,6 @@ def _is_source(path: Path) -> bool:
 
 def add_name(file: Path, names: str, word: str, before: str) -> None:
     """Adds a word to a module's list of names."""
-    text, times = re.subn(rf'^({names} = .*)"{before}"', rf'\1"{word}", "{before}"', file.read_text(), flags=re.MULTILINE)
-    assert times == 1, f"{file}: {names} does not name {before} in one line"
+    text, times = re.subn(rf'^({names} = [^)\]]*?)(\s*)"{before}"', rf'\1\2"{word}",\2"{before}"', file.read_text(), flags=re.MULTILINE)
+    assert times == 1, f"{file}: {names} does not name {before}"
     file.write_text(text)

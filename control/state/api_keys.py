@@ -13,13 +13,13 @@ from roles.users import user_key_name
 def due(fleet: Fleet, vault: Vault) -> list[str]:
     """What `issue` would do, a line each: `API key of ai: there is none yet`."""
     there = frozenset(vault.names())
-    return [f"{words}: there is none yet" for name, words in _wanted(fleet) if name not in there]
+    return [f"{words}: there is none yet" for name, words in dict(_wanted(fleet)).items() if name not in there]
 
 
 def issue(fleet: Fleet, vault: Vault) -> None:
     """Makes the keys that are missing, 32 random bytes each."""
     there = frozenset(vault.names())
-    for name, _ in _wanted(fleet):
+    for name in dict(_wanted(fleet)):
         if name not in there:
             vault.set(name, new_key())
 

@@ -19,7 +19,7 @@ from roles.caddy.settings import CaddySettings, Site
 from roles.outside import STRANGER, Outside, Refused
 from roles.role import address_of
 from roles.server import question
-from roles.upstream import models_behind
+from roles.upstream import OfGateway, models_behind
 
 ACME_PATIENCE_S = 90
 """How long a new site may take to get its certificate."""
@@ -38,8 +38,12 @@ def check_admitted_clients_get_a_completion(settings: CaddySettings, fleet: Flee
 def check_every_server_behind_a_site_is_within_reach(host: TestinfraHost, settings: CaddySettings, fleet: Fleet, this: Host) -> None:
     """A client is answered as long as one of them is."""
     for name, site in settings.sites.items():
-        servers = fleet.behind(site.upstream)
-        for server, upstream in zip(servers, fleet.upstreams(site.upstream, this.name, by_socket=True), strict=True):
+        servers = fleet.behind(site.upstream)  # none behind a gateway, which says itself whether it is ready
+        for server, upstream in (
+            ()
+            if isinstance(site.upstream, OfGateway)
+            else zip(servers, fleet.upstreams(site.upstream, this.name, by_socket=True), strict=True)
+        ):
             at = f"--unix-socket {quote(upstream.removeprefix('unix/'))} http://localhost" if upstream.startswith("unix/") else upstream
             said = host.run(f"curl -sS -o /dev/null --max-time 10 -w '%{{http_code}}' {at}/health")
             assert said.stdout in ("200", "503"), f"{name} does not reach {server.name} of {server.host}: {said.stdout} {said.stderr}"
@@ -109,7 +113,7 @@ def check_who_is_no_administrator_gets_what_is_open_and_sees_no_command_line(
 ) -> None:
     for name, site in settings.sites.items():
         for client in _admitted(site, fleet, outside):
-            if fleet.clients[client].admin:
+            if fleet.clients[client].admin or isinstance(site.upstream, OfGateway):
                 continue
             for path in ("/slots", "/lora-adapters"):
                 answer = outside.ask(_url(settings, name) + path, at=_reach(settings, this), client=client)
@@ -174,7 +178,10 @@ def _is_refused(outside: Outside, url: str, at: str, client: str | None) -> bool
 
 
 def _question(fleet: Fleet, site: Site) -> tuple[str, Mapping[str, Any] | None]:
-    """The first model that all servers behind it have, or their health, which needs no key, where a model would ask for one."""
+    """The first model that all servers behind it have, or their health, which needs no key, where a model would ask for one. A gateway asks
+    for a user's."""
+    if isinstance(site.upstream, OfGateway):
+        return "/livez", None
     servers = fleet.behind(site.upstream)
     for model in models_behind(site.upstream, servers)[:1]:
         server = next(each for each in servers if model in each.models)

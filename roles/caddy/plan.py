@@ -21,7 +21,7 @@ from roles.caddy.settings import ADMINISTRATION, CaddySettings, CaddyVersion, Si
 from roles.expiry import Pem, expiry_watch
 from roles.role import address_of, port_of, render
 from roles.server import CALLERS, Tunnelled
-from roles.upstream import models_behind, shown
+from roles.upstream import OfGateway, models_behind, shown
 from roles.wording import quoted
 
 CADDYFILE = "/etc/caddy/Caddyfile"
@@ -371,14 +371,16 @@ def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledg
         else None,
         "administrators": tuple(each for each, client in clients.items() if fleet.clients[client].admin),
         "hosts": len(fleet.hosts_behind(site)),
-        "apart": any(not fleet.clients[client].admin for client in leaves),
+        # A gateway has a list of its own of what may be asked for.
+        "apart": not isinstance(site.upstream, OfGateway) and any(not fleet.clients[client].admin for client in leaves),
         "open": tuple(routes.patterns(site.routes)),
     }
 
 
 def _kept_apart(host: Host, settings: CaddySettings, fleet: Fleet, by_socket: bool) -> list[tuple[str, ...]]:
     """Of each site with clients who are no administrators `ADDRESS:PORT`, or `unix//PATH`, of the llama-servers that list their models."""
-    sites = (site for site in settings.sites.values() if not all(fleet.clients[client].admin for client in fleet.admits(site)))
+    own = (site for site in settings.sites.values() if not isinstance(site.upstream, OfGateway))
+    sites = (site for site in own if not all(fleet.clients[client].admin for client in fleet.admits(site)))
     return [fleet.upstreams(site.upstream, host.name, by_socket) for site in sites]
 
 

@@ -116,7 +116,8 @@ def demands(host: str, fleet: Fleet, knowledge: Knowledge, shapes: Mapping[str, 
             Load(name, overridden(shapes[name], preset), preset, _where(server, name), sizing, *_beside(server, name, fleet, shapes))
             for name, preset in presets.items()
         )
-        prompts = defaults(server, settings, hardware.memory_mib if hardware else 0, 1 if router else len(servers)).get("cache-ram", 0)
+        memory_mib = hardware.memory_mib if hardware else 0
+        prompts = defaults(server, settings, memory_mib, 1 if router else len(servers), fleet.is_shared(server)).get("cache-ram", 0)
         own = map(_name, _in_order(server, there, backend))
         # RPC devices come first (src/llama.cpp: llama_prepare_model_devices).
         cards = (*_elsewhere(server, fleet, knowledge), *own)

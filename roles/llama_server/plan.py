@@ -193,7 +193,7 @@ def _presets(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowle
         return ()
     own = routers_own(server.preset, knowledge.options.get(server.host))
     of_models = {option: value for option, value in server.preset.items() if option not in own}
-    shared = {**defaults(server, settings, _memory_mib(server, knowledge)), **of_models}
+    shared = {**defaults(server, settings, _memory_mib(server, knowledge), shared=fleet.is_shared(server)), **of_models}
     models = {
         name: {
             "model": fleet.model_path(server.host, name),
@@ -299,7 +299,8 @@ def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, know
         yield ["--model", fleet.model_path(server.host, model), "--alias", ",".join(_names(model, server, fleet, knowledge))]
         if server.workers:
             yield ["--rpc", ",".join(endpoints(server, fleet))]
-        shared = defaults(server, settings, _memory_mib(server, knowledge), len(fleet.servers(server.host)))
+        servers, memory_mib = len(fleet.servers(server.host)), _memory_mib(server, knowledge)
+        shared = defaults(server, settings, memory_mib, servers, fleet.is_shared(server))
         own = {**fleet.preset(server, model), **drafting(server, model, fleet, knowledge)}
         yield from flags(layered(shared, own), knowledge.options.get(server.host))
     yield ["--offline", *([] if release and release.ui else ["--no-ui"]), "--cors-origins", "localhost"]
@@ -344,8 +345,12 @@ def _memory_mib(server: Server, knowledge: Knowledge) -> int:
     return hardware.memory_mib if hardware else 0
 
 
-def defaults(server: Server, settings: LlamaServerSettings, memory_mib: int, servers: int = 1) -> Mapping[str, Value]:
-    """What every model is served with unless the inventory says otherwise. `memory_mib` 0 is a machine that nobody has looked at yet."""
+def defaults(server: Server, settings: LlamaServerSettings, memory_mib: int, servers: int = 1, shared: bool = False) -> Mapping[str, Value]:
+    """What every model is served with unless the inventory says otherwise. `memory_mib` 0 is a machine that nobody has looked at yet. One
+    that is `shared` by strangers keeps no prompts in memory (ggml-org/llama.cpp#27148), and then caches no idle slot either
+    (tools/server/server-context.cpp)."""
+    if shared:
+        return {"cache-ram": 0, "metrics": True}
     models = settings.models_max or max(1, len(settings.models))
     # In steps of a GiB: what the kernel takes for itself, and so the rest, changes with its version.
     gib = -(-memory_mib // 1024)

@@ -52,6 +52,7 @@ RULES: dict[str, tuple[str, ...]] = {
         "roles.references",
         "roles.server",
         "roles.source",
+        "roles.upstream",
         "roles.package_file",
         "roles.rehearsal",
     ),

@@ -17,7 +17,7 @@ from roles.host_plan import HostPlan, host_plan
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "inventory").glob("*.yml"))
 
-SECRET = "sk-never-to-be-seen-0123456789"
+SECRET = "sk-never-to-be-seen-0123456789-abcdefgh"
 
 
 def plans(path: Path) -> list[HostPlan]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
-from resources import Directory, File, Link, Package, Port, Release, Resource, Service, expand
+from resources import Directory, File, Link, Package, Port, Release, Resource, Service, expand, scripts
 from resources.drift import Drift, drift
 from resources.leaving import AT_ONCE, LAST
 from resources.probe import Actual
@@ -136,3 +139,12 @@ def test_nor_where_a_server_that_runs_changes_to_a_new_port() -> None:
     left = found({**GUARD, "admin": (admin,)}, {**OLD, "service:admin.service": "put"}, {**RUNS, **runs}, guards="firewall")
     assert [change.action for change in left.changes if change.id == admin.id] == ["restart"]
     assert (left.late, set(stages(left).values())) == (frozenset(), {AT_ONCE})
+
+
+def test_packages_leave_with_their_configuration_and_databases_stay(tmp_path: Path) -> None:
+    (tmp_path / "apt-get").write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/asked\n')
+    (tmp_path / "apt-get").chmod(0o755)
+    run = f"set -eu; exec 9>/dev/null; {scripts()}\npackages_leave caddy postgresql postgresql-17 postgresql-common libpq5; packages_leave"
+    subprocess.run(["sh", "-c", run], env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True)
+    asked = [line.partition(" -y ")[0] for line in (tmp_path / "asked").read_text().splitlines()]
+    assert asked == ["remove postgresql-17 postgresql-common", "purge caddy postgresql libpq5"]

@@ -10,9 +10,11 @@ from inventory.hardware import Hardware
 from inventory.knowledge import Certificate, Knowledge, ModelDigest
 from resources import File
 from roles.client.settings import bridge_key_name
+from roles.gateway.settings import PEPPER, master_key_name
 from roles.host_plan import host_plan
 from roles.llama_cpp.releases import releases
 from roles.llama_server.settings import api_key_name
+from roles.users import user_key_name
 from tests.unit.roles.small_fleet import HARDWARE, pem
 
 ROOT = "acme-root.pem"
@@ -71,6 +73,13 @@ HARMLESS: Mapping[str, str] = {
     "Acme.directory": "https://acme.example/directory",
     "Site.origins[]": "https://chat.home.example",
     "Site.routes[]": "GET /slots/*",
+    "GatewaySettings.listen[]": "192.0.2.15:8001",
+    "GatewaySettings.callers[]": "2001:db8:0:1::/64",
+    "GatewaySettings.models{key}": "default",
+    "GatewaySettings.metrics_listen": "127.0.0.1:9101",
+    "GatewaySettings.memory_max": "512M",
+    "PublicModel.aliases[]": "chat.Q4_0.gguf",
+    "Pi.keys_generate[]": "127.0.0.0/8",
     "ClientSettings.accounts{key}": "ann",
     "Seat.home": "/home/ann",
     "Seat.bridge": "127.0.0.1:8399",
@@ -87,7 +96,7 @@ def fleet(text: Mapping[str, str] = HARMLESS) -> Fleet:
 
 def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
     """An inventory: `box` serves, `rig` does so as an account, `door` is the proxy in front of them, `desk` is where a person sits,
-    `crew` computes for `box`."""
+    `crew` computes for `box`, `lobby` has the gateway before it."""
     box, chat, client = (text[f"Document.{name}{{key}}"] for name in ("hosts", "models", "clients"))
     site = text["CaddySettings.sites{key}"]
     far = {text["LlamaServerSettings.instances{key}"]: _instance(text)}
@@ -110,7 +119,7 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
                     "encrypted": False,
                     "preset": {text["LlamaServerSettings.preset{key}"]: text["LlamaServerSettings.preset{}"]},
                     "memory_max": text["LlamaServerSettings.memory_max"],
-                    "instances": {**far, "split": {"model": chat, "listen": "127.0.0.1:8095", "workers": ["crew"]}},
+                    "instances": {**far, "split": {"model": chat, "listen": "0.0.0.0:8095", "workers": ["crew"]}},
                     "environment": {
                         text["LlamaServerSettings.environment{key}"]: text["LlamaServerSettings.environment{}"],
                         "TOKEN": {"secret": "own"},
@@ -192,6 +201,26 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
             },
         },
     }
+    hosts["lobby"] = {
+        "address": "192.0.2.15",
+        "roles": {
+            "firewall": {},
+            "postgres": {},
+            "gateway": {
+                "listen": [text["GatewaySettings.listen[]"]],
+                "callers": [text["GatewaySettings.callers[]"]],
+                "upstream": [box],
+                "models": {
+                    text["GatewaySettings.models{key}"]: {"model": chat, "upstream": box, "aliases": [text["PublicModel.aliases[]"]]}
+                },
+                "database": {"postgres": "lobby"},
+                "metrics_listen": text["GatewaySettings.metrics_listen"],
+                "memory_max": text["GatewaySettings.memory_max"],
+                "master_key": True,
+                "pi": {"model": text["GatewaySettings.models{key}"], "keys_generate": [text["Pi.keys_generate[]"]]},
+            },
+        },
+    }
     models = {
         chat: {
             "preset": {text["ModelEntry.preset{key}"]: text["ModelEntry.preset{}"]},
@@ -206,6 +235,7 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
         "hosts": hosts,
         "models": models,
         "clients": {client: {"admin": True}},
+        "users": {"alice": {"models": [text["GatewaySettings.models{key}"]]}},
     }
 
 
@@ -224,13 +254,14 @@ def context(fleet: Fleet) -> Knowledge:
     hardware: dict[str, Hardware] = {name: HARDWARE for name in fleet.hosts if name != "rig"}
     keys = [f"admin.{name}" for name in fleet.hosts] + [api_key_name(name) for name in fleet.hosts]
     seats = [bridge_key_name("desk", account) for account in fleet.hosts["desk"].roles.client.accounts]  # type: ignore[attr-defined]
+    gateway = [PEPPER, master_key_name("lobby"), *map(user_key_name, fleet.users)]
     sites = [entrance.name for entrance in fleet.entrances()]
     return Knowledge(
         hardware=hardware,
         releases=releases(fleet, hardware, {}),
         ca=pem("the CA"),
         roots={ROOT: pem("the root")},
-        secrets=dict.fromkeys((*keys, *seats, "own"), "sk-of-a-server-or-a-seat"),
+        secrets=dict.fromkeys((*keys, *seats, *gateway, "own"), "sk-of-a-server-or-of-a-seat-or-of-users"),
         servers={name: Certificate(f"chain of {name}", f"key of {name}") for name in sites},
         clients={name: Certificate(pem(name)) for name in fleet.clients},
         identities={name: Certificate(pem(name), f"key of {name}") for name in fleet.clients},

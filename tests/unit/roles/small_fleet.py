@@ -13,7 +13,7 @@ from roles.llama_cpp.releases import releases
 
 SERVING: dict[str, Any] = {"base": {"time": "elsewhere"}, "llama_cpp": {}, "models": {}}
 
-HARDWARE = Hardware("x86_64", "Celeron", frozenset({"sse4_2"}), cores=2, memory_mib=15900, distribution="debian 13")
+HARDWARE = Hardware("x86_64", "Celeron", frozenset({"sse4_2"}), cores=2, memory_mib=15900, distribution="debian 13", libc="2.41")
 
 
 def pem(words: str) -> str:

@@ -1,0 +1,262 @@
+"""The gateway's environment, its configuration, its keys and its unit; and its end of the ways to servers on other hosts."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from inventory.errors import PaddockError
+from inventory.fleet import Fleet, Host
+from inventory.knowledge import TO_BE_ISSUED, Knowledge
+from resources import UNOPENED, Directory, File, Package, Port, Resource, Service, User, Venv
+from roles import tunnel
+from roles.expiry import Pem, expiry_watch
+from roles.gateway.models import configured
+from roles.gateway.settings import PEPPER, GatewaySettings, OnPostgres, called_at, is_encrypted, master_key_name
+from roles.role import address_of, interface_of, is_address, is_loopback, port_of, render, with_address
+from roles.server import CALLERS, Server, Tunnelled
+from roles.upstream import hosts_of
+from roles.users import UserLimits, user_key_name
+
+ACCOUNT = "paddock-gateway"
+UNIT = "paddock-gateway.service"
+ENVIRONMENT = "/opt/paddock/gateway"
+DIRECTORY = "/etc/paddock/gateway"
+CONFIGURATION = f"{DIRECTORY}/gateway.json"
+PEPPER_FILE = f"{DIRECTORY}/pepper"
+MASTER_KEY_FILE = f"{DIRECTORY}/master-key"
+STATE = "/var/lib/paddock-gateway"
+DATABASE = f"{STATE}/gateway.db"
+ADMIN_SOCKET = "/run/paddock-gateway/admin.sock"
+ON_POSTGRES = f"postgresql://{ACCOUNT}@/paddock_gateway?host=/run/postgresql"
+"""By its socket: who may is told by the account."""
+
+SHORTEST_PEPPER, SHORTEST_KEY = 32, 16
+
+AFTER_DRAINING_S = 15
+"""Beside what requests may take: the last rows of the log."""
+
+WAY_OUT = tunnel.Tunnel(
+    "paddock-gateway-tunnel.service",
+    "/etc/paddock/gateway-tunnel",
+    "Encrypted way from the gateway to another host",
+    callers=CALLERS,
+    sockets="gateway",
+)
+
+
+def plan(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[Resource]:
+    servers = fleet.every_behind(settings.upstream or host.name)
+    if not servers:
+        raise PaddockError(f"hosts.{host.name}.roles.gateway: there is no llama-server behind it: see its upstream")
+    environment = Venv(ENVIRONMENT, knowledge.wheels_for(host.name))
+    listens = [_bound(each, host, knowledge) for each in settings.listen]
+    metrics = _bound(settings.metrics_listen, host, knowledge) if settings.metrics_listen else ""
+    keys = tuple(_keys(host, settings, servers, knowledge))
+    said = {**_configuration(host, settings, servers, fleet, knowledge), "listen": listens, "metrics_listen": metrics}
+    configuration = File(CONFIGURATION, json.dumps(said, indent=1) + "\n", group=ACCOUNT, mode=0o640, secret=True)
+    unit = _unit(host, settings, servers, fleet, [*listens, *filter(None, (metrics,))])
+    yield Package("python3")
+    yield Package("python3-venv")
+    yield User(CALLERS, "/nonexistent")
+    yield User(ACCOUNT, STATE, groups=(CALLERS,))
+    yield Directory("/etc/paddock")
+    yield Directory(DIRECTORY, exclusive=True)
+    yield environment
+    yield from (*keys, configuration, unit)
+    ways = tuple(_ways(host, servers, fleet))
+    warm = settings.pi and settings.pi.chosen("warm_up", False)
+    yield from tunnel.outwards(WAY_OUT, host.name, ways, knowledge)
+    yield Service(
+        UNIT,
+        restarts=(environment, *keys, configuration, unit),
+        ports=tuple(_ports(listens, metrics, settings)),
+        # Where it asks the model for a token first, it is ready when that has come.
+        answers=f"curl --silent --fail --max-time 5 http://{called_at(metrics or listens[0])}/{'readyz' if warm else 'livez'}",
+        answer_timeout_s=600 if warm else 120,
+    )
+    if ways:
+        yield from expiry_watch("gateway", host.name, [Pem(WAY_OUT.certificate)], settings.expiry)
+
+
+def needs(host: Host, settings: GatewaySettings, fleet: Fleet) -> Iterator[str]:
+    """The other host that all of its llama-servers are on."""
+    behind = hosts_of(fleet.every_behind(settings.upstream or host.name))
+    yield from behind if len(behind) == 1 else ()
+
+
+def needs_one_of(host: Host, settings: GatewaySettings, fleet: Fleet) -> Iterator[tuple[str, ...]]:
+    """Of several other hosts one, so that there is somebody who answers."""
+    behind = hosts_of(fleet.every_behind(settings.upstream or host.name))
+    if len(behind) > 1 and host.name not in behind:
+        yield behind
+
+
+def remarks(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[str]:
+    where = f"hosts.{host.name}.roles.gateway"
+    if far := [each for each in settings.listen if not is_loopback(with_address(each)) and not is_encrypted(each)]:
+        words = f"NOT ENCRYPTED: at {' and '.join(far)} users' keys, and what they ask, are clear text on the network"
+        yield f"{where}: {words}: listen on loopback behind the role caddy, or on an interface of a VPN such as tailscale0"
+    own = fleet.every_behind(settings.upstream or host.name)
+    beside = [each.name for each in fleet.entrances() if any(server in own for server in fleet.behind(each.site.upstream))]
+    for site in beside:
+        yield f"{where}: the site {site} leads to a server of the gateway, past its keys, limits and turns"
+
+
+def _bound(listen: str, host: Host, knowledge: Knowledge) -> str:
+    """`ADDRESS:PORT`: of an interface its first address of IPv4, or else of IPv6. Raises PaddockError where it has none."""
+    hardware, name = knowledge.hardware.get(host.name), interface_of(listen)
+    if not name or not hardware:
+        return with_address(listen)
+    if not (own := hardware.addresses.get(name)):
+        have = ", ".join(f"{each} ({' and '.join(addresses)})" for each, addresses in hardware.addresses.items()) or "none"
+        raise PaddockError(f"hosts.{host.name}.roles.gateway: it has no interface {name} with an address: it has {have}")
+    return f"[{own[0]}]:{port_of(listen)}" if ":" in own[0] else f"{own[0]}:{port_of(listen)}"
+
+
+def _ports(listens: Sequence[str], metrics: str, settings: GatewaySettings) -> Iterator[Port]:
+    """IPv4 and IPv6 have a socket each."""
+    by_number: dict[int, list[str]] = {}
+    for each in (*listens, *filter(None, (metrics,))):
+        by_number.setdefault(port_of(each), []).append(address_of(each))
+    for number, addresses in by_number.items():
+        yield Port(number, tuple(dict.fromkeys(addresses)), UNIT, reachable_from=settings.callers)
+
+
+def _keys(host: Host, settings: GatewaySettings, servers: Sequence[Server], knowledge: Knowledge) -> Iterator[File]:
+    """What is secret, each in a file of its own that only the gateway reads."""
+    yield _secret(PEPPER_FILE, knowledge.key(PEPPER, SHORTEST_PEPPER))
+    if settings.master_key:
+        yield _secret(MASTER_KEY_FILE, knowledge.key(master_key_name(host.name), SHORTEST_KEY))
+    for name in dict.fromkeys(each.key_name for each in servers if each.api_key):
+        yield _secret(_key_file(name), knowledge.key(name))
+
+
+def _key_file(name: str) -> str:
+    return f"{DIRECTORY}/{name}"
+
+
+def _secret(path: str, content: str) -> File:
+    return File(path, f"{content}\n", group=ACCOUNT, mode=0o640, secret=True)
+
+
+def _configuration(
+    host: Host, settings: GatewaySettings, servers: Sequence[Server], fleet: Fleet, knowledge: Knowledge
+) -> Mapping[str, Any]:
+    """What the service reads (paddock_gateway.settings.Configuration)."""
+    models = configured(host.name, settings, servers, fleet)
+    said: dict[str, Any] = {
+        "database": ON_POSTGRES if isinstance(settings.database, OnPostgres) else f"sqlite:{DATABASE}",
+        "pepper_file": PEPPER_FILE,
+        "state": STATE,
+        "backends": {backend_name(each): _backend(each, host.name, fleet) for each in servers},
+        "models": models,
+        "master_key_file": MASTER_KEY_FILE if settings.master_key else "",
+        "admin_socket": ADMIN_SOCKET,
+        "users": list(_users(fleet, knowledge, models)),
+        "default_limits": limits(settings.default_limits),
+        "global_limits": limits(settings.global_limits),
+        "queue": settings.queue.model_dump(),
+        "health": settings.health.model_dump(),
+        "log": {"retention_days": settings.retention_days, "spool_mib": settings.spool_mib},
+        "instance": host.name,
+    }
+    if settings.pi:
+        said["pi"] = _pi(settings, models)
+    alike = ("known_keys_s", "heartbeat_s", "drain_s", "body_mib", "shared_system_prompt", "metrics_by_user")
+    return said | {name: getattr(settings, name) for name in alike}
+
+
+def backend_name(server: Server) -> str:
+    """`rig/chat-1`"""
+    return f"{server.host}/{server.name}"
+
+
+def _backend(server: Server, host: str, fleet: Fleet) -> Mapping[str, Any]:
+    socket = fleet.socket_to(server, host, sockets=WAY_OUT.sockets)
+    return {
+        "url": f"unix:{socket}" if socket else f"http://{fleet.endpoint(server, host)}",
+        "key_file": _key_file(server.key_name) if server.api_key else "",
+        "router": server.kind == "router",
+        "models_max": server.models_max,
+    }
+
+
+def limits(said: UserLimits) -> Mapping[str, int | None]:
+    return said.model_dump()
+
+
+def _users(fleet: Fleet, knowledge: Knowledge, models: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The users that the inventory declares. What one may use that this gateway does not have is left out here."""
+    for name, user in fleet.users.items():
+        yield {
+            "name": name,
+            "digest": _digest(knowledge.key(PEPPER, SHORTEST_PEPPER), knowledge.key(user_key_name(name), SHORTEST_KEY)),
+            "models": None if user.models is None else list(_allowed(user.models, models, fleet)),
+            "limits": limits(user.limits) if user.limits else None,
+            "weight": user.weight,
+            "expires": user.expires_at,
+            "admin": user.admin,
+        }
+
+
+def _allowed(named: Sequence[str], models: Mapping[str, Any], fleet: Fleet) -> Iterator[str]:
+    """The public names of what is named by them, or by a name of the fleet's."""
+    for public, model in models.items():
+        own = {each["model"] for each in model["targets"]}
+        names = {public, *model["aliases"], *own, *(alias for each in own for alias in fleet.models[each].aliases)}
+        if not names.isdisjoint(named):
+            yield public
+
+
+def _digest(pepper: str, key: str) -> str:
+    """The key's HMAC-SHA256 with the pepper, in hex; the placeholder where one of the two is not known."""
+    for placeholder in (UNOPENED, TO_BE_ISSUED):
+        if placeholder in (pepper, key):
+            return placeholder
+    return hmac.new(pepper.encode(), key.encode(), hashlib.sha256).hexdigest()
+
+
+def _pi(settings: GatewaySettings, models: Mapping[str, Any]) -> Mapping[str, Any]:
+    pi = settings.pi
+    assert pi
+    said = {
+        "model": pi.model or next(iter(models)),
+        "max_tokens": pi.chosen("max_tokens", 160),
+        "max_concurrent": pi.max_concurrent,
+        "threads": pi.chosen("threads", 0),
+        "residency_s": int(pi.chosen("residency_s", 1800)),
+        "warm_up": pi.chosen("warm_up", False),
+    }
+    return said | ({"keys_generate": {"networks": list(pi.keys_generate)}} if pi.keys_generate else {})
+
+
+def _ways(host: Host, servers: Sequence[Server], fleet: Fleet) -> Iterator[tuple[Tunnelled, str]]:
+    """What it reaches on other hosts by a tunnel, each with the `ADDRESS:PORT` there."""
+    sockets = {each.socket for each in servers}
+    for way in (way for other in hosts_of(servers) if other != host.name for way in fleet.tunnels_to(other)):
+        if host.name in way.callers and way.socket in sockets:
+            yield way, fleet.reach(way.listen, f"hosts.{way.host}.listen", way.host, host.name)
+
+
+def _unit(host: Host, settings: GatewaySettings, servers: Sequence[Server], fleet: Fleet, listens: Sequence[str]) -> File:
+    called = [
+        address_of(fleet.endpoint(each, host.name)) for each in servers if not fleet.socket_to(each, host.name, sockets=WAY_OUT.sockets)
+    ]
+    here = all(map(is_loopback, listens)) and all(map(is_address, called))
+    postgres = isinstance(settings.database, OnPostgres)
+    text = render(
+        "gateway/paddock-gateway.service.j2",
+        account=ACCOUNT,
+        callers=CALLERS,
+        program=f"{ENVIRONMENT}/current/bin/python",
+        configuration=CONFIGURATION,
+        postgres=postgres,
+        memory_max=settings.memory_max,
+        stop_s=settings.drain_s + AFTER_DRAINING_S,
+        addresses=list(dict.fromkeys(("localhost", *called))) if here else (),
+    )
+    return File(f"/etc/systemd/system/{UNIT}", text)

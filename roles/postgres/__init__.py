@@ -1,0 +1,1 @@
+"""PostgreSQL as the distribution has it, with a database for the gateway."""
