@@ -1,7 +1,9 @@
 """Streams through the gateway: unchanged, unbuffered, with a heartbeat, and with their death told."""
 
 import asyncio
+import gc
 import json
+import tracemalloc
 
 import pytest
 from aiohttp import web
@@ -324,5 +326,29 @@ def test_a_body_may_be_larger_than_what_aiohttp_takes_by_itself() -> None:
             text = "x" * (2 * 1024 * 1024)
             status, _, _ = await under.post("/v1/chat/completions", chat(stream=True, messages=[{"role": "user", "content": text}]))
             assert status == 200
+
+    run(test())
+
+
+def test_a_stream_that_runs_does_not_keep_what_it_was_asked_with() -> None:
+    size = 16 * 1024 * 1024
+
+    async def test() -> None:
+        async with BackendUnderTest(endless(*HELLO[:2])).serving() as backend, gateway(backend.url) as under:
+            tracemalloc.start()
+            try:
+                connection = await under.connection(
+                    "/v1/chat/completions", chat(stream=True, messages=[{"role": "user", "content": "x" * size}])
+                )
+                await until(lambda: backend.open == 1)
+                assert len(backend.asked[0].raw) > size
+                backend.asked.clear()
+                await asyncio.get_running_loop().sock_recv(connection, 65536)
+                await asyncio.sleep(0.01)
+                gc.collect()
+                assert tracemalloc.get_traced_memory()[0] < 1.5 * size, "the back end of this test keeps it once"
+            finally:
+                tracemalloc.stop()
+            reset(connection)
 
     run(test())
