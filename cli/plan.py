@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from cli.arguments import Opened, deep_argument, limit_argument, opened
@@ -23,6 +24,9 @@ from cli.views import looking
 from cli.views.changes import as_data, lines, reasons
 from cli.views.colour import coloured
 from cli.views.fit import on_terminal, together
+from inventory.errors import PaddockError
+from inventory.hardware import python_of
+from inventory.knowledge import Knowledge
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
@@ -84,7 +88,8 @@ def _offline(this: Opened, *, as_json: bool) -> int:
     knowledge = knowledge_for(this.fleet, this.state, now=datetime.now(UTC), vault=vault)
     found = served_releases(this.fleet, this.hosts, knowledge)
     judged = {host.name: refused_and_remarked(host, this.fleet, knowledge) for host in this.hosts}
-    failed = {**{name: "; ".join(refused) for name, (refused, _) in judged.items() if refused}, **found.failures}
+    unwheeled = {host.name: str(lacks) for host in this.hosts if isinstance(lacks := knowledge.wheels.get(host.name), PaddockError)}
+    failed = {**{name: "; ".join(refused) for name, (refused, _) in judged.items() if refused}, **found.failures, **unwheeled}
     if as_json:
         told = {
             name: {"release": each.name, "profile": each.profile, "builder": each.builder, "reasons": dict(each.reasons)}
@@ -96,8 +101,24 @@ def _offline(this: Opened, *, as_json: bool) -> int:
             print(coloured(f"{name}:", "+"))
             print(*(f"  {line}" for line in reasons(release, said)), sep="\n")
             print(*(f"{line}\n" for line in on_terminal(pools_of(name, this.fleet, knowledge))), sep="", end="")
+        print(*(f"{line}\n" for host in this.hosts for line in wheel_lines(host.name, knowledge)), sep="", end="")
         remarks = together(line for _, remarked in judged.values() for line in remarked)
         print(*(f"  {line}\n" for line in remarks), sep="", end="")
     for name, why in failed.items():
         print(f"{name}: {why}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def wheel_lines(host: str, knowledge: Knowledge) -> Iterator[str]:
+    """The program that a host runs from wheels, and which of them are still to be fetched."""
+    from control.fetching.wheels import missing, program_of
+
+    wheels = knowledge.wheels.get(host)
+    if not wheels or isinstance(wheels, PaddockError):
+        return
+    own, *others = wheels
+    lacks, machine = missing(others), knowledge.hardware[host]
+    size_mib = sum(each.size for each in lacks) / (1 << 20)
+    here = f"{len(lacks)} of them are still to be fetched ({size_mib:.1f} MiB)" if lacks else "all of them here"
+    yield coloured(f"{host}:", "+")
+    yield f"  {program_of([own])} with {len(others)} packages for Python {python_of(machine)} on {machine.architecture}, {here}"

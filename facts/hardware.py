@@ -35,6 +35,9 @@ ADDRESSES_SH = """ip -oneline address show scope global | awk '!/ (temporary|dep
 TEGRA_NODE = "/dev/nvmap"
 """Where NVIDIA's driver for its own processors is, CUDA opens this (roles/devices.py)."""
 
+PYTHON_SH = "readlink -e /usr/bin/python3"
+"""`/usr/bin/python3.13`"""
+
 CADDY_SH = "sed -n '/^Package: caddy$/,/^$/{/^Status:/p;/^Version:/p}' /var/lib/dpkg/status"
 
 IDENTITY_SH = f"""( set +efu; unset IFS; LC_ALL=C; export LC_ALL; {{
@@ -43,6 +46,7 @@ IDENTITY_SH = f"""( set +efu; unset IFS; LC_ALL=C; export LC_ALL; {{
   [ "$machine" = x86_64 ] || grep -E '^CPU (implementer|part)' /proc/cpuinfo | sort -u
   {DISTRIBUTION_SH}
   getconf GNU_LIBC_VERSION
+  {PYTHON_SH}
   {DISPLAYS_SH}
   {VRAM_SH}
   cat /sys/module/nvidia/version
@@ -54,7 +58,7 @@ IDENTITY_SH = f"""( set +efu; unset IFS; LC_ALL=C; export LC_ALL; {{
   }} 2>/dev/null | sha256sum | cut -c 1-16 )"""
 """Prints sixteen hex digits over what the choice of a release depends on: architecture, bits, processor flags, ARM's cores, distribution,
 C library, display controllers and their memory, NVIDIA's driver, and what its owner may have added since: CUDA, Vulkan drivers where there
-is a vulkaninfo to ask. And over its addresses, over when Caddy was installed, whose version decides how it is configured, and what
+is a vulkaninfo to ask. And over Python, its addresses, over when Caddy was installed, whose version decides how it is configured, and what
 somebody else has in its Caddyfile and in nftables. Every probe asks for it: nothing here may take long, and it holds whatever shell
 options the script around it has set."""
 
@@ -80,6 +84,7 @@ echo "#lscpu"; grep -q '^model name' /proc/cpuinfo || lscpu | grep 'Model name:'
 echo "#device-tree"; cat /proc/device-tree/model && echo
 echo "#dmi"; cd /sys/devices/virtual/dmi/id && grep . sys_vendor product_name board_vendor board_name
 echo "#libc"; getconf GNU_LIBC_VERSION
+echo "#python"; {PYTHON_SH}
 echo "#disk"; for each in /opt /var/lib; do df -Pk $each/paddock || df -Pk $each; done
 for each in gcc g++ clang glslc cmake dockerd; do echo "#$each"; timeout 10 $each --version; done
 echo "#caddy"; {CADDY_SH} | grep -A 1 ' installed$' || apt-cache policy caddy
@@ -122,6 +127,7 @@ class HardwareFact(FactBase[Hardware]):
             cpu_parts=tuple(_cpu_parts(cpu)),
             board=_squeezed(_line(sections["device-tree"])) or _board(dict(_pairs(sections["dmi"]))),
             kernel=_line(sections["kernel"]),
+            python=_found(r"/python(3\.\d+)$", sections["python"]),
             libc=_found(r"glibc ([\d.]+)", sections["libc"]),
             disk_free_mib=_disk_free_mib(sections["disk"]),
             compilers={name: _found(version, sections[name]) for name, version in COMPILERS.items() if any(sections[name])},

@@ -82,6 +82,8 @@ class Hardware:
     board: str = ""
     """Who made the machine and what it is, as its firmware says: `Raspberry Pi 5 Model B Rev 1.0`"""
     kernel: str = ""
+    python: str = ""
+    """The version of its /usr/bin/python3, `3.13`; empty where there is none yet. What it will be then: see `python_of`."""
     libc: str = ""
     """The version of the GNU C library: `2.41`"""
     disk_free_mib: int = 0
@@ -139,6 +141,26 @@ def compute_capability(card: PciDevice) -> str:
     """What CUDA can do on an NVIDIA card, by its PCI device: `6.1`; empty of one that is not in the table, and of others' cards."""
     device = int(card.device, 16) if card.vendor == "10de" else 0
     return next((capability for first, last, capability in CAPABILITIES_BY_PCI if first <= device <= last), "")
+
+
+PYTHONS = {
+    "debian 12": "3.11",
+    "debian 13": "3.13",
+    "raspbian 12": "3.11",
+    "raspbian 13": "3.13",
+    "ubuntu 22.04": "3.10",
+    "ubuntu 24.04": "3.12",
+    "ubuntu 24.10": "3.12",
+    "ubuntu 25.04": "3.13",
+    "ubuntu 25.10": "3.13",
+    "ubuntu 26.04": "3.14",
+}
+"""The python3 of each distribution (packages.debian.org, packages.ubuntu.com)."""
+
+
+def python_of(hardware: Hardware) -> str:
+    """The version of the Python that it has, or that its distribution installs: `3.13`; empty where nobody can tell."""
+    return hardware.python or PYTHONS.get(hardware.distribution, "")
 
 
 SUPPORTED = {"debian": 12, "ubuntu": 22.04, "raspbian": 12}

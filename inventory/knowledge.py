@@ -11,9 +11,10 @@ from inventory.errors import PaddockError
 from inventory.hardware import Hardware
 from inventory.model_shape import ModelShape
 from inventory.options import Options
-from resources import UNOPENED, Release
+from resources import UNOPENED, Release, Wheel
 
 TO_BE_ISSUED = "<to be issued>"
+TO_BE_CHOSEN = (Wheel("<to be chosen>", "", 0),)
 TO_BE_READ = {"__main__.py": "# <to be read from the services' package>\n"}
 
 
@@ -99,6 +100,10 @@ class Knowledge:
     services: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     """The programs of services/ that a host of the fleet runs: by service, the text of each file by its name."""
 
+    wheels: Mapping[str, tuple[Wheel, ...] | PaddockError] = field(default_factory=dict)
+    """By host the wheels of the program that it runs from an environment of its own, the program's first, or why there can be none; a host
+    that nothing is known of yet is not among them."""
+
     @cached_property
     def compiled(self) -> Mapping[str, tuple[Release, ...]]:
         """By builder the releases that it compiles, for itself and for others."""
@@ -111,6 +116,13 @@ class Knowledge:
     def program(self, service: str) -> Mapping[str, str]:
         """The files of a service, in the order of their names; a placeholder where nobody has read them."""
         return self.services.get(service, TO_BE_READ)
+
+    def wheels_for(self, host: str) -> tuple[Wheel, ...]:
+        """The wheels of a host; a placeholder where nobody knows yet what the host is. Raises PaddockError where there can be none."""
+        found = self.wheels.get(host, TO_BE_CHOSEN)
+        if isinstance(found, PaddockError):
+            raise found
+        return found
 
     def key(self, name: str, least: int = 1) -> str:
         """A secret that one program shows to another in a header; TO_BE_ISSUED where nobody has made it yet, UNOPENED where nobody can

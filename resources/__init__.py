@@ -21,6 +21,7 @@ from resources.port import Port
 from resources.release import Release
 from resources.service import Service
 from resources.user import User
+from resources.venv import Venv, Wheel
 
 __all__ = [
     "UNOPENED",
@@ -38,6 +39,8 @@ __all__ = [
     "ResourceError",
     "Service",
     "User",
+    "Venv",
+    "Wheel",
     "as_unit",
     "digest",
     "expand",
@@ -48,7 +51,7 @@ __all__ = [
     "scripts",
 ]
 
-MODULES = ["package", "user", "disk", "line", "release", "model", "port", "service"]
+MODULES = ["package", "user", "disk", "line", "release", "venv", "model", "port", "service"]
 """Where the kinds stand, in the order in which a host takes them on."""
 
 

@@ -47,7 +47,7 @@ class Landing(Protocol):
     def actual(self) -> Actual: ...
     @property
     def payload(self) -> Mapping[str, Path]:
-        """Resource id → its file on this machine, of what is no text."""
+        """Resource id → its file here, of what is no text; of an environment a directory with its wheels, SHA256/NAME each."""
 
     @property
     def trials(self) -> Mapping[str, bytes]:
@@ -123,6 +123,10 @@ class Resource:
         if self.id not in wrong:
             return None
         return "mend" if self.id in actual.resources else "put"
+
+    def lands_anew(self, actual: Actual) -> bool:
+        """Whether it is a program that is replaced under those who run it, although it is to be the same one."""
+        return False
 
     # How it lands, and how it leaves
 

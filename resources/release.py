@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from resources.base import Attributes, Landing, OnDisk, Origin, Resource, of_kind
 from resources.disk import stat_of
-from resources.probe import ProbeAnswer
+from resources.probe import Actual, ProbeAnswer
 from resources.steps import Steps
 
 GATE = Path(__file__).with_name("gate.sh")
@@ -93,6 +93,9 @@ class Release(OnDisk):
     def lies_on(self, actual: Attributes) -> bool:
         """Whether it lies on a host already, by its attributes there: only `current` has to move."""
         return actual.get("fingerprint") == self.fingerprint and self.manifest in ("", actual.get("manifest"))
+
+    def lands_anew(self, actual: Actual) -> bool:
+        return "fingerprint" in actual.differing(self)
 
     def land(self, steps: Steps, landing: Landing) -> None:
         there = self.lies_on(landing.actual.resources.get(self.id, {}))

@@ -212,7 +212,7 @@ class Service(Resource):
         even where it is otherwise well: the port may have been taken. So is one whose release lands anew, under the program that runs. One
         of which a file is mended, so that it is what the service runs already, is kept; but systemd is to read it again.
         """
-        replaced = {each.id for each in of_kind(self.restarts, Release) if "fingerprint" in actual.differing(each)}
+        replaced = {each.id for each in self.restarts if each.lands_anew(actual)}
         touched = {self.id, self.stamp.id, *(each.id for each in (*self.ports, *self.restarts))} & wrong | replaced
         if not touched:
             return None

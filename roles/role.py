@@ -312,6 +312,10 @@ class RoleSettings(Settings):
         """The package files that go before the distribution's: name of the package, key, file; `("caddy", "package", …)`."""
         yield from ()
 
+    def program(self) -> str | None:
+        """The project in services/ that this host runs from wheels, in an environment of its own: `gateway`."""
+        return None
+
     def accepts(self) -> tuple[str, ...]:
         """Units and drop-ins of somebody else's that may change what runs on this host, by their paths."""
         return ()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from resources import Directory, File, Line, Link, ModelFile, OnDisk, Package, Port, Release, Resource, Service, User, lines_of
+from resources import Directory, File, Line, Link, ModelFile, OnDisk, Package, Port, Release, Resource, Service, User, Venv, lines_of
 from resources.port import EVERYWHERE
 from roles.role import render
 from verification.subject import VerifiedHost
@@ -122,6 +122,43 @@ def _release(subject: VerifiedHost, release: Release) -> None:
     assert altered.rc == 0, f"its files are not as they were built: {altered.stdout}{altered.stderr}"
 
 
+INSTALLED = r"""
+import base64, hashlib, importlib.metadata, pathlib, re, sys
+recorded = set()
+for each in importlib.metadata.distributions():
+    print("package", re.sub("[-_.]+", "_", each.name).lower() + "==" + each.version)
+    for file in each.files or ():
+        path = pathlib.Path(file.locate()).resolve()
+        recorded.add(path)
+        if not path.is_file():
+            print("file", path, "is missing")
+            continue
+        found = hashlib.new(file.hash.mode if file.hash else "sha256", path.read_bytes()).digest()
+        if file.hash and base64.urlsafe_b64encode(found).decode().rstrip("=") != file.hash.value:
+            print("file", path, "is not as its package has it")
+made = pathlib.Path(sys.prefix).resolve()
+for path in made.glob("lib/**/*"):
+    if path.is_file() and path not in recorded:
+        print("file", path, "is of no package")
+for path in (made, *made.rglob("*")):
+    if not path.is_symlink() and (path.stat().st_uid or path.stat().st_mode & 0o022):
+        print("file", path, "can be written by others than root")
+"""
+"""What an environment's Python says of it: its packages, and each file that is not as their records say."""
+
+
+def _venv(subject: VerifiedHost, venv: Venv) -> None:
+    """Python itself is asked for what the wheels have brought, and each package's own record for what its files are."""
+    host, python = subject.host, f"{venv.current}/bin/python"
+    assert host.run("test -x %s", python).rc == 0, "there is no environment"
+    version = "import sys; print(*sys.version_info[:2])"
+    _is("python", host.run("%s -I -c %s", python, version).stdout, host.run("/usr/bin/python3 -I -c %s", version).stdout)
+    said = [line.partition(" ") for line in lines_of(host.check_output("%s -I -B -c %s", python, INSTALLED))]
+    wrong = sorted(words for what, _, words in said if what == "file")
+    assert not wrong, f"files: {wrong[0]}" + (f", and {len(wrong) - 1} more" if wrong[1:] else "")
+    _is("packages", " ".join(sorted(words for what, _, words in said if what == "package")), " ".join(sorted(venv.packages)))
+
+
 def _port(subject: VerifiedHost, port: Port) -> None:
     host = subject.host
     sockets = lines_of(host.check_output("ss -Hlnp %s %s", f"--{port.protocol}", f"sport = :{port.number}"))
@@ -216,6 +253,7 @@ LOOKS: Mapping[str, Callable[[VerifiedHost, Any], None]] = {
     "line": _line,
     "link": _link,
     "release": _release,
+    "venv": _venv,
     "model": _model,
     "port": _port,
     "service": _service,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.views.colour import coloured
 from cli.views.table import table
-from resources import File, ModelFile, Release, Resource, Service, lines_of
+from resources import File, ModelFile, Release, Resource, Service, Venv, lines_of
 
 if TYPE_CHECKING:
     from control.deployment.work import Work
@@ -69,6 +69,8 @@ def _detail(change: Change, work: Work) -> str:
     if change.action == "remove":
         return "  (what was there before comes back)" if work.actual.manifest.get(change.id) == "kept" else ""
     if change.sign == "+":
+        if isinstance(change.resource, Venv):
+            return f"  ({change.resource.summary})"
         return "  (secret)" if isinstance(change.resource, File) and change.resource.secret else _held(change.resource, work)
     parts = []
     for name, (actual, desired) in change.attributes.items():

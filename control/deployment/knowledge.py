@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from importlib.resources import files
@@ -16,10 +17,12 @@ from control.pki.revocations import revocations
 from control.state.fleet import FleetState, read
 from control.state.secrets import Secrets, Vault
 from inventory.errors import PaddockError
-from inventory.fleet import Fleet
+from inventory.fleet import Fleet, Host
+from inventory.hardware import Hardware
 from inventory.knowledge import TO_BE_ISSUED, Certificate, Knowledge, ModelDigest
 from inventory.model_sources import ModelSource
 from inventory.schema import ModelEntry
+from resources import Wheel
 
 TO_COME = Certificate(TO_BE_ISSUED)
 """What a plan knows of a certificate that `up` issues before it lands anything."""
@@ -49,6 +52,7 @@ def knowledge_for(fleet: Fleet, state: FleetState, *, now: datetime, vault: Vaul
         releases=releases_of(fleet, hardware, state.inventory.parent, Artifacts(state).recorded()),
         shapes=known(fleet, state.inventory),
         options=options_by_host(fleet, state.inventory.parent),
+        wheels={host.name: _wheels(project, hardware[host.name]) for host, project in _programs(fleet) if host.name in hardware},
         services=services(*(role for host in fleet.hosts.values() for role in host.carried)),
     )
 
@@ -82,12 +86,30 @@ def knowledge_of_inventory(fleet: Fleet, beside: Path) -> Knowledge:
 
 def services(*roles: str) -> dict[str, dict[str, str]]:
     """The programs of those roles that have one: a service of services/ has the name of its role."""
-    return {role: _program(role) for role in dict.fromkeys(roles) if files("services").joinpath(role).is_dir()}
+    return {role: _program(role) for role in dict.fromkeys(roles) if files("services").joinpath(role, "__main__.py").is_file()}
 
 
 def _program(service: str) -> dict[str, str]:
     found = sorted(files("services").joinpath(service).iterdir(), key=lambda each: each.name)
     return {each.name: each.read_text(encoding="utf-8") for each in found if each.name.endswith((".py", ".json"))}
+
+
+def programs_of(host: Host) -> list[str]:
+    """The projects of services/ that a host runs from wheels."""
+    return [project for settings in host.carried.values() if (project := settings.program())]
+
+
+def _programs(fleet: Fleet) -> Iterator[tuple[Host, str]]:
+    yield from ((host, project) for host in fleet.hosts.values() for project in programs_of(host))
+
+
+def _wheels(project: str, hardware: Hardware) -> tuple[Wheel, ...] | PaddockError:
+    from control.fetching.wheels import wheels_of
+
+    try:
+        return wheels_of(project, hardware)
+    except PaddockError as error:
+        return error
 
 
 def _digest_of(entry: ModelEntry) -> ModelDigest:

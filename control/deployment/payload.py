@@ -1,10 +1,11 @@
-"""The files that travel to a host besides text: sources, models that lie here, package files."""
+"""The files that travel to a host besides text: releases, models that lie here, package files, wheels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from control.deployment.knowledge import programs_of
 from control.deployment.work import Work
 from control.fetching.progress import Download
 from control.llama_cpp.artifacts import Artifacts
@@ -12,16 +13,20 @@ from control.llama_cpp.releases import trial_of
 from control.models.origins import Request, asked_of, origin_of_file
 from control.state.fleet import FleetState
 from inventory.fleet import Fleet
-from resources import File, Package, Release, Service
+from resources import File, Package, Release, Service, Venv
 
 
 def payload_for(work: Work, host: str, fleet: Fleet, state: FleetState) -> dict[str, Path]:
-    """Resource id → its file on this machine, of what the host lacks. Fetches what is not here yet. Raises PaddockError."""
+    """Resource id → its file here, or the directory of its wheels, of what the host lacks. Fetches what is missing here.
+
+    Raises PaddockError.
+    """
     return dict(_payload(work, host, fleet, state))
 
 
 def _payload(work: Work, host: str, fleet: Fleet, state: FleetState) -> Iterator[tuple[str, Path]]:
     from control.fetching.packages import package_file
+    from control.fetching.wheels import wheels_here
 
     beside = state.inventory.parent
     for release in work.missing:
@@ -34,6 +39,8 @@ def _payload(work: Work, host: str, fleet: Fleet, state: FleetState) -> Iterator
     for package in work.wrong(Package):
         if package.deb:
             yield package.id, package_file(*named[package.name], beside, Download())
+    for venv in work.wrong(Venv):
+        yield venv.id, wheels_here(venv.wheels, programs_of(fleet.hosts[host]), Download())
     for model in work.lacking:
         components = (each for name, entry in fleet.served_models(host).items() for each in entry.components(name))
         component, paths = next((each, paths) for each in components if model.path in (paths := fleet.paths(host, each)))

@@ -1,4 +1,4 @@
-"""Where a Python package index keeps a source distribution: the index is the one that pip is configured for."""
+"""Where a Python package index keeps source distributions and wheels: the index is the one that pip is configured for."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
-from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, NoSuchProjectError, PyPISimple, UnsupportedContentTypeError
+from packaging.utils import parse_wheel_filename
+from pypi_simple import (
+    PYPI_SIMPLE_ENDPOINT,
+    DistributionPackage,
+    NoSuchProjectError,
+    ProjectPage,
+    PyPISimple,
+    UnsupportedContentTypeError,
+)
 
 from control.fetching.download import Progress, fetched, reason, silent
 from control.fetching.session import Session
@@ -54,22 +62,58 @@ def find_sdist(name: str, *, plain_http: bool = False) -> Sdist:
     project, _, version = name.partition("==")
     pip = pip_configuration()
     verify = pip.get("cert", True)
-    refusals = []
-    for index in indexes(pip):
-        try:
-            page = PyPISimple(index, session=Session(bounds.INDEX_PAGE, verify, plain_http=plain_http)).get_project_page(project)
-        except NoSuchProjectError:
-            refusals.append(f"{without_query(index)} has no {project}")
-            continue
-        except (requests.RequestException, UnsupportedContentTypeError) as error:
-            refusals.append(f"{without_query(index)}: {reason(error)}")
-            continue
+    refusals: list[str] = []
+    for index, page in _pages(project, pip, refusals, plain_http=plain_http):
         for package in page.packages:
             if package.package_type == "sdist" and package.version == version:
                 return Sdist(name, index, package, Session(bounds.DOWNLOAD, verify, plain_http=plain_http))
         newest = [package.version for package in page.packages if package.package_type == "sdist"][-3:]
         refusals.append(f"{without_query(index)} has no source of {version} (but of {', '.join(filter(None, newest)) or 'none'})")
-    raise PaddockError(f"llama.cpp's source, {name}: {'; '.join(refusals)}; the index is pip's (PIP_INDEX_URL, pip config)")
+    raise PaddockError(f"llama.cpp's source, {name}: {'; '.join(refusals)}; {WHOSE_INDEX}")
+
+
+@dataclass(frozen=True)
+class Link:
+    """Where a file is, and how it is asked for."""
+
+    url: str
+    session: Session
+
+
+def find_wheels(wanted: Mapping[str, str]) -> Iterator[tuple[str, Link]]:
+    """Of each wheel, file name → sha256, where it is: the first index that has it with this digest. Other machines are asked over TLS only.
+
+    Raises PaddockError for the first that none has.
+    """
+    pip = pip_configuration() if wanted else {}
+    session = Session(bounds.DOWNLOAD, pip.get("cert", True), plain_http=False)
+    for name, sha256 in wanted.items():
+        project, refusals = str(parse_wheel_filename(name)[0]), list[str]()
+        for index, page in _pages(project, pip, refusals):
+            said = {package.filename: package for package in page.packages}.get(name)
+            if said and said.digests.get("sha256", sha256).lower() == sha256:
+                yield name, Link(said.url, session)
+                break
+            refusals.append(f"{without_query(index)} has {'another file of this name' if said else 'no such file'}")
+        else:
+            raise PaddockError(f"{name}: {'; '.join(refusals)}; {WHOSE_INDEX}")
+
+
+WHOSE_INDEX = "the index is pip's (PIP_INDEX_URL, pip config)"
+
+
+def _pages(project: str, pip: Mapping[str, str], refusals: list[str], *, plain_http: bool = False) -> Iterator[tuple[str, ProjectPage]]:
+    """What each index has of a project; why one says nothing goes to the `refusals`."""
+    for index in indexes(pip):
+        try:
+            session = Session(bounds.INDEX_PAGE, pip.get("cert", True), plain_http=plain_http)
+            page = PyPISimple(index, session=session).get_project_page(project)
+        except NoSuchProjectError:
+            refusals.append(f"{without_query(index)} has no {project}")
+        except (requests.RequestException, UnsupportedContentTypeError) as error:
+            refusals.append(f"{without_query(index)}: {reason(error)}")
+        else:
+            yield index, page
 
 
 def pip_configuration() -> Mapping[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from shlex import quote
 
-from resources import Directory, File, Line, Link, ModelFile, Owned, Package, Port, Release, Resource, Service, User
+from resources import Directory, File, Line, Link, ModelFile, Owned, Package, Port, Release, Resource, Service, User, Venv
 
 ASIDE = "/var/tmp/paddock-fault"
 """Where on the host lies what a fault has put away."""
@@ -55,6 +55,8 @@ def faults_of(resource: Resource) -> Iterator[Fault]:
             yield from _of_model(resource)
         case Release():
             yield from _of_release(resource)
+        case Venv():
+            yield from _of_venv(resource)
         case Port():
             yield from _of_port(resource)
         case Service():
@@ -171,6 +173,19 @@ def _of_release(release: Release) -> Iterator[Fault]:
         more = f"{path}/bin/libggml-more.so"  # llama.cpp loads what is called so (ggml/src/ggml-backend-reg.cpp)
         yield Fault(release, "a library more", UNSEEN, f"touch {more}", f"rm {more}", "its list of files does not have bin/libggml-more.so")
     yield Fault(release, "a program missing", "fingerprint", _away(binary), _back(binary), "its files are not as they were built")
+
+
+def _of_venv(venv: Venv) -> Iterator[Fault]:
+    """The environment is put away whole, and comes back so."""
+    made, current = f'"$(readlink -f {quote(venv.current)})"', quote(venv.current)
+    copied, back = f"mkdir -p {ASIDE}; cp -a {made} {ASIDE}/it", f"it={made}; rm -rf $it; mv -T {ASIDE}/it $it"
+    module = f"$(find {current}/lib/ -path '*/site-packages/*' -name '*.py' | sort | head -n 1)"
+    says = "files: "
+    yield Fault(venv, "none is used", "wheels", _away(current), _back(current), "there is no environment")
+    yield Fault(venv, "a module altered", "files", f"{copied}; echo >>{module}", back, says)
+    yield Fault(venv, "a module missing", "files", f"{copied}; rm {module}", back, says)
+    yield Fault(venv, "a module more", "files", f"touch {current}/lib/more.py", f"rm {current}/lib/more.py", says)
+    yield Fault(venv, "everybody may write it", "files", f"chmod o+w {module}", f"chmod o-w {module}", says)
 
 
 def _of_port(port: Port) -> Iterator[Fault]:

@@ -111,7 +111,8 @@ class BackEnd:
                 await asyncio.sleep(self.token_s)
             delta = {"content": "word " * (tokens // pieces)} | ({"role": "assistant"} if not number else {})
             await response.write(_event({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}))
-        last = _event({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]})
+        timings = {"cache_n": 0, "prompt_n": prompt, "predicted_n": tokens}
+        last = _event({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "length"}], "timings": timings})
         counted = _event({**head, "choices": [], "usage": usage}) if body.get("stream_options", {}).get("include_usage") else b""
         await response.write(last + counted + b"data: [DONE]\n\n")
         await response.write_eof()

@@ -89,7 +89,7 @@ def test_shares_follow_the_weights_while_all_wait(tmp_path: Path) -> None:
         with running(tmp_path, patient, many) as gateway:
             said = asyncio.run(crowd(gateway))
         served, most = told(url)["served"], told(url)["most"]
-    assert said.all() == Counter({200: REQUESTS}) and most == SLOTS
+    assert said.all() == Counter({200: REQUESTS}) and most <= SLOTS
     took: Counter[str] = Counter()
     left = Counter(user for user, _ in served)
     for user, tokens in served:

@@ -90,7 +90,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "inventory/*.py": ("pydantic", "pydantic_core", "yaml", "inventory.*", "resources", "roles", "roles.references", *OF_ROLES),
     "facts/*.py": ("pyinfra.api", "facts.*", "resources", "resources.*", "inventory.bounds", "inventory.hardware", "inventory.neighbours"),
     "control/state/*.py": (*LOWEST, *FIRST_FLOOR, "pydantic", "pyrage"),
-    "control/fetching/*.py": (*LOWEST, *FIRST_FLOOR, "requests", "urllib3", "pypi_simple"),
+    "control/fetching/*.py": (*LOWEST, *FIRST_FLOOR, "requests", "urllib3", "pypi_simple", "packaging", "flit_core"),
     "control/llama_cpp/*.py": (*LOWEST, *FIRST_FLOOR, "control.llama_cpp.*", "pydantic", "requests", "elftools", "cryptography"),
     "control/models/*.py": (*LOWEST, *FIRST_FLOOR, "control.models.*", "requests", "gguf", "numpy"),
     "control/pki/*.py": (*LOWEST, *FIRST_FLOOR, "control.pki", "control.pki.*", "pydantic", "cryptography"),

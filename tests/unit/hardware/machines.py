@@ -165,6 +165,7 @@ MACHINES = {
         cpu_parts=("0x41 0xd0b",),
         board="Raspberry Pi 5 Model B Rev 1.0",
         kernel="6.6.51+rpt-rpi-2712",
+        python="3.11",
         libc="2.36",
         disk_free_mib=102622,
         compilers={"gcc": "12.2.0", "g++": "12.2.0"},
