@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import orjson
@@ -22,15 +22,24 @@ LARGEST_ANSWER = 64 * 1024 * 1024
 LARGEST_ERROR = 1024 * 1024
 
 
+class Sent(Protocol):
+    """A body, made for the place that the request gets."""
+
+    def made_for(self, place: Place) -> bytes: ...
+
+    def release(self) -> None:
+        """It is not needed any more: a thousand streams that run do not keep what they were asked with."""
+
+
 @dataclass(frozen=True)
 class Wanted:
-    """A request as it goes up. `body` is made for the place that it gets."""
+    """A request as it goes up."""
 
     ask: Ask
     path: str
     kind: Kind
     stream: bool
-    body: Callable[[Place], bytes]
+    body: Sent
     headers: Mapping[str, str]
 
 
@@ -64,12 +73,14 @@ class Exchange:
 
     async def open(self) -> None:
         """Until the first event, or the whole of an unstreamed answer, has come. Raises Failure."""
-        ask = self._wanted.ask
+        wanted = self._wanted
+        ask = wanted.ask
         for attempt in range(self._retries + 1):
             self.place = self.last = place = await self._dispatcher.place(ask)
             try:
                 await self._send(place)
                 self._pool.answered(place.backend)
+                wanted.body.release()
                 return
             except Unusable as error:
                 self._drop()
@@ -90,7 +101,7 @@ class Exchange:
         headers = {**wanted.headers, **backend.headers}
         if wanted.stream:
             headers["Connection"] = "close"  # it closes the connection after a stream anyway, while it announces to keep it
-        body = wanted.body(place)
+        body = wanted.body.made_for(place)
         self._splitter = events.Splitter(events.LARGEST_EVENT + len(body))
         try:
             try:

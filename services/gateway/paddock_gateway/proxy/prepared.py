@@ -51,20 +51,6 @@ def prepare(models: Models, account: Account, route: Route, body: Body, headers:
         body, up = Body(orjson.dumps(said)), ROUTES[path]
     assembled = up.generates and not stream and not whole_only(up.kind, body, converted=converting is not None)
 
-    def made_for(place: Place) -> bytes:
-        changes: dict[str, Any] = {}
-        if place.model != name:
-            changes["model"] = place.model
-        if up.slots:
-            changes["id_slot"] = REMOVED if place.slot is None else place.slot
-            if not place.cache:
-                changes["cache_prompt"] = False
-        if assembled or stream:
-            changes["stream"] = True  # a conversion may have left it out
-        if assembled and up.kind == "chat":
-            changes["stream_options"] = {"include_usage": True}
-        return body.changed(changes)
-
     ask = Ask(
         account=account,
         model=model,
@@ -72,7 +58,8 @@ def prepare(models: Models, account: Account, route: Route, body: Body, headers:
         tokens=_tokens(route, body, models[model].context),
         prefixes=prefixes(up.kind, model, body) if up.slots else (),
     )
-    wanted = Wanted(ask, up.path, up.kind, stream or assembled, made_for, {**headers, "Content-Type": "application/json"})
+    made = _Json(body, name, up, stream, assembled)
+    wanted = Wanted(ask, up.path, up.kind, stream or assembled, made, {**headers, "Content-Type": "application/json"})
     return Prepared(wanted, name or model, stream, assembled, converting)
 
 
@@ -82,11 +69,48 @@ def prepare_form(models: Models, account: Account, route: Route, form: Form, hea
     stream = form.fields.get("stream", "").lower() in ("true", "1")
     ask = Ask(account, model, tuple((target.backend, target.model) for target in models[model].targets), DEFAULT_TOKENS)
 
-    def made_for(place: Place) -> bytes:
-        return form.with_model(place.model)
-
-    wanted = Wanted(ask, route.path, route.kind, stream, made_for, {**headers, "Content-Type": content_type})
+    wanted = Wanted(ask, route.path, route.kind, stream, _Multipart(form), {**headers, "Content-Type": content_type})
     return Prepared(wanted, name or model, stream, False, None)
+
+
+class _Json:
+    """A Sent."""
+
+    def __init__(self, body: Body, name: str | None, route: Route, stream: bool, assembled: bool) -> None:
+        self._body: Body | None = body
+        self._name, self._route, self._stream, self._assembled = name, route, stream, assembled
+
+    def made_for(self, place: Place) -> bytes:
+        assert self._body
+        changes: dict[str, Any] = {}
+        if place.model != self._name:
+            changes["model"] = place.model
+        if self._route.slots:
+            changes["id_slot"] = REMOVED if place.slot is None else place.slot
+            if not place.cache:
+                changes["cache_prompt"] = False
+        if self._assembled or self._stream:
+            changes["stream"] = True  # a conversion may have left it out
+        if self._assembled and self._route.kind == "chat":
+            changes["stream_options"] = {"include_usage": True}
+        return self._body.changed(changes)
+
+    def release(self) -> None:
+        self._body = None
+
+
+class _Multipart:
+    """A Sent."""
+
+    def __init__(self, form: Form) -> None:
+        self._form: Form | None = form
+
+    def made_for(self, place: Place) -> bytes:
+        assert self._form
+        return self._form.with_model(place.model)
+
+    def release(self) -> None:
+        self._form = None
 
 
 def _tokens(route: Route, body: Body, context: int) -> int:

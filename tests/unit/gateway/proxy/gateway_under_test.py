@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
@@ -22,6 +22,7 @@ from paddock_gateway.proxy.backends import Patience
 from paddock_gateway.proxy.upstream import HttpUpstream
 from paddock_gateway.server import Runner
 from paddock_gateway.settings import Backend, Configuration, Health, Limits, Model, Target
+from tests.unit.gateway.proxy.scripted import Answer
 
 T = TypeVar("T")
 KEY = "sk-anna"
@@ -132,9 +133,6 @@ class Asked:
     @property
     def body(self) -> Any:
         return json.loads(self.raw)
-
-
-Answer = Callable[[web.Request, bytes], Awaitable[web.StreamResponse]]
 
 
 @dataclass
@@ -285,63 +283,3 @@ async def gateway(
     finally:
         await found.session.close()
         await runner.cleanup()
-
-
-def chunk(delta: dict[str, Any] | None = None, **more: Any) -> bytes:
-    """An event of a streamed chat, as llama-server writes it."""
-    choices = [] if delta is None else [{"finish_reason": more.pop("finish_reason", None), "index": more.pop("index", 0), "delta": delta}]
-    said = {"choices": choices, "created": 1, "id": "chatcmpl-1", "model": "small", "object": "chat.completion.chunk", **more}
-    return b"data: " + json.dumps(said, separators=(",", ":")).encode() + b"\n\n"
-
-
-TIMINGS = {"cache_n": 2, "prompt_n": 3, "predicted_n": 2}
-USAGE = {"completion_tokens": 2, "prompt_tokens": 5, "total_tokens": 7, "prompt_tokens_details": {"cached_tokens": 2}}
-DONE = b"data: [DONE]\n\n"
-HELLO = [
-    chunk({"role": "assistant", "content": None}),
-    chunk({"content": "Hel"}),
-    chunk({"content": "lo"}),
-    chunk({}, finish_reason="stop", timings=TIMINGS),
-    DONE,
-]
-
-
-def streaming(*events: bytes, headers: dict[str, str] | None = None) -> Answer:
-    """Events, one a write, and a whole end."""
-
-    async def answer(request: web.Request, raw: bytes) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Server": "llama.cpp", **(headers or {})})
-        await response.prepare(request)
-        for event in events:
-            await response.write(event)
-            await asyncio.sleep(0)
-        await response.write_eof()
-        return response
-
-    return answer
-
-
-def endless(*events: bytes, started: bool = True) -> Answer:
-    """Events, then nothing. Not `started`: not even headers."""
-
-    async def answer(request: web.Request, raw: bytes) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        if started:
-            await response.prepare(request)
-        for event in events:
-            await response.write(event)
-        await asyncio.sleep(3600)
-        return response
-
-    return answer
-
-
-def json_answer(said: Any, status: int = 200) -> Answer:
-    async def answer(request: web.Request, raw: bytes) -> web.StreamResponse:
-        return web.json_response(said, status=status)
-
-    return answer
-
-
-def chat(**more: Any) -> dict[str, Any]:
-    return {"model": "small", "messages": [{"role": "user", "content": "Hi"}], **more}

@@ -7,20 +7,8 @@ import pytest
 from aiohttp import web
 
 from paddock_gateway.contract import Used
-from tests.unit.gateway.proxy.gateway_under_test import (
-    DONE,
-    HELLO,
-    TIMINGS,
-    USAGE,
-    BackendUnderTest,
-    chat,
-    chunk,
-    gateway,
-    json_answer,
-    raw_backend,
-    run,
-    streaming,
-)
+from tests.unit.gateway.proxy.gateway_under_test import BackendUnderTest, gateway, raw_backend, run
+from tests.unit.gateway.proxy.scripted import DONE, HELLO, TIMINGS, USAGE, chat, chunk, json_answer, streaming
 
 CALL = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f"}}
 

@@ -10,19 +10,8 @@ from aiohttp import web
 from paddock_gateway.contract import BackendState, Used
 from paddock_gateway.proxy.backends import Patience
 from paddock_gateway.settings import Backend, Health, SettingsError
-from tests.unit.gateway.proxy.gateway_under_test import (
-    HELLO,
-    BackendUnderTest,
-    Places,
-    chat,
-    endless,
-    gateway,
-    json_answer,
-    raw_backend,
-    run,
-    streaming,
-    until,
-)
+from tests.unit.gateway.proxy.gateway_under_test import BackendUnderTest, Places, gateway, raw_backend, run, until
+from tests.unit.gateway.proxy.scripted import HELLO, chat, endless, json_answer, streaming
 
 NOWHERE = "http://127.0.0.1:9"
 HTML = b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 26\r\n\r\n<h1>nginx at 10.0.0.7</h1>"

@@ -10,16 +10,8 @@ import pytest
 
 from paddock_gateway.errors import Failure
 from paddock_gateway.proxy.routes import MODEL_LISTS, ROUTES
-from tests.unit.gateway.proxy.gateway_under_test import (
-    HELLO,
-    KEY,
-    BackendUnderTest,
-    chat,
-    gateway,
-    json_answer,
-    run,
-    streaming,
-)
+from tests.unit.gateway.proxy.gateway_under_test import KEY, BackendUnderTest, gateway, run
+from tests.unit.gateway.proxy.scripted import HELLO, chat, json_answer, streaming
 
 CHAT = "/v1/chat/completions"
 

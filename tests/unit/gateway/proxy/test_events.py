@@ -7,7 +7,7 @@ import pytest
 from paddock_gateway.contract import Used
 from paddock_gateway.proxy.events import Splitter, Tally, TooLarge, used_in, used_of
 from paddock_gateway.proxy.routes import Kind
-from tests.unit.gateway.proxy.gateway_under_test import HELLO, TIMINGS, USAGE, chunk
+from tests.unit.gateway.proxy.scripted import HELLO, TIMINGS, USAGE, chunk
 
 STREAM = b"".join(HELLO) + b":\n\n"
 

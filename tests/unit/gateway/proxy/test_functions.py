@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.gateway.proxy.gateway_under_test import DONE, USAGE, BackendUnderTest, chat, chunk, gateway, run, streaming
+from tests.unit.gateway.proxy.gateway_under_test import BackendUnderTest, gateway, run
+from tests.unit.gateway.proxy.scripted import DONE, USAGE, chat, chunk, streaming
 
 F = {"name": "f", "parameters": {"type": "object"}}
 G = {"name": "g", "parameters": {"type": "object"}}

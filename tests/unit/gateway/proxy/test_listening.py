@@ -16,19 +16,8 @@ from paddock_gateway.listening import BadAddress, Listen, addresses, parsed
 from paddock_gateway.proxy.upstream import HttpUpstream
 from paddock_gateway.server import serve
 from paddock_gateway.settings import Backend, Configuration, Model, Target
-from tests.unit.gateway.proxy.gateway_under_test import (
-    HELLO,
-    KEY,
-    BackendUnderTest,
-    Keyring,
-    Places,
-    Rows,
-    chat,
-    endless,
-    run,
-    streaming,
-    until,
-)
+from tests.unit.gateway.proxy.gateway_under_test import KEY, BackendUnderTest, Keyring, Places, Rows, run, until
+from tests.unit.gateway.proxy.scripted import HELLO, chat, endless, streaming
 
 
 @pytest.mark.parametrize(

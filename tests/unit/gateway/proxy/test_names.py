@@ -2,7 +2,8 @@
 
 import json
 
-from tests.unit.gateway.proxy.gateway_under_test import HELLO, KEY, BackendUnderTest, chat, gateway, run, streaming
+from tests.unit.gateway.proxy.gateway_under_test import KEY, BackendUnderTest, gateway, run
+from tests.unit.gateway.proxy.scripted import HELLO, chat, streaming
 
 
 def test_the_list_has_what_the_key_may_use_and_nothing_of_back_ends() -> None:

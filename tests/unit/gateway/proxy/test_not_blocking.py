@@ -6,18 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.gateway.proxy.gateway_under_test import (
-    DONE,
-    HELLO,
-    USAGE,
-    BackendUnderTest,
-    Places,
-    chat,
-    chunk,
-    gateway,
-    run,
-    streaming,
-)
+from tests.unit.gateway.proxy.gateway_under_test import BackendUnderTest, Places, gateway, run
+from tests.unit.gateway.proxy.scripted import DONE, HELLO, USAGE, chat, chunk, streaming
 
 WAITS = (
     "open",

@@ -8,23 +8,8 @@ from aiohttp import web
 
 from paddock_gateway.contract import Used
 from paddock_gateway.proxy.outgoing import COMMENT
-from tests.unit.gateway.proxy.gateway_under_test import (
-    DONE,
-    HELLO,
-    KEY,
-    TIMINGS,
-    BackendUnderTest,
-    Places,
-    chat,
-    chunk,
-    endless,
-    gateway,
-    raw_backend,
-    reset,
-    run,
-    streaming,
-    until,
-)
+from tests.unit.gateway.proxy.gateway_under_test import KEY, BackendUnderTest, Places, gateway, raw_backend, run
+from tests.unit.gateway.proxy.scripted import DONE, HELLO, TIMINGS, chat, chunk, streaming
 
 
 def test_a_stream_goes_through_byte_for_byte() -> None:
@@ -199,88 +184,6 @@ def test_a_stream_without_its_last_event_is_no_whole_answer() -> None:
             assert b'"backend_failed"' in said and under.places.settled[0][2] is False
             status, said, _ = await under.post("/v1/chat/completions", chat())
             assert status == 502 and b"broke off" in said
-
-    run(test())
-
-
-@pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize("started", [True, False])
-def test_a_client_that_leaves_frees_its_slot(stream: bool, started: bool) -> None:
-    """In the middle of the answer, and before its first byte; streamed or not."""
-
-    async def test() -> None:
-        events = HELLO[:2] if started else []
-        async with BackendUnderTest(endless(*events, started=started)).serving() as backend, gateway(backend.url) as under:
-            connection = await under.connection("/v1/chat/completions", chat(stream=stream))
-            await until(lambda: backend.open == 1)
-            reset(connection)
-            await until(lambda: backend.left == 1)
-            assert (await under.row()).status_code == 499
-            assert not under.places.running and under.places.settled[0][2] is False
-
-    run(test())
-
-
-def test_a_client_that_leaves_the_queue_is_out_of_it() -> None:
-    async def test() -> None:
-        places = Places(slots=1)
-        async with BackendUnderTest(endless()).serving() as backend, gateway(backend.url, places=places, heartbeat_s=0.02) as under:
-            first = await under.connection("/v1/chat/completions", chat(stream=True))
-            await until(lambda: backend.open == 1)
-            for stream in (True, False):
-                second = await under.connection("/v1/chat/completions", chat(stream=stream))
-                await until(lambda: len(places.asked) > 1)
-                reset(second)
-                row = await under.row()
-                assert row.status_code == 499 and row.backend == ""
-                under.log.rows.clear()
-            reset(first)
-            await until(lambda: not places.running)
-            assert len(backend.asked) == 1
-
-    run(test())
-
-
-def test_a_slow_reader_stops_the_back_end_and_fills_no_memory() -> None:
-    written = 0
-    piece = chunk({"content": "x" * 65536})
-
-    async def answer(request: web.Request, raw: bytes) -> web.StreamResponse:
-        nonlocal written
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        for _ in range(1024):
-            await response.write(piece)
-            written += len(piece)
-        return response
-
-    async def test() -> None:
-        async with BackendUnderTest(answer).serving() as backend, gateway(backend.url) as under:
-            connection = await under.connection("/v1/chat/completions", chat(stream=True), room=4096)
-            before = -1
-            while written != before:  # until nothing moves any more
-                before = written
-                await asyncio.sleep(0.1)
-            assert 0 < written < 32 * 1024 * 1024, "64 MiB went on although nobody read"
-            reset(connection)
-            await until(lambda: backend.left == 1)
-
-    run(test())
-
-
-def test_a_caller_that_stops_and_reads_on_gets_everything() -> None:
-    events = [*(chunk({"content": "x" * 65536}) for _ in range(64)), chunk({}, finish_reason="stop"), DONE]
-
-    async def test() -> None:
-        async with (
-            BackendUnderTest(streaming(*events)).serving() as backend,
-            gateway(backend.url) as under,
-            under.session.post(
-                under.url + "/v1/chat/completions", json=chat(stream=True), headers={"Authorization": f"Bearer {KEY}"}
-            ) as response,
-        ):
-            await asyncio.sleep(0.05)
-            assert await response.content.read() == b"".join(events)
 
     run(test())
 

@@ -4,22 +4,8 @@ import pytest
 
 from paddock_gateway.contract import Used
 from paddock_gateway.errors import Failure
-from tests.unit.gateway.proxy.gateway_under_test import (
-    ANNA,
-    DONE,
-    HELLO,
-    TIMINGS,
-    USAGE,
-    BackendUnderTest,
-    chat,
-    chunk,
-    endless,
-    gateway,
-    json_answer,
-    run,
-    streaming,
-    until,
-)
+from tests.unit.gateway.proxy.gateway_under_test import ANNA, BackendUnderTest, gateway, run, until
+from tests.unit.gateway.proxy.scripted import DONE, HELLO, TIMINGS, USAGE, chat, chunk, endless, json_answer, streaming
 
 
 def test_each_event_comes_parsed_and_the_row_has_the_inner_apis_path() -> None:
