@@ -96,7 +96,7 @@ put_venv() {
     -exec rm -rf {} +
 }
 
-# DIRECTORY REQUIREMENTS: nothing comes from elsewhere. pip runs from the wheel that Debian has of it for this purpose, so
+# DIRECTORY REQUIREMENTS: nothing comes from elsewhere. pip runs from the wheel that Debian has for this purpose, so
 # that it does not stay
 venv_made() {
   for pip in /usr/share/python-wheels/pip-*.whl; do

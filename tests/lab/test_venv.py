@@ -20,8 +20,10 @@ networks: [192.0.2.0/24]
 hosts:
   ai:
     address: 192.0.2.10
-    roles: {base: {}, packed: {}}
+    roles: {base: {}}
 """
+
+WITH_ROLE = HOST.replace("{base: {}}", "{base: {}, packed: {}}")
 
 ROLE = {
     "__init__": '"""The gateway\'s environment and nothing else."""\n',
@@ -58,6 +60,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
     add_name(product.root / "roles" / "__init__.py", "ROLES", "packed", before="client")
     with lab_fleet("packed", tmp_path_factory.mktemp("packed"), HOST) as found:
         found.product = product.root
+        found.write(WITH_ROLE)
         yield found
 
 

@@ -22,7 +22,7 @@ from cli.plan import wheel_lines
 from control.deployment.knowledge import knowledge_for
 from control.fetching import wheels
 from control.fetching.project import project_wheel
-from control.fetching.wheels import locked_wheels, missing, program_of, wheels_here, wheels_of
+from control.fetching.wheels import Machine, locked_wheels, missing, program_of, wheels_here, wheels_of
 from control.state.fleet import FleetState
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
@@ -86,7 +86,7 @@ def test_of_several_wheels_the_newest_that_the_c_library_carries_is_taken() -> N
         }
     ]
     lock = Pylock.from_dict({"lock-version": "1.0", "created-by": "hand", "packages": packages})
-    assert [each.name for each in locked_wheels(lock, "quick", PEA)] == [names[1]]
+    assert [each.name for each in locked_wheels(lock, "quick", Machine("3.11", "x86_64", "2.36"))] == [names[1]]
 
 
 def test_the_locks_have_the_same_packages() -> None:
