@@ -4,7 +4,7 @@ PADDOCK = .venv/bin/paddock -i $(or $(INVENTORY),inventory/demo.yml)
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup deploy test test-cuda soak check format render golden bench verify lab-up lab-down lock clean
+.PHONY: help setup deploy test test-cuda soak check format render golden bench bench-gateway verify lab-up lab-down lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ golden: ## Rewrite tests/golden/; review it with git diff
 
 bench: ## Time a converged run on four lab hosts, compared with Ansible and plain pyinfra
 	@scripts/setup dev && .venv/bin/python -m tests.bench
+
+bench-gateway: ## Measure what the gateway costs a request, compared with none and with LiteLLM (on an idle machine)
+	@scripts/setup dev && .venv/bin/python -m tests.bench.gateway
 
 verify: setup ## Verify the lab hosts
 	@$(PADDOCK) verify --lab

@@ -92,13 +92,15 @@ def only_one(found: tuple[Database, ...], what: str) -> Database:
 
 
 class Answering:
-    """Gateways that can be asked, one for each database, with all hosts that share it. `lacking` are databases of which none can."""
+    """Gateways that can be asked, one for each database, with all hosts that share it. `lacking` are databases of which none can.
+    `declared` has, of each host whose keys were asked for, the users that are declared there."""
 
     def __init__(self, reach: Reach, found: tuple[Database, ...]) -> None:
         from control.servers.gateway_users import GatewayUsers
 
         asked = [(each, [name for name in each.meant if name not in reach.failures]) for each in found]
         self.users = [(GatewayUsers(reach, names[0]), each) for each, names in asked if names]
+        self.declared: dict[str, set[str]] = {}
         self.lacking = [each for each, names in asked if not names]
 
     @property
@@ -113,10 +115,13 @@ class Answering:
         found = []
         for users, database in self.users:
             try:
-                found += [Kept(record, users, database.hosts) for record in users.records() if not record.declared]
+                records = users.records()
             except PaddockError as error:
                 print(error, file=sys.stderr)
                 self.lacking.append(database)
+                continue
+            self.declared[users.host] = {record.user for record in records if record.declared}
+            found += [Kept(record, users, database.hosts) for record in records if not record.declared]
         return found
 
 

@@ -3,6 +3,9 @@
 examples:
   paddock keys list
   paddock keys list --limit pi --json
+
+States: `valid`, `expired`, `disabled`. Of a declared user also `to be made` (there is no key yet), `to be landed` (a gateway does not know
+the user yet) and `left the inventory`: `paddock up` makes and lands keys, and gateways forget who has left.
 """
 
 from __future__ import annotations
@@ -25,11 +28,12 @@ def arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     this, now = opened(options), time.time()
     meant = databases(this, None)
-    from control.servers.listed_keys import of_gateway, of_inventory
+    from control.servers.listed_keys import compared, of_gateway, of_inventory
 
     found = of_inventory(this.fleet, Vault(this.state, looks=True), now)
     with answering(this, meant) as there:
-        found += [of_gateway(each.record, each.hosts, now) for each in there.kept()]
+        made = [of_gateway(each.record, each.hosts, now) for each in there.kept()]
+    found = [*compared(found, there.declared), *made]
     if options.json:
         print(json.dumps([as_data(each) for each in found], indent=1))
     elif found:

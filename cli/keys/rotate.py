@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _declared(this: Opened, user: str, options: argparse.Namespace) -> int:
-    if not agreed(f"Make another key for {user}? The old one works until `paddock up`.", options):
+    if not agreed(f"Make another key for {user}? The one before works until `paddock up`.", options):
         return 1
     from control.servers.listed_keys import of_inventory
 
@@ -61,6 +61,6 @@ def _declared(this: Opened, user: str, options: argparse.Namespace) -> int:
         found = next(each for each in of_inventory(this.fleet, vault, time.time()) if each.user == user)
         print(json.dumps({"key": key, "record": as_data(found)}, indent=1))
         return 0
-    print(f"{user}: has another key; the old one works until `paddock up` lands it:", file=sys.stderr, flush=True)
+    print(f"{user}: has a new key; the one before works until `paddock up` lands this:", file=sys.stderr, flush=True)
     print(key)
     return 0

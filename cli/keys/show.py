@@ -15,7 +15,7 @@ from cli.arguments import limit_argument, opened
 from cli.keys.gateways import answering, databases, named, on_argument, require_no_key, user_argument
 from cli.views.keys import as_data, details
 from control.state.secrets import Vault
-from inventory.errors import UsageError
+from inventory.errors import PaddockError, UsageError
 from roles.users import user_key_name
 from roles.wording import one_line
 
@@ -38,6 +38,8 @@ def run(options: argparse.Namespace) -> int:
         if not found:
             words = "no key of this user is kept here, and a gateway keeps none that it could show: `paddock keys rotate` makes another"
             raise UsageError(f"{one_line(options.which)}: {words}")
+        if found[0].state == "to be made":
+            raise PaddockError(f"{options.which}: has no key yet: `paddock up` makes it")
         print(Vault(this.state).get(user_key_name(options.which)))
         return 0
     failed = False

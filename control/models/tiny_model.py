@@ -6,6 +6,7 @@ embedding, and the output layer reads that direction as the next word. Any other
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,12 +31,12 @@ UNKNOWN, BOS, EOS = 0, 1, 2
 NEWLINE = 3 + 0x0A
 
 
-def write(path: Path) -> Path:
-    """Writes the model to `path`: the same bytes each time."""
+def write(path: Path, answer: Sequence[str] = ANSWER, chat_template: str = CHAT_TEMPLATE) -> Path:
+    """Writes the model to `path`: the same bytes each time. An answer has less tokens than the embedding has dimensions, each once."""
     from gguf import GGUFWriter, TokenType
 
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *ANSWER]
-    kinds = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL, *[TokenType.BYTE] * 256, *[TokenType.NORMAL] * (1 + len(ANSWER))]
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *answer]
+    kinds = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL, *[TokenType.BYTE] * 256, *[TokenType.NORMAL] * (1 + len(answer))]
     writer = GGUFWriter(path, "llama")
     writer.add_name("Paddock's tiny model")
     writer.add_context_length(CONTEXT)
@@ -51,8 +52,8 @@ def write(path: Path) -> Path:
     writer.add_bos_token_id(BOS)
     writer.add_eos_token_id(EOS)
     writer.add_unk_token_id(UNKNOWN)
-    writer.add_chat_template(CHAT_TEMPLATE)
-    for name, weights in _tensors(len(tokens)).items():
+    writer.add_chat_template(chat_template)
+    for name, weights in _tensors(len(tokens), len(answer)).items():
         writer.add_tensor(f"{name}.weight", weights)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -61,7 +62,7 @@ def write(path: Path) -> Path:
     return path
 
 
-def _tensors(vocabulary: int) -> dict[str, numpy.ndarray]:
+def _tensors(vocabulary: int, answer: int) -> dict[str, numpy.ndarray]:
     import numpy
 
     random = numpy.random.RandomState(36)  # its stream is frozen, unlike the newer generators'
@@ -69,7 +70,7 @@ def _tensors(vocabulary: int) -> dict[str, numpy.ndarray]:
     def noise(*shape: int) -> numpy.ndarray:
         return (0.02 * random.standard_normal(shape)).astype(numpy.float16)
 
-    words = range(vocabulary - len(ANSWER), vocabulary)
+    words = range(vocabulary - answer, vocabulary)
     embedding, output = noise(vocabulary, EMBEDDING), noise(vocabulary, EMBEDDING)
     embedding[:, 0] += 1
     output[words[0], 0] += 4
@@ -77,7 +78,7 @@ def _tensors(vocabulary: int) -> dict[str, numpy.ndarray]:
         embedding[word, 0] -= 1
         embedding[word, direction] += 1
         output[word + 1 if word + 1 < vocabulary else EOS, direction] += 4
-    output[NEWLINE, len(ANSWER)] += 2.5  # where the end is not allowed, it begins again on a new line
+    output[NEWLINE, answer] += 2.5  # where the end is not allowed, it begins again on a new line
     ones = numpy.ones(EMBEDDING, numpy.float32)
     square, wide, tall = (EMBEDDING, EMBEDDING), (FEED_FORWARD, EMBEDDING), (EMBEDDING, FEED_FORWARD)
     layer = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from control.servers.gateway_users import KeyRecord
@@ -14,7 +14,7 @@ from roles.users import user_key_name
 
 USER_KEY = user_key_name("")
 
-State = Literal["valid", "expired", "disabled", "to be made", "left the inventory"]
+State = Literal["valid", "expired", "disabled", "to be made", "to be landed", "left the inventory"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,17 @@ def of_inventory(fleet: Fleet, vault: Vault, now: float) -> list[ListedKey]:
         hint = hint_of(vault.get(user_key_name(name)))
         found.append(ListedKey(name, "", hint, "", (), {}, 1.0, False, None, None, "left the inventory", (), True))
     return found
+
+
+def compared(found: list[ListedKey], known: Mapping[str, Collection[str]]) -> Iterator[ListedKey]:
+    """The same, beside what gateways say of the users that are declared to them: host → users. `paddock up` makes them alike."""
+    declared = {each.user for each in found}
+    for each in found:
+        lacks = each.state == "valid" and any(each.user not in users for users in known.values())
+        yield replace(each, state="to be landed") if lacks else each
+    for user in sorted({user for users in known.values() for user in users} - declared):
+        where = tuple(host for host, users in known.items() if user in users)
+        yield ListedKey(user, "", "", "", (), {}, 1.0, False, None, None, "left the inventory", where, True)
 
 
 def of_gateway(record: KeyRecord, hosts: tuple[str, ...], now: float) -> ListedKey:

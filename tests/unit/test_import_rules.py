@@ -119,6 +119,9 @@ RULES: dict[str, tuple[str, ...]] = {
     ),
     "services/*/*.py": (".",),  # its own package, which has another name on a host
     "services/gateway/paddock_gateway/*.py": ("paddock_gateway", "paddock_gateway.*", *GATEWAY),
+    "services/gateway/paddock_gateway/*/*.py": ("paddock_gateway", "paddock_gateway.*", *GATEWAY),
+    "services/gateway/paddock_gateway/*/*/*.py": ("paddock_gateway", "paddock_gateway.*", *GATEWAY),
+    "services/gateway/paddock_gateway/*/*/*/*.py": ("paddock_gateway", "paddock_gateway.*", *GATEWAY),
     "services/*.py": (),
     "lab/*.py": ("cryptography", "lab", "lab.*", "inventory.*", "resources", "roles", "roles.role", "roles.rehearsal"),
     "cli/*.py": ("argcomplete", "segno", "cli", "cli.*", "lab", "lab.*", "control.*", "facts.*", *LOWEST),

@@ -229,8 +229,10 @@ class Users(Protocol):
         weight: float | None = None,
         expires: float | None = None,
         admin: bool = False,
+        new: bool = False,
     ) -> tuple[str, KeyRecord]:
-        """A new key, shown this once. The user is made where it does not exist; what is given here then replaces what was said of it."""
+        """A new key, shown this once. The user is made where it does not exist; what is given here then replaces what was said of it.
+        `new`: it must not exist yet (409), not even without a key."""
 
     async def list(self, user: str | None = None) -> Sequence[KeyRecord]: ...
 
@@ -254,6 +256,14 @@ class Upstream(Protocol):
         path `logged_as`. Gives each event, parsed; the last has `usage`. Raises Failure. Closing it cancels the request upstream."""
 
 
+@dataclass
+class Readiness:
+    """What has to happen before the gateway says that it is ready. Nothing: it is."""
+
+    awaits: set[str] = field(default_factory=set)
+    """In words: `the model's warm-up`."""
+
+
 @dataclass(frozen=True)
 class Parts:
     """What the routes of every API are given."""
@@ -265,6 +275,7 @@ class Parts:
     log: RequestLog
     observer: Observer
     upstream: Upstream
+    readiness: Readiness = field(default_factory=Readiness)
 
 
 def nearest(name: str, names: Sequence[str]) -> str:

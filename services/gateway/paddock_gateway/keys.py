@@ -157,7 +157,13 @@ class KeyTable:
         if rows is not None:
             table: dict[str, Held] = {}
             for number, row in enumerate(rows, 1):
-                held = self._held(*row)
+                try:
+                    held = self._held(*row)
+                except msgspec.MsgspecError as error:
+                    logger.error(
+                        "Key %s is refused: models or limits of user %r cannot be read from the database: %s", row[0], row[2], error
+                    )
+                    continue
                 table[held.digest] = held
                 if number % SLICE == 0:
                     await asyncio.sleep(0)

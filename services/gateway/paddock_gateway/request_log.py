@@ -63,6 +63,7 @@ class BatchLog:
         self._written = self._spooled = self._dropped = self._deleted = 0
         self._away = self._dropping = False
         self._next_try = 0.0
+        self._batch = 0
 
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._keep_writing()), asyncio.create_task(self._keep_tidy())]
@@ -99,7 +100,8 @@ class BatchLog:
     async def _flush(self) -> None:
         while self._waiting:
             rows = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-            await self._keep(Batch(_batch_id(), [_values(row) for row in rows]))
+            self._batch = _batch_id(self._batch)
+            await self._keep(Batch(self._batch, [_values(row) for row in rows]))
         if not self._spool.empty and time.monotonic() >= self._next_try:
             await self._replay()
 
@@ -170,9 +172,9 @@ class BatchLog:
 EMPTY = Batch(0, [])
 
 
-def _batch_id() -> int:
-    """The time in ms and 21 random bits: ordered for the index, and no two gateways' the same."""
-    return (time.time_ns() // 1_000_000) << 21 | secrets.randbits(21)
+def _batch_id(last: int) -> int:
+    """The time in ms and 21 random bits: in the order of time, and no two gateways' the same."""
+    return max(last + 1, (time.time_ns() // 1_000_000) << 21 | secrets.randbits(21))
 
 
 def _values(row: Row) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 REVISION = "0001"
-"""Of the schema that this gateway speaks: the newest in migrations/versions."""
+"""Of the schema that this gateway speaks: the newest in migrations/versions. They are numbers of four digits, in order."""
 
 
 class StoreError(Exception):
@@ -69,3 +69,10 @@ async def revision(database: Database) -> str | None:
     async with database.transaction() as transaction:
         rows = await transaction.fetch("SELECT version_num FROM alembic_version")
     return str(rows[0][0]) if rows else None
+
+
+def newer(where: str, revision: str) -> str:
+    return (
+        f"{where} was made by a newer paddock-gateway (its tables are at {revision}): install that version again, "
+        "or restore the backup that was made before it"
+    )

@@ -45,13 +45,13 @@ class SharedLimits:
             raise _unavailable(error) from None
 
     async def give_back(self, subject: str, kind: str, window_s: int, amount: int) -> None:
-        """From what was lent last. What has left the window by now is forgotten."""
+        """From what was lent first and still counts: what is taken from a later part would count again once the earlier has left."""
         try:
             async with self._database.transaction(write=True) as transaction:
                 _, oldest = await _counted(transaction, subject, kind, window_s)
                 rows = await transaction.fetch(
                     "SELECT bucket, amount FROM lendings WHERE subject = $1 AND kind = $2 AND window_s = $3 AND bucket >= $4 "
-                    "ORDER BY bucket DESC",
+                    "ORDER BY bucket",
                     *(subject, kind, window_s, oldest),
                 )
                 for bucket, lent in rows:

@@ -22,7 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from paddock_gateway.settings import Configuration
 from paddock_gateway.store import postgres, sqlite
-from paddock_gateway.store.database import DatabaseAway, StoreError
+from paddock_gateway.store.database import DatabaseAway, StoreError, newer
 from paddock_gateway.store.schema import METADATA
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -93,10 +93,3 @@ def _upgrade(connection: Connection, where: str) -> str:
             raise StoreError(newer(where, there))
         environment.run_migrations()
     return head
-
-
-def newer(where: str, revision: str) -> str:
-    return (
-        f"{where} was made by a newer paddock-gateway (its tables are at {revision}): install that version again, "
-        "or restore the backup that was made before it"
-    )

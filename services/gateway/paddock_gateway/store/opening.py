@@ -19,7 +19,7 @@ from paddock_gateway.request_log import BatchLog
 from paddock_gateway.settings import Configuration
 from paddock_gateway.spool import Spool
 from paddock_gateway.store import postgres, sqlite
-from paddock_gateway.store.database import REVISION, Database, Rows, StoreError, revision
+from paddock_gateway.store.database import REVISION, Database, Rows, StoreError, newer, revision
 from paddock_gateway.store.lending import SharedLimits
 from paddock_gateway.store.users import UserTable
 
@@ -104,8 +104,11 @@ async def _migrated(configuration: Configuration) -> Database:
     if not path or os.path.lexists(path):
         database = await open_database(configuration)
         try:
-            if await revision(database) == REVISION:
+            there = await revision(database)
+            if there == REVISION:
                 return database
+            if there is not None and there > REVISION:
+                raise StoreError(newer(where(configuration), there))
         except BaseException:
             await database.close()
             raise

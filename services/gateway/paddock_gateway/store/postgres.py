@@ -104,7 +104,10 @@ class PostgresDatabase:
         """Raises StoreError."""
         said = arguments(configuration)
         try:
-            return PostgresDatabase(configuration.database, await asyncpg.create_pool(min_size=1, max_size=POOL, **said))
+            # None is kept open for its own sake: while the server is away the pool would write a traceback for each try.
+            pool = await asyncpg.create_pool(min_size=0, max_size=POOL, **said)
+            await pool.release(await pool.acquire())
+            return PostgresDatabase(configuration.database, pool)
         except (*AWAY, ValueError) as error:
             raise in_words(error, configuration.database) from None
 

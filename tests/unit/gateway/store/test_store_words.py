@@ -118,8 +118,8 @@ def test_a_password_file_that_is_not_there(on_postgres: Configuration, tmp_path:
 
 
 def test_a_database_that_postgres_does_not_have(on_postgres: Configuration) -> None:
-    other = on_postgres.database.replace("/test_", "/no_")
-    assert re.search(r'database "no_\d+" does not exist: make it', told(changed(on_postgres, database=other)))
+    other = on_postgres.database.replace("/migrated", "/nothing")
+    assert re.search(r'database "nothing" does not exist: make it', told(changed(on_postgres, database=other)))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The gateway's own APIs: the small host's, LiteLLM's management, and the administrator's."""

@@ -1,0 +1,47 @@
+"""serve: answers requests until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+from argparse import Namespace
+
+import uvloop
+
+from paddock_gateway import logs, openapi
+from paddock_gateway.apis import admin, litellm, pi
+from paddock_gateway.app import application
+from paddock_gateway.contract import Parts
+from paddock_gateway.fair.dispatcher import FairDispatcher
+from paddock_gateway.metrics import Metrics
+from paddock_gateway.proxy.upstream import HttpUpstream
+from paddock_gateway.server import serve
+from paddock_gateway.settings import Configuration, SettingsError, configuration
+from paddock_gateway.store.opening import open_store
+
+
+def run(options: Namespace) -> int:
+    """Raises SettingsError, StoreError."""
+    said = configuration(options.configuration)
+    uvloop.install()
+    with logs.written(requests=said.access_log):
+        asyncio.run(_serve(said))
+    return 0
+
+
+async def _serve(said: Configuration) -> None:
+    store = await open_store(said)
+    try:
+        dispatcher = FairDispatcher(said, lender=store.lender)
+        observer = Metrics(said, logs.AccessLog())
+        upstream = HttpUpstream(said, dispatcher, store.log, observer)
+        parts = Parts(said, store.keys, store.users, dispatcher, store.log, observer, upstream)
+        app = application(parts, (admin.add_routes, pi.add_routes, litellm.add_routes, openapi.add_routes))
+        others = [(said.metrics_listen, admin.metrics_application(parts))] if said.metrics_listen else []
+        if said.admin_socket:
+            others.append((f"unix:{said.admin_socket}", admin.admin_application(parts)))
+        try:
+            await serve(said, app, dispatcher, others=others)
+        except OSError as error:
+            raise SettingsError(f"listen: {error.strerror or error}") from None
+    finally:
+        await store.close()

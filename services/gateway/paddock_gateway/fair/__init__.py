@@ -1,0 +1,1 @@
+"""Whose request goes next, where, and within which limits."""

@@ -1,0 +1,204 @@
+"""Unstreamed answers, put together from the stream that the back end is asked for.
+
+llama-server gives up a stream when its reader goes, but not an unstreamed request beside other work. What comes out equals its own
+unstreamed answer but for ids and times; the order of fields is that of to_json_* in llama.cpp's tools/server/server-task.cpp.
+
+`whole_only` names what the stream does not carry, or not as the whole answer has it: such a request goes up unstreamed, and is given up by
+closing its connection. It is so for logprobs (a token without visible text has no event that could carry its logprobs), n_probs,
+return_tokens, verbose, and response_fields of llama-server's own format; and for every transcription. One difference is left: a chat that
+ends inside the tag that opens its reasoning has the tag as its content when it is asked for whole, and no content when it is streamed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from paddock_gateway.proxy.body import Body
+from paddock_gateway.proxy.routes import Kind
+
+LARGEST = 64 * 1024 * 1024
+"""Bytes of one answer."""
+
+_WHOLE_ONLY = ("logprobs", "top_logprobs", "n_probs", "return_tokens")
+
+
+class Broken(Exception):
+    """Events that make no answer."""
+
+
+class Assembly(Protocol):
+    def add(self, event: dict[str, Any]) -> None: ...
+
+    def whole(self) -> Any:
+        """Raises Broken."""
+
+
+def whole_only(kind: Kind, body: Body, *, converted: bool) -> bool:
+    """`converted`: the conversion reads the whole answer, and takes `__verbose` as the stream has it."""
+    if kind == "transcription":
+        return True
+    more = ("response_fields",) if kind == "native" else () if converted else ("verbose",)
+    return any(name in body and body.bytes_of(name) not in (b"null", b"false", b"0") for name in (*_WHOLE_ONLY, *more))
+
+
+def assembly(kind: Kind) -> Assembly:
+    made: dict[Kind, type[Assembly]] = {"chat": Chat, "completion": Completion, "native": Native, "responses": Response}
+    return made[kind]()
+
+
+class Chat:
+    def __init__(self) -> None:
+        self._messages: dict[int, dict[str, Any]] = {}
+        self._ends: dict[int, dict[str, Any]] = {}
+        self._last: int = 0
+        self._verbose: Any = None
+
+    def add(self, event: dict[str, Any]) -> None:
+        self._verbose = event.get("__verbose", self._verbose)
+        for choice in event.get("choices") or ():
+            self._last = index = choice["index"]
+            delta = choice.get("delta") or {}
+            message = self._messages.setdefault(index, {"content": [], "reasoning_content": [], "tool_calls": []})
+            for name in ("content", "reasoning_content"):
+                if delta.get(name):
+                    message[name].append(delta[name])
+            for call in delta.get("tool_calls") or ():
+                _add_call(message["tool_calls"], call)
+            if choice.get("finish_reason"):
+                self._ends[index] = {"finish_reason": choice["finish_reason"], "said": event}
+        if not event.get("choices") and "usage" in event and self._last in self._ends:
+            self._ends[self._last]["counts"] = event
+
+    def whole(self) -> dict[str, Any]:
+        if not self._ends or set(self._ends) != set(self._messages):
+            raise Broken
+        choices = [
+            {"finish_reason": self._ends[index]["finish_reason"], "index": index, "message": _message(self._messages[index])}
+            for index in sorted(self._messages)
+        ]
+        first = self._ends[min(self._ends)]
+        counts = first.get("counts") or {}
+        timings = counts.get("timings") or first["said"].get("timings")
+        return _answer(choices, first["said"], "chat.completion", counts.get("usage"), timings, self._verbose)
+
+
+def _add_call(calls: list[dict[str, Any]], delta: dict[str, Any]) -> None:
+    at = delta["index"]
+    if not 0 <= at <= len(calls) or at > 1024:
+        raise Broken
+    if at == len(calls):
+        calls.append({"id": "", "name": [], "arguments": []})
+    call, function = calls[at], delta.get("function") or {}
+    call["id"] = call["id"] or delta.get("id") or ""
+    for name in ("name", "arguments"):
+        if function.get(name):
+            call[name].append(function[name])
+
+
+def _message(parts: dict[str, Any]) -> dict[str, Any]:
+    """As common_chat_msg::to_json_oaicompat has it: content is "" where there is none."""
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(parts["content"])}
+    if parts["reasoning_content"]:
+        message["reasoning_content"] = "".join(parts["reasoning_content"])
+    if parts["tool_calls"]:
+        message["tool_calls"] = [
+            {
+                "type": "function",
+                "function": {"name": "".join(call["name"]), "arguments": "".join(call["arguments"])},
+                **({"id": call["id"]} if call["id"] else {}),
+            }
+            for call in parts["tool_calls"]
+        ]
+    return message
+
+
+def _answer(
+    choices: list[dict[str, Any]], said: dict[str, Any], kind: str, usage: Any, timings: Any, verbose: Any = None
+) -> dict[str, Any]:
+    answer = {
+        "choices": choices,
+        "created": said.get("created"),
+        "model": said.get("model"),
+        "system_fingerprint": said.get("system_fingerprint"),
+        "object": kind,
+        "usage": usage,
+        "id": said.get("id"),
+        "__verbose": verbose,
+        "timings": timings,
+    }
+    optional = ("system_fingerprint", "usage", "timings", "__verbose")
+    return {name: value for name, value in answer.items() if value is not None or name not in optional}
+
+
+class Completion:
+    def __init__(self) -> None:
+        self._texts: dict[int, list[str]] = {}
+        self._ends: dict[int, dict[str, Any]] = {}
+
+    def add(self, event: dict[str, Any]) -> None:
+        for choice in event.get("choices") or ():
+            index = choice["index"]
+            self._texts.setdefault(index, []).append(choice.get("text") or "")
+            if choice.get("finish_reason"):
+                self._ends[index] = event
+
+    def whole(self) -> dict[str, Any]:
+        if not self._ends or set(self._ends) != set(self._texts):
+            raise Broken
+        choices = [
+            {**self._ends[index]["choices"][0], "text": "".join(self._texts[index])}  # the place of `text` stays
+            for index in sorted(self._texts)
+        ]
+        said = self._ends[min(self._ends)]
+        return _answer(choices, said, "text_completion", said.get("usage"), said.get("timings"))
+
+
+class Native:
+    """llama-server's own format: one object, or a list of them for several prompts."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, list[str]] = {}
+        self._ends: dict[int, dict[str, Any]] = {}
+
+    def add(self, event: dict[str, Any]) -> None:
+        index = event.get("index", 0)
+        self._texts.setdefault(index, []).append(event.get("content") or "")
+        if event.get("stop"):
+            self._ends[index] = event
+
+    def whole(self) -> Any:
+        if not self._ends or set(self._ends) != set(self._texts):
+            raise Broken
+        answers = [{**self._ends[index], "content": "".join(self._texts[index]), "tokens": []} for index in sorted(self._texts)]
+        for answer in answers:
+            answer["generation_settings"] = {**answer["generation_settings"], "stream": False}
+        return answers[0] if len(answers) == 1 else answers
+
+
+class Response:
+    """The last event has the whole response; the unstreamed one says the time of its end and the state of each item besides."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, Any] | None = None
+
+    def add(self, event: dict[str, Any]) -> None:
+        if event.get("type") in ("response.completed", "response.incomplete", "response.failed"):
+            self._said = event.get("response")
+
+    def whole(self) -> dict[str, Any]:
+        if self._said is None:
+            raise Broken
+        said = self._said
+        output = [
+            _ordered({**item, "status": "completed"}, _MESSAGE if item.get("type") == "message" else ())
+            for item in said.get("output") or ()
+        ]
+        return _ordered({**said, "completed_at": said.get("created_at"), "output": output}, _RESPONSE)
+
+
+_RESPONSE = ("completed_at", "created_at", "id", "model", "object", "output", "status", "usage")
+_MESSAGE = ("content", "id", "role", "status", "type")
+
+
+def _ordered(said: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {**{name: said[name] for name in names if name in said}, **said}

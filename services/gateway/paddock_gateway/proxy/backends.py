@@ -1,0 +1,190 @@
+"""The back ends: a session with each, what a look at it finds, and when it is left alone for a while.
+
+What was found goes to `Dispatcher.update`. A back end is looked at every `health.every_s`; after `health.failures` failures in a row, of
+looks or of requests, it takes no request for `health.cooldown_s`, then a look decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+
+from paddock_gateway.contract import BackendState, Dispatcher
+from paddock_gateway.settings import Backend as Declared
+from paddock_gateway.settings import Configuration, SettingsError
+
+log = logging.getLogger(__name__)
+
+KEEPALIVE_S = 3.0
+"""llama-server closes an idle connection after 5 s."""
+
+LARGEST_LOOK = 8 * 1024 * 1024
+"""Bytes of /props or /v1/models: a router's list has every model's arguments."""
+
+META = ("vocab_type", "n_vocab", "n_ctx", "n_ctx_train", "n_embd", "n_params", "size", "ftype")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds. A router may load a model before it answers; llama-server sends a comment every 30 s in a stream, even in a long prompt."""
+
+    connect_s: float = 5.0
+    answer_s: float = 600.0
+    """From the request to the first byte of the answer, and from one to the next."""
+    look_s: float = 5.0
+
+
+@dataclass
+class Backend:
+    name: str
+    declared: Declared
+    headers: Mapping[str, str]
+    """With its key."""
+    session: aiohttp.ClientSession
+    base: str
+    failures: int = 0
+    up: bool = True
+    """Until a look says otherwise: a gateway that starts takes requests at once."""
+    resting_until: float = 0.0
+    meta: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The id of a model there → what it says of it: META, no path and no argument."""
+
+
+class Pool:
+    """Raises SettingsError where a back end's key cannot be read."""
+
+    def __init__(self, configuration: Configuration, dispatcher: Dispatcher, patience: Patience | None = None) -> None:
+        self._declared = configuration.backends
+        self._health = configuration.health
+        self._dispatcher = dispatcher
+        self.patience = patience or Patience()
+        self._keys = {name: _key(name, each.key_file) for name, each in self._declared.items()}
+        self._backends: dict[str, Backend] = {}
+        self._looks: list[asyncio.Task[None]] = []
+
+    def __getitem__(self, name: str) -> Backend:
+        return self._backends[name]
+
+    def __iter__(self) -> Any:
+        return iter(self._backends.values())
+
+    async def open(self) -> None:
+        """Opens the sessions and looks at each back end for the first time."""
+        for name, declared in self._declared.items():
+            self._backends[name] = self._backend(name, declared)
+        await asyncio.gather(*(self.look(backend) for backend in self._backends.values()))
+        self._looks = [asyncio.create_task(self._follow(backend)) for backend in self._backends.values()]
+
+    async def close(self) -> None:
+        for task in self._looks:
+            task.cancel()
+        await asyncio.gather(*self._looks, return_exceptions=True)
+        await asyncio.gather(*(backend.session.close() for backend in self._backends.values()))
+
+    def _backend(self, name: str, declared: Declared) -> Backend:
+        connector: aiohttp.BaseConnector
+        if declared.url.startswith("unix:"):
+            connector, base = aiohttp.UnixConnector(declared.url[5:], limit=0, keepalive_timeout=KEEPALIVE_S), "http://localhost"
+        else:
+            connector, base = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S), declared.url
+        session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.patience.connect_s, sock_read=self.patience.answer_s),
+            auto_decompress=False,
+            skip_auto_headers=("Accept-Encoding", "User-Agent", "Content-Type"),
+        )
+        key = self._keys[name]
+        return Backend(name, declared, {"Authorization": f"Bearer {key}"} if key else {}, session, base)
+
+    async def _follow(self, backend: Backend) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            resting = backend.resting_until - loop.time()
+            await asyncio.sleep(resting if resting > 0 else self._health.every_s)
+            if backend.resting_until <= loop.time():
+                await self.look(backend)
+
+    async def look(self, backend: Backend) -> None:
+        """Asks how many slots it has and, of a router, what is loaded. Never raises."""
+        try:
+            state = await self._state(backend)
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            self.failed(backend.name, f"{type(error).__name__} {error}".strip())
+            return
+        if not backend.up:
+            log.warning("Back end %s answers again.", backend.name)
+        backend.up, backend.failures, backend.resting_until = True, 0, 0.0
+        self._dispatcher.update(backend.name, state)
+
+    async def _state(self, backend: Backend) -> BackendState:
+        declared = backend.declared
+        models = (await self._ask(backend, "/v1/models"))["data"]
+        for model in models:
+            meta = model.get("meta")
+            if isinstance(meta, dict):
+                backend.meta[str(model["id"])] = {name: meta[name] for name in META if name in meta}
+        if not declared.router:
+            slots = declared.slots or int((await self._ask(backend, "/props"))["total_slots"])
+            return BackendState(up=True, slots=max(1, slots))
+        loaded = frozenset(str(model["id"]) for model in models if (model.get("status") or {}).get("value") == "loaded")
+        slots = declared.slots or await self._slots_of(backend, loaded)
+        return BackendState(up=True, slots=max(1, slots), loaded=loaded, models_max=declared.models_max)
+
+    async def _slots_of(self, backend: Backend, loaded: frozenset[str]) -> int:
+        """A router's own /props has no slots: a loaded model's has. 1 while nothing is loaded."""
+        for model in sorted(loaded):
+            found = (await self._ask(backend, "/props", model=model)).get("total_slots")
+            if isinstance(found, int):
+                return found
+        return 1
+
+    async def _ask(self, backend: Backend, path: str, **query: str) -> dict[str, Any]:
+        timeout = aiohttp.ClientTimeout(total=self.patience.look_s)
+        async with backend.session.get(backend.base + path, params=query, headers=backend.headers, timeout=timeout) as response:
+            if response.status != 200:
+                raise ValueError(f"status {response.status} of {path}")
+            raw = await response.content.read(LARGEST_LOOK)
+            while not response.content.at_eof() and len(raw) < LARGEST_LOOK:
+                raw += await response.content.read(LARGEST_LOOK)
+        said = orjson.loads(raw)
+        if not isinstance(said, dict):
+            raise ValueError(f"no object at {path}")
+        return said
+
+    def failed(self, name: str, why: str) -> None:
+        """A look or a request that the back end did not answer."""
+        backend = self._backends[name]
+        backend.failures += 1
+        if backend.failures < self._health.failures and backend.up:
+            return
+        if backend.up:
+            log.warning("Back end %s rests for %g s: %s.", name, self._health.cooldown_s, why)
+        backend.up = False
+        backend.resting_until = asyncio.get_running_loop().time() + self._health.cooldown_s
+        self._dispatcher.update(name, BackendState(up=False, slots=backend.declared.slots))
+
+    def answered(self, name: str) -> None:
+        backend = self._backends[name]
+        if backend.up:
+            backend.failures = 0
+
+
+def _key(name: str, file: str) -> str:
+    if not file:
+        return ""
+    try:
+        lines = Path(file).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"backends.{name}.key_file: {file} cannot be read: {error}") from None
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not keys or not keys[0].isprintable() or not keys[0].isascii():
+        raise SettingsError(f"backends.{name}.key_file: {file} has no key in its first line")
+    return keys[0]

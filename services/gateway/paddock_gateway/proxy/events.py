@@ -1,0 +1,168 @@
+"""Server-sent events as llama-server writes them: split into whole ones, looked at no further than their first bytes and their counts."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+
+from paddock_gateway.contract import Used
+from paddock_gateway.proxy.routes import Kind
+
+LARGEST_EVENT = 4 * 1024 * 1024
+"""Bytes, besides what the request itself has: /completion repeats the prompt in its last event."""
+
+
+class TooLarge(Exception):
+    """An event that does not end."""
+
+
+class Splitter:
+    """Gives whole events, each with the empty line that ends it."""
+
+    def __init__(self, largest: int = LARGEST_EVENT) -> None:
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._largest = largest
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Raises TooLarge."""
+        if b"\n\n" not in chunk and b"\r" not in chunk and chunk[:1] != b"\n":
+            self._keep(chunk)  # joined once, when its end has come: an event may have come in a thousand pieces
+            return []
+        data = b"".join([*self._pieces, chunk])
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n")
+        *whole, rest = data.split(b"\n\n")
+        self._pieces, self._size = [], 0
+        self._keep(rest)
+        return [event + b"\n\n" for event in whole]
+
+    def _keep(self, rest: bytes) -> None:
+        if rest:
+            self._pieces.append(rest)
+            self._size += len(rest)
+            if self._size > self._largest:
+                raise TooLarge
+
+
+def data_of(event: bytes) -> bytes:
+    """What follows `data:`; empty for a comment."""
+    if event.startswith(b"data: "):
+        return event[6:-2]
+    lines = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
+    return b"\n".join(lines)
+
+
+def parsed(event: bytes) -> dict[str, Any] | None:
+    """None for a comment, for `[DONE]`, and for what is no JSON object."""
+    data = data_of(event)
+    if not data.startswith(b"{"):
+        return None
+    try:
+        said = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return said if isinstance(said, dict) else None
+
+
+def is_event(event: bytes) -> bool:
+    """Whether it is one of llama-server's, or a comment: its error page is not."""
+    return event.startswith((b"data:", b"event:", b":"))
+
+
+def is_error(event: bytes) -> bool:
+    return event.startswith((b'data: {"error":', b"event: error"))
+
+
+_ENDS: dict[Kind, tuple[bytes, ...]] = {
+    "chat": (b"data: [DONE]",),
+    "completion": (b"data: [DONE]",),
+    "transcription": (b"data: [DONE]",),
+    "responses": (b"event: response.completed", b"event: response.incomplete", b"event: response.failed"),
+}
+
+
+def ends(kind: Kind, event: bytes) -> bool:
+    """Whether a whole stream may end with it. llama-server's own format has a last event for each prompt, and no other sign."""
+    if kind == "native":
+        return b'"stop":true' in event
+    return event.startswith(_ENDS.get(kind, ()))
+
+
+def has_content(event: bytes) -> bool:
+    """Whether it may be the first token: no comment, no count of the prompt's progress, no opening of a response."""
+    if event.startswith(b":"):
+        return False
+    return b'"prompt_progress":' not in event and not event.startswith((b"event: response.created", b"event: response.in_progress"))
+
+
+class Tally:
+    """What a stream took. Last events are kept as bytes and read once, at the end."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._last: list[bytes] = []
+
+    def hear(self, event: bytes) -> None:
+        counts = (b'"usage":' in event and b'"usage":null' not in event) or (
+            b'"timings":' in event and (b'"finish_reason":"' in event or b'"stop":true' in event)
+        )
+        if counts and len(self._last) < 256:
+            self._last.append(event)
+
+    def used(self) -> Used | None:
+        """None where the back end has not said."""
+        answers = [parsed(event) or {} for event in self._last]
+        # one that has both in two events says the same twice
+        said = [used for answer in answers if (used := _usage(answer))] or [used for answer in answers if (used := used_of(answer))]
+        if not said:
+            return None
+        # several answers of a chat share one prompt; completions have one each
+        of_prompts = sum if self._kind in ("completion", "native") else max
+        return Used(
+            of_prompts(each.prompt_tokens for each in said),
+            of_prompts(each.cached_tokens for each in said),
+            sum(each.completion_tokens for each in said),
+        )
+
+
+def used_of(answer: dict[str, Any]) -> Used | None:
+    """Of an answer or a last event, in any of llama-server's formats."""
+    if (usage := _usage(answer)) is not None:
+        return usage
+    timings = answer.get("timings")
+    if not isinstance(timings, dict):
+        return None
+    cached = _count(timings, "cache_n")
+    return Used(cached + _count(timings, "prompt_n"), cached, _count(timings, "predicted_n"))
+
+
+def _usage(answer: dict[str, Any]) -> Used | None:
+    inside = answer.get("response")
+    usage = answer.get("usage") or (inside.get("usage") if isinstance(inside, dict) else None)
+    if not isinstance(usage, dict):
+        return None
+    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
+    cached = _count(details, "cached_tokens") if isinstance(details, dict) else 0
+    prompt = _count(usage, "prompt_tokens") or _count(usage, "input_tokens")
+    return Used(prompt, cached, _count(usage, "completion_tokens") or _count(usage, "output_tokens"))
+
+
+def _count(counts: dict[str, Any], name: str) -> int:
+    found = counts.get(name)
+    return found if isinstance(found, int) and found >= 0 else 0
+
+
+_COUNTS = re.compile(rb'"(?:usage|timings)": ?\{[^{}]{0,2048}(?:\{[^{}]{0,1024}\}[^{}]{0,2048}){0,4}\}')
+
+
+def used_in(answer: bytes) -> Used | None:
+    """Of an unstreamed answer, which may have megabytes of vectors: its counts stand near its beginning or its end."""
+    ends = answer if len(answer) <= 16384 else answer[:8192] + answer[-8192:]
+    found = _COUNTS.search(ends)
+    try:
+        return used_of(orjson.loads(b"{" + found[0] + b"}")) if found else None
+    except orjson.JSONDecodeError:
+        return None

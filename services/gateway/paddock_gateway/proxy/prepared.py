@@ -1,0 +1,104 @@
+"""A request as it came, made into one that goes up: the model, what it asks of the dispatcher, and the members that the gateway sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from paddock_gateway.contract import Account, Ask, Place
+from paddock_gateway.convert.converter import Converter
+from paddock_gateway.proxy.assemble import whole_only
+from paddock_gateway.proxy.body import REMOVED, Body
+from paddock_gateway.proxy.convert import converter
+from paddock_gateway.proxy.digests import prefixes
+from paddock_gateway.proxy.exchange import Wanted
+from paddock_gateway.proxy.form import Form
+from paddock_gateway.proxy.models import Models
+from paddock_gateway.proxy.routes import ROUTES, Route
+
+DEFAULT_TOKENS = 1024
+"""What a request that names no limit is taken to generate."""
+
+_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
+_COUNTING = ("/input_tokens", "/count_tokens", "/tokenize", "/detokenize", "/apply-template")
+"""Routes that compute no token."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    wanted: Wanted
+    asked_name: str
+    """As the caller names the model."""
+    stream: bool
+    """Whether the caller wants a stream."""
+    assembled: bool
+    """Whether the answer is put together from a stream."""
+    converter: Converter | None
+
+
+def prepare(models: Models, account: Account, route: Route, body: Body, headers: Mapping[str, str]) -> Prepared:
+    """Raises Failure where the request cannot go up."""
+    name = body.text("model")
+    model = models.find(name, account)
+    stream = route.generates and body.flag("stream")
+    converting = converter(route, body)
+    up = route
+    if converting:
+        path, said = converting.request(body.parsed())
+        body, up = Body(orjson.dumps(said)), ROUTES[path]
+    assembled = up.generates and not stream and not whole_only(up.kind, body, converted=converting is not None)
+
+    def made_for(place: Place) -> bytes:
+        changes: dict[str, Any] = {}
+        if place.model != name:
+            changes["model"] = place.model
+        if up.slots:
+            changes["id_slot"] = REMOVED if place.slot is None else place.slot
+            if not place.cache:
+                changes["cache_prompt"] = False
+        if assembled or stream:
+            changes["stream"] = True  # a conversion may have left it out
+        if assembled and up.kind == "chat":
+            changes["stream_options"] = {"include_usage": True}
+        return body.changed(changes)
+
+    ask = Ask(
+        account=account,
+        model=model,
+        targets=tuple((target.backend, target.model) for target in models[model].targets),
+        tokens=_tokens(route, body, models[model].context),
+        prefixes=prefixes(up.kind, model, body) if up.slots else (),
+    )
+    wanted = Wanted(ask, up.path, up.kind, stream or assembled, made_for, {**headers, "Content-Type": "application/json"})
+    return Prepared(wanted, name or model, stream, assembled, converting)
+
+
+def prepare_form(models: Models, account: Account, route: Route, form: Form, headers: Mapping[str, str], content_type: str) -> Prepared:
+    name = form.fields.get("model")
+    model = models.find(name, account)
+    stream = form.fields.get("stream", "").lower() in ("true", "1")
+    ask = Ask(account, model, tuple((target.backend, target.model) for target in models[model].targets), DEFAULT_TOKENS)
+
+    def made_for(place: Place) -> bytes:
+        return form.with_model(place.model)
+
+    wanted = Wanted(ask, route.path, route.kind, stream, made_for, {**headers, "Content-Type": content_type})
+    return Prepared(wanted, name or model, stream, False, None)
+
+
+def _tokens(route: Route, body: Body, context: int) -> int:
+    """A token has about three bytes of a prompt in JSON, at least; a request takes no more than its model's context for each answer."""
+    if route.path.endswith(_COUNTING):
+        return 0
+    asked = 0
+    if route.generates:
+        said = [number for name in _LIMITS if (number := body.number(name)) is not None and number > 0]
+        asked = said[0] if said else DEFAULT_TOKENS
+    answers = min(max(body.number("n") or 1, 1), 256)
+    prompt = len(body.raw) // 3
+    if context:
+        prompt, asked = min(prompt, context), min(asked, context)
+    return prompt + asked * answers

@@ -1,0 +1,237 @@
+"""What the gateway costs a request, beside no gateway and beside LiteLLM's proxy: `make bench-gateway`.
+
+    python -m tests.bench.gateway [ROUNDS] [--anyway]
+
+All run on this machine before a back end that answers at once, and take turns, so that whatever else the machine does hits all alike. The
+gateway does all that it does on a host: keys, limits, turns, the log in SQLite, metrics. LiteLLM has one master key, no limits and no log;
+it is installed into build/litellm once. wrk sends the requests. A machine with other work is refused, as its figures say nothing; --anyway
+measures all the same.
+
+CPU is all that a contender's processes take, by the kernel's count. Memory is the proportional share (PSS).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cli.views.table import table
+from tests.bench.__main__ import machine
+from tests.gateway.process import ROOT, free_port, key_of, running, wait_for
+
+ROUNDS, SECONDS, AT_ONCE, STREAMS = 5, 4, 32, 1000
+BUSY = 0.5
+"""A load average above this, before anything was started, says that the machine has other work."""
+
+LITELLM = ("litellm[proxy]==1.108.7", "prometheus_client")
+TICKS = os.sysconf("SC_CLK_TCK")
+AIMS = {"p50_ms": 0.5, "cpu": 30.0, "mib": 64.0}
+
+
+@dataclass
+class Contender:
+    name: str
+    url: str
+    key: str
+    pid: int = 0
+    """0: nothing stands before the back end."""
+    rates: dict[str, list[float]] = field(default_factory=dict)
+    """Requests a second, by kind of request."""
+    costs: dict[str, list[float]] = field(default_factory=dict)
+    """Microseconds of CPU a request."""
+    middles: list[float] = field(default_factory=list)
+    """Milliseconds of half of all requests, one connection at half of its capacity."""
+    most_mib: float = 0.0
+
+
+def main(rounds: int, *, anyway: bool) -> int:
+    before = os.getloadavg()[0]
+    if before > BUSY and not anyway:
+        print(f"the machine has other work (load {before:.1f}, at most {BUSY}): wait, or measure with --anyway", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        directory = Path(scratch)
+        contenders = [stack.enter_context(each) for each in started(directory, stack)]
+        for number in range(rounds + 1):
+            for kind in ("plain", "stream"):
+                for each in contenders:
+                    rate, cost = throughput(each, directory, kind)
+                    print(f"  {number or 'warming up'}  {kind:6}  {each.name:8}  {rate:8.0f} requests/s  {cost:8.0f} us of CPU", flush=True)
+                    if number:
+                        each.rates.setdefault(kind, []).append(rate)
+                        each.costs.setdefault(kind, []).append(cost)
+            for each in contenders:
+                middle = latency(each, directory)
+                if number:
+                    each.middles.append(middle)
+        held = streams(contenders[1], directory)
+    print(table(list(rows(contenders))))
+    print(f"{STREAMS} streams open at once: {held:.0f} MiB")
+    print(machine(before))
+    return 0
+
+
+def rows(contenders: list[Contender]) -> Iterator[tuple[str, ...]]:
+    yield "medians", "plain/s", "stream/s", "CPU us plain", "CPU us stream", "p50 of one ms", "added ms", "MiB"
+    direct, _, rival = contenders
+    for each in contenders:
+        figures = [statistics.median(each.rates[kind]) for kind in ("plain", "stream")]
+        costs = [statistics.median(each.costs[kind]) for kind in ("plain", "stream")]
+        added = statistics.median(a - b for a, b in zip(each.middles, direct.middles, strict=True))
+        yield (
+            each.name,
+            *(f"{figure:.0f}" for figure in figures),
+            *(f"{cost:.0f}" for cost in costs),
+            f"{statistics.median(each.middles):.2f}",
+            f"{added:+.2f}",
+            f"{each.most_mib:.0f}",
+        )
+    ours = contenders[1]
+    times = [
+        statistics.median(theirs / own for theirs, own in zip(rival.costs[kind], ours.costs[kind], strict=True))
+        for kind in ("plain", "stream")
+    ]
+    yield "LiteLLM's CPU, of the gateway's", "", "", *(f"{each:.0f}" for each in times), "", "", ""
+    yield "aims", "", "", *([f"at least {AIMS['cpu']:.0f}"] * 2), "", f"at most {AIMS['p50_ms']}", f"under {AIMS['mib']:.0f}"
+
+
+def started(directory: Path, stack: ExitStack) -> Iterator[contextmanager]:  # type: ignore[valid-type]
+    """Nothing, the gateway, and LiteLLM, each before a back end of its own that is like the others'."""
+    back_ends = [stack.enter_context(instant()) for _ in range(3)]
+    yield _direct(back_ends[0])
+    yield _gateway(directory, back_ends[1])
+    yield _litellm(directory, back_ends[2])
+
+
+@contextmanager
+def instant() -> Iterator[str]:
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-m", "tests.bench.instant", str(port), "2000"], cwd=ROOT)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/health", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def _direct(back_end: str) -> Iterator[Contender]:
+    yield Contender("direct", back_end, "")
+
+
+@contextmanager
+def _gateway(directory: Path, back_end: str) -> Iterator[Contender]:
+    configuration = {
+        "backends": {"one": {"url": back_end}},
+        "models": {"tiny": {"targets": [{"backend": "one", "model": "tiny"}], "limits": {"requests": 10**9, "tokens": 10**12}}},
+        "queue": {"length": 4000, "per_user": 4000},
+    }
+    ann = {"limits": {"requests": 10**9, "tokens": 10**12, "parallel": 4000}}
+    with running(directory / "gateway", configuration, {"ann": ann, **{f"user{number}": {} for number in range(999)}}) as gateway:
+        assert gateway.process
+        yield Contender("gateway", gateway.url, key_of("ann"), gateway.process.pid)
+
+
+@contextmanager
+def _litellm(directory: Path, back_end: str) -> Iterator[Contender]:
+    place = ROOT / "build" / "litellm"
+    if not (place / "bin" / "litellm").exists():
+        print("installing LiteLLM into build/litellm", flush=True)
+        shutil.rmtree(place, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+        subprocess.run([str(place / "bin" / "pip"), "install", "--quiet", *LITELLM], check=True)
+    port, key = free_port(), "sk-bench"
+    parameters = {"model": "openai/tiny", "api_base": f"{back_end}/v1", "api_key": "none"}
+    said = {
+        "model_list": [{"model_name": "tiny", "litellm_params": parameters}],
+        "general_settings": {"master_key": key},
+        "litellm_settings": {"telemetry": False},
+    }
+    (directory / "litellm.yaml").write_text(json.dumps(said))
+    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION"}
+    command = [str(place / "bin" / "litellm"), "--config", str(directory / "litellm.yaml"), "--host", "127.0.0.1", "--port", str(port)]
+    with (directory / "litellm.log").open("wb") as log:
+        process = subprocess.Popen([*command, "--num_workers", "1", "--telemetry", "False"], stdout=log, stderr=log, env=environment)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/health/liveliness", process, directory / "litellm.log", within_s=120)
+        yield Contender("LiteLLM", f"http://127.0.0.1:{port}", key, process.pid)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def throughput(contender: Contender, directory: Path, kind: str) -> tuple[float, float]:
+    """Requests a second, and microseconds of CPU a request."""
+    began, number = cpu_s(contender.pid), 0
+    number, seconds, _ = wrk(contender, directory, kind, connections=AT_ONCE)
+    contender.most_mib = max(contender.most_mib, memory_mib(contender.pid))
+    return number / seconds, 1e6 * (cpu_s(contender.pid) - began) / max(number, 1)
+
+
+def latency(contender: Contender, directory: Path) -> float:
+    """Milliseconds at p50 of one connection, which asks again when it is answered."""
+    return wrk(contender, directory, "plain", connections=1)[2]
+
+
+def wrk(contender: Contender, directory: Path, kind: str, *, connections: int) -> tuple[int, float, float]:
+    """Requests, seconds, and the p50 in milliseconds. All have to be answered with 200."""
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "Say a word. " * 20}], "stream": kind == "stream"}
+    script = directory / "wrk.lua"
+    script.write_text(
+        f"wrk.method = 'POST'\nwrk.body = [==[{json.dumps(body)}]==]\nwrk.headers['Content-Type'] = 'application/json'\n"
+        f"wrk.headers['Authorization'] = 'Bearer {contender.key}'\n"
+    )
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--timeout", "30s", "--latency", "-s", str(script)]
+    said = subprocess.run([*command, f"{contender.url}/v1/chat/completions"], capture_output=True, text=True, check=True).stdout
+    assert "Non-2xx" not in said, f"{contender.name}: {said}"
+    found = re.search(r"(\d+) requests in ([\d.]+)(s|m)", said)
+    middle = re.search(r"50%\s+([\d.]+)(us|ms|s)", said)
+    assert found and middle, said
+    unit = {"us": 0.001, "ms": 1.0, "s": 1000.0}[middle[2]]
+    return int(found[1]), float(found[2]) * (60 if found[3] == "m" else 1), float(middle[1]) * unit
+
+
+def streams(contender: Contender, directory: Path) -> float:
+    """MiB while many streams are open."""
+    wrk(contender, directory, "stream", connections=STREAMS)
+    return memory_mib(contender.pid)
+
+
+def _family(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    try:
+        return [pid, *(each for child in children.read_text().split() for each in _family(int(child)))]
+    except OSError:
+        return []
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of all processes of a contender."""
+    return (
+        sum(sum(map(int, Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[11:13])) for each in _family(pid)) / TICKS
+        if pid
+        else 0.0
+    )
+
+
+def memory_mib(pid: int) -> float:
+    rollups = (Path(f"/proc/{each}/smaps_rollup").read_text() for each in (_family(pid) if pid else ()))
+    return sum(int(found[1]) for text in rollups if (found := re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE))) / 1024
+
+
+if __name__ == "__main__":
+    began = time.monotonic()
+    numbers = [int(each) for each in sys.argv[1:] if each.isdigit()]
+    sys.exit(main(numbers[0] if numbers else ROUNDS, anyway="--anyway" in sys.argv))

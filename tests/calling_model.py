@@ -1,0 +1,63 @@
+"""A tiny model that thinks, speaks and calls two tools, whatever it is asked: `weather` with a city and days, `clock` with nothing.
+
+Without tools in the request its calls are words, without thinking in the template its thoughts are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from control.models import tiny_model
+
+THINKS = ("<think>\n", "Let", "▁me", ".\n", "</think>", "\n\n")
+SAYS = ("Voilà", '▁"a"', "<", "b", ">")
+ASKS_WEATHER = (
+    "\n<tool_call>",
+    "\n{",
+    '"name"',
+    ': "',
+    'weather"',
+    ', "arg',
+    'uments": ',
+    '{"ci',
+    'ty": ',
+    '"Par',
+    'is"',
+    ', "days":',
+    " 2",
+    "}}",
+)
+ASKS_CLOCK = ("\n</tool_call>", '\n<tool_call>\n{"name":', ' "clock", "arguments": {', "}", "}\n", "</tool_call>")
+ANSWER = (*THINKS, *SAYS, *ASKS_WEATHER, *ASKS_CLOCK)
+"""In pieces that cut words, names and numbers, as real tokens do."""
+
+CHAT_TEMPLATE = """\
+{%- if tools %}<|im_start|>system
+Call a tool as JSON within <tool_call></tool_call>:
+{%- for tool in tools %}
+{{ tool | tojson }}
+{%- endfor %}<|im_end|>
+{% endif %}
+{%- for message in messages %}<|im_start|>{{ message.role }}
+{% if message.reasoning_content %}<think>
+{{ message.reasoning_content }}
+</think>
+
+{% endif %}{{ message.content or '' }}
+{%- for call in message.tool_calls or [] %}
+<tool_call>
+{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
+</tool_call>
+{%- endfor %}<|im_end|>
+{% endfor %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% if enable_thinking is defined and enable_thinking is false %}<think>
+
+</think>
+
+{% endif %}{% endif %}"""
+"""As Qwen 3's, as far as llama-server reads thinking and calls out of it."""
+
+
+def write(path: Path) -> Path:
+    return tiny_model.write(path, ANSWER, CHAT_TEMPLATE)
