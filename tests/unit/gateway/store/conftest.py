@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import shutil
-import signal
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import msgspec
 import pytest
 
 from paddock_gateway.settings import Configuration
 from paddock_gateway.store.database import REVISION
 from paddock_gateway.store.migrate import migrate
+from tests.postgres import PASSWORD, Postgres, running_postgres
 
-PASSWORD = "opens-the-tests-database"
 PEPPER = "p" * 40
 NUMBERS = count()
 
@@ -35,69 +29,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}))
     return True
-
-
-class Postgres:
-    """A server on a Unix socket in a directory of its own. `url` is of a database in it."""
-
-    def __init__(self) -> None:
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-        assert found, "these tests need Postgres: scripts/setup dev installs it"
-        self.programs = found[-1]
-        self.home = Path(tempfile.mkdtemp(prefix="paddock-pg-"))
-        self.user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
-        (self.home / "password").write_text(PASSWORD)
-        if self.user:
-            shutil.chown(self.home, self.user)
-            shutil.chown(self.home / "password", self.user)
-        self._run(
-            "initdb",
-            "--pgdata=data",
-            "--username=gateway",
-            "--auth=scram-sha-256",
-            "--pwfile=password",
-            "--no-sync",
-            "--wal-segsize=1",
-            "--locale=C.UTF-8",
-        )
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def _run(self, program: str, *arguments: str) -> None:
-        done = subprocess.run([self.programs / program, *arguments], cwd=self.home, user=self.user, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-
-    def start(self) -> None:
-        settings = {"listen_addresses": "", "unix_socket_directories": str(self.home), "fsync": "off", "shared_buffers": "16MB"}
-        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        with (self.home / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [self.programs / "postgres", "-D", "data", *options], cwd=self.home, user=self.user, stdout=log, stderr=log
-            )
-        ready = [self.programs / "pg_isready", "--quiet", f"--host={self.home}"]
-        while subprocess.run(ready).returncode:
-            assert self.process.poll() is None, (self.home / "log").read_text()
-            time.sleep(0.02)
-
-    def stop(self) -> None:
-        """At once, as a kill would: what runs in it is cut off."""
-        if self.process:
-            self.process.send_signal(signal.SIGQUIT)
-            self.process.wait()
-            self.process = None
-
-    def url(self, name: str) -> str:
-        return f"postgresql://gateway@/{name}?host={self.home}"
-
-    def sql(self, *statements: str, database: str = "postgres") -> None:
-        async def said() -> None:
-            connection = await asyncpg.connect(self.url(database), password=PASSWORD)
-            try:
-                for statement in statements:
-                    await connection.execute(statement)
-            finally:
-                await connection.close()
-
-        return asyncio.run(said())
 
 
 def configuration_at(place: Path, database: str, **more: Any) -> Configuration:
@@ -120,13 +51,8 @@ def configuration_at(place: Path, database: str, **more: Any) -> Configuration:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Postgres]:
-    made = Postgres()
-    try:
-        made.start()
+    with running_postgres() as made:
         yield made
-    finally:
-        made.stop()
-        shutil.rmtree(made.home)
 
 
 @pytest.fixture(scope="session")
