@@ -162,7 +162,6 @@ def _configuration(
         "queue": settings.queue.model_dump(),
         "health": settings.health.model_dump(),
         "log": {"retention_days": settings.retention_days, "spool_mib": settings.spool_mib},
-        "instance": host.name,
     }
     if settings.pi:
         said["pi"] = _pi(settings, models)

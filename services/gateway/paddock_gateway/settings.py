@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct
 
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
@@ -163,8 +163,6 @@ class Configuration(Struct, frozen=True, forbid_unknown_fields=True):
     """A second address that answers /metrics, /livez and /readyz alone; without it they are at `listen`."""
     metrics_by_user: bool = False
     access_log: bool = True
-    instance: str = field(default="")
-    """The name of this gateway among several that share a database."""
 
 
 def configuration(path: Path) -> Configuration:
