@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import time
+
 from paddock_gateway.errors import Failure
 from paddock_gateway.store.database import Database, DatabaseAway, Transaction
 
 BUCKETS = 60
 """A window is counted in so many parts, of a second at least: what was lent counts for the window and up to one part more."""
+TIDY_S = 600.0
+"""So often a gateway that lends removes what counts no more, of users who never came back too."""
 
 
 class SharedLimits:
     """contract.Lender. Lent is never more than the limit within any `window_s` seconds.
 
-    Both raise Failure 503 where the database is away.
+    All raise Failure 503 where the database is away.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._tidy_at = time.monotonic() + TIDY_S
 
     async def lend(self, subject: str, kind: str, window_s: int, limit: int, amount: int) -> int:
+        if time.monotonic() >= self._tidy_at:
+            self._tidy_at = time.monotonic() + TIDY_S
+            await self.tidy()
         try:
             async with self._database.transaction(write=True) as transaction:
                 now, oldest = await _counted(transaction, subject, kind, window_s)
@@ -63,6 +71,19 @@ class SharedLimits:
                     amount -= back
                     if not amount:
                         return
+        except DatabaseAway as error:
+            raise _unavailable(error) from None
+
+    async def tidy(self) -> None:
+        """Removes what has not counted for a minute. Rows that another transaction has in hand are left to it."""
+        try:
+            async with self._database.transaction(write=True) as transaction:
+                await transaction.fetch(
+                    "DELETE FROM lendings WHERE (subject, kind, window_s, bucket) IN (SELECT subject, kind, window_s, bucket FROM lendings "
+                    "WHERE bucket < floor((extract(epoch FROM clock_timestamp())::float8 - 60 - window_s) "
+                    "/ greatest(1.0, window_s / $1::float8)) FOR UPDATE SKIP LOCKED)",
+                    float(BUCKETS),
+                )
         except DatabaseAway as error:
             raise _unavailable(error) from None
 

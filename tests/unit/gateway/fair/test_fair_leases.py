@@ -214,3 +214,47 @@ def test_waiting_for_the_database_is_not_at_rest() -> None:
         await idle
 
     run(main())
+
+
+def test_what_is_not_used_is_lent_to_others_once_its_validity_is_over() -> None:
+    async def main() -> None:
+        bank = Bank()
+        one, other = gateway(bank), gateway(bank)
+        limits = Limits(requests=100)
+        assert await tries([one], limits, 1) == 1
+        assert await tries([other], limits, 110) == 95
+        await asyncio.sleep(5)
+        assert await tries([other], limits, 10) == 4
+        assert bank.lent("user:ann", "requests", 63) == 100
+
+    run(main())
+
+
+def test_what_nobody_counts_any_more_is_not_given_back_from_what_others_were_lent() -> None:
+    """A request that ran for more than a window, and took less than was held for it."""
+
+    async def main() -> None:
+        bank = Bank()
+        one, other = gateway(bank), gateway(bank)
+        limits = Limits(tokens=1000)
+        place = await one.place(ask(tokens=900, limits=limits))
+        await asyncio.sleep(70)
+        assert await tries([other], limits, 20) == 10
+        one.done(place, Used(1), whole=True)
+        await asyncio.sleep(2)
+        assert bank.lent("user:ann", "tokens", 63) == 1000
+        assert await tries([one], limits, 5) == 0
+
+    run(main())
+
+
+def test_a_debt_is_forgotten_with_its_window() -> None:
+    async def main() -> None:
+        bank = Bank()
+        one = gateway(bank)
+        limits = Limits(tokens=1000)
+        assert await tries([one], limits, 1, used=5000) == 1
+        await asyncio.sleep(70)
+        assert await tries([one], limits, 20) == 10
+
+    run(main())

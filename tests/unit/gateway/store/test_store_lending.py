@@ -49,6 +49,25 @@ async def test_what_was_lent_counts_for_the_window(on_postgres: Configuration) -
     await store.close()
 
 
+async def test_what_counts_no_more_is_removed_though_its_user_never_comes_back(on_postgres: Configuration) -> None:
+    store = await open_store(on_postgres)
+    lender = store.lender
+    assert lender
+    for user in ("ann", "bob"):
+        assert await lender.lend(user, "requests", 1, 5, 5) == 5
+    assert await lender.lend("cid", "requests", 3600, 5, 5) == 5
+    database = await open_database(on_postgres)
+    async with database.transaction(write=True) as transaction:
+        await transaction.fetch("UPDATE lendings SET bucket = bucket - 120 WHERE window_s = 1")
+    lender._tidy_at = 0.0
+    assert await lender.lend("dan", "requests", 60, 5, 1) == 1
+    async with database.transaction() as transaction:
+        left = await transaction.fetch("SELECT subject FROM lendings ORDER BY subject")
+    assert [subject for (subject,) in left] == ["cid", "dan"]
+    await database.close()
+    await store.close()
+
+
 async def test_a_database_that_is_away_is_told_with_a_time(on_postgres: Configuration, server: Any) -> None:
     store = await open_store(on_postgres)
     assert store.lender
