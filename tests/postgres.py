@@ -57,7 +57,8 @@ class Postgres:
         self.process: subprocess.Popen[bytes] | None = None
 
     def _run(self, program: str, *arguments: str) -> None:
-        done = subprocess.run([self.programs / program, *arguments], cwd=self.home, user=self.user, capture_output=True, text=True)
+        command = [str(self.programs / program), *arguments]
+        done = subprocess.run(command, cwd=self.home, user=self.user, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
     def start(self) -> None:
@@ -72,9 +73,9 @@ class Postgres:
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self.programs / "postgres", "-D", "data", *options], cwd=self.home, user=self.user, stdout=log, stderr=log
+                [f"{self.programs}/postgres", "-D", "data", *options], cwd=self.home, user=self.user, stdout=log, stderr=log
             )
-        ready = [self.programs / "pg_isready", "--quiet", f"--host={self.home}"]
+        ready = [f"{self.programs}/pg_isready", "--quiet", f"--host={self.home}"]
         while subprocess.run(ready).returncode:
             if self.process.poll() is not None:
                 return False

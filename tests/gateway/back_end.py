@@ -14,7 +14,7 @@ import argparse
 import asyncio
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,9 @@ class BackEnd:
     swaps: int = 0
     running: int = 0
     most: int = 0
+    running_of: Counter[str] = field(default_factory=Counter)
+    most_of: Counter[str] = field(default_factory=Counter)
+    """By user: the most of their requests that ran at once."""
     served: list[tuple[str, int]] = field(default_factory=list)
     """User and tokens of each request, as they were given a slot."""
     broken: int = 0
@@ -63,21 +66,24 @@ class BackEnd:
         return await _json({"object": "list", "data": state if self.models else [{"id": "tiny", "object": "model"}]})
 
     async def told(self, _: web.Request) -> web.StreamResponse:
-        return await _json({"served": self.served, "most": self.most, "swaps": self.swaps, "broken": self.broken, "running": self.running})
+        said = {"served": self.served, "most": self.most, "most_of": self.most_of}
+        return await _json(said | {"swaps": self.swaps, "broken": self.broken, "running": self.running})
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())
         tokens = int(body.get("max_tokens", 8))
         prompt = len(json.dumps(body["messages"])) // 4
         slot = int(body.get("id_slot", -1)) % self.slots
-        model = str(body.get("model", ""))
+        model, user = str(body.get("model", "")), str(body.get("user", ""))
         async with self._places[(model if self.models else "", slot)]:
             if self.models:
                 await self.load(model)
             self.running += 1
             self._of_model[model] += 1
             self.most = max(self.most, self.running)
-            self.served.append((str(body.get("user", "")), prompt + tokens))
+            self.running_of[user] += 1
+            self.most_of[user] = max(self.most_of[user], self.running_of[user])
+            self.served.append((user, prompt + tokens))
             try:
                 return await self.answer(request, body, prompt, tokens)
             except (ConnectionResetError, asyncio.CancelledError):
@@ -85,6 +91,7 @@ class BackEnd:
                 raise
             finally:
                 self.running -= 1
+                self.running_of[user] -= 1
                 self._of_model[model] -= 1
 
     async def load(self, model: str) -> None:

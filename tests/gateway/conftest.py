@@ -1,4 +1,4 @@
-"""Real llama-servers for the gateway: of a lab host, at addresses of this machine."""
+"""Real llama-servers for the gateway: of a lab host, at addresses of this machine. And a real Postgres."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from lab.hosts import ssh_command
 from tests import calling_model
 from tests.gateway.process import free_port, wait_for
 from tests.lab_fleet import LabFleet, lab_fleet
+from tests.postgres import Postgres, running_postgres
 
 SLOTS = 4
 
@@ -97,3 +99,27 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
         finally:
             tunnel.terminate()
             tunnel.wait()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Postgres]:
+    with running_postgres() as made:
+        yield made
+
+
+NUMBERS = count()
+
+
+@pytest.fixture
+def on_postgres(server: Postgres) -> dict[str, Any]:
+    """What a configuration says of a database without tables."""
+    name = f"gateway_{next(NUMBERS)}"
+    server.sql(f"CREATE DATABASE {name}")
+    return {"database": server.url(name)}
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What a configuration says of it: nothing is SQLite."""
+    said: dict[str, Any] = {} if request.param == "sqlite" else request.getfixturevalue("on_postgres")
+    return said

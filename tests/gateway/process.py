@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -18,6 +19,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.postgres import PASSWORD, rows_at
 
 ROOT = Path(__file__).parents[2]
 PEPPER = "pepper-of-a-test-and-of-nothing-else"
@@ -48,16 +51,17 @@ class Gateway:
 
     def write(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        pepper = self.directory / "pepper"
-        if not pepper.exists():
-            pepper.touch(mode=0o600)
-            pepper.write_text(PEPPER + "\n")
+        for name, content in (("pepper", PEPPER), ("password", PASSWORD)):
+            if not (self.directory / name).exists():
+                (self.directory / name).touch(mode=0o600)
+                (self.directory / name).write_text(content + "\n")
         self.port = self.port or free_port()
         users = [{"name": name, "digest": digest(key_of(name)), **said} for name, said in self.users.items()]
         least = {
             "listen": [f"127.0.0.1:{self.port}"],
             "database": f"sqlite:{self.directory}/gateway.db",
-            "pepper_file": str(pepper),
+            "database_password_file": str(self.directory / "password") if "database" in self.configuration else "",
+            "pepper_file": str(self.directory / "pepper"),
             "state": str(self.directory / "state"),
             "access_log": False,
             "admin_socket": str(self.directory / "state" / "admin.sock"),
@@ -87,6 +91,19 @@ class Gateway:
             connection.request("GET", "/admin/status")
             said: dict[str, Any] = json.load(connection.getresponse())
         return said
+
+    def rows(self, question: str) -> list[tuple[Any, ...]]:
+        """Of its database, whichever that is."""
+        if "database" in self.configuration:
+            return rows_at(self.configuration["database"], question)
+        with closing(sqlite3.connect(self.directory / "gateway.db")) as database:
+            return database.execute(question).fetchall()
+
+    def figures(self) -> dict[str, float]:
+        """What /metrics shows, without labels."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
+            lines = [line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, value in lines if "{" not in name}
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`paddock-gateway …` beside it."""
