@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -88,7 +87,7 @@ def test_a_postgres_that_stops_and_one_that_is_killed_cost_no_answer_and_no_row(
     """Keys that are known go on to work, one that was made at work too; rows wait on the disk; limits hold."""
     limited = USERS | {"user0": {"limits": {"requests": 20, "window_s": 3600}}}
     with back_end(4, "--token-ms", "2") as url, running(tmp_path, configuration(url, **on_postgres), limited) as gateway:
-        made = gateway.command("keys", "create", "--user", "eve")
+        made = gateway.command("create-user", "--username", "eve")
         assert made.returncode == 0, made.stderr
         key = next(word for word in made.stdout.split() if word.startswith("sk-"))
         assert asyncio.run(ask_with(gateway.url, key)) == 200
