@@ -96,7 +96,7 @@ def test_keys_work_at_both_at_once_and_are_refused_at_both_within_a_second(tmp_p
 
         assert asyncio.run(statuses()) == {200}
         for change, status in (("disable-user", 401), ("enable-user", 200)):
-            done = other.command(change, "--username", "eve")
+            done = other.command(change, "eve")
             assert done.returncode == 0, done.stderr
             time.sleep(SECOND_S)
             assert asyncio.run(statuses()) == {status}, change

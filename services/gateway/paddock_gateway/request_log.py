@@ -140,6 +140,10 @@ class BatchLog:
         except ValueError as error:
             self._drop(len(batch.rows), f"the database does not take them: {error}")
             return True
+        except Exception:  # a fault of this program's own, or of the driver's, loses no row
+            logger.exception("The request log goes to the spool")
+            self._away, self._next_try = True, time.monotonic() + AGAIN_S
+            return False
         if self._away:
             logger.warning("The request log goes to the database again")
         self._away = self._dropping = False

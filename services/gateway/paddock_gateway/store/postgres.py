@@ -21,7 +21,8 @@ STATEMENT_S = 10.0
 """A server that does not answer a statement in this time counts as away."""
 POOL = 4
 
-AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, asyncio.TimeoutError)
+AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, asyncio.TimeoutError)
+"""InternalClientError too: asyncpg raises it where a connection breaks between two of its steps."""
 
 
 def is_postgres(url: str) -> bool:

@@ -13,15 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import msgspec
 import pytest
 
+from paddock_gateway import request_log
 from paddock_gateway.contract import Row
 from paddock_gateway.request_log import WAITING, BatchLog
 from paddock_gateway.settings import Configuration, Log
 from paddock_gateway.spool import Spool
 from paddock_gateway.store import sqlite
-from paddock_gateway.store.database import COLUMNS
+from paddock_gateway.store.database import COLUMNS, Batch, Rows
 from paddock_gateway.store.opening import open_database, open_store
 
 WRITER = """
@@ -145,6 +147,39 @@ async def test_no_row_is_lost_or_doubled_while_postgres_is_away(on_postgres: Con
     await store.close()
     assert [number for (number,) in await rows_of(on_postgres)] == list(range(added))
     assert store.log.figures().dropped == 0 and (tmp_path / "requests.spool").stat().st_size == 0
+
+
+class Broken:
+    """database.Rows whose driver raises what nobody expects, once."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows, self.raised = rows, False
+
+    async def write(self, batch: Batch, *, again: bool) -> None:
+        if not self.raised:
+            self.raised = True
+            raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+        await self.rows.write(batch, again=again)
+
+    async def delete_older(self, before: float, at_most: int) -> int:
+        return await self.rows.delete_older(before, at_most)
+
+    async def close(self) -> None:
+        await self.rows.close()
+
+
+async def test_no_row_is_lost_by_an_error_that_nobody_expects(
+    on_sqlite: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_log, "AGAIN_S", 0.0)
+    spool = Spool(tmp_path / "requests.spool", 1 << 20)
+    log = BatchLog(Broken(sqlite.SqliteRows(tmp_path / "gateway.db")), spool, Log(every_s=0.01))
+    log.start()
+    log.add(row(1))
+    await until(lambda: log.figures().written == 1)
+    await log.close()
+    assert log.figures().spooled == 1 and spool.empty
+    spool.close()
 
 
 async def test_rows_of_an_outage_wait_on_disk_for_the_next_start(on_postgres: Configuration, server: Any, tmp_path: Path) -> None:
