@@ -105,6 +105,12 @@ class Gateway:
             lines = [line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if not line.startswith("#")]
         return {name: float(value) for name, value in lines if "{" not in name}
 
+    def memory_mib(self) -> float:
+        """Its proportional set size."""
+        assert self.process
+        shown = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
+        return next(int(line.split()[1]) for line in shown.splitlines() if line.startswith("Pss:")) / 1024
+
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`paddock-gateway …` beside it."""
         return subprocess.run(

@@ -18,6 +18,7 @@ USERS, REQUESTS, SLOTS, WINDOW_S = 50, 2000, 8, 3600
 PARALLEL = 2
 LEAST_HELD = 60
 """Tokens that are held for a request of the crowd."""
+MEMORY_MIB = 64
 BEHIND_MS = 1000
 """A loop may be so late on a loaded machine."""
 
@@ -57,6 +58,7 @@ def test_nobody_passes_a_limit_and_each_request_has_its_row(tmp_path: Path, data
     each, limited = REQUESTS // USERS, {name: said["limits"] for name, said in users().items()}
     with back_end(SLOTS) as url, running(tmp_path, configuration(url, **database), users()) as gateway:
         said = asyncio.run(ask_all(gateway.url, asked, at_once=200))
+        assert gateway.memory_mib() < MEMORY_MIB
         settled = settled_tokens(gateway, REQUESTS)
         for name in [name for name, limits in limited.items() if "tokens" in limits]:
             left = limited[name]["tokens"] - settled[name]
