@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import orjson
@@ -33,6 +34,10 @@ _NOT_PASSED = frozenset(
     | {"connection", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
     | {"x-conversation-id", "x-request-id"}  # with the former anyone who names it reads the stream at /v1/stream
 )
+
+
+SMALL = 512 * 1024
+"""Bytes of a body that is read and digested in a few milliseconds. What is larger would hold up every stream, for 0.2 s at 32 MiB."""
 
 
 def add_routes(app: web.Application, parts: Parts, upstream: HttpUpstream) -> None:
@@ -95,6 +100,8 @@ _Answer = Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
 class Handler:
     def __init__(self, parts: Parts, upstream: HttpUpstream) -> None:
         self._parts, self._upstream, self._configuration = parts, upstream, parts.configuration
+        self._large = ThreadPoolExecutor(1, thread_name_prefix="large bodies")
+        """One at a time: each may take several times its size."""
 
     async def list_models(self, request: web.Request) -> web.StreamResponse:
         return await self._recorded(request, self._models)
@@ -152,7 +159,10 @@ class Handler:
         route = ROUTES[request.path]
         raw = await read(request, self._configuration.body_mib, self._configuration.body_s)
         call.request_bytes = len(raw)
-        prepared = self._prepared(request, route, raw, call)
+        if len(raw) > SMALL:
+            prepared = await asyncio.get_running_loop().run_in_executor(self._large, self._prepared, request, route, raw, call)
+        else:
+            prepared = self._prepared(request, route, raw, call)
         del raw
         call.model = prepared.wanted.ask.model
         call.exchange = self._upstream.exchange(prepared.wanted)
