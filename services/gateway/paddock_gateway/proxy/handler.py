@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -46,6 +47,7 @@ def add_routes(app: web.Application, parts: Parts, upstream: HttpUpstream) -> No
         app.router.add_post(path, handler.answer)
     for path in MODEL_LISTS:
         app.router.add_get(path, handler.list_models, allow_head=False)
+        app.router.add_get(path + "/{model:.+}", handler.show_model, allow_head=False)
 
 
 @dataclass
@@ -106,6 +108,9 @@ class Handler:
     async def list_models(self, request: web.Request) -> web.StreamResponse:
         return await self._recorded(request, self._models)
 
+    async def show_model(self, request: web.Request) -> web.StreamResponse:
+        return await self._recorded(request, self._model)
+
     async def answer(self, request: web.Request) -> web.StreamResponse:
         return await self._recorded(request, self._generate)
 
@@ -151,8 +156,18 @@ class Handler:
 
     async def _models(self, request: web.Request, call: Call) -> web.StreamResponse:
         call.account = await account_of(request, self._parts.keys)
+        return self._json(orjson.dumps({"object": "list", "data": self._listed(call.account)}), call)
+
+    async def _model(self, request: web.Request, call: Call) -> web.StreamResponse:
+        call.path = request.path.removesuffix("/" + request.match_info["model"])
+        call.account = await account_of(request, self._parts.keys)
+        name = request.match_info["model"]
+        call.model = self._upstream.models.find(name, call.account)
+        return self._json(orjson.dumps(next(each for each in self._listed(call.account) if each["id"] == name)), call)
+
+    def _listed(self, account: Account) -> list[dict[str, Any]]:
         meta = {(backend.name, model): said for backend in self._upstream.pool for model, said in backend.meta.items()}
-        return self._json(orjson.dumps(self._upstream.models.listed(call.account, meta)), call)
+        return self._upstream.models.listed(account, meta)
 
     async def _generate(self, request: web.Request, call: Call) -> web.StreamResponse:
         call.account = await account_of(request, self._parts.keys)
