@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from statistics import fmean
 from typing import Annotated, Any, cast
 
@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from paddock_gateway.apis.answers import failing_as, json
 from paddock_gateway.apis.body import Invalid, detail, read
 from paddock_gateway.apis.caller import account_of
+from paddock_gateway.apis.refused import noted
 from paddock_gateway.apis.turns import Turns
 from paddock_gateway.contract import Account, Parts
 from paddock_gateway.errors import Failure
@@ -100,14 +101,18 @@ class Run(Struct, frozen=True):
 def add_routes(app: web.Application, parts: Parts, settings: Pi, turns: Turns) -> None:
     @failing_as(detail)
     async def benchmark(request: web.Request) -> web.StreamResponse:
-        account = await account_of(request, parts)
-        asked = await read(request, parts, Benchmark)
+        with noted(parts, request, None):
+            account = await account_of(request, parts)
+        with noted(parts, request, account):
+            asked = await read(request, parts, Benchmark)
         sizes = fitting(asked.context_sizes, context_of(parts.configuration, settings.model))
         profiles = []
         for size in sizes:
             runs = []
             for _ in range(asked.runs):
-                async with turns.turn(account):
+                async with AsyncExitStack() as stack:
+                    with noted(parts, request, account):
+                        await stack.enter_async_context(turns.turn(account))
                     runs.append(await _measured(parts, account, within(asked, settings, size), request[REQUEST_ID]))
             profiles.append(profile(size, runs))
         return json(Benchmarked(settings.model, asked.runs, len(asked.prompt), tuple(profiles), recommended(profiles, asked, settings)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import Annotated, Any, cast
 
 import orjson
@@ -21,6 +21,7 @@ from paddock_gateway.apis import benchmark, keys_generate
 from paddock_gateway.apis.answers import failing_as, json
 from paddock_gateway.apis.body import detail, read
 from paddock_gateway.apis.caller import account_of
+from paddock_gateway.apis.refused import noted
 from paddock_gateway.apis.turns import Turns
 from paddock_gateway.contract import Account, Figures, Parts
 from paddock_gateway.errors import Failure
@@ -79,9 +80,11 @@ def add_routes(app: web.Application, parts: Parts) -> None:
 
     @failing_as(detail)
     async def generate(request: web.Request) -> web.StreamResponse:
-        account = await account_of(request, parts)
-        asked = await read(request, parts, Generate)
-        chunks = _in_turn(parts, turns, account, completion(asked, settings), request[REQUEST_ID])
+        with noted(parts, request, None):
+            account = await account_of(request, parts)
+        with noted(parts, request, account):
+            asked = await read(request, parts, Generate)
+        chunks = _in_turn(parts, turns, account, completion(asked, settings), request)
         if asked.stream:
             return await _streamed(request, chunks, parts.configuration.heartbeat_s)
         return json(await _whole(chunks))
@@ -144,10 +147,12 @@ def serves(configuration: Configuration, figures: Figures, name: str) -> bool:
 
 
 async def _in_turn(
-    parts: Parts, turns: Turns, account: Account, body: Mapping[str, Any], request_id: str
+    parts: Parts, turns: Turns, account: Account, body: Mapping[str, Any], request: web.Request
 ) -> AsyncGenerator[Mapping[str, Any], None]:
-    async with turns.turn(account):
-        chunks = parts.upstream.chunks(account, "/v1/chat/completions", body, logged_as="/generate", request_id=request_id)
+    async with AsyncExitStack() as stack:
+        with noted(parts, request, account):
+            await stack.enter_async_context(turns.turn(account))
+        chunks = parts.upstream.chunks(account, "/v1/chat/completions", body, logged_as="/generate", request_id=request[REQUEST_ID])
         async with aclosing(cast(AsyncGenerator[Mapping[str, Any], None], chunks)):
             async for chunk in chunks:
                 yield chunk

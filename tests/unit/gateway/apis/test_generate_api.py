@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from paddock_gateway.contract import Row
 from paddock_gateway.errors import Failure
-from tests.unit.gateway.apis.stubs import ANN, Stage, served, until
+from tests.unit.gateway.apis.stubs import ANN, Silence, Stage, served, until
 
 
 def events(text: str) -> list[tuple[str, Any]]:
@@ -209,3 +210,44 @@ def test_a_queue_that_is_full_says_when_to_come_again() -> None:
 
 def test_without_the_small_hosts_settings_its_routes_are_not_there() -> None:
     assert answer(Stage(pi=None), {"prompt": "a"})[0] == 404
+
+
+class Kept(Silence):
+    """A RequestLog."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def add(self, row: Row) -> None:
+        self.rows.append(row)
+
+
+@pytest.mark.parametrize("path", ["/generate", "/benchmark"])
+def test_what_is_refused_before_a_back_end_is_asked_has_a_row_too(path: str) -> None:
+    log = Kept()
+    stage = Stage(log=log)
+    answer(stage, {"prompt": "a"}, {}, path)
+    answer(stage, {"prompt": ""}, path=path)
+    assert [(row.path, row.username, row.status_code) for row in log.rows] == [(path, "", 401), (path, "ann", 422)]
+    assert all(row.request_id and row.backend == "" for row in log.rows)
+
+
+def test_who_has_no_room_in_the_queue_or_leaves_it_has_a_row() -> None:
+    async def go() -> list[int]:
+        log = Kept()
+        stage = Stage(log=log, pi={"model": "qwen2.5:3b", "max_concurrent": 1}, queue={"length": 1})
+        gate = asyncio.Event()
+        stage.upstream.tokens = (gate,)
+        async with served(stage.parts) as client:
+            body = {"prompt": "a", "stream": False}
+            asking = [asyncio.ensure_future(client.post("/generate", json=body, headers=ANN)) for _ in range(3)]
+            await until(lambda: log.rows)
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+            await client.session.close()
+            await until(lambda: len(log.rows) == 2)
+            gate.set()
+        return [row.status_code for row in log.rows]
+
+    assert asyncio.run(go()) == [429, 499]
