@@ -47,7 +47,7 @@ def add_routes(app: web.Application, parts: Parts, upstream: HttpUpstream) -> No
         app.router.add_post(path, handler.answer)
     for path in MODEL_LISTS:
         app.router.add_get(path, handler.list_models, allow_head=False)
-        app.router.add_get(path + "/{model:.+}", handler.show_model, allow_head=False)
+    app.router.add_get("/v1/models/{model:.+}", handler.show_model, allow_head=False)
 
 
 @dataclass
@@ -159,7 +159,7 @@ class Handler:
         return self._json(orjson.dumps({"object": "list", "data": self._listed(call.account)}), call)
 
     async def _model(self, request: web.Request, call: Call) -> web.StreamResponse:
-        call.path = request.path.removesuffix("/" + request.match_info["model"])
+        call.path = "/v1/models"
         call.account = await account_of(request, self._parts.keys)
         name = request.match_info["model"]
         call.model = self._upstream.models.find(name, call.account)
@@ -172,7 +172,7 @@ class Handler:
     async def _generate(self, request: web.Request, call: Call) -> web.StreamResponse:
         call.account = await account_of(request, self._parts.keys)
         route = ROUTES[request.path]
-        raw = await read(request, self._configuration.body_mib, self._configuration.body_s)
+        raw = await read(request, self._configuration.body_mib << 20, self._configuration.body_s)
         call.request_bytes = len(raw)
         if len(raw) > SMALL:
             prepared = await asyncio.get_running_loop().run_in_executor(self._large, self._prepared, request, route, raw, call)
