@@ -25,10 +25,10 @@ MOST_VALUES = 200_000
 would take 700 MiB and seconds."""
 
 
-async def read(request: web.BaseRequest, largest_mib: int, within_s: float) -> bytes:
-    """The body, unpacked where it came packed. Raises Failure: 413, 408, 400 where it ends early."""
-    largest = largest_mib * 1024 * 1024
-    too_large = Failure(413, f"The request is larger than {largest_mib} MiB, which is the most that is taken here.", "too_large")
+async def read(request: web.BaseRequest, largest: int, within_s: float) -> bytes:
+    """The body, of `largest` bytes at most, unpacked where it came packed. Raises Failure: 413, 408, 400 where it ends early."""
+    words = f"{largest >> 20} MiB" if largest >> 20 else f"{largest >> 10} KiB"
+    too_large = Failure(413, f"The request is larger than {words}, which is the most that is taken here.", "too_large")
     if (request.content_length or 0) > largest:
         raise too_large
     content = request.content

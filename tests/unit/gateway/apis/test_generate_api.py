@@ -119,6 +119,13 @@ def test_a_body_over_the_bound_is_refused_whether_it_says_its_length_or_not() ->
     assert asyncio.run(go()) == [413, 413]
 
 
+@pytest.mark.parametrize("path", ["/generate", "/benchmark"])
+def test_a_body_that_cannot_be_unpacked_is_the_callers_fault(path: str) -> None:
+    status, _, text = answer(Stage(), b"no gzip", {**ANN, "Content-Encoding": "gzip"}, path)
+    assert status == 400
+    assert "cannot be read" in json.loads(text)["detail"]
+
+
 def test_without_a_key_or_with_an_unknown_one_nothing_is_generated() -> None:
     for headers in ({}, {"X-API-Key": "sk-nobody"}):
         stage = Stage()
