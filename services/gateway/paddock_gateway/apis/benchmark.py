@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from statistics import fmean
 from typing import Annotated, Any, cast
 
@@ -17,7 +17,6 @@ from paddock_gateway.apis.answers import failing_as, json
 from paddock_gateway.apis.body import Invalid, detail, read
 from paddock_gateway.apis.caller import account_of
 from paddock_gateway.apis.refused import noted
-from paddock_gateway.apis.turns import Turns
 from paddock_gateway.contract import Account, Parts
 from paddock_gateway.errors import Failure
 from paddock_gateway.request_id import REQUEST_ID
@@ -98,7 +97,7 @@ class Run(Struct, frozen=True):
         return self.tokens / max(self.whole_s, 1e-6)
 
 
-def add_routes(app: web.Application, parts: Parts, settings: Pi, turns: Turns) -> None:
+def add_routes(app: web.Application, parts: Parts, settings: Pi) -> None:
     @failing_as(detail)
     async def benchmark(request: web.Request) -> web.StreamResponse:
         with noted(parts, request, None):
@@ -110,10 +109,7 @@ def add_routes(app: web.Application, parts: Parts, settings: Pi, turns: Turns) -
         for size in sizes:
             runs = []
             for _ in range(asked.runs):
-                async with AsyncExitStack() as stack:
-                    with noted(parts, request, account):
-                        await stack.enter_async_context(turns.turn(account))
-                    runs.append(await _measured(parts, account, within(asked, settings, size), request[REQUEST_ID]))
+                runs.append(await _measured(parts, account, within(asked, settings, size), request[REQUEST_ID]))
             profiles.append(profile(size, runs))
         return json(Benchmarked(settings.model, asked.runs, len(asked.prompt), tuple(profiles), recommended(profiles, asked, settings)))
 

@@ -198,23 +198,6 @@ def test_a_client_that_leaves_ends_its_request(stream: bool) -> None:
     asyncio.run(go())
 
 
-def test_a_queue_that_is_full_says_when_to_come_again() -> None:
-    async def go() -> None:
-        stage = Stage(pi={"model": "qwen2.5:3b", "max_concurrent": 1}, queue={"length": 1})
-        gate = asyncio.Event()
-        stage.upstream.tokens = (gate,)
-        async with served(stage.parts) as client:
-            body = {"prompt": "a", "stream": False}
-            asking = [asyncio.ensure_future(client.post("/generate", json=body, headers=ANN)) for _ in range(3)]
-            done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
-            refused = [response for response in (task.result() for task in done) if response.status == 429]
-            assert [response.headers["Retry-After"] for response in refused] == ["5"]
-            gate.set()
-            await asyncio.gather(*asking)
-
-    asyncio.run(go())
-
-
 def test_without_the_small_hosts_settings_its_routes_are_not_there() -> None:
     assert answer(Stage(pi=None), {"prompt": "a"})[0] == 404
 
@@ -237,24 +220,3 @@ def test_what_is_refused_before_a_back_end_is_asked_has_a_row_too(path: str) -> 
     answer(stage, {"prompt": ""}, path=path)
     assert [(row.path, row.username, row.status_code) for row in log.rows] == [(path, "", 401), (path, "ann", 422)]
     assert all(row.request_id and row.backend == "" for row in log.rows)
-
-
-def test_who_has_no_room_in_the_queue_or_leaves_it_has_a_row() -> None:
-    async def go() -> list[int]:
-        log = Kept()
-        stage = Stage(log=log, pi={"model": "qwen2.5:3b", "max_concurrent": 1}, queue={"length": 1})
-        gate = asyncio.Event()
-        stage.upstream.tokens = (gate,)
-        async with served(stage.parts) as client:
-            body = {"prompt": "a", "stream": False}
-            asking = [asyncio.ensure_future(client.post("/generate", json=body, headers=ANN)) for _ in range(3)]
-            await until(lambda: log.rows)
-            for task in asking:
-                task.cancel()
-            await asyncio.gather(*asking, return_exceptions=True)
-            await client.session.close()
-            await until(lambda: len(log.rows) == 2)
-            gate.set()
-        return [row.status_code for row in log.rows]
-
-    assert asyncio.run(go()) == [429, 499]
