@@ -74,7 +74,7 @@ class Gateway:
             command, held = [*COMMAND, "--configuration", str(self.file), "serve"], ()
             if self.held:
                 held = (self.held.fileno(),)
-                command = ["sh", "-c", f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{held[0]}', "sh", *command]
+                command = ["bash", "-c", f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{held[0]}', "bash", *command]
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=ENVIRONMENT, pass_fds=held)
         wait_for(f"{self.url}/readyz", self.process, self.log)
 
