@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,7 +43,7 @@ models:
     source: tiny
     preset: {ctx-size: 16384, parallel: 4, cache-ram: 0}
   calling:
-    source: {local: calling.gguf, sha256: SHA256}
+    source: tiny    # until calling_model.put
     preset: {ctx-size: 32768, parallel: 2, cache-ram: 0}
   embed:
     source: tiny
@@ -82,10 +81,9 @@ class Llama:
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
     directory = tmp_path_factory.mktemp("slots")
-    model = calling_model.write(directory / "calling.gguf").read_bytes()
-    text = INVENTORY.replace("SHA256", hashlib.sha256(model).hexdigest())
-    with lab_fleet("slots", directory, text, ready=True) as fleet:
+    with lab_fleet("slots", directory, INVENTORY, ready=True) as fleet:
         fleet.up("--no-verify")
+        calling_model.put(fleet, "box")
         here = {name: free_port() for name in PORTS}
         ways = [f"-L127.0.0.1:{here[name]}:127.0.0.1:{there}" for name, there in PORTS.items()]
         tunnel = subprocess.Popen([*ssh_command(fleet.host("box")), "-N", *ways], stdin=subprocess.DEVNULL)
