@@ -39,11 +39,11 @@ def test_closing_it_ends_the_request_at_the_back_end() -> None:
 
 def test_the_context_is_the_least_that_the_back_ends_say() -> None:
     async def test() -> None:
-        async with BackendUnderTest(streaming(*HELLO)).serving() as first, BackendUnderTest(streaming(*HELLO)).serving() as second:
-            async with gateway(first.url, second.url) as under:
-                under.upstream.pool["b1"].meta["small"] = {"n_ctx": 256}
-                assert under.upstream.context("small") == under.upstream.context("fast") == 256
-                assert under.upstream.context("large") == 0, "which nobody has said"
+        both = BackendUnderTest(streaming(*HELLO))
+        async with both.serving(), gateway(both.url, both.url) as under:
+            under.upstream.pool["b1"].meta["small"] = {"n_ctx": 256}
+            assert under.upstream.context("small") == under.upstream.context("fast") == 256
+            assert under.upstream.context("large") == 0, "which nobody has said"
 
     run(test())
 
