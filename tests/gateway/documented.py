@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -211,3 +214,17 @@ def sampled(url: str) -> Any:
     """The parameters with which a llama-server has sampled the last request that it got."""
     with urllib.request.urlopen(f"{url}/slots", timeout=10) as answer:
         return max((slot for slot in json.load(answer) if "id_task" in slot), key=lambda slot: slot["id_task"])["params"]
+
+
+def logged(directory: Path, number: int, **wanted: str) -> list[dict[str, Any]]:
+    """Rows of llama_requests, the oldest first, as soon as so many have this path or user."""
+    ((column, value),) = wanted.items()
+    ends = time.monotonic() + 30
+    while time.monotonic() < ends:
+        with closing(sqlite3.connect(directory / "gateway.db")) as database:
+            database.row_factory = sqlite3.Row
+            found = database.execute(f"SELECT * FROM llama_requests WHERE {column} = ? ORDER BY created_at", (value,)).fetchall()
+        if len(found) >= number:
+            return [dict(row) for row in found]
+        time.sleep(0.05)
+    raise AssertionError(f"{len(found)} rows of {value}, not {number}")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ import pytest
 
 from tests.gateway.conftest import Llama
 from tests.gateway.crowd import ask_all
-from tests.gateway.documented import CHATS, KEY_GENERATE, LISTS, Answer, curl, post, sampled
+from tests.gateway.documented import CHATS, KEY_GENERATE, LISTS, Answer, curl, logged, post, sampled
 from tests.gateway.process import Gateway, back_end, free_port, running
 
 SAID = " Hello from a tiny model: this host answers."
@@ -50,14 +48,7 @@ class Proxy:
         return answer.json["choices"][0]["message"]
 
     def rows(self, user: str, number: int) -> list[dict[str, Any]]:
-        """Of the log, as soon as there are so many."""
-        while True:
-            with sqlite3.connect(self.directory / "gateway.db") as database:
-                database.row_factory = sqlite3.Row
-                found = [dict(row) for row in database.execute("SELECT * FROM llama_requests WHERE username = ?", (user,))]
-            if len(found) >= number:
-                return found
-            time.sleep(0.05)
+        return logged(self.directory, number, username=user)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +112,7 @@ def test_the_sixty_first_request_within_a_minute_waits(proxy: Proxy) -> None:
     assert proxy.chat(proxy.user("dora")).status == 200, "another user's limit is another's"
 
 
-SAMPLERS = {
+SAMPLERS: dict[str, Any] = {
     "temperature": 0.25,
     "top_p": 0.5,
     "top_k": 7,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import threading
 import time
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.gateway.conftest import Llama
-from tests.gateway.documented import BENCHMARK, BODIES, HEALTH, KEYS, STREAMED, WHOLE, Answer, curl, post, sampled
+from tests.gateway.documented import BENCHMARK, BODIES, HEALTH, KEYS, STREAMED, WHOLE, Answer, curl, logged, post, sampled
 from tests.gateway.process import Gateway, back_end, free_port, running, told
 
 SAID = " Hello from a tiny model: this host answers."
@@ -46,14 +45,7 @@ class Small:
         return [round(said[name], 3) for name in ("max_tokens", "temperature", "top_p", "top_k")]
 
     def rows(self, path: str, number: int) -> list[dict[str, Any]]:
-        """Of the log, as soon as there are so many."""
-        while True:
-            with sqlite3.connect(self.directory / "gateway.db") as database:
-                database.row_factory = sqlite3.Row
-                found = [dict(row) for row in database.execute("SELECT * FROM llama_requests WHERE path = ? ORDER BY created_at", (path,))]
-            if len(found) >= number:
-                return found
-            time.sleep(0.05)
+        return logged(self.directory, number, path=path)
 
 
 def configuration(url: str, **pi: Any) -> dict[str, Any]:
@@ -271,3 +263,16 @@ def test_a_context_above_the_servers_own_is_refused_and_named(small: Small) -> N
     answer = small.post("/benchmark", {"context_sizes": [512, CONTEXT + 1]})
     assert (answer.status, answer.json["detail"][0]["loc"]) == (422, ["body", "context_sizes", 1])
     assert f"{CONTEXT} tokens" in answer.json["detail"][0]["msg"]
+
+
+def test_a_model_that_nobody_asks_sleeps_and_the_next_request_wakes_it(llama: Llama, tmp_path: Path) -> None:
+    """Its residency is llama-server's `sleep-idle-seconds`, and that the gateway looks at it keeps it awake no longer."""
+    url = llama.urls["sleepy"]
+    with running(tmp_path, {**configuration(url, keys_generate={}), "health": {"every_s": 0.2}}) as gateway:
+        key = curl(KEYS[0], gateway.port, tmp_path).json["api_key"]
+        for _ in range(2):
+            assert curl(WHOLE[0], gateway.port, tmp_path, key).json["text"] == SAID
+            while not told(url, "props")["is_sleeping"]:
+                time.sleep(0.1)
+        health = curl(HEALTH, gateway.port, tmp_path).json
+        assert (health["status"], health["model_loaded"]) == ("healthy", True)
