@@ -36,6 +36,9 @@ FIRST_HELD = 3
 Held: TypeAlias = "dict[tuple[str, int], socket.socket]"
 """By address and port."""
 
+LATE_S = 0.5
+"""A connection that was taken a moment before the end may send its request so late, and still gets its answer."""
+
 CLOSE_S = 1.0
 """How long an answer that is done may take to be written at the end."""
 
@@ -100,6 +103,7 @@ async def drained(runner: web.BaseRunner, dispatcher: Dispatcher, within_s: floa
         task.cancel()
     for site in list(runner.sites):
         await site.stop()
+    await asyncio.sleep(LATE_S)
     dispatcher.drain()
     try:
         await asyncio.wait_for(dispatcher.idle(), within_s)
