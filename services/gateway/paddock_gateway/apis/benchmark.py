@@ -20,7 +20,7 @@ from paddock_gateway.apis.refused import noted
 from paddock_gateway.contract import Account, Parts
 from paddock_gateway.errors import Failure
 from paddock_gateway.request_id import REQUEST_ID
-from paddock_gateway.settings import Configuration, Pi
+from paddock_gateway.settings import Pi
 
 PROMPT = "Explain photosynthesis in two short sentences."
 SIZES = (512, 1024)
@@ -104,7 +104,7 @@ def add_routes(app: web.Application, parts: Parts, settings: Pi) -> None:
             account = await account_of(request, parts)
         with noted(parts, request, account):
             asked = await read(request, parts, Benchmark)
-        sizes = fitting(asked.context_sizes, context_of(parts.configuration, settings.model))
+        sizes = fitting(asked.context_sizes, parts.upstream.context(settings.model))
         profiles = []
         for size in sizes:
             runs = []
@@ -114,11 +114,6 @@ def add_routes(app: web.Application, parts: Parts, settings: Pi) -> None:
         return json(Benchmarked(settings.model, asked.runs, len(asked.prompt), tuple(profiles), recommended(profiles, asked, settings)))
 
     app.router.add_post("/benchmark", benchmark)
-
-
-def context_of(configuration: Configuration, name: str) -> int:
-    """Tokens of a slot's context; 0 where the settings do not say it."""
-    return next((entry.context for model, entry in configuration.models.items() if name == model or name in entry.aliases), 0)
 
 
 def fitting(asked: Sequence[int] | None, context: int) -> tuple[int, ...]:

@@ -20,6 +20,10 @@ class Models:
     def __getitem__(self, model: str) -> Model:
         return self._models[model]
 
+    def named(self, name: str) -> Model:
+        """By its id or an alias."""
+        return self._models[self._ids[name]]
+
     def allowed(self, account: Account) -> list[str]:
         """The ids of the models that it may use. Whoever may use one name of a model may use it by all of them."""
         if account.models is None:
