@@ -111,7 +111,8 @@ def test_sigkill_loses_no_row_but_those_of_the_last_batch(tmp_path: Path, databa
         assert gateway.stop() == 0
         assert 0 < written <= there
         ((rows, different),) = gateway.rows("SELECT count(*), count(DISTINCT request_id) FROM llama_requests WHERE status_code = 200")
-    assert statuses[200] + statuses[0] + statuses[1] == 400 and statuses[0] + statuses[1] <= 16
+    # Of 16 at once each breaks off where it is, and once more where it connects while the process is about to be gone.
+    assert statuses[200] + statuses[0] + statuses[1] == 400 and statuses[0] + statuses[1] <= 2 * 16
     assert rows == different
     # All that the second one answered has its row: what is lost was answered before, and not written yet.
     assert there <= rows <= 400
