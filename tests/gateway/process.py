@@ -75,9 +75,9 @@ class Gateway:
     def start(self) -> None:
         self.write()
         with self.log.open("ab") as log:
-            command, held = [*COMMAND, "--configuration", str(self.file), "serve"], ()
-            if self.held:
-                held = (self.held.fileno(),)
+            command = [*COMMAND, "--configuration", str(self.file), "serve"]
+            held = (self.held.fileno(),) if self.held else ()
+            if held:
                 command = ["bash", "-c", f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{held[0]}', "bash", *command]
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=ENVIRONMENT, pass_fds=held)
         wait_for(f"{self.url}/readyz", self.process, self.log)
