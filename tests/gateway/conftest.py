@@ -12,6 +12,7 @@ import pytest
 
 from lab.hosts import ssh_command
 from tests import calling_model
+from tests.gateway import agent_model
 from tests.gateway.process import free_port, wait_for
 from tests.lab_fleet import LabFleet, lab_fleet
 
@@ -38,26 +39,35 @@ hosts:
           two: {model: tiny, listen: 127.0.0.1:8082}
           calling: {model: calling, listen: 127.0.0.1:8083}
           embed: {model: embed, listen: 127.0.0.1:8084}
+          pi: {model: pi, listen: 127.0.0.1:8085}
+          claude: {model: claude, listen: 127.0.0.1:8086}
 
 models:
   tiny:
     source: tiny
     preset: {ctx-size: 16384, parallel: 4, cache-ram: 0}
   calling:
-    source: {local: calling.gguf, sha256: SHA256}
+    source: {local: calling.gguf, sha256: OF-CALLING}
     preset: {ctx-size: 32768, parallel: 2, cache-ram: 0}
+  pi:
+    source: {local: pi.gguf, sha256: OF-PI}
+    preset: &agents {ctx-size: 524288, parallel: 2, cache-ram: 0, override-kv: 'llama.context_length=int:262144', logit-bias: 2+10}
+  claude:
+    source: {local: claude.gguf, sha256: OF-CLAUDE}
+    preset: *agents
   embed:
     source: tiny
     preset: {ctx-size: 2048, parallel: 1, embeddings: true, pooling: mean}
 """
 
-PORTS = {"one": 8081, "two": 8082, "calling": 8083, "embed": 8084}
+PORTS = {"one": 8081, "two": 8082, "calling": 8083, "embed": 8084, "pi": 8085, "claude": 8086}
 
 
 @dataclass
 class Llama:
     """`urls` by server: `one` and `two` are replicas of the model `tiny` with SLOTS slots each, `calling` (2 slots) thinks, speaks and
-    calls tools whatever it is asked (tests/calling_model.py), `embed` makes vectors. None has a key."""
+    calls tools whatever it is asked (tests/calling_model.py), `embed` makes vectors, `pi` and `claude` read `note.txt` with those agents'
+    tools (tests/gateway/agent_model.py). None has a key."""
 
     fleet: LabFleet
     urls: dict[str, str]
@@ -67,13 +77,13 @@ class Llama:
         return self.fleet.on("box", script, check=check)
 
     def configuration(self, **more: Any) -> dict[str, Any]:
-        """A gateway's, before all of them: models `tiny` (two replicas, alias `default`), `calling` and `embed`."""
+        """A gateway's, before all of them: models `tiny` (two replicas, alias `default`), and the others by their names."""
         return {
             "backends": {name: {"url": url} for name, url in self.urls.items()},
             "models": {
                 "tiny": {"targets": [{"backend": name, "model": "tiny"} for name in ("one", "two")], "aliases": ["default"]},
                 "calling": {"targets": [{"backend": "calling", "model": "calling"}], "aliases": ["tiny-calls.Q4_0.gguf"]},
-                "embed": {"targets": [{"backend": "embed", "model": "embed"}]},
+                **{name: {"targets": [{"backend": name, "model": name}]} for name in ("embed", "pi", "claude")},
             },
             **more,
         }
@@ -82,8 +92,13 @@ class Llama:
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
     directory = tmp_path_factory.mktemp("slots")
-    model = calling_model.write(directory / "calling.gguf").read_bytes()
-    text = INVENTORY.replace("SHA256", hashlib.sha256(model).hexdigest())
+    text = INVENTORY
+    for model in (
+        calling_model.write(directory / "calling.gguf"),
+        agent_model.write(directory / "pi.gguf", "read", {"path": "note.txt"}),
+        agent_model.write(directory / "claude.gguf", "Read", {"file_path": "note.txt"}),
+    ):
+        text = text.replace(f"OF-{model.stem.upper()}", hashlib.sha256(model.read_bytes()).hexdigest())
     with lab_fleet("slots", directory, text, ready=True) as fleet:
         fleet.up("--no-verify")
         here = {name: free_port() for name in PORTS}
