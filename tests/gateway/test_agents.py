@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def test_claude_code_reads_a_file_and_each_turn_finds_the_one_before_in_the_cach
         assert NOTE in json.dumps(posted[1].body["messages"])
         counts = at.counts()
         assert len(counts) >= 3
-        for (whole, _), (_, cached) in zip(counts, counts[1:], strict=False):
+        for (whole, _), (_, cached) in pairwise(counts):
             assert cached >= whole - 64, counts
 
 

@@ -26,33 +26,6 @@ pytestmark = turn(0, of=5)
 
 CONVERTER = CONVERTERS["/v1/messages"]
 
-INVENTORY = """\
-fleet: convert
-domain: home.example
-
-hosts:
-  one:
-    address: 192.0.2.10
-    roles:
-      base:
-      llama_cpp:
-        source:
-          sdist: llama-cpp-python==0.3.36
-        ui: false
-      models:
-      llama_server:
-        instances:
-          single: {model: calling, listen: 127.0.0.1:8081, preset: {parallel: 1}}
-          double: {model: calling, listen: 127.0.0.1:8082, preset: {parallel: 2}}
-
-models:
-  calling:
-    source: {local: calling.gguf, sha256: SHA256}
-    preset: {ctx-size: 8192, cache-ram: 0}
-"""
-
-PORTS = (8081, 8082)
-
 HI = {"role": "user", "content": "hi"}
 DAYS = {"type": "integer", "minimum": 1, "maximum": 3}
 CITY = {"enum": ["Paris", "Rome"]}
@@ -94,53 +67,9 @@ CASES: dict[str, list[dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """Of a server with one slot, and of one with two."""
-    directory = tmp_path_factory.mktemp("convert")
-    model = calling_model.write(directory / "calling.gguf").read_bytes()
-    with lab_fleet("convert", directory, INVENTORY.replace("SHA256", hashlib.sha256(model).hexdigest()), ready=True) as fleet:
-        fleet.up("--no-verify")
-        here = [_free_port() for _ in PORTS]
-        tunnels = [f"-L127.0.0.1:{port}:127.0.0.1:{there}" for port, there in zip(here, PORTS, strict=True)]
-        with subprocess.Popen([*ssh_command(fleet.host("one")), "-N", *tunnels]) as tunnel:
-            try:
-                single, double = (f"http://127.0.0.1:{port}" for port in here)
-                _await(single)
-                _await(double)
-                yield single, double
-            finally:
-                tunnel.terminate()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
-
-
-def _await(url: str) -> None:
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(f"{url}/health", timeout=5).close()
-            return
-        except (URLError, ConnectionError):
-            time.sleep(0.1)
-    raise AssertionError(f"{url} does not answer")
-
-
-def ask(url: str, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
-    request = urllib.request.Request(url + path, json.dumps(body).encode(), {"Connection": "close"})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, answer.read()
-    except HTTPError as error:
-        return error.code, error.read()
-
-
 def converted(url: str, body: dict[str, Any]) -> tuple[int, bytes]:
-    path, asked = CONVERTER.request(body)
-    status, answer = ask(url, path, {**asked, "id_slot": 0})
+    path, sent = CONVERTER.request(body)
+    status, answer = ask(url, path, {**sent, "id_slot": 0})
     if status != 200:
         return status, answer
     if not body["stream"]:
