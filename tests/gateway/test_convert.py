@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-import socket
-import subprocess
-import time
-import urllib.request
-from collections.abc import Iterator
 from typing import Any
-from urllib.error import HTTPError, URLError
 
 import orjson
 import pytest
 
-from lab.hosts import ssh_command
 from paddock_gateway.convert.converter import CONVERTERS
-from tests import calling_model
-from tests.lab_fleet import lab_fleet
-from tests.share import turn
-
-pytestmark = turn(0, of=5)
+from tests.gateway.asking import ask
+from tests.gateway.conftest import Llama
+from tests.share import spread
 
 CONVERTER = CONVERTERS["/v1/messages"]
 
@@ -67,16 +56,26 @@ CASES: dict[str, list[dict[str, Any]]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def url(llama: Llama) -> str:
+    """Of a server with two slots. What is converted is asked of the first, which llama-server chooses as well where it has the prompt."""
+    return llama.urls["calling"]
+
+
+def direct(url: str, body: dict[str, Any]) -> tuple[int, bytes]:
+    answer = ask(url, "/v1/messages", body)
+    return answer.status, answer.raw
+
+
 def converted(url: str, body: dict[str, Any]) -> tuple[int, bytes]:
     path, sent = CONVERTER.request(body)
-    status, answer = ask(url, path, {**sent, "id_slot": 0})
-    if status != 200:
-        return status, answer
+    answer = ask(url, path, {**sent, "id_slot": 0})
+    if answer.status != 200:
+        return answer.status, answer.raw
     if not body["stream"]:
-        return status, orjson.dumps(CONVERTER.whole(orjson.loads(answer)))
+        return answer.status, orjson.dumps(CONVERTER.whole(answer.body))
     stream = CONVERTER.stream()
-    chunks = [orjson.loads(line[6:]) for line in answer.split(b"\n\n") if line.startswith(b"data: {")]
-    return status, b"".join(map(stream.feed, chunks)) + stream.end()
+    return answer.status, b"".join(map(stream.feed, answer.events)) + stream.end()
 
 
 def without_ids(answer: bytes) -> bytes:
@@ -85,20 +84,18 @@ def without_ids(answer: bytes) -> bytes:
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("case", CASES)
-def test_an_answer_has_the_bytes_of_llama_servers_own(urls: tuple[str, str], case: str, stream: bool) -> None:
-    for given in CASES[case]:
+def test_an_answer_has_the_bytes_of_llama_servers_own(url: str, case: str, stream: bool) -> None:
+    for given in spread(f"conversion: {case}", CASES[case], 10):
         body = {"messages": [HI], "max_tokens": 40, "temperature": 0, "stream": stream, **given}
-        ask(urls[0], "/v1/messages", body)  # from now on all of the prompt comes from the cache
-        direct, there = ask(urls[0], "/v1/messages", body), converted(urls[0], body)
-        assert direct[0] == there[0] and without_ids(direct[1]) == without_ids(there[1]), given
+        converted(url, body)  # from now on all of the prompt comes from the cache
+        own, ours = direct(url, body), converted(url, body)
+        assert own[0] == ours[0] and without_ids(own[1]) == without_ids(ours[1]), given
 
 
-def test_the_words_of_the_caller_that_go_on_are_a_delta_of_their_own(urls: tuple[str, str]) -> None:
+def test_the_words_of_the_caller_that_go_on_are_a_delta_of_their_own(url: str) -> None:
     body = {"messages": [HI, {"role": "assistant", "content": "Sure"}], "max_tokens": 3, "temperature": 0, "stream": True}
-    ask(urls[0], "/v1/messages", body)
-    spoken = [
-        b"".join(re.findall(rb'"text":"(.*?)"}', answer)) for _, answer in (ask(urls[0], "/v1/messages", body), converted(urls[0], body))
-    ]
+    converted(url, body)
+    spoken = [b"".join(re.findall(rb'"text":"(.*?)"}', answer)) for _, answer in (direct(url, body), converted(url, body))]
     assert spoken[0] == spoken[1] and spoken[0].startswith(b"Sure")
 
 
@@ -107,9 +104,7 @@ def cached(url: str, path: str, words: str, **more: Any) -> int:
     body = {"messages": [{"role": "user", "content": words}], "max_tokens": 1, **more}
     if path == "/v1/responses":
         body = {"input": words, "max_output_tokens": 1, **more}
-    status, answer = ask(url, path, body)
-    assert status == 200, answer
-    usage = json.loads(answer)["usage"]
+    usage = ask(url, path, body).body["usage"]
     found = (
         usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {"cached_tokens": usage.get("cache_read_input_tokens")}
     )
@@ -117,16 +112,16 @@ def cached(url: str, path: str, words: str, **more: Any) -> int:
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
-def test_these_routes_keep_the_slot_and_what_is_said_of_the_cache(urls: tuple[str, str], path: str) -> None:
+def test_these_routes_keep_the_slot_and_what_is_said_of_the_cache(url: str, path: str) -> None:
     words = f"Of {path}, again and again and again."
     for slot in (0, 1):
-        assert cached(urls[1], path, words, id_slot=slot) < len(words)
-        assert cached(urls[1], path, words, id_slot=slot) > len(words)
-        assert cached(urls[1], path, words, id_slot=slot, cache_prompt=False) == 0
+        assert cached(url, path, words, id_slot=slot) < len(words)
+        assert cached(url, path, words, id_slot=slot) > len(words)
+        assert cached(url, path, words, id_slot=slot, cache_prompt=False) == 0
 
 
-def test_messages_drop_both_which_is_why_they_are_converted(urls: tuple[str, str]) -> None:
+def test_messages_drop_both_which_is_why_they_are_converted(url: str) -> None:
     words = "Of messages, again and again and again."
-    cached(urls[1], "/v1/chat/completions", words, id_slot=0)
-    cached(urls[1], "/v1/chat/completions", "Something else, so that slot 1 holds nothing of it.", id_slot=1)
-    assert cached(urls[1], "/v1/messages", words, id_slot=1, cache_prompt=False) > len(words)
+    cached(url, "/v1/chat/completions", words, id_slot=0)
+    cached(url, "/v1/chat/completions", "Something else, so that slot 1 holds nothing of it.", id_slot=1)
+    assert cached(url, "/v1/messages", words, id_slot=1, cache_prompt=False) > len(words)
