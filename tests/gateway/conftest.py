@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,35 +39,36 @@ hosts:
           two: {model: tiny, listen: 127.0.0.1:8082}
           calling: {model: calling, listen: 127.0.0.1:8083}
           embed: {model: embed, listen: 127.0.0.1:8084}
-          pi: {model: pi, listen: 127.0.0.1:8085}
-          claude: {model: claude, listen: 127.0.0.1:8086}
+          sleepy: {model: tiny, listen: 127.0.0.1:8085, preset: {ctx-size: 4096, parallel: 1, sleep-idle-seconds: 2}}
+          pi: {model: pi, listen: 127.0.0.1:8086}
+          claude: {model: claude, listen: 127.0.0.1:8087}
 
 models:
   tiny:
     source: tiny
     preset: {ctx-size: 16384, parallel: 4, cache-ram: 0}
   calling:
-    source: {local: calling.gguf, sha256: OF-CALLING}
+    source: tiny    # until `put`
     preset: {ctx-size: 32768, parallel: 2, cache-ram: 0}
   pi:
-    source: {local: pi.gguf, sha256: OF-PI}
+    source: tiny
     preset: &agents {ctx-size: 524288, parallel: 2, cache-ram: 0, override-kv: 'llama.context_length=int:262144', logit-bias: 2+10}
   claude:
-    source: {local: claude.gguf, sha256: OF-CLAUDE}
+    source: tiny
     preset: *agents
   embed:
     source: tiny
     preset: {ctx-size: 2048, parallel: 1, embeddings: true, pooling: mean}
 """
 
-PORTS = {"one": 8081, "two": 8082, "calling": 8083, "embed": 8084, "pi": 8085, "claude": 8086}
+PORTS = {"one": 8081, "two": 8082, "calling": 8083, "embed": 8084, "sleepy": 8085, "pi": 8086, "claude": 8087}
 
 
 @dataclass
 class Llama:
     """`urls` by server: `one` and `two` are replicas of the model `tiny` with SLOTS slots each, `calling` (2 slots) thinks, speaks and
-    calls tools whatever it is asked (tests/calling_model.py), `embed` makes vectors, `pi` and `claude` read `note.txt` with those agents'
-    tools (tests/gateway/agent_model.py). None has a key."""
+    calls tools whatever it is asked (tests/calling_model.py), `embed` makes vectors, `sleepy` is another `tiny` that sleeps when nobody has
+    asked it for 2 s, `pi` and `claude` read `note.txt` with those agents' tools (tests/gateway/agent_model.py). None has a key."""
 
     fleet: LabFleet
     urls: dict[str, str]
@@ -77,9 +78,9 @@ class Llama:
         return self.fleet.on("box", script, check=check)
 
     def configuration(self, **more: Any) -> dict[str, Any]:
-        """A gateway's, before all of them: models `tiny` (two replicas, alias `default`), and the others by their names."""
+        """A gateway's, before all of them but `sleepy`: models `tiny` (two replicas, alias `default`), and the others by their names."""
         return {
-            "backends": {name: {"url": url} for name, url in self.urls.items()},
+            "backends": {name: {"url": url} for name, url in self.urls.items() if name != "sleepy"},
             "models": {
                 "tiny": {"targets": [{"backend": name, "model": "tiny"} for name in ("one", "two")], "aliases": ["default"]},
                 "calling": {"targets": [{"backend": "calling", "model": "calling"}], "aliases": ["tiny-calls.Q4_0.gguf"]},
@@ -92,15 +93,14 @@ class Llama:
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
     directory = tmp_path_factory.mktemp("slots")
-    text = INVENTORY
-    for model in (
-        calling_model.write(directory / "calling.gguf"),
-        agent_model.write(directory / "pi.gguf", "read", {"path": "note.txt"}),
-        agent_model.write(directory / "claude.gguf", "Read", {"file_path": "note.txt"}),
-    ):
-        text = text.replace(f"OF-{model.stem.upper()}", hashlib.sha256(model.read_bytes()).hexdigest())
-    with lab_fleet("slots", directory, text, ready=True) as fleet:
+    with lab_fleet("slots", directory, INVENTORY, ready=True) as fleet:
         fleet.up("--no-verify")
+        put(
+            fleet,
+            calling_model.write(directory / "calling.gguf"),
+            agent_model.write(directory / "pi.gguf", "read", {"path": "note.txt"}),
+            agent_model.write(directory / "claude.gguf", "Read", {"file_path": "note.txt"}),
+        )
         here = {name: free_port() for name in PORTS}
         ways = [f"-L127.0.0.1:{here[name]}:127.0.0.1:{there}" for name, there in PORTS.items()]
         tunnel = subprocess.Popen([*ssh_command(fleet.host("box")), "-N", *ways], stdin=subprocess.DEVNULL)
@@ -112,3 +112,11 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
         finally:
             tunnel.terminate()
             tunnel.wait()
+
+
+def put(fleet: LabFleet, *models: Path) -> None:
+    """Files of models, each in the place of the model of its name: a lab has the tiny model there. Their servers start anew."""
+    for model in models:
+        there = f"models/{model.name}"
+        subprocess.run([*ssh_command(fleet.host("box")), f"cat >/var/lib/paddock/{there}"], input=model.read_bytes(), check=True)
+        fleet.on("box", f"grep -l {there} /etc/systemd/system/llama-server-*.service | xargs -n 1 basename | xargs systemctl restart")

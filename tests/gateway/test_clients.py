@@ -94,7 +94,7 @@ def test_openais_package_calls_functions_as_it_once_did(client: openai.OpenAI) -
 def test_openais_package_gets_json_of_its_schema(client: openai.OpenAI) -> None:
     schema = {"type": "object", "properties": {"city": {"enum": ["Rome"]}}, "required": ["city"]}
     form: Any = {"type": "json_schema", "json_schema": {"name": "place", "schema": schema, "strict": True}}
-    said = client.chat.completions.create(model="tiny", messages=HI, temperature=0, max_tokens=100, response_format=form)
+    said = client.chat.completions.create(model="calling", messages=HI, temperature=0, max_tokens=100, response_format=form)
     assert json.loads(said.choices[0].message.content or "") == {"city": "Rome"}
 
 
