@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.gateway.asking import Answer, ask
 from tests.gateway.conftest import Llama
 from tests.gateway.process import Gateway, key_of, running
 from tests.gateway.recorder import Recorder, Seen, recording
+from tests.share import spread
 
 HI = [{"role": "user", "content": "hi there"}]
 FIXED: dict[str, Any] = {"temperature": 0, "seed": 1, "cache_prompt": False}
@@ -95,6 +97,8 @@ WHOLE: dict[str, dict[str, Any]] = {
 }
 """Routes without a stream."""
 
+SPEAKERS = ("one", "calling")
+
 SET_BY_THE_GATEWAY = {"model", "id_slot", "cache_prompt"}
 ASKED_AS_A_STREAM = {"stream", "stream_options"}
 """Of an answer that is put together from a stream, which llama-server gives up when its reader goes."""
@@ -167,16 +171,14 @@ def which(line: str) -> int:
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-@pytest.mark.parametrize("case", CHATS)
-@pytest.mark.parametrize("between", ["one", "calling"], indirect=True)
+@pytest.mark.parametrize(("between", "case"), spread("chats unchanged", list(product(SPEAKERS, CHATS)), 30), indirect=["between"])
 def test_a_chat_is_as_llama_server_itself_answers_it(between: Between, case: str, stream: bool) -> None:
     more = {"stream": True} if stream else {}
     assert_unchanged(between, "/v1/chat/completions", {"messages": HI, **FIXED, **CHATS[case], **more})
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-@pytest.mark.parametrize("case", OTHERS)
-@pytest.mark.parametrize("between", ["one", "calling"], indirect=True)
+@pytest.mark.parametrize(("between", "case"), spread("routes unchanged", list(product(SPEAKERS, OTHERS)), 30), indirect=["between"])
 def test_every_other_route_is_as_llama_server_itself_answers_it(between: Between, case: str, stream: bool) -> None:
     path, body = OTHERS[case]
     assert_unchanged(between, path, {**FIXED, **body, **({"stream": True} if stream else {})})
