@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,13 +15,10 @@ from pathlib import Path
 from shlex import quote
 from typing import IO, Any
 
-import pytest
-
-from control.llama_cpp.node import node_directory
 from lab.hosts import ssh_command
+from tests import npm
 from tests.lab_fleet import LabFleet
 
-CACHE = Path("~/.cache/paddock").expanduser()
 VERSIONS = {"0.74.2": "20", "0.87.1": "22"}
 """Of pi, each with the Node.js whose types go with it: the last that runs with Node.js 20, and one that needs 22."""
 
@@ -32,42 +27,22 @@ THERE = "/opt/pi"
 """Where a lab host has `node`, and each version in a directory."""
 
 
-def node() -> Path:
-    """A Node.js that every version runs with, and that runs on lab hosts: the wheel's, whatever this machine has."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", "")
-        return node_directory() / "node"
-
-
 def installed(version: str) -> Path:
-    """The directory that has pi's node_modules, and TypeScript's."""
-    kept = CACHE / "pi" / version
-    if not kept.is_dir():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        wanted = (f"{PACKAGE}@{version}", "typescript@5", f"@types/node@{VERSIONS[version]}")
-        own = {"PATH": f"{node().parent}{os.pathsep}{os.environ['PATH']}", "npm_config_cache": str(CACHE / "npm")}
-        with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
-            made = Path(scratch, "made")
-            made.mkdir()
-            (made / "package.json").write_text("{}")
-            command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", *wanted]
-            done = subprocess.run(command, cwd=made, env={**os.environ, **own}, capture_output=True, text=True, timeout=600)
-            assert done.returncode == 0, done.stderr
-            made.rename(kept)
-    return kept
+    """pi's node_modules, and TypeScript's."""
+    return npm.installed(npm.CACHE / "pi" / version, f"{PACKAGE}@{version}", "typescript@5", f"@types/node@{VERSIONS[version]}")
 
 
 def complaints(version: str, extension: Path, work: Path) -> str:
     """What TypeScript has to say of an extension, checked strictly against pi's own types. `work` is a directory that is empty."""
     shutil.copytree(extension, work / "extension")
-    (work / "node_modules").symlink_to(installed(version) / "node_modules")
+    (work / "node_modules").symlink_to(installed(version))
     options = {
         **{"strict": True, "noEmit": True, "noUnusedLocals": True, "noUnusedParameters": True, "noImplicitReturns": True},
         **{"target": "es2023", "module": "preserve", "moduleResolution": "bundler", "allowImportingTsExtensions": True},
         **{"skipLibCheck": True, "types": ["node"]},
     }
     (work / "tsconfig.json").write_text(json.dumps({"compilerOptions": options, "include": ["extension/*.ts"]}))
-    done = subprocess.run([node(), work / "node_modules/typescript/bin/tsc", "-p", work], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([npm.node(), work / "node_modules/typescript/bin/tsc", "-p", work], capture_output=True, text=True, timeout=300)
     assert (done.returncode == 0) == (not done.stdout), done.stderr
     return done.stdout
 
@@ -75,7 +50,8 @@ def complaints(version: str, extension: Path, work: Path) -> str:
 def put(fleet: LabFleet, host: str) -> None:
     """Node.js and every version onto a lab host."""
     fleet.on(host, f"mkdir -p {THERE}")
-    for origin, names, where in ((node().parent, ["node"], THERE), *((installed(each), ["."], f"{THERE}/{each}") for each in VERSIONS)):
+    kept = ((installed(each).parent, ["."], f"{THERE}/{each}") for each in VERSIONS)
+    for origin, names, where in ((npm.node().parent, ["node"], THERE), *kept):
         unpack = f"mkdir -p {where} && tar -xf - --no-same-owner -C {where}"
         with subprocess.Popen(["tar", "-C", origin, "-cf", "-", *names], stdout=subprocess.PIPE) as packed:
             subprocess.run([*ssh_command(fleet.host(host)), unpack], stdin=packed.stdout, check=True, timeout=300)

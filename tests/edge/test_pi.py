@@ -14,6 +14,7 @@ import pytest
 
 from lab import hosts as lab_hosts
 from roles.role import TEMPLATES
+from tests import npm
 from tests.edge import real_pi
 from tests.edge.real_pi import PACKAGE, THERE, VERSIONS, Frontend, Pi
 from tests.lab_fleet import LabFleet, lab_fleet
@@ -102,7 +103,7 @@ def test_the_types_that_it_is_held_against_find_what_is_wrong(tmp_path: Path) ->
 
 def test_the_listener_that_carries_pis_streaming_answers_nobody_but_pi(tmp_path: Path) -> None:
     (tmp_path / "ask.mjs").write_text(RELAY.format(relay=EXTENSION / "relay.ts"))
-    done = subprocess.run([real_pi.node(), tmp_path / "ask.mjs"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([npm.node(), tmp_path / "ask.mjs"], capture_output=True, text=True, timeout=60)
     assert json.loads(done.stdout or done.stderr) == {"nobody": 401, "another": 401, "pi": 502}  # nothing is behind it
 
 

@@ -6,12 +6,14 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab.hosts import ssh_command
 from tests import calling_model
+from tests.gateway import agent_model
 from tests.gateway.process import free_port, wait_for
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.postgres import Postgres, running_postgres
@@ -40,27 +42,35 @@ hosts:
           calling: {model: calling, listen: 127.0.0.1:8083}
           embed: {model: embed, listen: 127.0.0.1:8084}
           sleepy: {model: tiny, listen: 127.0.0.1:8085, preset: {ctx-size: 4096, parallel: 1, sleep-idle-seconds: 2}}
+          pi: {model: pi, listen: 127.0.0.1:8086}
+          claude: {model: claude, listen: 127.0.0.1:8087}
 
 models:
   tiny:
     source: tiny
     preset: {ctx-size: 16384, parallel: 4, cache-ram: 0}
   calling:
-    source: tiny    # until calling_model.put
+    source: tiny    # until `put`
     preset: {ctx-size: 32768, parallel: 2, cache-ram: 0}
+  pi:
+    source: tiny
+    preset: &agents {ctx-size: 524288, parallel: 2, cache-ram: 0, override-kv: 'llama.context_length=int:262144', logit-bias: 2+10}
+  claude:
+    source: tiny
+    preset: *agents
   embed:
     source: tiny
     preset: {ctx-size: 2048, parallel: 1, embeddings: true, pooling: mean}
 """
 
-PORTS = {"one": 8081, "two": 8082, "calling": 8083, "embed": 8084, "sleepy": 8085}
+PORTS = {"one": 8081, "two": 8082, "calling": 8083, "embed": 8084, "sleepy": 8085, "pi": 8086, "claude": 8087}
 
 
 @dataclass
 class Llama:
     """`urls` by server: `one` and `two` are replicas of the model `tiny` with SLOTS slots each, `calling` (2 slots) thinks, speaks and
     calls tools whatever it is asked (tests/calling_model.py), `embed` makes vectors, `sleepy` is another `tiny` that sleeps when nobody has
-    asked it for 2 s. None has a key."""
+    asked it for 2 s, `pi` and `claude` read `note.txt` with those agents' tools (tests/gateway/agent_model.py). None has a key."""
 
     fleet: LabFleet
     urls: dict[str, str]
@@ -70,13 +80,13 @@ class Llama:
         return self.fleet.on("box", script, check=check)
 
     def configuration(self, **more: Any) -> dict[str, Any]:
-        """A gateway's, before all of them but `sleepy`: models `tiny` (two replicas, alias `default`), `calling` and `embed`."""
+        """A gateway's, before all of them but `sleepy`: models `tiny` (two replicas, alias `default`), and the others by their names."""
         return {
             "backends": {name: {"url": url} for name, url in self.urls.items() if name != "sleepy"},
             "models": {
                 "tiny": {"targets": [{"backend": name, "model": "tiny"} for name in ("one", "two")], "aliases": ["default"]},
                 "calling": {"targets": [{"backend": "calling", "model": "calling"}], "aliases": ["tiny-calls.Q4_0.gguf"]},
-                "embed": {"targets": [{"backend": "embed", "model": "embed"}]},
+                **{name: {"targets": [{"backend": name, "model": name}]} for name in ("embed", "pi", "claude")},
             },
             **more,
         }
@@ -87,7 +97,12 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
     directory = tmp_path_factory.mktemp("slots")
     with lab_fleet("slots", directory, INVENTORY, ready=True) as fleet:
         fleet.up("--no-verify")
-        calling_model.put(fleet, "box")
+        put(
+            fleet,
+            calling_model.write(directory / "calling.gguf"),
+            agent_model.write(directory / "pi.gguf", "read", {"path": "note.txt"}),
+            agent_model.write(directory / "claude.gguf", "Read", {"file_path": "note.txt"}),
+        )
         here = {name: free_port() for name in PORTS}
         ways = [f"-L127.0.0.1:{here[name]}:127.0.0.1:{there}" for name, there in PORTS.items()]
         tunnel = subprocess.Popen([*ssh_command(fleet.host("box")), "-N", *ways], stdin=subprocess.DEVNULL)
@@ -99,6 +114,14 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
         finally:
             tunnel.terminate()
             tunnel.wait()
+
+
+def put(fleet: LabFleet, *models: Path) -> None:
+    """Files of models, each in the place of the model of its name: a lab has the tiny model there. Their servers start anew."""
+    for model in models:
+        there = f"models/{model.name}"
+        subprocess.run([*ssh_command(fleet.host("box")), f"cat >/var/lib/paddock/{there}"], input=model.read_bytes(), check=True)
+        fleet.on("box", f"grep -l {there} /etc/systemd/system/llama-server-*.service | xargs -n 1 basename | xargs systemctl restart")
 
 
 @pytest.fixture(scope="session")

@@ -175,8 +175,10 @@ class Exchange:
                 yield batch
             if self.complete and kind != "native":
                 return
+            ended = False
             try:
                 chunk = await content.readany()
+                ended = not chunk
                 batch = self._splitter.feed(chunk)
             except (asyncio.TimeoutError, aiohttp.ServerTimeoutError):
                 raise Failure(504, "The back end stopped in the middle of its answer.", "backend_silent") from None
@@ -185,6 +187,8 @@ class Exchange:
             except (aiohttp.ClientError, OSError):
                 chunk = b""
             if not chunk:
+                # with `response_fields` no event says that it is the last: then a body that is whole is
+                self.complete = self.complete or (ended and kind == "native")
                 if self.complete:
                     return
                 self._pool.failed(self.place.backend, "broke off a stream")
