@@ -80,5 +80,5 @@ def _said(request: web.Request, error: web.HTTPException) -> Failure:
         failure.__cause__ = error
         return failure
     if error.status == 404:
-        return Failure(404, f"There is no {path} here.", "no_such_path")
+        return Failure(404, f"There is no {path or 'such page'} here.", "no_such_path")
     return Failure(error.status if error.status < 500 else 502, error.reason, "refused")

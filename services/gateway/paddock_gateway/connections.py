@@ -145,6 +145,11 @@ class _Connection(RequestHandler):
         else:
             transport.abort()
 
+    def log_exception(self, *args: Any, **more: Any) -> None:
+        """As aiohttp calls it. A body that cannot be unpacked is the caller's fault, who has been told."""
+        if not isinstance(more.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **more)
+
     def handle_error(
         self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:

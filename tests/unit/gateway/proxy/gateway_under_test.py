@@ -177,14 +177,17 @@ class BackendUnderTest:
 
 
 @asynccontextmanager
-async def raw_backend(answer: bytes, *, hang: bool = False) -> AsyncIterator[str]:
-    """Bytes of any kind, whatever is asked."""
+async def raw_backend(answer: bytes, *, then: bytes = b"", hang: bool = False) -> AsyncIterator[str]:
+    """Bytes of any kind, whatever is asked. `then` comes by itself, after them."""
     told = asyncio.Event()
 
     async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(65536)
         writer.write(answer)
         await writer.drain()
+        if then:
+            await asyncio.sleep(0.02)
+            writer.write(then)
         if hang:
             await told.wait()
         writer.close()
