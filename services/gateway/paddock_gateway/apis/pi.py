@@ -21,6 +21,7 @@ from paddock_gateway.apis import benchmark, keys_generate
 from paddock_gateway.apis.answers import failing_as, json
 from paddock_gateway.apis.body import detail, read
 from paddock_gateway.apis.caller import account_of
+from paddock_gateway.apis.chunk import Chunk, chunk
 from paddock_gateway.apis.turns import Turns
 from paddock_gateway.contract import Account, Figures, Parts
 from paddock_gateway.errors import Failure
@@ -143,57 +144,39 @@ def serves(configuration: Configuration, figures: Figures, name: str) -> bool:
     )
 
 
-async def _in_turn(
-    parts: Parts, turns: Turns, account: Account, body: Mapping[str, Any], request_id: str
-) -> AsyncGenerator[Mapping[str, Any], None]:
+async def _in_turn(parts: Parts, turns: Turns, account: Account, body: Mapping[str, Any], request_id: str) -> AsyncGenerator[Chunk, None]:
     async with turns.turn(account):
         chunks = parts.upstream.chunks(account, "/v1/chat/completions", body, logged_as="/generate", request_id=request_id)
         async with aclosing(cast(AsyncGenerator[Mapping[str, Any], None], chunks)):
-            async for chunk in chunks:
-                yield chunk
+            async for said in chunks:
+                yield chunk(said)
 
 
-def text_of(chunk: Mapping[str, Any]) -> str:
-    """What a chunk of `/v1/chat/completions` adds to the answer."""
-    return "".join(choice.get("delta", {}).get("content") or "" for choice in chunk.get("choices") or ())
-
-
-def counts(chunk: Mapping[str, Any]) -> dict[str, int]:
-    """The three counts of a chunk's `usage`; empty where it has none."""
-    usage = chunk.get("usage") or {}
-    prompt, made = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
-    return {"prompt_tokens": prompt, "completion_tokens": made, "total_tokens": prompt + made} if usage else {}
-
-
-def _finish(chunk: Mapping[str, Any]) -> str | None:
-    return next((choice["finish_reason"] for choice in chunk.get("choices") or () if choice.get("finish_reason")), None)
-
-
-async def _whole(chunks: AsyncGenerator[Mapping[str, Any], None]) -> dict[str, Any]:
+async def _whole(chunks: AsyncGenerator[Chunk, None]) -> dict[str, Any]:
     text, used = [], {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     async with aclosing(chunks):
-        async for chunk in chunks:
-            text.append(text_of(chunk))
-            used |= counts(chunk)
+        async for each in chunks:
+            text.append(each.text)
+            used |= each.counts
     return {"text": "".join(text), **used}
 
 
-async def _streamed(request: web.Request, chunks: AsyncGenerator[Mapping[str, Any], None], pause_s: float) -> web.StreamResponse:
+async def _streamed(request: web.Request, chunks: AsyncGenerator[Chunk, None], pause_s: float) -> web.StreamResponse:
     """A failure before the first event has its own status, unless a comment had to go first; after it, it is the event `error`."""
     answer = web.StreamResponse(headers={**EVENTS, "X-Request-Id": request[REQUEST_ID]})
     used: dict[str, Any] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "finish_reason": None}
     try:
         try:
             async with aclosing(_with_pauses(chunks, pause_s)) as paced:
-                async for chunk in paced:
+                async for each in paced:
                     if not answer.prepared:
                         await answer.prepare(request)
-                    if chunk is None:
+                    if each is None:
                         await answer.write(b": waiting\n\n")
                         continue
-                    used |= counts(chunk)
-                    used["finish_reason"] = _finish(chunk) or used["finish_reason"]
-                    if text := text_of(chunk):
+                    used |= each.counts
+                    used["finish_reason"] = each.finish_reason or used["finish_reason"]
+                    if text := each.text:
                         await answer.write(event("token", {"token": text, "text": text}))
             if not answer.prepared:
                 await answer.prepare(request)
@@ -212,15 +195,15 @@ def event(name: str, content: Any) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(content))
 
 
-async def _with_pauses(chunks: AsyncGenerator[Mapping[str, Any], None], pause_s: float) -> AsyncGenerator[Mapping[str, Any] | None, None]:
+async def _with_pauses(chunks: AsyncGenerator[Chunk, None], pause_s: float) -> AsyncGenerator[Chunk | None, None]:
     """The chunks, and None whenever none has come for so long. A reader that is slow holds back who writes."""
-    queue: asyncio.Queue[Mapping[str, Any] | Exception | None] = asyncio.Queue(8)
+    queue: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue(8)
 
     async def pump() -> None:
         try:
             async with aclosing(chunks):
-                async for chunk in chunks:
-                    await queue.put(chunk)
+                async for each in chunks:
+                    await queue.put(each)
             await queue.put(None)
         except Exception as error:
             await queue.put(error)
@@ -229,15 +212,15 @@ async def _with_pauses(chunks: AsyncGenerator[Mapping[str, Any], None], pause_s:
     try:
         while True:
             try:
-                chunk = await asyncio.wait_for(queue.get(), pause_s)
+                each = await asyncio.wait_for(queue.get(), pause_s)
             except asyncio.TimeoutError:
                 yield None
                 continue
-            if isinstance(chunk, Exception):
-                raise chunk
-            if chunk is None:
+            if isinstance(each, Exception):
+                raise each
+            if each is None:
                 return
-            yield chunk
+            yield each
     finally:
         pumping.cancel()
         await asyncio.gather(pumping, return_exceptions=True)
