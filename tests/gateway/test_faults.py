@@ -54,6 +54,19 @@ def test_sigterm_loses_nothing_that_was_accepted(tmp_path: Path) -> None:
     assert answered == statuses[200]
 
 
+def test_while_it_restarts_on_a_port_that_is_held_for_it_nobody_is_refused(tmp_path: Path) -> None:
+    with back_end(4, "--token-ms", "5") as url, running(tmp_path, configuration(url), USERS, held=True) as gateway:
+
+        async def crowd() -> Counter[int]:
+            waiting = asyncio.create_task(ask_all(gateway.url, asked(300), at_once=40))
+            await asyncio.sleep(1.0)
+            assert await asyncio.to_thread(gateway.stop) == 0
+            await asyncio.to_thread(gateway.start)
+            return (await waiting).all()
+
+        assert asyncio.run(crowd()) == Counter({200: 300})
+
+
 def test_sigkill_loses_no_row_but_those_of_the_last_batch(tmp_path: Path) -> None:
     with back_end(8) as url, running(tmp_path, configuration(url, log={"every_s": 0.25}), USERS) as gateway:
         said = asyncio.run(ask_all(gateway.url, asked(500), at_once=16))

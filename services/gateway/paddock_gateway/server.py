@@ -10,6 +10,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TypeAlias
 
 from aiohttp import web
 
@@ -24,6 +25,15 @@ FOLLOW_S = 2.0
 """An interface is looked at so often."""
 
 BACKLOG = 1024
+
+FIRST_HELD = 3
+"""The file descriptor of the first socket that systemd passes on."""
+
+Held: TypeAlias = "dict[tuple[str, int], socket.socket]"
+"""By address and port."""
+
+LATE_S = 0.5
+"""A connection that was taken a moment before the end may send its request so late, and still gets its answer."""
 
 CLOSE_S = 1.0
 """How long an answer that is done may take to be written at the end."""
@@ -42,9 +52,13 @@ async def serve(
     Raises BadAddress, and OSError where an address cannot be listened at."""
     bounds = Bounds(configuration.head_s, configuration.stalled_s, configuration.connections)
     async with AsyncExitStack() as stack:
+        held = inherited()
         for where, other in others:
-            await _listening(stack, other, [where], bounds)
-        runner, following = await _listening(stack, app, configuration.listen, bounds)
+            await _listening(stack, other, [where], held, bounds)
+        runner, following = await _listening(stack, app, configuration.listen, held, bounds)
+        for unused in held.values():
+            log.warning("systemd holds %s, at which the configuration does not listen.", unused.getsockname())
+            unused.close()
         if ready:
             ready.set()
         await _told_to_end()
@@ -52,9 +66,9 @@ async def serve(
 
 
 async def _listening(
-    stack: AsyncExitStack, app: web.Application, wanted: Sequence[str], bounds: Bounds
+    stack: AsyncExitStack, app: web.Application, wanted: Sequence[str], held: Held, bounds: Bounds
 ) -> tuple[web.BaseRunner, list[asyncio.Task[None]]]:
-    """Until the stack ends. The tasks follow interfaces."""
+    """Until the stack ends. The tasks follow interfaces. Takes out of `held` what is wanted."""
     runner = Runner(app, bounds, handler_cancellation=True, access_log=None, shutdown_timeout=CLOSE_S, keepalive_timeout=75.0)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
@@ -70,7 +84,8 @@ async def _listening(
             await follower.look()
             following.append(asyncio.create_task(follower.follow()))
         else:
-            await web.SockSite(runner, bound(listen.host, listen.port), backlog=BACKLOG).start()
+            own = held.pop((listen.host, listen.port), None) or bound(listen.host, listen.port)
+            await web.SockSite(runner, own, backlog=BACKLOG).start()
     return runner, following
 
 
@@ -85,6 +100,7 @@ async def drained(runner: web.BaseRunner, dispatcher: Dispatcher, within_s: floa
         task.cancel()
     for site in list(runner.sites):
         await site.stop()
+    await asyncio.sleep(LATE_S)
     dispatcher.drain()
     try:
         await asyncio.wait_for(dispatcher.idle(), within_s)
@@ -102,6 +118,18 @@ async def _told_to_end() -> None:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def inherited() -> Held:
+    """The sockets that systemd holds for this process, sd_listen_fds(3); they are told of once."""
+    told, number = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "0")
+    if told != str(os.getpid()):
+        return {}
+    sockets = [socket.socket(fileno=each) for each in range(FIRST_HELD, FIRST_HELD + int(number))]
+    for each in sockets:
+        each.setblocking(False)
+        os.set_inheritable(each.fileno(), False)
+    return {(str(each.getsockname()[0]), int(each.getsockname()[1])): each for each in sockets}
 
 
 def bound(address: str, port: int, scope: int = 0) -> socket.socket:
