@@ -154,6 +154,8 @@ class _Connection(RequestHandler):
         self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """As aiohttp calls it: HTTP that cannot be read, or an error that no middleware has seen."""
+        if isinstance(exc, ConnectionError):
+            raise exc
         if isinstance(exc, HttpProcessingError) or 400 <= status < 500:
             why = " ".join(str(message or "").split())[:200]
             failure = Failure(status, f"The request is no HTTP that can be read: {why or 'its first line is wrong'}", "bad_http")

@@ -7,6 +7,8 @@ from contextlib import suppress
 import pytest
 from aiohttp import web
 
+from paddock_gateway.app import worded
+from paddock_gateway.connections import Runner
 from tests.unit.gateway.proxy.gateway_under_test import KEY, BackendUnderTest, GatewayUnderTest, gateway, reset, run, until
 from tests.unit.gateway.proxy.scripted import HELLO, Answer, chat, chunk, endless, json_answer, streaming
 
@@ -140,6 +142,30 @@ def test_a_caller_that_reads_slowly_is_not_cut_off() -> None:
             await until(lambda: backend.left == 1)
 
     run(test())
+
+
+def test_an_error_in_the_middle_of_an_answer_cuts_it_off(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"one")
+        raise ZeroDivisionError
+
+    async def test() -> None:
+        app = web.Application(middlewares=[worded])
+        app.router.add_get("/v1/models", broken)
+        runner = Runner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
+        writer.write(LIVE)
+        said = await ended(reader)
+        assert said.startswith(b"HTTP/1.1 200 OK") and said.count(b"HTTP/1.1 ") == 1
+        writer.close()
+        await runner.cleanup()
+
+    run(test())
+    assert [record.exc_info is not None for record in caplog.records] == [True]
 
 
 def test_what_is_kept_of_a_connection_goes_with_it() -> None:
