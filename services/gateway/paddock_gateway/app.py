@@ -61,6 +61,8 @@ async def worded(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception:
         log.exception("request at %s", request.path)
         failure = Failure(502, "There was an internal error, which is in the gateway's journal.", "internal")
+    if request.writer.output_size > 0:
+        raise ConnectionError("the answer has begun: all that can be done is to cut it off")
     response = refusal(failure, shape_of(request.path))
     if isinstance(failure.__cause__, web.HTTPMethodNotAllowed):
         response.headers["Allow"] = failure.__cause__.headers["Allow"]
@@ -80,5 +82,5 @@ def _said(request: web.Request, error: web.HTTPException) -> Failure:
         failure.__cause__ = error
         return failure
     if error.status == 404:
-        return Failure(404, f"There is no {path} here.", "no_such_path")
+        return Failure(404, f"There is no {path or 'such page'} here.", "no_such_path")
     return Failure(error.status if error.status < 500 else 502, error.reason, "refused")

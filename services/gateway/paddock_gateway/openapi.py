@@ -34,9 +34,15 @@ ERROR: Mapping[str, Any] = {
         }
     },
 }
+PASSED: Mapping[str, Any] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {"type": "object", "required": ["message", "type"], "properties": {"message": {"type": "string"}}}},
+}
+"""Of a call that is passed on: OpenAI's, Anthropic's, or what llama-server says itself."""
 FREE: Mapping[str, Any] = {"type": "object"}
 EVENT: Mapping[str, Any] = {"type": "object", "required": ["data"], "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
-FAILURES: Mapping[str, Mapping[str, Any]] = {"error": ERROR, "detail": DETAIL, "free": FREE}
+FAILURES: Mapping[str, Mapping[str, Any]] = {"error": ERROR, "detail": DETAIL, "passed": PASSED, "free": FREE}
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,9 @@ def _routes(app: web.Application) -> Iterable[tuple[str, str]]:
 
 def description(routes: Collection[tuple[str, str]]) -> dict[str, Any]:
     """Of these paths and methods; one that is not known here is described as a call that is passed on."""
-    calls = {route: CALLS.get(route, Call("Goes to llama-server", "llama-server", FREE, FREE, events=True)) for route in sorted(routes)}
+    calls = {
+        route: CALLS.get(route, Call("Goes to llama-server", "llama-server", FREE, FREE, "passed", events=True)) for route in sorted(routes)
+    }
     structs = [kind for call in calls.values() for kind in (call.body, call.answer) if isinstance(kind, type)]
     schemas, components = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
     of = dict(zip(structs, schemas, strict=True))

@@ -10,16 +10,12 @@ import socket
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import orjson
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web_protocol import RequestHandler
 
-from paddock_gateway.app import SERVER
+from paddock_gateway.connections import Bounds, Runner
 from paddock_gateway.contract import Dispatcher
-from paddock_gateway.errors import Failure, openai_error
 from paddock_gateway.listening import Listen, addresses, parsed
 from paddock_gateway.settings import Configuration
 
@@ -54,11 +50,12 @@ async def serve(
     """Until SIGTERM or SIGINT. Then it accepts nothing more, and what runs or waits has `drain_s` to end. `others` are applications at
     addresses of their own, or at `unix:/…`: they answer until the end. `ready` is set when all addresses that are there are listened at.
     Raises BadAddress, and OSError where an address cannot be listened at."""
+    bounds = Bounds(configuration.head_s, configuration.stalled_s, configuration.connections)
     async with AsyncExitStack() as stack:
         held = inherited()
         for where, other in others:
-            await _listening(stack, other, [where], held)
-        runner, following = await _listening(stack, app, configuration.listen, held)
+            await _listening(stack, other, [where], held, bounds)
+        runner, following = await _listening(stack, app, configuration.listen, held, bounds)
         for unused in held.values():
             log.warning("systemd holds %s, at which the configuration does not listen.", unused.getsockname())
             unused.close()
@@ -69,10 +66,10 @@ async def serve(
 
 
 async def _listening(
-    stack: AsyncExitStack, app: web.Application, wanted: Sequence[str], held: Held
+    stack: AsyncExitStack, app: web.Application, wanted: Sequence[str], held: Held, bounds: Bounds
 ) -> tuple[web.BaseRunner, list[asyncio.Task[None]]]:
     """Until the stack ends. The tasks follow interfaces. Takes out of `held` what is wanted."""
-    runner = Runner(app, handler_cancellation=True, access_log=None, shutdown_timeout=CLOSE_S, keepalive_timeout=75.0)
+    runner = Runner(app, bounds, handler_cancellation=True, access_log=None, shutdown_timeout=CLOSE_S, keepalive_timeout=75.0)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     following: list[asyncio.Task[None]] = []
@@ -196,41 +193,3 @@ class _Interface:
         if failed and failed != self._said:
             log.warning("%s", "; ".join(failed.values()))
         self._said = failed
-
-
-class Runner(web.AppRunner):
-    """With connections that say in JSON what is wrong with HTTP that cannot be read."""
-
-    async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
-        return _Server(
-            made.request_handler,
-            request_factory=made.request_factory,
-            handler_cancellation=made.handler_cancellation,
-            loop=made._loop,
-            **made._kwargs,
-        )
-
-
-class _Server(web.Server):
-    def __call__(self) -> RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
-
-
-class _Connection(RequestHandler):
-    def handle_error(
-        self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
-    ) -> web.StreamResponse:
-        """As aiohttp calls it: HTTP that cannot be read, or an error that no middleware has seen."""
-        if isinstance(exc, HttpProcessingError) or 400 <= status < 500:
-            why = " ".join(str(message or "").split())[:200]
-            failure = Failure(status, f"The request is no HTTP that can be read: {why or 'its first line is wrong'}", "bad_http")
-        else:
-            log.error("request", exc_info=exc)
-            failure = Failure(502, "There was an internal error, which is in the gateway's journal.", "internal")
-        if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun")
-        answer = web.Response(status=failure.status, body=orjson.dumps(openai_error(failure)), content_type="application/json")
-        answer.headers["Server"] = SERVER
-        answer.force_close()
-        return answer

@@ -158,6 +158,12 @@ class Configuration(Struct, frozen=True, forbid_unknown_fields=True):
     body_mib: Positive = 32
     body_s: Seconds = 60.0
     """How long a caller may take to send a request."""
+    head_s: Seconds = 20.0
+    """How long a new connection may take to send the head of its first request."""
+    stalled_s: Seconds = 120.0
+    """So long a caller may take nothing of its answer; then its connection is cut, and its slot is free."""
+    connections: Positive = 2048
+    """At once. One more takes the place of the connection that has waited longest for a request; where none waits, it gets 503."""
     shared_system_prompt: bool = False
     """Let users share what a slot keeps of a common system prompt."""
     metrics_listen: str = ""

@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from paddock_gateway.apis.answers import failing_as, json
 from paddock_gateway.apis.body import Invalid, detail, read
 from paddock_gateway.apis.caller import account_of
+from paddock_gateway.apis.chunk import chunk
 from paddock_gateway.apis.refused import noted
 from paddock_gateway.contract import Account, Parts
 from paddock_gateway.errors import Failure
@@ -148,11 +149,11 @@ async def _measured(parts: Parts, account: Account, body: Mapping[str, Any], ide
     first, tokens = 0.0, 0
     chunks = parts.upstream.chunks(account, "/v1/chat/completions", body, logged_as="/benchmark", request_id=identity)
     async with aclosing(cast(AsyncGenerator[Mapping[str, Any], None], chunks)):
-        async for chunk in chunks:
-            delta: Mapping[str, Any] = next((choice.get("delta", {}) for choice in chunk.get("choices") or ()), {})
-            if not first and (delta.get("content") or delta.get("reasoning_content")):
+        async for said in chunks:
+            found = chunk(said)
+            if not first and found.begins:
                 first = time.perf_counter()
-            tokens = int((chunk.get("usage") or {}).get("completion_tokens", tokens))
+            tokens = found.usage.completion_tokens if found.usage else tokens
     ended = time.perf_counter()
     if not tokens:
         raise Failure(502, "The model's answer had no tokens to measure.", "nothing_measured")

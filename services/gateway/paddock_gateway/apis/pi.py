@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any, TypeAlias, cast
 
@@ -21,6 +21,7 @@ from paddock_gateway.apis import benchmark, keys_generate
 from paddock_gateway.apis.answers import failing_as, json
 from paddock_gateway.apis.body import detail, read
 from paddock_gateway.apis.caller import account_of
+from paddock_gateway.apis.chunk import Chunk, chunk
 from paddock_gateway.apis.refused import noted
 from paddock_gateway.contract import Account, Figures, Parts
 from paddock_gateway.errors import Failure
@@ -29,7 +30,7 @@ from paddock_gateway.settings import Configuration, Limits, Pi
 
 LOGGER = logging.getLogger(__name__)
 EVENTS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-Chunks: TypeAlias = "AsyncGenerator[Mapping[str, Any], None]"
+Chunks: TypeAlias = "AsyncGenerator[Chunk, None]"
 WARM_UP = "the model's warm-up"
 AGAIN_S = 2.0
 """Between two tries to warm up."""
@@ -84,10 +85,10 @@ def add_routes(app: web.Application, parts: Parts) -> None:
         with noted(parts, request, account):
             asked = await read(request, parts, Generate)
         body, of = completion(asked, settings), request[REQUEST_ID]
-        chunks = parts.upstream.chunks(account, "/v1/chat/completions", body, logged_as="/generate", request_id=of)
+        chunks = _read(parts.upstream.chunks(account, "/v1/chat/completions", body, logged_as="/generate", request_id=of))
         if asked.stream:
-            return await _streamed(request, cast(Chunks, chunks), parts.configuration.heartbeat_s)
-        return json(await _whole(cast(Chunks, chunks)))
+            return await _streamed(request, chunks, parts.configuration.heartbeat_s)
+        return json(await _whole(chunks))
 
     async def health(request: web.Request) -> web.StreamResponse:
         return json(condition(parts, settings))
@@ -146,28 +147,18 @@ def serves(configuration: Configuration, figures: Figures, name: str) -> bool:
     )
 
 
-def text_of(chunk: Mapping[str, Any]) -> str:
-    """What a chunk of `/v1/chat/completions` adds to the answer."""
-    return "".join(choice.get("delta", {}).get("content") or "" for choice in chunk.get("choices") or ())
-
-
-def counts(chunk: Mapping[str, Any]) -> dict[str, int]:
-    """The three counts of a chunk's `usage`; empty where it has none."""
-    usage = chunk.get("usage") or {}
-    prompt, made = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
-    return {"prompt_tokens": prompt, "completion_tokens": made, "total_tokens": prompt + made} if usage else {}
-
-
-def _finish(chunk: Mapping[str, Any]) -> str | None:
-    return next((choice["finish_reason"] for choice in chunk.get("choices") or () if choice.get("finish_reason")), None)
+async def _read(chunks: AsyncIterator[Mapping[str, Any]]) -> Chunks:
+    async with aclosing(cast("AsyncGenerator[Mapping[str, Any], None]", chunks)):
+        async for said in chunks:
+            yield chunk(said)
 
 
 async def _whole(chunks: Chunks) -> dict[str, Any]:
     text, used = [], {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     async with aclosing(chunks):
-        async for chunk in chunks:
-            text.append(text_of(chunk))
-            used |= counts(chunk)
+        async for each in chunks:
+            text.append(each.text)
+            used |= each.counts
     return {"text": "".join(text), **used}
 
 
@@ -178,15 +169,15 @@ async def _streamed(request: web.Request, chunks: Chunks, pause_s: float) -> web
     try:
         try:
             async with aclosing(_with_pauses(chunks, pause_s)) as paced:
-                async for chunk in paced:
+                async for each in paced:
                     if not answer.prepared:
                         await answer.prepare(request)
-                    if chunk is None:
+                    if each is None:
                         await answer.write(b": waiting\n\n")
                         continue
-                    used |= counts(chunk)
-                    used["finish_reason"] = _finish(chunk) or used["finish_reason"]
-                    if text := text_of(chunk):
+                    used |= each.counts
+                    used["finish_reason"] = each.finish_reason or used["finish_reason"]
+                    if text := each.text:
                         await answer.write(event("token", {"token": text, "text": text}))
             if not answer.prepared:
                 await answer.prepare(request)
@@ -205,15 +196,15 @@ def event(name: str, content: Any) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(content))
 
 
-async def _with_pauses(chunks: Chunks, pause_s: float) -> AsyncGenerator[Mapping[str, Any] | None, None]:
+async def _with_pauses(chunks: Chunks, pause_s: float) -> AsyncGenerator[Chunk | None, None]:
     """The chunks, and None whenever none has come for so long. A reader that is slow holds back who writes."""
-    queue: asyncio.Queue[Mapping[str, Any] | Exception | None] = asyncio.Queue(8)
+    queue: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue(8)
 
     async def pump() -> None:
         try:
             async with aclosing(chunks):
-                async for chunk in chunks:
-                    await queue.put(chunk)
+                async for each in chunks:
+                    await queue.put(each)
             await queue.put(None)
         except Exception as error:
             await queue.put(error)
@@ -222,15 +213,15 @@ async def _with_pauses(chunks: Chunks, pause_s: float) -> AsyncGenerator[Mapping
     try:
         while True:
             try:
-                chunk = await asyncio.wait_for(queue.get(), pause_s)
+                each = await asyncio.wait_for(queue.get(), pause_s)
             except asyncio.TimeoutError:
                 yield None
                 continue
-            if isinstance(chunk, Exception):
-                raise chunk
-            if chunk is None:
+            if isinstance(each, Exception):
+                raise each
+            if each is None:
                 return
-            yield chunk
+            yield each
     finally:
         pumping.cancel()
         await asyncio.gather(pumping, return_exceptions=True)

@@ -10,11 +10,14 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import orjson
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
 
 from paddock_gateway.contract import BackendState, Dispatcher
 from paddock_gateway.settings import Backend as Declared
@@ -39,6 +42,16 @@ class Patience:
     answer_s: float = 600.0
     """From the request to the first byte of the answer, and from one to the next."""
     look_s: float = 5.0
+
+
+class _Connection(ResponseHandler):
+    """aiohttp 3.14.5 closes a connection whose chunks it cannot read and forgets to tell who reads them: they would wait for ever."""
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        payload = self._payload
+        super().set_exception(exc, *cause)
+        if isinstance(exc, HttpProcessingError) and payload is not None and payload.exception() is None:
+            payload.set_exception(aiohttp.ClientPayloadError("the answer cannot be read"))
 
 
 @dataclass
@@ -95,6 +108,7 @@ class Pool:
             connector, base = aiohttp.UnixConnector(declared.url[5:], limit=0, keepalive_timeout=KEEPALIVE_S), "http://localhost"
         else:
             connector, base = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S), declared.url
+        connector._factory = partial(_Connection, loop=asyncio.get_running_loop())  # type: ignore[assignment]
         session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -169,9 +169,10 @@ class StillDispatcher:
 
 @dataclass
 class ScriptedUpstream:
-    """Answers each request with `tokens`, then usage. A Failure among them is raised where it stands, an Event is awaited."""
+    """Answers each request with `tokens`, then usage. A Failure among them is raised where it stands, an Event is awaited, a dict is an
+    event as it stands."""
 
-    tokens: Sequence[str | Failure | asyncio.Event] = ("2+2 ", "equals 4.")
+    tokens: Sequence[str | Failure | asyncio.Event | dict[str, Any]] = ("2+2 ", "equals 4.")
     asked: list[Mapping[str, Any]] = field(default_factory=list)
     logged: list[str] = field(default_factory=list)
     tokens_of_context: int = 2048
@@ -192,6 +193,8 @@ class ScriptedUpstream:
                     raise token
                 if isinstance(token, asyncio.Event):
                     await token.wait()
+                elif isinstance(token, dict):
+                    yield token
                 else:
                     yield {"choices": [{"delta": {"content": token}, "finish_reason": None}]}
             yield {"choices": [{"delta": {}, "finish_reason": "stop"}]}

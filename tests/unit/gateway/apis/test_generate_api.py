@@ -169,6 +169,25 @@ def test_a_stream_that_dies_is_told_as_an_error() -> None:
     assert stage.upstream.open == 0
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        *({"choices": choices} for choices in ("none", 7, [1], [None], [{"delta": [1]}], [{"delta": {"content": 7}}])),
+        *({"usage": usage} for usage in ([1], "none", {"prompt_tokens": "x"}, {"completion_tokens": None}, {"prompt_tokens": -1})),
+    ],
+)
+def test_events_that_make_no_answer_are_told_of(said: dict[str, Any]) -> None:
+    stage = Stage()
+    stage.upstream.tokens = ("Once", said)
+    status, _, text = answer(stage, {"prompt": "a", "stream": False})
+    assert (status, json.loads(text)) == (502, {"detail": "The back end's events make no answer."})
+    status, _, text = answer(stage, {"prompt": "a"})
+    assert (status, events(text)[-1][0]) == (200, "error")
+    status, _, text = answer(stage, {"runs": 1, "context_sizes": [512]}, path="/benchmark")
+    assert status == 502
+    assert stage.upstream.open == 0
+
+
 def test_a_stream_with_nothing_to_say_says_so() -> None:
     async def go() -> str:
         stage = Stage(heartbeat_s=0.01)

@@ -16,11 +16,11 @@ import uvloop
 from aiohttp import web
 
 from paddock_gateway.app import application
+from paddock_gateway.connections import Bounds, Runner
 from paddock_gateway.contract import Account, Ask, BackendState, Figures, Forecast, Parts, Place, Row, Used, Users
 from paddock_gateway.errors import Failure
 from paddock_gateway.proxy.backends import Patience
 from paddock_gateway.proxy.upstream import HttpUpstream
-from paddock_gateway.server import Runner
 from paddock_gateway.settings import Backend, Configuration, Health, Limits, Model, Target
 from tests.unit.gateway.proxy.scripted import Answer
 
@@ -177,14 +177,17 @@ class BackendUnderTest:
 
 
 @asynccontextmanager
-async def raw_backend(answer: bytes, *, hang: bool = False) -> AsyncIterator[str]:
-    """Bytes of any kind, whatever is asked."""
+async def raw_backend(answer: bytes, *, then: bytes = b"", hang: bool = False) -> AsyncIterator[str]:
+    """Bytes of any kind, whatever is asked. `then` comes by itself, after them."""
     told = asyncio.Event()
 
     async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(65536)
         writer.write(answer)
         await writer.drain()
+        if then:
+            await asyncio.sleep(0.02)
+            writer.write(then)
         if hang:
             await told.wait()
         writer.close()
@@ -274,7 +277,8 @@ async def gateway(
     places, log = places or Places(), Rows()
     upstream = HttpUpstream(configuration, places, log, log, patience)
     parts = Parts(configuration, Keyring(), cast(Users, None), places, log, log, upstream)
-    runner = Runner(application(parts), handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+    bounds = Bounds(configuration.head_s, configuration.stalled_s, configuration.connections)
+    runner = Runner(application(parts), bounds, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     found = GatewayUnderTest("http://{}:{}".format(*runner.addresses[0][:2]), places, log, upstream)

@@ -62,6 +62,22 @@ def test_another_back_end_takes_over_before_the_first_byte(how: str) -> None:
     run(test())
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("begun", [b"", HELLO[0]])
+def test_chunks_that_cannot_be_read_end_the_answer(begun: bytes, stream: bool) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    sent = head + (b"%x\r\n%s\r\n" % (len(begun), begun) if begun else b"")
+
+    async def test() -> None:
+        async with raw_backend(sent, then=b"zz\r\n", hang=True) as url, gateway(url, patience=Patience(look_s=0.05)) as under:
+            under.places.states.clear()
+            status, said, _ = await under.post("/v1/chat/completions", chat(stream=stream))
+            assert status == (200 if begun and stream else 502) and b"broke off its answer" in said
+            assert not under.places.running
+
+    run(test())
+
+
 def test_a_back_end_that_is_silent_is_given_up_in_time() -> None:
     async def test() -> None:
         patience = Patience(answer_s=0.05, look_s=0.05)

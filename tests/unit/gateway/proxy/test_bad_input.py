@@ -117,7 +117,7 @@ def test_a_key_in_the_address_is_refused_and_written_nowhere(caplog: pytest.LogC
     assert "sk-secret" not in caplog.text
 
 
-def test_a_body_that_is_too_large_or_too_slow_is_refused() -> None:
+def test_a_body_that_is_too_large_or_too_slow_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         async with BackendUnderTest(streaming(*HELLO)).serving() as backend, gateway(backend.url, body_mib=1, body_s=0.05) as under:
             large = chat(messages=[{"role": "user", "content": "x" * 1_100_000}])
@@ -134,6 +134,7 @@ def test_a_body_that_is_too_large_or_too_slow_is_refused() -> None:
             slow = await under.raw(head + b'Content-Length: 100\r\n\r\n{"model"')
             assert slow.startswith(b"HTTP/1.1 408 ") and b"did not arrive within" in slow
             assert [row.status_code for row in under.log.rows] == [413, 413, 413, 400, 408]
+            assert not any(record.exc_info for record in caplog.records)
             assert not backend.asked and not under.places.asked
 
     run(test())
