@@ -7,9 +7,9 @@ of each model. What a router has loaded is known from each look at it, and belie
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from paddock_gateway.contract import BackendState
+from paddock_gateway.contract import Ask, BackendState
 from paddock_gateway.fair.affinity import Process, Rank, Slot
 from paddock_gateway.fair.schedule import Candidates, Lane, Schedule
 from paddock_gateway.settings import Model
@@ -58,7 +58,7 @@ class Backend:
             process.resize(state.slots)
         said = state.loaded or frozenset()
         # A model that was just asked for may still be loading.
-        kept = [model for model in self.loaded if model in said or (model in self.processes and self.processes[model].running)]
+        kept = [model for model in self.loaded if model in said or (model in self.processes and self.processes[model].active)]
         self._forget(set(self.loaded) - set(kept))
         self.loaded = OrderedDict.fromkeys([*sorted(said - set(kept)), *kept])
         while self.limited and len(self.loaded) > self.models_max:  # a look in the middle of a swap
@@ -71,10 +71,10 @@ class Backend:
             if model not in self.processes:
                 continue
             self.processes[model].forget()
-            if not self.processes[model].running:
+            if not self.processes[model].active:
                 del self.processes[model]
 
-    def start(self, process: Process, slot: Slot, now: float) -> None:
+    def start(self, process: Process, slots: Sequence[Slot], scattered: bool, now: float) -> None:
         if self.router:
             if process.model not in self.loaded:
                 if self.limited and len(self.loaded) >= self.models_max:
@@ -87,16 +87,16 @@ class Backend:
             self.loaded[process.model] = None
             self.loaded.move_to_end(process.model)
         self.running += 1
-        process.start(slot)
+        process.start(slots, scattered)
 
-    def end(self, process: Process, slot: Slot, now: float) -> None:
+    def end(self, process: Process, slots: Sequence[Slot], scattered: bool, now: float) -> None:
         self.running -= 1
-        process.end(slot, now)
+        process.end(slots, scattered, now)
 
     def leaving(self) -> str:
         """The model that the next swap costs: as llama-server's router (0.3.36, pick_victim in server-models.cpp) chooses it, the least
         recently used of the idle ones. Where none is idle, the least recently used is the one to wait for."""
-        idle = (model for model in self.loaded if model not in self.processes or not self.processes[model].running)
+        idle = (model for model in self.loaded if model not in self.processes or not self.processes[model].active)
         return next(idle, next(iter(self.loaded)))
 
 
@@ -114,8 +114,8 @@ class Backends:
         return sum(max(1, self.all[name].slots) for name, _ in candidates if name in self.all and self.all[name].up)
 
     def spot(
-        self, candidates: Candidates, user: str, prefixes: tuple[bytes, ...], lanes: Iterable[Lane], now: float
-    ) -> tuple[Backend, Process, Slot, str] | None:
+        self, ask: Ask, candidates: Candidates, lanes: Iterable[Lane], now: float
+    ) -> tuple[Backend, Process, tuple[Slot, ...], str] | None:
         """Where a request can go now: to a back end that has the model loaded, else to one with room for it, else to one that swaps."""
         best: tuple[int, Rank] | None = None
         found = None
@@ -124,15 +124,19 @@ class Backends:
             if backend is None or not backend.up:
                 continue
             process = backend.process(model)
-            if not process.free:
+            if not process.has_free(ask.places):
                 continue
             cost = self._cost(backend, model, candidates, lanes, now) if backend.limited else 0
             if cost is None or (best is not None and cost > best[0]):
                 continue
-            slot = process.best(user, prefixes, self._shared)
-            if slot is not None and (best is None or (cost, slot[0]) < best):
-                best, found = (cost, slot[0]), (backend, process, slot[1], model)
+            rank, slots = self._ranked(process, ask)
+            if best is None or (cost, rank) < best:
+                best, found = (cost, rank), (backend, process, slots, model)
         return found
+
+    def _ranked(self, process: Process, ask: Ask) -> tuple[Rank, tuple[Slot, ...]]:
+        slot = process.best(ask.account.user, ask.prefixes, self._shared) if ask.places else None
+        return (slot[0], process.taken(slot[1], ask.places)) if slot else ((process.running / process.places,), ())
 
     def _cost(self, backend: Backend, model: str, candidates: Candidates, lanes: Iterable[Lane], now: float) -> int | None:
         """0: the model is there; 1: there is room for it; 2: a swap; None: not now."""
@@ -142,7 +146,7 @@ class Backends:
             return 1
         leaving = backend.leaving()
         process = backend.process(leaving)
-        if process.running:
+        if process.active:
             return None
         due = [lane for lane in lanes if self._due(backend, leaving, lane, now)]
         if due:  # by age, not by share: a user who was served much elsewhere is not to wait for each of the others' models

@@ -114,6 +114,7 @@ class Exchange:
                 response = await backend.session.post(backend.base + wanted.path, data=body, headers=headers, allow_redirects=False)
             self._response, self.status = response, response.status
             if response.status == 200 and response.content_type == "text/event-stream":
+                place.begun = True  # llama-server sends the headers when the slot has let go of what it held and is not this prompt
                 await self._begin(response)
             else:
                 await self._read(response)

@@ -51,12 +51,15 @@ def prepare(models: Models, account: Account, route: Route, body: Body, headers:
         body, up = Body(orjson.dumps(said)), ROUTES[path]
     assembled = up.generates and not stream and not whole_only(up.kind, body, converted=converting is not None)
 
+    answers = _answers(body) if up.slots else 1
     ask = Ask(
         account=account,
         model=model,
         targets=tuple((target.backend, target.model) for target in models[model].targets),
         tokens=_tokens(route, body, models[model].context),
         prefixes=prefixes(up.kind, model, body) if up.slots else (),
+        places=answers if computes(route) else 0,
+        scattered=answers > 1 or (computes(route) and not up.slots),
     )
     made = _Json(body, name, up, stream, assembled)
     wanted = Wanted(ask, up.path, up.kind, stream or assembled, made, {**headers, "Content-Type": "application/json"})
@@ -67,7 +70,7 @@ def prepare_form(models: Models, account: Account, route: Route, form: Form, hea
     name = form.fields.get("model")
     model = models.find(name, account)
     stream = form.fields.get("stream", "").lower() in ("true", "1")
-    ask = Ask(account, model, tuple((target.backend, target.model) for target in models[model].targets), DEFAULT_TOKENS)
+    ask = Ask(account, model, tuple((target.backend, target.model) for target in models[model].targets), DEFAULT_TOKENS, scattered=True)
 
     wanted = Wanted(ask, route.path, route.kind, stream, _Multipart(form), {**headers, "Content-Type": content_type})
     return Prepared(wanted, name or model, stream, False, None)
@@ -115,14 +118,22 @@ class _Multipart:
 
 def _tokens(route: Route, body: Body, context: int) -> int:
     """A token has about three bytes of a prompt in JSON, at least; a request takes no more than its model's context for each answer."""
-    if route.path.endswith(_COUNTING):
+    if not computes(route):
         return 0
     asked = 0
     if route.generates:
         said = [number for name in _LIMITS if (number := body.number(name)) is not None and number > 0]
         asked = said[0] if said else DEFAULT_TOKENS
-    answers = min(max(body.number("n") or 1, 1), 256)
     prompt = len(body.raw) // 3
     if context:
         prompt, asked = min(prompt, context), min(asked, context)
-    return prompt + asked * answers
+    return prompt + asked * _answers(body)
+
+
+def computes(route: Route) -> bool:
+    return not route.path.endswith(_COUNTING)
+
+
+def _answers(body: Body) -> int:
+    """Each runs in a slot of its own (`n_cmpl` in tools/server/server-schema.cpp, `n` is an alias)."""
+    return min(max(body.number("n_cmpl") or body.number("n") or 1, 1), 256)
