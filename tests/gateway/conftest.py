@@ -33,11 +33,15 @@ hosts:
       llama_server:
         api_key: false
         preset: {threads: 1, threads-batch: 1}
+        listen: 127.0.0.1:8086
+        models: [tiny, calling]
+        models_max: 1
         instances:
           one: {model: tiny, listen: 127.0.0.1:8081}
           two: {model: tiny, listen: 127.0.0.1:8082}
           calling: {model: calling, listen: 127.0.0.1:8083}
           embed: {model: embed, listen: 127.0.0.1:8084}
+          long: {model: long, listen: 127.0.0.1:8085}
 
 models:
   tiny:
@@ -49,15 +53,19 @@ models:
   embed:
     source: tiny
     preset: {ctx-size: 2048, parallel: 1, embeddings: true, pooling: mean}
+  long:
+    source: tiny
+    preset: {ctx-size: 65536, parallel: 2, batch-size: 64, ubatch-size: 64, cache-ram: 0}
 """
 
-PORTS = {"one": 8081, "two": 8082, "calling": 8083, "embed": 8084}
+PORTS = {"one": 8081, "two": 8082, "calling": 8083, "embed": 8084, "long": 8085, "router": 8086}
 
 
 @dataclass
 class Llama:
     """`urls` by server: `one` and `two` are replicas of the model `tiny` with SLOTS slots each, `calling` (2 slots) thinks, speaks and
-    calls tools whatever it is asked (tests/calling_model.py), `embed` makes vectors. None has a key."""
+    calls tools whatever it is asked (tests/calling_model.py), `embed` makes vectors, `long` (2 slots) takes seconds to read or to write the
+    32,000 tokens that it has room for; `router` keeps one of `tiny` and `calling` loaded. None has a key."""
 
     fleet: LabFleet
     urls: dict[str, str]
@@ -67,13 +75,14 @@ class Llama:
         return self.fleet.on("box", script, check=check)
 
     def configuration(self, **more: Any) -> dict[str, Any]:
-        """A gateway's, before all of them: models `tiny` (two replicas, alias `default`), `calling` and `embed`."""
+        """A gateway's, before all of them but the router: models `tiny` (two replicas, alias `default`), `calling`, `embed` and `long`."""
         return {
-            "backends": {name: {"url": url} for name, url in self.urls.items()},
+            "backends": {name: {"url": url} for name, url in self.urls.items() if name != "router"},
             "models": {
                 "tiny": {"targets": [{"backend": name, "model": "tiny"} for name in ("one", "two")], "aliases": ["default"]},
                 "calling": {"targets": [{"backend": "calling", "model": "calling"}], "aliases": ["tiny-calls.Q4_0.gguf"]},
                 "embed": {"targets": [{"backend": "embed", "model": "embed"}]},
+                "long": {"targets": [{"backend": "long", "model": "long"}]},
             },
             **more,
         }

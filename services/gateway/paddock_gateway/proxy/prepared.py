@@ -61,8 +61,10 @@ def prepare(models: Models, account: Account, route: Route, body: Body, headers:
         places=answers if computes(route) else 0,
         scattered=answers > 1 or (computes(route) and not up.slots),
     )
-    made = _Json(body, name, up, stream, assembled)
-    wanted = Wanted(ask, up.path, up.kind, stream or assembled, made, {**headers, "Content-Type": "application/json"})
+    quiet = up.slots and (stream or assembled) and not body.flag("return_progress")
+    made = _Json(body, name, up, stream, assembled, quiet)
+    sent = {**headers, "Content-Type": "application/json"}
+    wanted = Wanted(ask, up.path, up.kind, stream or assembled, made, sent, progress=not quiet)
     return Prepared(wanted, name or model, stream, assembled, converting)
 
 
@@ -79,9 +81,10 @@ def prepare_form(models: Models, account: Account, route: Route, form: Form, hea
 class _Json:
     """A Sent."""
 
-    def __init__(self, body: Body, name: str | None, route: Route, stream: bool, assembled: bool) -> None:
+    def __init__(self, body: Body, name: str | None, route: Route, stream: bool, assembled: bool, quiet: bool) -> None:
+        """`quiet`: the caller has not asked for the prompt's progress."""
         self._body: Body | None = body
-        self._name, self._route, self._stream, self._assembled = name, route, stream, assembled
+        self._name, self._route, self._stream, self._assembled, self._quiet = name, route, stream, assembled, quiet
 
     def made_for(self, place: Place) -> bytes:
         assert self._body
@@ -94,6 +97,10 @@ class _Json:
                 changes["cache_prompt"] = False
         if self._assembled or self._stream:
             changes["stream"] = True  # a conversion may have left it out
+        if self._quiet:
+            # llama-server looks whether its reader has gone when it has something to say, or has heard of no request at all for a second
+            # (recv_with_timeout in tools/server/server-queue.cpp): beside others' streams it would read a long prompt to its end
+            changes["return_progress"] = True
         if self._assembled and self._route.kind == "chat":
             changes["stream_options"] = {"include_usage": True}
         return self._body.changed(changes)
