@@ -151,3 +151,23 @@ def test_a_conversation_goes_on_from_its_cache_after_its_user_has_stopped_an_ans
             assert turn.cached >= 0.9 * talk.turns[-2].counted
 
     asyncio.run(main())
+
+
+def test_several_answers_to_one_user_are_nobodys_cache(llama: Llama, gateway: Gateway) -> None:
+    """They run in slots that llama-server chooses."""
+
+    async def main() -> None:
+        async with talking(llama) as (session, tokens):
+            words = paragraph("several", 300)
+            for user in USERS:
+                await Talk(user, "chat", paragraph(f"before {user}")).say(session, gateway.url, "Hello")
+            body = {"model": "tiny", "messages": [{"role": "user", "content": words}], "max_tokens": 4, "n": 3}
+            async with session.post(gateway.url + PATHS["chat"], json=body, headers=bearer("dee")) as answer:
+                assert len((await answer.json())["choices"]) == 3
+            for user in USERS:
+                body = {"model": "tiny", "messages": [{"role": "user", "content": words}], "max_tokens": 4}
+                async with session.post(gateway.url + PATHS["chat"], json=body, headers=bearer(user)) as answer:
+                    cached = (await answer.json())["usage"]["prompt_tokens_details"]["cached_tokens"]
+                assert user == "dee" or cached <= await tokens.in_common("user:", [f"user: {words}"]) + SLACK, user
+
+    asyncio.run(main())

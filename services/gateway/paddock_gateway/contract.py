@@ -92,6 +92,8 @@ class BackendState:
     slots: int
     loaded: frozenset[str] | None = None
     models_max: int = 0
+    slots_of: Mapping[str, int] = field(default_factory=dict)
+    """Of a router's models, as far as they are known; `slots` for any other."""
 
 
 class Dispatcher(Protocol):

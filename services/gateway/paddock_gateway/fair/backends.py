@@ -1,7 +1,7 @@
 """The back ends as the gateway believes them to be, and where a request can go now. Pure: no clock, no loop.
 
-A back end has as many places as slots. Each model of a router runs in a process with slots of its own, so a router's `slots` are those
-of each model. What a router has loaded is known from each look at it, and believed from what was sent there since.
+A back end has as many places as slots. Each model of a router runs in a process with slots of its own. What a router has loaded is known from
+each look at it, and believed from what was sent there since.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class Backend:
         self.name, self.up, self.slots, self.swaps, self.running = name, False, 0, 0, 0
         self.router = False
         self.models_max = 0
+        self.slots_of: Mapping[str, int] = {}
         self.loaded: OrderedDict[str, None] = OrderedDict()
         """A router's models, the least recently used first."""
         self.processes: dict[str, Process] = {}
@@ -37,13 +38,16 @@ class Backend:
     def places(self) -> int:
         if not self.up:
             return 0
-        return max(1, self.slots) * (max(1, len(self.loaded)) if self.router else 1)
+        return sum(self.places_of(model) for model in self.loaded) or max(1, self.slots)
+
+    def places_of(self, model: str) -> int:
+        return max(1, self.slots_of.get(model, self.slots))
 
     def process(self, model: str) -> Process:
         key = model if self.router else ""
         process = self.processes.get(key)
         if process is None:
-            process = self.processes[key] = Process(key, self.slots)
+            process = self.processes[key] = Process(key, self.slots_of.get(key, self.slots))
         return process
 
     def has(self, model: str) -> bool:
@@ -52,10 +56,10 @@ class Backend:
     def update(self, state: BackendState) -> None:
         if (state.loaded is not None) != self.router or (self.up and not state.up):
             self._forget(self.processes)
-        self.up, self.slots, self.models_max = state.up, state.slots, state.models_max
+        self.up, self.slots, self.models_max, self.slots_of = state.up, state.slots, state.models_max, state.slots_of
         self.router = state.loaded is not None
         for process in self.processes.values():
-            process.resize(state.slots)
+            process.resize(state.slots_of.get(process.model, state.slots))
         said = state.loaded or frozenset()
         # A model that was just asked for may still be loading.
         kept = [model for model in self.loaded if model in said or (model in self.processes and self.processes[model].active)]
@@ -111,7 +115,7 @@ class Backends:
         return any(name in self.all and self.all[name].up for name, _ in candidates)
 
     def places(self, candidates: Candidates) -> int:
-        return sum(max(1, self.all[name].slots) for name, _ in candidates if name in self.all and self.all[name].up)
+        return sum(self.all[name].places_of(model) for name, model in candidates if name in self.all and self.all[name].up)
 
     def spot(
         self, ask: Ask, candidates: Candidates, lanes: Iterable[Lane], now: float
