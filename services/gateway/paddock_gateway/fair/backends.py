@@ -1,7 +1,7 @@
 """The back ends as the gateway believes them to be, and where a request can go now. Pure: no clock, no loop.
 
-A back end has as many places as slots. Each model of a router runs in a process with slots of its own. What a router has loaded is known from
-each look at it, and believed from what was sent there since.
+A back end has as many places as slots. Each model of a router runs in a process with slots of its own. What a router has loaded is known
+from each look at it, and believed from what was sent there since.
 """
 
 from __future__ import annotations
