@@ -70,6 +70,7 @@ class Pool:
         self._dispatcher = dispatcher
         self.patience = patience or Patience()
         self._keys = {name: _key(name, each.key_file) for name, each in self._declared.items()}
+        self._at_once = _at_once(configuration)
         self._backends: dict[str, Backend] = {}
         self._looks: list[asyncio.Task[None]] = []
 
@@ -137,11 +138,15 @@ class Pool:
                 backend.meta[str(model["id"])] = {name: meta[name] for name in META if name in meta}
         if not declared.router:
             slots = declared.slots or int((await self._ask(backend, "/props"))["total_slots"])
-            return BackendState(up=True, slots=max(1, slots))
+            return BackendState(up=True, slots=self._within(backend.name, slots))
         loaded = frozenset(str(model["id"]) for model in models if (model.get("status") or {}).get("value") == "loaded")
         if not declared.slots:
             await self._count_slots(backend, models, loaded)
-        return BackendState(True, max(1, declared.slots), loaded, declared.models_max, dict(backend.slots_of))
+        slots_of = {model: self._within(backend.name, slots) for model, slots in backend.slots_of.items()}
+        return BackendState(True, self._within(backend.name, declared.slots), loaded, declared.models_max, slots_of)
+
+    def _within(self, name: str, slots: int) -> int:
+        return max(1, min(slots, self._at_once.get(name, slots)))
 
     async def _count_slots(self, backend: Backend, models: list[dict[str, Any]], loaded: frozenset[str]) -> None:
         """A router's own /props has no slots: a loaded model's has. What it is started with says it before, where it was given."""
@@ -183,6 +188,15 @@ class Pool:
         backend = self._backends[name]
         if backend.up:
             backend.failures = 0
+
+
+def _at_once(configuration: Configuration) -> dict[str, int]:
+    """The back ends of the small host's model, with the requests that may run there at once."""
+    pi = configuration.pi
+    if pi is None:
+        return {}
+    entries = (entry for model, entry in configuration.models.items() if pi.model in (model, *entry.aliases))
+    return {target.backend: pi.max_concurrent for entry in entries for target in entry.targets}
 
 
 def _key(name: str, file: str) -> str:
