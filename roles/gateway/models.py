@@ -15,6 +15,9 @@ from roles.wording import quoted
 CACHES = ("cache-ram", "cram")
 """The cache of prompts in memory. llama-server may restore another's conversation from it (ggml-org/llama.cpp#27148)."""
 
+IDLE = "cache-idle-slots"
+"""Puts what an idle slot holds into that cache."""
+
 
 def configured(host: str, settings: GatewaySettings, servers: Sequence[Server], fleet: Fleet) -> dict[str, Any]:
     """Public name → what the service is to know of the model. Raises PaddockError where a name would be that of two, or a server keeps what
@@ -59,7 +62,7 @@ def _mixes(preset: Preset) -> str:
 
 def _faults(preset: Preset) -> Iterator[str]:
     for option, value in preset.items():
-        if option in CACHES and str(value) != "0":
+        if (option in CACHES and str(value) != "0") or (option == IDLE and str(value).lower() in ON):
             yield f"{quoted(option)} keeps what one user has said, and may give it to another: leave it out behind a gateway"
         if (option == "slots" and str(value).lower() in OFF) or (option == "no-slots" and str(value).lower() in ON):
             yield "the gateway gives out the server's slots, and without `slots` it cannot see them: leave it out"

@@ -36,6 +36,9 @@ hosts:
       llama_server:
         api_key: false
         preset: {threads: 1, threads-batch: 1}
+        listen: 127.0.0.1:8089
+        models: [tiny, calling]
+        models_max: 1
         instances:
           one: {model: tiny, listen: 127.0.0.1:8081}
           two: {model: tiny, listen: 127.0.0.1:8082}
@@ -44,6 +47,7 @@ hosts:
           sleepy: {model: tiny, listen: 127.0.0.1:8085, preset: {ctx-size: 4096, parallel: 1, sleep-idle-seconds: 2}}
           pi: {model: pi, listen: 127.0.0.1:8086}
           claude: {model: claude, listen: 127.0.0.1:8087}
+          long: {model: long, listen: 127.0.0.1:8088}
 
 models:
   tiny:
@@ -61,16 +65,20 @@ models:
   embed:
     source: tiny
     preset: {ctx-size: 2048, parallel: 1, embeddings: true, pooling: mean}
+  long:
+    source: tiny
+    preset: {ctx-size: 65536, parallel: 2, batch-size: 64, ubatch-size: 64, cache-ram: 0}
 """
 
-PORTS = {"one": 8081, "two": 8082, "calling": 8083, "embed": 8084, "sleepy": 8085, "pi": 8086, "claude": 8087}
+PORTS = {"one": 8081, "two": 8082, "calling": 8083, "embed": 8084, "sleepy": 8085, "pi": 8086, "claude": 8087, "long": 8088, "router": 8089}
 
 
 @dataclass
 class Llama:
     """`urls` by server: `one` and `two` are replicas of the model `tiny` with SLOTS slots each, `calling` (2 slots) thinks, speaks and
     calls tools whatever it is asked (tests/calling_model.py), `embed` makes vectors, `sleepy` is another `tiny` that sleeps when nobody has
-    asked it for 2 s, `pi` and `claude` read `note.txt` with those agents' tools (tests/gateway/agent_model.py). None has a key."""
+    asked it for 2 s, `pi` and `claude` read `note.txt` with those agents' tools (tests/gateway/agent_model.py), `long` (2 slots) takes
+    seconds to read or to write the 32,000 tokens that it has room for, `router` keeps one of `tiny` and `calling` loaded. None has a key."""
 
     fleet: LabFleet
     urls: dict[str, str]
@@ -80,13 +88,14 @@ class Llama:
         return self.fleet.on("box", script, check=check)
 
     def configuration(self, **more: Any) -> dict[str, Any]:
-        """A gateway's, before all of them but `sleepy`: models `tiny` (two replicas, alias `default`), and the others by their names."""
+        """A gateway's, before all of them but `sleepy` and the router: models `tiny` (two replicas, alias `default`), and the others by
+        their names."""
         return {
-            "backends": {name: {"url": url} for name, url in self.urls.items() if name != "sleepy"},
+            "backends": {name: {"url": url} for name, url in self.urls.items() if name not in ("sleepy", "router")},
             "models": {
                 "tiny": {"targets": [{"backend": name, "model": "tiny"} for name in ("one", "two")], "aliases": ["default"]},
                 "calling": {"targets": [{"backend": "calling", "model": "calling"}], "aliases": ["tiny-calls.Q4_0.gguf"]},
-                **{name: {"targets": [{"backend": name, "model": name}]} for name in ("embed", "pi", "claude")},
+                **{name: {"targets": [{"backend": name, "model": name}]} for name in ("embed", "pi", "claude", "long")},
             },
             **more,
         }

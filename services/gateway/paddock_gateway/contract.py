@@ -42,6 +42,10 @@ class Ask:
     """Digests of the conversation up to each message, the shortest first. None where the route keeps no cache."""
     exclude: frozenset[str] = frozenset()
     """Back ends that have just failed it."""
+    places: int = 1
+    """Slots that it takes at once: one for each of its answers, none where it only counts tokens."""
+    scattered: bool = False
+    """llama-server chooses slots for it by itself: the route has no `id_slot`, or there are several answers."""
 
 
 @dataclass(slots=True)
@@ -58,6 +62,8 @@ class Place:
     queued_s: float = 0.0
     position: int = 0
     """In the queue as it came: 0 where it did not wait."""
+    begun: bool = False
+    """Set by the proxy once the back end answers: from then on the slot holds what this request says, and nothing else."""
 
 
 @dataclass(slots=True)
@@ -86,6 +92,8 @@ class BackendState:
     slots: int
     loaded: frozenset[str] | None = None
     models_max: int = 0
+    slots_of: Mapping[str, int] = field(default_factory=dict)
+    """Of a router's models, as far as they are known; `slots` for any other."""
 
 
 class Dispatcher(Protocol):
@@ -97,7 +105,7 @@ class Dispatcher(Protocol):
 
     def done(self, place: Place, used: Used | None, *, whole: bool) -> None:
         """Settles the reserved tokens with `used` (None: what the request took is unknown, the reservation stands), frees the slot, and
-        notes what the slot now holds. Not `whole`: the answer was broken off, and the slot's cache is nobody's."""
+        notes what the slot now holds. Not `whole`: the answer was broken off; what the slot holds is nobody's unless it had begun."""
 
     def again(self, place: Place) -> None:
         """Gives the slot back and keeps the limits' reservation: the next `place` of the same Ask with `exclude` does not count twice."""

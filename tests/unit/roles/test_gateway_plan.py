@@ -247,6 +247,7 @@ def test_servers_behind_it_keep_no_prompts_in_memory() -> None:
     [
         ({"cache-ram": 512}, '"cache-ram" keeps what one user has said'),
         ({"cram": -1}, '"cram" keeps what one user has said'),
+        ({"cache-idle-slots": True}, '"cache-idle-slots" keeps what one user has said'),
         ({"slots": False}, "without `slots` it cannot see them"),
         ({"no-slots": True}, "without `slots` it cannot see them"),
     ],
@@ -260,7 +261,7 @@ def test_a_preset_that_would_mix_users_is_refused(preset: dict[str, Any], words:
 
 def test_a_preset_that_says_the_same_is_taken() -> None:
     fronted = Fronted()
-    fronted.small.models["demo"]["preset"] |= {"cache-ram": 0, "slots": True}
+    fronted.small.models["demo"]["preset"] |= {"cache-ram": 0, "cache-idle-slots": False, "slots": True}
     assert fronted.said["models"]["demo"]["context"] == 2048
 
 

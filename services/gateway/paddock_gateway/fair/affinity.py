@@ -8,6 +8,8 @@ this gateway.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
 from itertools import count
 from typing import TypeAlias
 
@@ -40,13 +42,14 @@ class Slot:
 class Process:
     """A llama-server's slots: those of a back end or, on a router, of one of its models, which is a process of its own."""
 
-    __slots__ = ("ended", "epoch", "loaded_at", "model", "places", "running", "slots", "unnumbered")
+    __slots__ = ("counting", "ended", "epoch", "loaded_at", "model", "places", "running", "scattered", "slots", "unnumbered")
 
     def __init__(self, model: str, places: int) -> None:
         self.model = model
         self.slots: list[Slot] = []
-        self.running = self.epoch = 0
-        """`epoch` changes when the process lost what it held."""
+        self.running = self.epoch = self.counting = self.scattered = 0
+        """`running` are slots in use, `counting` requests that use none, `scattered` those for which llama-server chooses slots itself:
+        what it then writes where nobody knows. `epoch` changes when the process lost what it held."""
         self.loaded_at = self.ended = float("-inf")
         self.resize(places)
 
@@ -65,51 +68,73 @@ class Process:
             slot.forget()
 
     @property
-    def free(self) -> bool:
-        return self.running < self.places
+    def active(self) -> bool:
+        return bool(self.running or self.counting)
+
+    def has_free(self, places: int) -> bool:
+        """A request that wants more than there are is refused by the back end."""
+        return self.running + min(places, self.places) <= self.places
 
     def best(self, user: str, prefixes: tuple[bytes, ...], shared: bool) -> tuple[Rank, Slot] | None:
-        """The free slot with the longest part of the user's conversation (of these, the one that loses least by it); then nobody's,
-        then one of the user's own, then another's that begins with the same system prompt where that may be shared, then another's:
-        the least recently used of each. A slot that is warm but busy is not waited for: how long a generation goes on nobody knows, and a
-        prompt is read many times faster than an answer is written.
+        """The free slot in which the user's conversation goes on: with its longest part, and with no other that would be lost by it but
+        for the last message. Then nobody's; then one of the user who would have most here, the user's own where that is equal, then
+        another's that begins with the same system prompt where that may be shared: so nobody takes the last slot of one to have two. Of
+        equal ones that of the process that is least busy, the least recently used.
 
-        The rank compares slots of several processes: a match goes first, else the process that is least busy.
+        A slot that is warm but busy is not waited for: how long a generation goes on nobody knows, and a prompt is read many times faster
+        than an answer is written. The rank compares slots of several processes.
         """
-        if self.running >= self.places:
-            return None
         best: tuple[Rank, Slot] | None = None
         busy = self.running / self.places
-        for slot in self.slots[: self.places]:
-            if slot.busy:
-                continue
+        free = [slot for slot in self.slots[: self.places] if not slot.busy]
+        held = Counter(slot.user for slot in free)
+        for slot in free:
             rank: Rank
-            if slot.user == user:
-                match = slot.match(prefixes)
-                rank = (0, -match, len(slot.prefixes) - match, busy, slot.used) if match else (1, busy, 1, slot.used)
+            match = slot.match(prefixes) if slot.user == user else 0
+            lost = len(slot.prefixes) - match
+            if match > lost <= 1:
+                rank = (0, -match, lost, busy, slot.used)
             elif slot.user is None:
-                rank = (1, busy, 0, slot.used)
-            elif shared and prefixes and slot.prefixes[:1] == prefixes[:1]:
-                rank = (1, busy, 2, slot.used)
+                rank = (1, 0, 0, 0, busy, slot.used)
+            elif slot.user == user:
+                rank = (1, 1, -held[user] - 1, 0, busy, slot.used)
             else:
-                rank = (1, busy, 3, slot.used)
+                same = shared and prefixes and slot.prefixes[:1] == prefixes[:1]
+                rank = (1, 1, -held[slot.user], 1 if same else 2, busy, slot.used)
             if best is None or rank < best[0]:
                 best = rank, slot
         return best
 
+    def taken(self, slot: Slot, places: int) -> tuple[Slot, ...]:
+        """Such a slot, with others of which llama-server may take any."""
+        if not places:
+            return ()
+        others = [each for each in self.slots[: self.places] if not each.busy and each is not slot]
+        return (slot, *others[: places - 1])
+
     def may_cache(self, slot: Slot, user: str, prefixes: tuple[bytes, ...], shared: bool) -> bool:
         """Whether nothing that the slot holds is another's."""
-        if self.unnumbered:
+        if self.unnumbered or self.scattered:
             return False
         return slot.user == user or (shared and slot.user is not None and bool(prefixes) and slot.prefixes[:1] == prefixes[:1])
 
-    def start(self, slot: Slot) -> None:
-        self.running += 1
-        slot.busy, slot.used = True, next(_uses)
-        slot.forget()
+    def start(self, slots: Sequence[Slot], scattered: bool) -> None:
+        self.running += len(slots)
+        self.counting += not slots
+        for slot in slots:
+            slot.busy, slot.used = True, next(_uses)
+            slot.forget()
+        if scattered:
+            self.scattered += 1
+            self.forget()
 
-    def end(self, slot: Slot, now: float) -> None:
-        self.running -= 1
+    def end(self, slots: Sequence[Slot], scattered: bool, now: float) -> None:
+        self.running -= len(slots)
+        self.counting -= not slots
         self.ended = now
-        slot.busy, slot.used = False, next(_uses)
+        for slot in slots:
+            slot.busy, slot.used = False, next(_uses)
+        if scattered:
+            self.scattered -= 1
+            self.forget()
         self.resize(0 if self.unnumbered else self.places)

@@ -1,15 +1,15 @@
 """The back ends as the gateway believes them to be, and where a request can go now. Pure: no clock, no loop.
 
-A back end has as many places as slots. Each model of a router runs in a process with slots of its own, so a router's `slots` are those
-of each model. What a router has loaded is known from each look at it, and believed from what was sent there since.
+A back end has as many places as slots. Each model of a router runs in a process with slots of its own. What a router has loaded is known
+from each look at it, and believed from what was sent there since.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from paddock_gateway.contract import BackendState
+from paddock_gateway.contract import Ask, BackendState
 from paddock_gateway.fair.affinity import Process, Rank, Slot
 from paddock_gateway.fair.schedule import Candidates, Lane, Schedule
 from paddock_gateway.settings import Model
@@ -24,6 +24,7 @@ class Backend:
         self.name, self.up, self.slots, self.swaps, self.running = name, False, 0, 0, 0
         self.router = False
         self.models_max = 0
+        self.slots_of: Mapping[str, int] = {}
         self.loaded: OrderedDict[str, None] = OrderedDict()
         """A router's models, the least recently used first."""
         self.processes: dict[str, Process] = {}
@@ -37,13 +38,16 @@ class Backend:
     def places(self) -> int:
         if not self.up:
             return 0
-        return max(1, self.slots) * (max(1, len(self.loaded)) if self.router else 1)
+        return sum(self.places_of(model) for model in self.loaded) or max(1, self.slots)
+
+    def places_of(self, model: str) -> int:
+        return max(1, self.slots_of.get(model, self.slots))
 
     def process(self, model: str) -> Process:
         key = model if self.router else ""
         process = self.processes.get(key)
         if process is None:
-            process = self.processes[key] = Process(key, self.slots)
+            process = self.processes[key] = Process(key, self.slots_of.get(key, self.slots))
         return process
 
     def has(self, model: str) -> bool:
@@ -52,13 +56,13 @@ class Backend:
     def update(self, state: BackendState) -> None:
         if (state.loaded is not None) != self.router or (self.up and not state.up):
             self._forget(self.processes)
-        self.up, self.slots, self.models_max = state.up, state.slots, state.models_max
+        self.up, self.slots, self.models_max, self.slots_of = state.up, state.slots, state.models_max, state.slots_of
         self.router = state.loaded is not None
         for process in self.processes.values():
-            process.resize(state.slots)
+            process.resize(state.slots_of.get(process.model, state.slots))
         said = state.loaded or frozenset()
         # A model that was just asked for may still be loading.
-        kept = [model for model in self.loaded if model in said or (model in self.processes and self.processes[model].running)]
+        kept = [model for model in self.loaded if model in said or (model in self.processes and self.processes[model].active)]
         self._forget(set(self.loaded) - set(kept))
         self.loaded = OrderedDict.fromkeys([*sorted(said - set(kept)), *kept])
         while self.limited and len(self.loaded) > self.models_max:  # a look in the middle of a swap
@@ -71,10 +75,10 @@ class Backend:
             if model not in self.processes:
                 continue
             self.processes[model].forget()
-            if not self.processes[model].running:
+            if not self.processes[model].active:
                 del self.processes[model]
 
-    def start(self, process: Process, slot: Slot, now: float) -> None:
+    def start(self, process: Process, slots: Sequence[Slot], scattered: bool, now: float) -> None:
         if self.router:
             if process.model not in self.loaded:
                 if self.limited and len(self.loaded) >= self.models_max:
@@ -87,16 +91,16 @@ class Backend:
             self.loaded[process.model] = None
             self.loaded.move_to_end(process.model)
         self.running += 1
-        process.start(slot)
+        process.start(slots, scattered)
 
-    def end(self, process: Process, slot: Slot, now: float) -> None:
+    def end(self, process: Process, slots: Sequence[Slot], scattered: bool, now: float) -> None:
         self.running -= 1
-        process.end(slot, now)
+        process.end(slots, scattered, now)
 
     def leaving(self) -> str:
         """The model that the next swap costs: as llama-server's router (0.3.36, pick_victim in server-models.cpp) chooses it, the least
         recently used of the idle ones. Where none is idle, the least recently used is the one to wait for."""
-        idle = (model for model in self.loaded if model not in self.processes or not self.processes[model].running)
+        idle = (model for model in self.loaded if model not in self.processes or not self.processes[model].active)
         return next(idle, next(iter(self.loaded)))
 
 
@@ -111,11 +115,11 @@ class Backends:
         return any(name in self.all and self.all[name].up for name, _ in candidates)
 
     def places(self, candidates: Candidates) -> int:
-        return sum(max(1, self.all[name].slots) for name, _ in candidates if name in self.all and self.all[name].up)
+        return sum(self.all[name].places_of(model) for name, model in candidates if name in self.all and self.all[name].up)
 
     def spot(
-        self, candidates: Candidates, user: str, prefixes: tuple[bytes, ...], lanes: Iterable[Lane], now: float
-    ) -> tuple[Backend, Process, Slot, str] | None:
+        self, ask: Ask, candidates: Candidates, lanes: Iterable[Lane], now: float
+    ) -> tuple[Backend, Process, tuple[Slot, ...], str] | None:
         """Where a request can go now: to a back end that has the model loaded, else to one with room for it, else to one that swaps."""
         best: tuple[int, Rank] | None = None
         found = None
@@ -124,15 +128,19 @@ class Backends:
             if backend is None or not backend.up:
                 continue
             process = backend.process(model)
-            if not process.free:
+            if not process.has_free(ask.places):
                 continue
             cost = self._cost(backend, model, candidates, lanes, now) if backend.limited else 0
             if cost is None or (best is not None and cost > best[0]):
                 continue
-            slot = process.best(user, prefixes, self._shared)
-            if slot is not None and (best is None or (cost, slot[0]) < best):
-                best, found = (cost, slot[0]), (backend, process, slot[1], model)
+            rank, slots = self._ranked(process, ask)
+            if best is None or (cost, rank) < best:
+                best, found = (cost, rank), (backend, process, slots, model)
         return found
+
+    def _ranked(self, process: Process, ask: Ask) -> tuple[Rank, tuple[Slot, ...]]:
+        slot = process.best(ask.account.user, ask.prefixes, self._shared) if ask.places else None
+        return (slot[0], process.taken(slot[1], ask.places)) if slot else ((process.running / process.places,), ())
 
     def _cost(self, backend: Backend, model: str, candidates: Candidates, lanes: Iterable[Lane], now: float) -> int | None:
         """0: the model is there; 1: there is room for it; 2: a swap; None: not now."""
@@ -142,7 +150,7 @@ class Backends:
             return 1
         leaving = backend.leaving()
         process = backend.process(leaving)
-        if process.running:
+        if process.active:
             return None
         due = [lane for lane in lanes if self._due(backend, leaving, lane, now)]
         if due:  # by age, not by share: a user who was served much elsewhere is not to wait for each of the others' models

@@ -63,7 +63,8 @@ class FairDispatcher:
             candidates = _candidates(ask)
             if not self._backends.up(candidates):
                 raise self._none_left(ask.model)
-            at_once = None if request.queue.waiting else self._give(request, candidates)
+            # one that takes no slot is in the way of none that waits for one
+            at_once = None if request.queue.waiting and ask.places else self._give(request, candidates)
             return at_once or await self._wait(request, candidates)
         except BaseException:
             self._give_back(request)
@@ -164,15 +165,15 @@ class FairDispatcher:
 
     def _give(self, request: Request, candidates: Candidates) -> Place | None:
         ask, now = request.ask, self._clock()
-        found = self._backends.spot(candidates, request.user, ask.prefixes, request.queue.lanes.values(), now)
+        found = self._backends.spot(ask, candidates, request.queue.lanes.values(), now)
         if found is None:
             return None
-        backend, process, slot, model = found
-        cache = process.may_cache(slot, request.user, ask.prefixes, self._shared)
-        backend.start(process, slot, now)
+        backend, process, slots, model = found
+        cache = bool(slots) and not ask.scattered and process.may_cache(slots[0], request.user, ask.prefixes, self._shared)
+        backend.start(process, slots, ask.scattered, now)
         request.queue.start(request)
-        request.spot = Spot(backend, process, slot, process.epoch, now)
-        place = Place(backend.name, model, None if process.unnumbered else slot.number, cache)
+        request.spot = Spot(backend, process, slots, process.epoch, now)
+        place = Place(backend.name, model, slots[0].number if slots and not process.unnumbered else None, cache)
         self._running[id(place)] = place, request
         return place
 
@@ -195,11 +196,11 @@ class FairDispatcher:
             return None
         spot, now = request.spot, self._clock()
         request.spot = None
-        if whole and spot.epoch == spot.process.epoch:
-            spot.slot.user, spot.slot.prefixes = request.user, request.ask.prefixes
+        if (whole or place.begun) and spot.slots and spot.epoch == spot.process.epoch:
+            spot.slots[0].user, spot.slots[0].prefixes = request.user, request.ask.prefixes
         if whole:
             self._outlook.took(request.ask.model, now - spot.started)
-        spot.backend.end(spot.process, spot.slot, now)
+        spot.backend.end(spot.process, spot.slots, request.ask.scattered, now)
         request.queue.settle(request, tokens)
         if request.queue.waiting:
             self._serve(request.queue)
@@ -216,7 +217,7 @@ class FairDispatcher:
 
     def forecast(self, ask: Ask) -> Forecast:
         lanes, candidates = self._queue(ask).lanes, _candidates(ask)
-        spot = self._backends.spot(candidates, ask.account.user, ask.prefixes, lanes.values(), self._clock())
+        spot = self._backends.spot(ask, candidates, lanes.values(), self._clock())
         if spot is not None and (ask.model, candidates) not in lanes:
             return NOW
         return self._forecast(ask, candidates)

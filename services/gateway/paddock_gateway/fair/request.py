@@ -16,7 +16,8 @@ from paddock_gateway.fair.schedule import Schedule, Turn
 class Spot:
     backend: Backend
     process: Process
-    slot: Slot
+    slots: tuple[Slot, ...]
+    """The first is the one that it is sent to. None where it takes none."""
     epoch: int
     """Of the process as the request began."""
     started: float

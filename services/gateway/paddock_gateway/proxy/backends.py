@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ KEEPALIVE_S = 3.0
 LARGEST_LOOK = 8 * 1024 * 1024
 """Bytes of /props or /v1/models: a router's list has every model's arguments."""
 
+PARALLEL = ("--parallel", "-np")
 META = ("vocab_type", "n_vocab", "n_ctx", "n_ctx_train", "n_embd", "n_params", "size", "ftype")
 
 
@@ -68,6 +70,8 @@ class Backend:
     resting_until: float = 0.0
     meta: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The id of a model there → what it says of it: META, no path and no argument."""
+    slots_of: dict[str, int] = field(default_factory=dict)
+    """The id of a router's model → its slots."""
 
 
 class Pool:
@@ -150,19 +154,24 @@ class Pool:
             slots = declared.slots or int((await self._ask(backend, "/props"))["total_slots"])
             return BackendState(up=True, slots=self._within(backend.name, slots))
         loaded = frozenset(str(model["id"]) for model in models if (model.get("status") or {}).get("value") == "loaded")
-        slots = declared.slots or await self._slots_of(backend, loaded)
-        return BackendState(up=True, slots=self._within(backend.name, slots), loaded=loaded, models_max=declared.models_max)
+        if not declared.slots:
+            await self._count_slots(backend, models, loaded)
+        slots_of = {model: self._within(backend.name, slots) for model, slots in backend.slots_of.items()}
+        return BackendState(True, self._within(backend.name, declared.slots), loaded, declared.models_max, slots_of)
 
     def _within(self, name: str, slots: int) -> int:
         return max(1, min(slots, self._at_once.get(name, slots)))
 
-    async def _slots_of(self, backend: Backend, loaded: frozenset[str]) -> int:
-        """A router's own /props has no slots: a loaded model's has. 1 while nothing is loaded."""
-        for model in sorted(loaded):
-            found = (await self._ask(backend, "/props", model=model)).get("total_slots")
-            if isinstance(found, int):
-                return found
-        return 1
+    async def _count_slots(self, backend: Backend, models: list[dict[str, Any]], loaded: frozenset[str]) -> None:
+        """A router's own /props has no slots: a loaded model's has. What it is started with says it before, where it was given."""
+        for model in models:
+            name, given = str(model["id"]), (model.get("status") or {}).get("args") or []
+            if name in loaded:
+                found = (await self._ask(backend, "/props", model=name)).get("total_slots")
+            else:
+                found = next((int(value) for option, value in pairwise(given) if option in PARALLEL and str(value).isdecimal()), None)
+            if isinstance(found, int) and found > 0:
+                backend.slots_of[name] = found
 
     async def _ask(self, backend: Backend, path: str, **query: str) -> dict[str, Any]:
         timeout = aiohttp.ClientTimeout(total=self.patience.look_s)

@@ -98,6 +98,27 @@ def has_content(event: bytes) -> bool:
     return b'"prompt_progress":' not in event and not event.startswith((b"event: response.created", b"event: response.in_progress"))
 
 
+class Unprogressed:
+    """Takes out how far llama-server has read the prompt, which the gateway asked for: what is left is what the caller's own request would
+    have been answered. A response is opened by its first count (to_json_oaicompat_resp in tools/server/server-task.cpp)."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind, self._opened = kind, False
+
+    def __call__(self, batch: list[bytes]) -> list[bytes]:
+        return [said for event in batch if (said := self._without(event))]
+
+    def _without(self, event: bytes) -> bytes:
+        if b'"prompt_progress":' not in event:
+            return event
+        if self._kind != "responses" or self._opened:
+            return b""
+        self._opened = True
+        said = parsed(event) or {}
+        said.pop("prompt_progress", None)
+        return b"event: response.in_progress\ndata: " + orjson.dumps(said) + b"\n\n"
+
+
 class Tally:
     """What a stream took. Only events that end an answer are read: one for each prompt and answer, however many."""
 

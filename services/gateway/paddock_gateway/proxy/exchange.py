@@ -41,6 +41,8 @@ class Wanted:
     stream: bool
     body: Sent
     headers: Mapping[str, str]
+    progress: bool = True
+    """Whether events that count the prompt's progress go on to the caller."""
 
 
 class Unusable(Exception):
@@ -58,7 +60,7 @@ class Exchange:
         self._wanted, self._pool, self._dispatcher, self._observer, self._retries = wanted, pool, dispatcher, observer, retries
         self._response: aiohttp.ClientResponse | None = None
         self._ready: list[bytes] = []
-        self._splitter = events.Splitter()
+        self._splitter, self._seen = events.Splitter(), events.Unprogressed(wanted.kind)
         self._tally = events.Tally(wanted.kind)
         self._settled = False
         self.place: Place | None = None
@@ -102,7 +104,7 @@ class Exchange:
         if wanted.stream:
             headers["Connection"] = "close"  # it closes the connection after a stream anyway, while it announces to keep it
         body = wanted.body.made_for(place)
-        self._splitter = events.Splitter(events.LARGEST_EVENT + len(body))
+        self._splitter, self._seen = events.Splitter(events.LARGEST_EVENT + len(body)), events.Unprogressed(wanted.kind)
         try:
             try:
                 response = await backend.session.post(backend.base + wanted.path, data=body, headers=headers, allow_redirects=False)
@@ -114,6 +116,7 @@ class Exchange:
                 response = await backend.session.post(backend.base + wanted.path, data=body, headers=headers, allow_redirects=False)
             self._response, self.status = response, response.status
             if response.status == 200 and response.content_type == "text/event-stream":
+                place.begun = True  # llama-server sends the headers when the slot has let go of what it held and is not this prompt
                 await self._begin(response)
             else:
                 await self._read(response)
@@ -131,7 +134,7 @@ class Exchange:
             if not chunk:
                 raise Unusable("ended its answer before it began")
             try:
-                found = self._splitter.feed(chunk)
+                found = self._heard(chunk)
             except events.TooLarge:
                 raise Unusable("sent an event without an end") from None
             self._ready += [event for event in found if not event.startswith(b":")]
@@ -139,6 +142,10 @@ class Exchange:
                 if not events.is_event(self._ready[0]):
                     raise Unusable("sent something else than events")
                 return
+
+    def _heard(self, chunk: bytes) -> list[bytes]:
+        found = self._splitter.feed(chunk)
+        return found if self._wanted.progress else self._seen(found)
 
     async def _read(self, response: aiohttp.ClientResponse) -> None:
         raw = await _bounded(response, LARGEST_ANSWER if response.status == 200 else LARGEST_ERROR)
@@ -179,7 +186,7 @@ class Exchange:
             try:
                 chunk = await content.readany()
                 ended = not chunk
-                batch = self._splitter.feed(chunk)
+                batch = self._heard(chunk)
             except (asyncio.TimeoutError, aiohttp.ServerTimeoutError):
                 raise Failure(504, "The back end stopped in the middle of its answer.", "backend_silent") from None
             except events.TooLarge:

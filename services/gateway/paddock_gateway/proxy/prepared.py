@@ -56,15 +56,20 @@ def prepare(models: Models, account: Account, route: Route, body: Body, headers:
         body, up = Body(orjson.dumps(said)), ROUTES[path]
     assembled = up.generates and not stream and not whole_only(up.kind, body, converted=converting is not None)
 
+    answers = _answers(body) if up.slots else 1
     ask = Ask(
         account=account,
         model=model,
         targets=tuple((target.backend, target.model) for target in models[model].targets),
         tokens=_tokens(route, body, models[model].context),
         prefixes=prefixes(up.kind, model, body) if up.slots else (),
+        places=answers if computes(route) else 0,
+        scattered=answers > 1 or (computes(route) and not up.slots),
     )
-    made = _Json(body, name, up, stream, assembled)
-    wanted = Wanted(ask, up.path, up.kind, stream or assembled, made, {**headers, "Content-Type": "application/json"})
+    quiet = up.slots and (stream or assembled) and not body.flag("return_progress")
+    made = _Json(body, name, up, stream, assembled, quiet)
+    sent = {**headers, "Content-Type": "application/json"}
+    wanted = Wanted(ask, up.path, up.kind, stream or assembled, made, sent, progress=not quiet)
     return Prepared(wanted, name or model, stream, assembled, converting)
 
 
@@ -72,7 +77,7 @@ def prepare_form(models: Models, account: Account, route: Route, form: Form, hea
     name = form.fields.get("model")
     model = models.find(name, account)
     stream = form.fields.get("stream", "").lower() in ("true", "1")
-    ask = Ask(account, model, tuple((target.backend, target.model) for target in models[model].targets), DEFAULT_TOKENS)
+    ask = Ask(account, model, tuple((target.backend, target.model) for target in models[model].targets), DEFAULT_TOKENS, scattered=True)
 
     wanted = Wanted(ask, route.path, route.kind, stream, _Multipart(form), {**headers, "Content-Type": content_type})
     return Prepared(wanted, name or model, stream, False, None)
@@ -81,9 +86,10 @@ def prepare_form(models: Models, account: Account, route: Route, form: Form, hea
 class _Json:
     """A Sent."""
 
-    def __init__(self, body: Body, name: str | None, route: Route, stream: bool, assembled: bool) -> None:
+    def __init__(self, body: Body, name: str | None, route: Route, stream: bool, assembled: bool, quiet: bool) -> None:
+        """`quiet`: the caller has not asked for the prompt's progress."""
         self._body: Body | None = body
-        self._name, self._route, self._stream, self._assembled = name, route, stream, assembled
+        self._name, self._route, self._stream, self._assembled, self._quiet = name, route, stream, assembled, quiet
 
     def made_for(self, place: Place) -> bytes:
         assert self._body
@@ -96,6 +102,10 @@ class _Json:
                 changes["cache_prompt"] = False
         if self._assembled or self._stream:
             changes["stream"] = True  # a conversion may have left it out
+        if self._quiet:
+            # llama-server looks whether its reader has gone when it has something to say, or has heard of no request at all for a second
+            # (recv_with_timeout in tools/server/server-queue.cpp): beside others' streams it would read a long prompt to its end
+            changes["return_progress"] = True
         if self._assembled and self._route.kind == "chat":
             changes["stream_options"] = {"include_usage": True}
         return self._body.changed(changes)
@@ -120,17 +130,25 @@ class _Multipart:
 
 def _tokens(route: Route, body: Body, context: int) -> int:
     """A token has about three bytes of a prompt in JSON, at least; a request takes no more than its model's context for each answer."""
-    if route.path.endswith(_COUNTING):
+    if not computes(route):
         return 0
     asked = 0
     if route.generates:
         said = [number for name in _LIMITS if (number := body.number(name)) is not None and number > 0]
         asked = max(said, default=DEFAULT_TOKENS)
-    answers = min(max(body.number("n") or 1, 1), 256)
     prompts, prompt = _prompts(body), len(body.raw) // 3
     if context:
         prompt, asked = min(prompt, prompts * context), min(asked, context)
-    return prompt + asked * prompts * answers
+    return prompt + asked * prompts * _answers(body)
+
+
+def computes(route: Route) -> bool:
+    return not route.path.endswith(_COUNTING)
+
+
+def _answers(body: Body) -> int:
+    """Each runs in a slot of its own (`n_cmpl` in tools/server/server-schema.cpp, `n` is an alias)."""
+    return min(max(body.number("n_cmpl") or body.number("n") or 1, 1), 256)
 
 
 def _prompts(body: Body) -> int:

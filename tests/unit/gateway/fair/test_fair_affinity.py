@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from dataclasses import replace
+from typing import Any
 
 import pytest
-from fair_world import ONE, TWO, ask, configuration, dispatcher, run
+from fair_world import ONE, TWO, ask, at_rest, configuration, dispatcher, run
 
 from paddock_gateway.contract import BackendState, Place, Used
 from paddock_gateway.fair.dispatcher import FairDispatcher
@@ -41,7 +44,7 @@ def test_the_longest_part_of_a_conversation_wins() -> None:
         long = await one.place(ask("ann", talk=("system", "y", "z")))
         for place in (held, long):
             one.done(place, None, whole=True)
-        assert len({short.slot, held.slot, long.slot}) == 2, "the second could go on from the system prompt in the first's slot"
+        assert len({short.slot, held.slot, long.slot}) == 3, "what they share is less than what the first would lose"
         assert (await turn(one, "ann", "system", "y", "z", "more", said=ONE)).slot == long.slot
 
     run(main())
@@ -158,5 +161,89 @@ def test_nobody_is_ever_given_what_another_left(seed: int, shared: bool) -> None
                 one.update("two", BackendState(False, 3))
                 one.update("two", BackendState(True, chance.randint(2, 3)))
                 one.update("two", BackendState(True, 3))
+
+    run(main())
+
+
+def test_nobody_takes_the_last_slot_of_another_to_have_two() -> None:
+    async def main() -> None:
+        one = dispatcher(configuration(ONE))
+        mine = [await turn(one, user, f"of {user}", said=ONE) for user in ("ann", "bob", "cem", "dee")]
+        assert (await turn(one, "dee", "something else", said=ONE)).slot == mine[3].slot
+        for user, before in zip(("ann", "bob", "cem"), mine, strict=False):
+            assert (await turn(one, user, f"of {user}", "more", said=ONE)).slot == before.slot
+
+    run(main())
+
+
+def test_who_has_most_gives_way() -> None:
+    async def main() -> None:
+        one = dispatcher(configuration(ONE))
+        bob = await turn(one, "bob", "of bob", said=ONE)
+        ann = [await turn(one, "ann", f"{number}", said=ONE) for number in range(3)]
+        assert (await turn(one, "cem", "of cem", said=ONE)).slot == ann[0].slot, "her oldest, although his is older"
+        assert (await turn(one, "bob", "of bob", "more", said=ONE)).slot == bob.slot
+
+    run(main())
+
+
+def test_counting_tokens_takes_no_slot_and_waits_for_none() -> None:
+    async def main() -> None:
+        one = dispatcher(configuration(ONE), slots=1)
+        first = await turn(one, "ann", "hello", said=ONE)
+        running = await one.place(ask("bob", talk=("hi",)))
+        waiting = asyncio.ensure_future(one.place(ask("ann", talk=("hello", "more"))))
+        await asyncio.sleep(0)
+        counting = await one.place(replace(ask("ann"), places=0, tokens=0))
+        assert (counting.slot, counting.cache, counting.position) == (None, False, 0) and not waiting.done()
+        one.done(counting, None, whole=True)
+        one.done(running, None, whole=True)
+        one.done(await waiting, None, whole=True)
+        one.done(await one.place(replace(ask("bob"), places=0, tokens=0)), None, whole=True)
+        place = await turn(one, "ann", "hello", "more", "and more", said=ONE)
+        assert (place.slot, place.cache) == (first.slot, True)
+        at_rest(one)
+
+    run(main())
+
+
+@pytest.mark.parametrize("more", [{"scattered": True}, {"scattered": True, "places": 3}])
+def test_where_llama_server_chooses_the_slot_nobody_knows_what_any_holds(more: dict[str, Any]) -> None:
+    async def main() -> None:
+        one = dispatcher(configuration(ONE))
+        for _ in range(2):
+            place = await turn(one, "ann", "hello", said=ONE)
+        assert place.cache
+        began_before = await one.place(ask("bob", talk=("hi",)))
+        scattered = await one.place(replace(ask("cem", talk=("hello",)), **more))
+        assert not scattered.cache
+        if "places" in more:
+            last = asyncio.ensure_future(one.place(ask("ann", talk=("hello",))))
+            await asyncio.sleep(0)
+            assert not last.done(), "it has a slot for each answer"
+            one.done(began_before, None, whole=True)
+            place = await last
+        else:
+            one.done(began_before, None, whole=True)
+            place = await one.place(ask("ann", talk=("hello",)))
+        assert not place.cache
+        one.done(place, None, whole=True)
+        one.done(scattered, None, whole=True)
+        for user, said in (("ann", "hello"), ("bob", "hi"), ("cem", "hello")):
+            assert not (await turn(one, user, said, said=ONE)).cache
+            assert (await turn(one, user, said, said=ONE)).cache
+        at_rest(one)
+
+    run(main())
+
+
+def test_what_a_broken_off_answer_left_is_its_users_once_it_has_begun() -> None:
+    async def main() -> None:
+        one = dispatcher(configuration(ONE))
+        for begun in (False, True):
+            place = await one.place(ask("ann", talk=("hello", str(begun))))
+            place.begun = begun
+            one.done(place, None, whole=False)
+            assert (await one.place(ask("ann", talk=("hello", str(begun), "more")))).cache is begun
 
     run(main())

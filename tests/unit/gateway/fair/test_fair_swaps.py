@@ -321,3 +321,22 @@ def test_with_any_routers_and_models_nothing_waits_in_a_router_and_nobody_is_sta
         assert longest_s < 7 * (bound_s + 2), "each other model has its bound and its last request, six times at most"
 
     run(main())
+
+
+def test_each_model_of_a_router_has_slots_of_its_own() -> None:
+    async def main() -> None:
+        one = made()
+        one.update("router", BackendState(True, 1, frozenset("a"), 2, {"a": 3, "b": 2}))
+        places = [await one.place(ask("ann", MODELS, model)) for model in "aaabb"]
+        assert [place.slot for place in places] == [0, 1, 2, 0, 1]
+        waiting = [asyncio.ensure_future(one.place(ask("ann", MODELS, model))) for model in "ab"]
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in waiting)
+        assert one.figures().slots_by_backend == {"router": 5}
+        for place in places:
+            one.done(place, None, whole=True)
+        for task in waiting:
+            one.done(await task, None, whole=True)
+        at_rest(one)
+
+    run(main())

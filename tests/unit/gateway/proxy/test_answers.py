@@ -31,7 +31,7 @@ def answered(path: str, asked: Any, *events: bytes) -> tuple[Any, Any]:
 def test_a_chat_is_put_together() -> None:
     events = [*HELLO[:3], chunk({}, finish_reason="stop", system_fingerprint="b1"), chunk(usage=USAGE, timings=TIMINGS), DONE]
     said, up = answered("/v1/chat/completions", chat(), *events)
-    assert up == {**chat(), "stream": True, "stream_options": {"include_usage": True}}
+    assert up == {**chat(), "stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
     message = {"role": "assistant", "content": "Hello"}
     assert said.pop("created") == 1
     assert list(said) == ["choices", "model", "system_fingerprint", "object", "usage", "id", "timings"]

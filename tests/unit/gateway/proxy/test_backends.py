@@ -184,7 +184,8 @@ def test_of_a_router_it_is_known_what_is_loaded() -> None:
     async def router(request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/v1/models":
             models = {"one": "loaded", "two": "unloaded", "three": "loaded"}
-            return web.json_response({"data": [{"id": name, "status": {"value": said, "args": ["-m"]}} for name, said in models.items()]})
+            given = ["--parallel", "5", "-m"]
+            return web.json_response({"data": [{"id": name, "status": {"value": said, "args": given}} for name, said in models.items()]})
         assert request.query["model"] in ("one", "three")
         return web.json_response({"total_slots": 3})
 
@@ -194,7 +195,7 @@ def test_of_a_router_it_is_known_what_is_loaded() -> None:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         async with gateway(url, declared={"b0": Backend(url, router=True, models_max=2)}) as under:
-            assert under.places.states == [("b0", BackendState(up=True, slots=3, loaded=frozenset({"one", "three"}), models_max=2))]
+            assert under.places.states == [("b0", BackendState(True, 1, frozenset({"one", "three"}), 2, {"one": 3, "two": 5, "three": 3}))]
         await runner.cleanup()
 
     run(test())

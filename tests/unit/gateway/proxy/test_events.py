@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from paddock_gateway.contract import Used
-from paddock_gateway.proxy.events import Splitter, Tally, TooLarge, used_in, used_of
+from paddock_gateway.proxy.events import Splitter, Tally, TooLarge, Unprogressed, used_in, used_of
 from paddock_gateway.proxy.routes import Kind
 from tests.unit.gateway.proxy.scripted import HELLO, TIMINGS, USAGE, chunk
 
@@ -18,6 +18,14 @@ def test_events_are_whole_however_they_are_cut(size: int, line: bytes) -> None:
     splitter, sent = Splitter(), STREAM.replace(b"\n", line)
     found = [event for at in range(0, len(sent), size) for event in splitter.feed(sent[at : at + size])]
     assert found == [*HELLO, b":\n\n"]
+
+
+def test_a_response_is_opened_without_its_progress() -> None:
+    created = b'event: response.created\ndata: {"type":"response.created"}\n\n'
+    opened = b'event: response.in_progress\ndata: {"type":"response.in_progress"%s}\n\n'
+    counted = opened % b',"prompt_progress":{"total":9}'
+    seen = Unprogressed("responses")
+    assert seen([created, counted]) + seen([counted]) + seen([counted, STREAM]) == [created, opened % b"", STREAM]
 
 
 def test_an_event_may_be_as_large_as_its_bound_and_no_larger() -> None:

@@ -28,7 +28,10 @@ def test_a_stream_goes_through_byte_for_byte() -> None:
 
 
 def test_what_goes_up_is_what_came_but_for_what_the_gateway_sets() -> None:
-    raw = b'{ "model" : "small",\n "messages":[ {"role":"user", "content":"\\u00e9 1.50"} ],"temperature":0.10, "stream" : true}'
+    raw = (
+        b'{ "model" : "small",\n "messages":[ {"role":"user", "content":"\\u00e9 1.50"} ],"temperature":0.10, "stream" : true,'
+        b' "return_progress": true}'
+    )
 
     async def test() -> None:
         async with BackendUnderTest(streaming(*HELLO)).serving() as backend, gateway(backend.url) as under:
@@ -42,6 +45,21 @@ def test_what_goes_up_is_what_came_but_for_what_the_gateway_sets() -> None:
             assert up == json.loads(raw)
             assert b'[ {"role":"user", "content":"\\u00e9 1.50"} ]' in backend.asked[1].raw
             assert b":0.10," in backend.asked[1].raw
+
+    run(test())
+
+
+def test_progress_in_a_prompt_is_asked_for_and_told_to_who_asks() -> None:
+    counted = chunk({"role": "assistant", "content": None}, prompt_progress={"total": 9, "cache": 0, "processed": 4})
+    told = chunk({"content": '"prompt_progress":'})
+    events = [counted, HELLO[0], counted, told, *HELLO[1:]]
+
+    async def test() -> None:
+        async with BackendUnderTest(streaming(*events)).serving() as backend, gateway(backend.url) as under:
+            for more, expected in (({}, [HELLO[0], told, *HELLO[1:]]), ({"return_progress": True}, events)):
+                _, said, _ = await under.post("/v1/chat/completions", chat(stream=True, **more))
+                assert backend.asked[-1].body["return_progress"] is True
+                assert said == b"".join(expected)
 
     run(test())
 
