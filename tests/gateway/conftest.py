@@ -78,7 +78,8 @@ class Llama:
     """`urls` by server: `one` and `two` are replicas of the model `tiny` with SLOTS slots each, `calling` (2 slots) thinks, speaks and
     calls tools whatever it is asked (tests/calling_model.py), `embed` makes vectors, `sleepy` is another `tiny` that sleeps when nobody has
     asked it for 2 s, `pi` and `claude` read `note.txt` with those agents' tools (tests/gateway/agent_model.py), `long` (2 slots) takes
-    seconds to read or to write the 32,000 tokens that it has room for, `router` keeps one of `tiny` and `calling` loaded. None has a key."""
+    seconds to read or to write the 32,000 tokens that it has room for, `router` keeps one of `tiny` and `calling` loaded. None has a
+    key."""
 
     fleet: LabFleet
     urls: dict[str, str]
