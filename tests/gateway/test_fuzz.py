@@ -16,7 +16,6 @@ from schemathesis.checks import CHECKS
 
 from paddock_gateway.proxy.routes import ROUTES
 from tests.gateway.process import Gateway, back_end, key_of, running
-from tests.gateway.test_load import rows
 from tests.share import WHOLE, chance, spread
 
 MASTER = "sk-master-of-a-test"
@@ -60,7 +59,7 @@ def nothing_is_left(gateway: Gateway) -> Iterator[None]:
     chat = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
     assert requests.post(f"{gateway.url}/v1/chat/completions", json=chat, headers=with_key("anna"), timeout=10).status_code == 200
     assert '"exception"' not in gateway.log.read_text()
-    assert rows(gateway, "SELECT count(*) FROM llama_requests WHERE status_code = 500") == [(0,)]
+    assert gateway.rows("SELECT count(*) FROM llama_requests WHERE status_code = 500") == [(0,)]
     assert len(list(Path(f"/proc/{gateway.process.pid}/fd").iterdir())) <= before + 8
     assert resident_mib(gateway) < LARGEST_MIB
 

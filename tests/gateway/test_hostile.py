@@ -18,7 +18,6 @@ import pytest
 
 from tests.gateway.hostile import FAIL, GARBAGE, PASS, Hostile, hostile
 from tests.gateway.process import Gateway, back_end, key_of, running
-from tests.gateway.test_load import rows
 from tests.share import WHOLE, spread
 
 CHAT = "/v1/chat/completions"
@@ -262,7 +261,7 @@ def test_a_key_in_the_address_is_refused_and_written_nowhere(place: Place) -> No
     time.sleep(0.5)
     assert secret not in place.gateway.log.read_text()
     assert all(secret.encode() not in file.read_bytes() for file in place.gateway.directory.rglob("*") if file.is_file())
-    assert rows(place.gateway, "SELECT count(*) FROM llama_requests WHERE path LIKE '%?%'") == [(0,)]
+    assert place.gateway.rows("SELECT count(*) FROM llama_requests WHERE path LIKE '%?%'") == [(0,)]
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -396,6 +395,6 @@ def test_nothing_is_left_of_all_of_it(place: Place) -> None:
     assert until(lambda: place.open() <= place.descriptors + 2), "file descriptors are as before"
     assert until(lambda: place.hostile.open == 0)
     assert until(lambda: place.mib() < LEFT_MIB), place.mib()
-    assert rows(place.gateway, "SELECT count(*) FROM llama_requests WHERE status_code = 500") == [(0,)]
+    assert place.gateway.rows("SELECT count(*) FROM llama_requests WHERE status_code = 500") == [(0,)]
     assert place.gateway.stop() == 0
     place.gateway.start()
