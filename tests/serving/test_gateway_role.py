@@ -265,8 +265,8 @@ def test_each_request_is_a_row_in_postgres_and_the_gateway_may_do_nothing_else_t
     gates.until_rows(before + 1)
     columns = "username, path, model, backend, status_code, completion_tokens"
     row = gates.sql(f"SELECT {columns} FROM llama_requests ORDER BY created_at DESC LIMIT 1")
-    assert row == "bob|/v1/chat/completions|small|box/llama-server-chat|200|7"
-    gates.sql("CREATE DATABASE others; CREATE TABLE secret (word text); INSERT INTO secret VALUES ('hush')", database="postgres")
+    assert row == "bob|/v1/chat/completions|small|box/chat|200|7"
+    gates.sql("CREATE TABLE secret (word text); INSERT INTO secret VALUES ('hush')", database="postgres")
     for database, query in (
         ("postgres", "SELECT word FROM secret"),
         ("postgres", "CREATE TABLE public.own (word text)"),
@@ -279,7 +279,7 @@ def test_each_request_is_a_row_in_postgres_and_the_gateway_may_do_nothing_else_t
         ("paddock_gateway", "SELECT rolpassword FROM pg_authid"),
     ):
         said = gates.sql(query, account="paddock-gateway", database=database, check=False)
-        assert "permission denied" in said or "must be" in said or "Only roles with" in said, f"{query}: {said}"
+        assert "permission denied" in said, f"{query}: {said}"
 
 
 @pytest.mark.parametrize("host", ["box", "far"])
@@ -327,10 +327,11 @@ def test_known_keys_work_while_postgres_is_away_and_no_row_is_lost(gates: Gates)
     bob, before, process = gates.key("bob"), gates.rows(), gates.process()
     gates.on("systemctl stop postgresql")
     assert [gates.chat(bob) for _ in range(3)] == [200] * 3
-    assert gates.chat("sk-nobodys") == 401
+    assert gates.chat("sk-nobodys") == 503, "it may be a key that nobody has shown yet"
     gates.on("systemctl start postgresql")
     gates.until_rows(before + 3)
-    assert gates.process() == process
+    assert gates.chat("sk-nobodys") == 401 and gates.process() == process
+    gates.told("plan")
 
 
 def test_an_edited_configuration_is_shown_and_mended(gates: Gates) -> None:
