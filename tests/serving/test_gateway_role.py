@@ -422,10 +422,14 @@ def test_a_user_who_leaves_the_inventory_is_refused_after_up(gates: Gates) -> No
     assert "left the inventory" in gates.told("keys", "list")
 
 
-def test_teardown_leaves_the_data_and_nothing_else(gates: Gates) -> None:
-    rows = gates.rows()
+def test_teardown_leaves_the_data_alone_and_who_comes_back_has_them(gates: Gates) -> None:
+    rows, erin = gates.rows(), gates.told("keys", "create", "erin", "--on", "far").strip()
     gates.told("teardown", "--yes")
     for host in ("box", "far"):
-        assert gates.on("systemctl list-unit-files --no-legend 'paddock-*' 'llama-server*'", host=host) == ""
-        assert gates.on("ls -d /etc/paddock /opt/paddock /var/lib/paddock 2>/dev/null", host=host, check=False) == ""
-    assert rows
+        assert gates.on("systemctl list-unit-files --no-legend 'paddock-*' 'llama-server*'", host=host, check=False) == ""
+        assert gates.on("ls -d /etc/paddock /opt/paddock 2>/dev/null; getent passwd | grep paddock", host=host, check=False) == ""
+        assert gates.on("stat -c '%U %a' /var/lib/paddock-gateway; find /var/lib/paddock-gateway -nouser", host=host) == "root 700"
+    gates.fleet.up()
+    gates.until_ready()
+    assert gates.rows() == rows
+    assert gates.chat(erin, host="far") == 200
