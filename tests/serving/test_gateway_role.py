@@ -321,6 +321,9 @@ def test_a_gateway_that_is_killed_starts_again_and_its_rows_stay_whole(gates: Ga
     assert gates.rows() == before + 3
     assert gates.chat(bob) == 200
     assert gates.chat(gates.key("alice")) == 429, "what alice has had still counts"
+    assert "restarts 1" in gates.told("plan", code=3)
+    gates.on(f"systemctl reset-failed {UNIT}")
+    gates.told("plan")
 
 
 def test_known_keys_work_while_postgres_is_away_and_no_row_is_lost(gates: Gates) -> None:
