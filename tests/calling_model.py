@@ -5,9 +5,12 @@ Without tools in the request its calls are words, without thinking in the templa
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 from control.models import tiny_model
+from lab.hosts import ssh_command
+from tests.lab_fleet import LabFleet
 
 THINKS = ("<think>\n", "Let", "▁me", ".\n", "</think>", "\n\n")
 SAYS = ("Voilà", '▁"a"', "<", "b", ">")
@@ -61,3 +64,11 @@ Call a tool as JSON within <tool_call></tool_call>:
 
 def write(path: Path) -> Path:
     return tiny_model.write(path, ANSWER, CHAT_TEMPLATE)
+
+
+def put(fleet: LabFleet, host: str) -> None:
+    """As the file of the model `calling`, whatever its source: a lab has the tiny model in the place of every other. Its servers start
+    anew."""
+    file = write(fleet.directory / "calling.gguf").read_bytes()
+    subprocess.run([*ssh_command(fleet.host(host)), "cat >/var/lib/paddock/models/calling.gguf"], input=file, check=True)
+    fleet.on(host, "grep -l models/calling.gguf /etc/systemd/system/llama-server-*.service | xargs -n 1 basename | xargs systemctl restart")

@@ -23,6 +23,7 @@ from roles.users import UserLimits, user_key_name
 
 ACCOUNT = "paddock-gateway"
 UNIT = "paddock-gateway.service"
+LISTENER = "paddock-gateway.socket"
 ENVIRONMENT = "/opt/paddock/gateway"
 DIRECTORY = "/etc/paddock/gateway"
 CONFIGURATION = f"{DIRECTORY}/gateway.json"
@@ -58,7 +59,9 @@ def plan(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Knowled
     keys = tuple(_keys(host, settings, servers, knowledge))
     said = {**_configuration(host, settings, servers, fleet, knowledge), "listen": listens, "metrics_listen": metrics}
     configuration = File(CONFIGURATION, json.dumps(said, indent=1) + "\n", group=ACCOUNT, mode=0o640, secret=True)
-    unit = _unit(host, settings, servers, fleet, [*listens, *filter(None, (metrics,))])
+    addresses = list(dict.fromkeys([*listens, *filter(None, (metrics,))]))
+    unit = _unit(host, settings, servers, fleet, addresses)
+    listener = File(f"/etc/systemd/system/{LISTENER}", render("gateway/paddock-gateway.socket.j2", listens=addresses))
     yield Package("python3")
     yield Package("python3-venv")
     yield User(CALLERS, "/nonexistent")
@@ -66,14 +69,14 @@ def plan(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Knowled
     yield Directory("/etc/paddock")
     yield Directory(DIRECTORY, exclusive=True)
     yield environment
-    yield from (*keys, configuration, unit)
+    yield from (*keys, configuration, unit, listener)
     ways = tuple(_ways(host, servers, fleet))
     warm = settings.pi and settings.pi.chosen("warm_up", False)
     yield from tunnel.outwards(WAY_OUT, host.name, ways, knowledge)
+    yield Service(LISTENER, restarts=(listener,), ports=tuple(_ports(listens, metrics, settings)))
     yield Service(
         UNIT,
         restarts=(environment, *keys, configuration, unit),
-        ports=tuple(_ports(listens, metrics, settings)),
         # Where it asks the model for a token first, it is ready when that has come.
         answers=f"curl --silent --fail --max-time 5 http://{called_at(metrics or listens[0])}/{'readyz' if warm else 'livez'}",
         answer_timeout_s=600 if warm else 120,
@@ -123,7 +126,7 @@ def _ports(listens: Sequence[str], metrics: str, settings: GatewaySettings) -> I
     for each in (*listens, *filter(None, (metrics,))):
         by_number.setdefault(port_of(each), []).append(address_of(each))
     for number, addresses in by_number.items():
-        yield Port(number, tuple(dict.fromkeys(addresses)), UNIT, reachable_from=settings.callers)
+        yield Port(number, tuple(dict.fromkeys(addresses)), LISTENER, reachable_from=settings.callers)
 
 
 def _keys(host: Host, settings: GatewaySettings, servers: Sequence[Server], knowledge: Knowledge) -> Iterator[File]:
@@ -250,6 +253,7 @@ def _unit(host: Host, settings: GatewaySettings, servers: Sequence[Server], flee
     postgres = isinstance(settings.database, OnPostgres)
     text = render(
         "gateway/paddock-gateway.service.j2",
+        listener=LISTENER,
         account=ACCOUNT,
         callers=CALLERS,
         program=f"{ENVIRONMENT}/current/bin/python",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,26 +37,28 @@ hosts:
           two: {model: tiny, listen: 127.0.0.1:8082}
           calling: {model: calling, listen: 127.0.0.1:8083}
           embed: {model: embed, listen: 127.0.0.1:8084}
+          sleepy: {model: tiny, listen: 127.0.0.1:8085, preset: {ctx-size: 4096, parallel: 1, sleep-idle-seconds: 2}}
 
 models:
   tiny:
     source: tiny
     preset: {ctx-size: 16384, parallel: 4, cache-ram: 0}
   calling:
-    source: {local: calling.gguf, sha256: SHA256}
+    source: tiny    # until calling_model.put
     preset: {ctx-size: 32768, parallel: 2, cache-ram: 0}
   embed:
     source: tiny
     preset: {ctx-size: 2048, parallel: 1, embeddings: true, pooling: mean}
 """
 
-PORTS = {"one": 8081, "two": 8082, "calling": 8083, "embed": 8084}
+PORTS = {"one": 8081, "two": 8082, "calling": 8083, "embed": 8084, "sleepy": 8085}
 
 
 @dataclass
 class Llama:
     """`urls` by server: `one` and `two` are replicas of the model `tiny` with SLOTS slots each, `calling` (2 slots) thinks, speaks and
-    calls tools whatever it is asked (tests/calling_model.py), `embed` makes vectors. None has a key."""
+    calls tools whatever it is asked (tests/calling_model.py), `embed` makes vectors, `sleepy` is another `tiny` that sleeps when nobody has
+    asked it for 2 s. None has a key."""
 
     fleet: LabFleet
     urls: dict[str, str]
@@ -67,9 +68,9 @@ class Llama:
         return self.fleet.on("box", script, check=check)
 
     def configuration(self, **more: Any) -> dict[str, Any]:
-        """A gateway's, before all of them: models `tiny` (two replicas, alias `default`), `calling` and `embed`."""
+        """A gateway's, before all of them but `sleepy`: models `tiny` (two replicas, alias `default`), `calling` and `embed`."""
         return {
-            "backends": {name: {"url": url} for name, url in self.urls.items()},
+            "backends": {name: {"url": url} for name, url in self.urls.items() if name != "sleepy"},
             "models": {
                 "tiny": {"targets": [{"backend": name, "model": "tiny"} for name in ("one", "two")], "aliases": ["default"]},
                 "calling": {"targets": [{"backend": "calling", "model": "calling"}], "aliases": ["tiny-calls.Q4_0.gguf"]},
@@ -82,10 +83,9 @@ class Llama:
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
     directory = tmp_path_factory.mktemp("slots")
-    model = calling_model.write(directory / "calling.gguf").read_bytes()
-    text = INVENTORY.replace("SHA256", hashlib.sha256(model).hexdigest())
-    with lab_fleet("slots", directory, text, ready=True) as fleet:
+    with lab_fleet("slots", directory, INVENTORY, ready=True) as fleet:
         fleet.up("--no-verify")
+        calling_model.put(fleet, "box")
         here = {name: free_port() for name in PORTS}
         ways = [f"-L127.0.0.1:{here[name]}:127.0.0.1:{there}" for name, there in PORTS.items()]
         tunnel = subprocess.Popen([*ssh_command(fleet.host("box")), "-N", *ways], stdin=subprocess.DEVNULL)

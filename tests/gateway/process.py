@@ -33,6 +33,8 @@ class Gateway:
     users: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
+    held: socket.socket | None = None
+    """What systemd would hold for it."""
 
     @property
     def url(self) -> str:
@@ -69,9 +71,11 @@ class Gateway:
     def start(self) -> None:
         self.write()
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*COMMAND, "--configuration", str(self.file), "serve"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=ENVIRONMENT
-            )
+            command, held = [*COMMAND, "--configuration", str(self.file), "serve"], ()
+            if self.held:
+                held = (self.held.fileno(),)
+                command = ["bash", "-c", f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{held[0]}', "bash", *command]
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=ENVIRONMENT, pass_fds=held)
         wait_for(f"{self.url}/readyz", self.process, self.log)
 
     def stop(self, how: int = signal.SIGTERM, within_s: float = 120.0) -> int:
@@ -105,8 +109,14 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT / 'services' / 'gateway'}:{RO
 
 
 @contextmanager
-def running(directory: Path, configuration: Mapping[str, Any], users: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[Gateway]:
+def running(
+    directory: Path, configuration: Mapping[str, Any], users: Mapping[str, Mapping[str, Any]] | None = None, *, held: bool = False
+) -> Iterator[Gateway]:
+    """With `held` its port is held for it, as a socket unit does."""
     gateway = Gateway(directory, dict(configuration), users or {})
+    if held:
+        gateway.held = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        gateway.port = gateway.held.getsockname()[1]
     gateway.start()
     try:
         yield gateway
@@ -114,6 +124,8 @@ def running(directory: Path, configuration: Mapping[str, Any], users: Mapping[st
         if gateway.process and gateway.process.poll() is None:
             gateway.process.kill()
             gateway.process.wait()
+        if gateway.held:
+            gateway.held.close()
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import socket
@@ -47,7 +46,7 @@ hosts:
 
 models:
   calling:
-    source: {local: calling.gguf, sha256: SHA256}
+    source: tiny    # until calling_model.put
     preset: {ctx-size: 8192, cache-ram: 0}
 """
 
@@ -98,9 +97,9 @@ CASES: dict[str, list[dict[str, Any]]] = {
 def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Of a server with one slot, and of one with two."""
     directory = tmp_path_factory.mktemp("convert")
-    model = calling_model.write(directory / "calling.gguf").read_bytes()
-    with lab_fleet("convert", directory, INVENTORY.replace("SHA256", hashlib.sha256(model).hexdigest()), ready=True) as fleet:
+    with lab_fleet("convert", directory, INVENTORY, ready=True) as fleet:
         fleet.up("--no-verify")
+        calling_model.put(fleet, "one")
         here = [_free_port() for _ in PORTS]
         tunnels = [f"-L127.0.0.1:{port}:127.0.0.1:{there}" for port, there in zip(here, PORTS, strict=True)]
         with subprocess.Popen([*ssh_command(fleet.host("one")), "-N", *tunnels]) as tunnel:

@@ -255,6 +255,10 @@ class Upstream(Protocol):
         """Asks `path` (`/v1/chat/completions`) for a stream from a back end of `body["model"]`, in its turn, and writes the row under the
         path `logged_as`. Gives each event, parsed; the last has `usage`. Raises Failure. Closing it cancels the request upstream."""
 
+    def context(self, model: str) -> int:
+        """Tokens of one conversation with a model, by its id or an alias: the least that its back ends have said, else what the settings
+        say; 0 where neither does."""
+
 
 @dataclass
 class Readiness:

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 from aiohttp import web
@@ -30,6 +30,15 @@ FOLLOW_S = 2.0
 
 BACKLOG = 1024
 
+FIRST_HELD = 3
+"""The file descriptor of the first socket that systemd passes on."""
+
+Held: TypeAlias = "dict[tuple[str, int], socket.socket]"
+"""By address and port."""
+
+LATE_S = 0.5
+"""A connection that was taken a moment before the end may send its request so late, and still gets its answer."""
+
 CLOSE_S = 1.0
 """How long an answer that is done may take to be written at the end."""
 
@@ -46,17 +55,23 @@ async def serve(
     addresses of their own, or at `unix:/…`: they answer until the end. `ready` is set when all addresses that are there are listened at.
     Raises BadAddress, and OSError where an address cannot be listened at."""
     async with AsyncExitStack() as stack:
+        held = inherited()
         for where, other in others:
-            await _listening(stack, other, [where])
-        runner, following = await _listening(stack, app, configuration.listen)
+            await _listening(stack, other, [where], held)
+        runner, following = await _listening(stack, app, configuration.listen, held)
+        for unused in held.values():
+            log.warning("systemd holds %s, at which the configuration does not listen.", unused.getsockname())
+            unused.close()
         if ready:
             ready.set()
         await _told_to_end()
         await drained(runner, dispatcher, configuration.drain_s, following)
 
 
-async def _listening(stack: AsyncExitStack, app: web.Application, wanted: Sequence[str]) -> tuple[web.BaseRunner, list[asyncio.Task[None]]]:
-    """Until the stack ends. The tasks follow interfaces."""
+async def _listening(
+    stack: AsyncExitStack, app: web.Application, wanted: Sequence[str], held: Held
+) -> tuple[web.BaseRunner, list[asyncio.Task[None]]]:
+    """Until the stack ends. The tasks follow interfaces. Takes out of `held` what is wanted."""
     runner = Runner(app, handler_cancellation=True, access_log=None, shutdown_timeout=CLOSE_S, keepalive_timeout=75.0)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
@@ -72,7 +87,8 @@ async def _listening(stack: AsyncExitStack, app: web.Application, wanted: Sequen
             await follower.look()
             following.append(asyncio.create_task(follower.follow()))
         else:
-            await web.SockSite(runner, bound(listen.host, listen.port), backlog=BACKLOG).start()
+            own = held.pop((listen.host, listen.port), None) or bound(listen.host, listen.port)
+            await web.SockSite(runner, own, backlog=BACKLOG).start()
     return runner, following
 
 
@@ -87,6 +103,7 @@ async def drained(runner: web.BaseRunner, dispatcher: Dispatcher, within_s: floa
         task.cancel()
     for site in list(runner.sites):
         await site.stop()
+    await asyncio.sleep(LATE_S)
     dispatcher.drain()
     try:
         await asyncio.wait_for(dispatcher.idle(), within_s)
@@ -104,6 +121,18 @@ async def _told_to_end() -> None:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def inherited() -> Held:
+    """The sockets that systemd holds for this process, sd_listen_fds(3); they are told of once."""
+    told, number = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "0")
+    if told != str(os.getpid()):
+        return {}
+    sockets = [socket.socket(fileno=each) for each in range(FIRST_HELD, FIRST_HELD + int(number))]
+    for each in sockets:
+        each.setblocking(False)
+        os.set_inheritable(each.fileno(), False)
+    return {(str(each.getsockname()[0]), int(each.getsockname()[1])): each for each in sockets}
 
 
 def bound(address: str, port: int, scope: int = 0) -> socket.socket:

@@ -106,6 +106,7 @@ class Pi(Struct, frozen=True, forbid_unknown_fields=True):
     max_tokens: Annotated[int, Meta(ge=1, le=2048)] = 160
     """Where a request says none."""
     max_concurrent: Positive = 4
+    """Requests of any API that run at once on a back end of the model, where it has more slots; the others wait in the queue."""
     threads: int = 0
     """What the benchmark recommends as N_THREADS; 0: the number of processors."""
     residency_s: Positive = 1800

@@ -16,11 +16,11 @@ from msgspec import Meta, Struct
 from paddock_gateway.apis.answers import failing_as, json
 from paddock_gateway.apis.body import Invalid, detail, read
 from paddock_gateway.apis.caller import account_of
-from paddock_gateway.apis.turns import Turns
+from paddock_gateway.apis.refused import noted
 from paddock_gateway.contract import Account, Parts
 from paddock_gateway.errors import Failure
 from paddock_gateway.request_id import REQUEST_ID
-from paddock_gateway.settings import Configuration, Pi
+from paddock_gateway.settings import Pi
 
 PROMPT = "Explain photosynthesis in two short sentences."
 SIZES = (512, 1024)
@@ -97,27 +97,23 @@ class Run(Struct, frozen=True):
         return self.tokens / max(self.whole_s, 1e-6)
 
 
-def add_routes(app: web.Application, parts: Parts, settings: Pi, turns: Turns) -> None:
+def add_routes(app: web.Application, parts: Parts, settings: Pi) -> None:
     @failing_as(detail)
     async def benchmark(request: web.Request) -> web.StreamResponse:
-        account = await account_of(request, parts)
-        asked = await read(request, parts, Benchmark)
-        sizes = fitting(asked.context_sizes, context_of(parts.configuration, settings.model))
+        with noted(parts, request, None):
+            account = await account_of(request, parts)
+        with noted(parts, request, account):
+            asked = await read(request, parts, Benchmark)
+        sizes = fitting(asked.context_sizes, parts.upstream.context(settings.model))
         profiles = []
         for size in sizes:
             runs = []
             for _ in range(asked.runs):
-                async with turns.turn(account):
-                    runs.append(await _measured(parts, account, within(asked, settings, size), request[REQUEST_ID]))
+                runs.append(await _measured(parts, account, within(asked, settings, size), request[REQUEST_ID]))
             profiles.append(profile(size, runs))
         return json(Benchmarked(settings.model, asked.runs, len(asked.prompt), tuple(profiles), recommended(profiles, asked, settings)))
 
     app.router.add_post("/benchmark", benchmark)
-
-
-def context_of(configuration: Configuration, name: str) -> int:
-    """Tokens of a slot's context; 0 where the settings do not say it."""
-    return next((entry.context for model, entry in configuration.models.items() if name == model or name in entry.aliases), 0)
 
 
 def fitting(asked: Sequence[int] | None, context: int) -> tuple[int, ...]:

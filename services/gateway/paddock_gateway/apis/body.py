@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Any, TypeVar
 
@@ -11,6 +10,7 @@ from aiohttp import web
 
 from paddock_gateway.contract import Parts
 from paddock_gateway.errors import Failure
+from paddock_gateway.proxy import body
 
 MOST_BYTES = 160 * 1024
 """The longest prompt and system prompt of /generate, each character of them written as `\\uXXXX\\uXXXX`, are 144 KiB."""
@@ -36,42 +36,23 @@ def detail(failure: Failure) -> dict[str, Any]:
 async def read(request: web.Request, parts: Parts, kind: type[T]) -> T:
     """The body as `kind`, whatever content type it says: curl's -d says it is a form. Unknown fields are ignored, as FastAPI does.
 
-    Raises Invalid (422), and Failure: 413 over 160 KiB, 408 where it does not come in time.
+    Raises Invalid (422), and Failure: 413 over 160 KiB, 408 where it does not come in time, 400 where it ends early.
     """
-    too_large = Failure(413, f"A request here has at most {MOST_BYTES // 1024} KiB.", "request_too_large")
-    if (request.content_length or 0) > MOST_BYTES:
-        raise too_large
-    try:
-        body = await asyncio.wait_for(_bytes(request), parts.configuration.body_s)
-    except asyncio.TimeoutError:
-        raise Failure(408, f"The request did not come whole within {parts.configuration.body_s:g} seconds.", "timeout") from None
-    if body is None:
-        raise too_large
-    return decoded(body, kind)
+    return decoded(await body.read(request, MOST_BYTES, parts.configuration.body_s), kind)
 
 
-async def _bytes(request: web.Request) -> bytes | None:
-    """None where it is over the bound; what is left of it is not read."""
-    found = bytearray()
-    async for piece in request.content.iter_any():
-        found += piece
-        if len(found) > MOST_BYTES:
-            return None
-    return bytes(found)
-
-
-def decoded(body: bytes, kind: type[T]) -> T:
+def decoded(said: bytes, kind: type[T]) -> T:
     """As read; numbers and booleans may stand in quotes, as with FastAPI."""
-    if not body.strip():
+    if not said.strip():
         raise Invalid(("body",), "Field required", "missing")
     try:
-        return msgspec.json.decode(body, type=kind, strict=False)
+        return msgspec.json.decode(said, type=kind, strict=False)
     except msgspec.ValidationError as error:
         raise _misfit(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         at = re.search(r"\(byte (\d+)\)", str(error))
         why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise Invalid(("body", int(at[1]) if at else len(body)), f"JSON decode error: {why}", "json_invalid") from None
+        raise Invalid(("body", int(at[1]) if at else len(said)), f"JSON decode error: {why}", "json_invalid") from None
 
 
 MISFITS = (

@@ -189,8 +189,8 @@ def _models(parts: Parts, account: Account | None) -> list[dict[str, Any]]:
             "model_info": {
                 "id": model,
                 "db_model": False,
-                "max_tokens": entry.context or None,
-                "max_input_tokens": entry.context or None,
+                "max_tokens": parts.upstream.context(model) or None,
+                "max_input_tokens": parts.upstream.context(model) or None,
                 "aliases": list(entry.aliases),
             },
         }

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeAlias, cast
 
 import orjson
 from aiohttp import web
@@ -21,7 +21,7 @@ from paddock_gateway.apis import benchmark, keys_generate
 from paddock_gateway.apis.answers import failing_as, json
 from paddock_gateway.apis.body import detail, read
 from paddock_gateway.apis.caller import account_of
-from paddock_gateway.apis.turns import Turns
+from paddock_gateway.apis.refused import noted
 from paddock_gateway.contract import Account, Figures, Parts
 from paddock_gateway.errors import Failure
 from paddock_gateway.request_id import REQUEST_ID
@@ -29,6 +29,7 @@ from paddock_gateway.settings import Configuration, Limits, Pi
 
 LOGGER = logging.getLogger(__name__)
 EVENTS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+Chunks: TypeAlias = "AsyncGenerator[Mapping[str, Any], None]"
 WARM_UP = "the model's warm-up"
 AGAIN_S = 2.0
 """Between two tries to warm up."""
@@ -75,23 +76,25 @@ def add_routes(app: web.Application, parts: Parts) -> None:
     settings = parts.configuration.pi
     if settings is None:
         return
-    turns = Turns(settings.max_concurrent, parts.configuration.queue)
 
     @failing_as(detail)
     async def generate(request: web.Request) -> web.StreamResponse:
-        account = await account_of(request, parts)
-        asked = await read(request, parts, Generate)
-        chunks = _in_turn(parts, turns, account, completion(asked, settings), request[REQUEST_ID])
+        with noted(parts, request, None):
+            account = await account_of(request, parts)
+        with noted(parts, request, account):
+            asked = await read(request, parts, Generate)
+        body, of = completion(asked, settings), request[REQUEST_ID]
+        chunks = parts.upstream.chunks(account, "/v1/chat/completions", body, logged_as="/generate", request_id=of)
         if asked.stream:
-            return await _streamed(request, chunks, parts.configuration.heartbeat_s)
-        return json(await _whole(chunks))
+            return await _streamed(request, cast(Chunks, chunks), parts.configuration.heartbeat_s)
+        return json(await _whole(cast(Chunks, chunks)))
 
     async def health(request: web.Request) -> web.StreamResponse:
-        return json(condition(parts, settings, turns.waiting))
+        return json(condition(parts, settings))
 
     app.router.add_post("/generate", generate)
     app.router.add_get("/health", health)
-    benchmark.add_routes(app, parts, settings, turns)
+    benchmark.add_routes(app, parts, settings)
     keys_generate.add_routes(app, parts, settings)
     if settings.warm_up:
         parts.readiness.awaits.add(WARM_UP)
@@ -114,8 +117,8 @@ def completion(asked: Generate, settings: Pi) -> dict[str, Any]:
     }
 
 
-def condition(parts: Parts, settings: Pi, waiting: int) -> Health:
-    """What /health says. `waiting` are those that wait here; those in the back ends' queue are counted with them."""
+def condition(parts: Parts, settings: Pi) -> Health:
+    """What /health says."""
     figures = parts.dispatcher.figures()
     loaded = serves(parts.configuration, figures, settings.model)
     status = "healthy" if loaded else "unhealthy"
@@ -127,7 +130,7 @@ def condition(parts: Parts, settings: Pi, waiting: int) -> Health:
         status=status,
         model_loaded=loaded and not parts.readiness.awaits,
         model_path=settings.model,
-        queue_size=waiting + figures.waiting,
+        queue_size=figures.waiting,
         active_requests=figures.running,
         max_concurrent=settings.max_concurrent,
     )
@@ -141,16 +144,6 @@ def serves(configuration: Configuration, figures: Figures, name: str) -> bool:
         if name == model or name in entry.aliases
         for target in entry.targets
     )
-
-
-async def _in_turn(
-    parts: Parts, turns: Turns, account: Account, body: Mapping[str, Any], request_id: str
-) -> AsyncGenerator[Mapping[str, Any], None]:
-    async with turns.turn(account):
-        chunks = parts.upstream.chunks(account, "/v1/chat/completions", body, logged_as="/generate", request_id=request_id)
-        async with aclosing(cast(AsyncGenerator[Mapping[str, Any], None], chunks)):
-            async for chunk in chunks:
-                yield chunk
 
 
 def text_of(chunk: Mapping[str, Any]) -> str:
@@ -169,7 +162,7 @@ def _finish(chunk: Mapping[str, Any]) -> str | None:
     return next((choice["finish_reason"] for choice in chunk.get("choices") or () if choice.get("finish_reason")), None)
 
 
-async def _whole(chunks: AsyncGenerator[Mapping[str, Any], None]) -> dict[str, Any]:
+async def _whole(chunks: Chunks) -> dict[str, Any]:
     text, used = [], {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     async with aclosing(chunks):
         async for chunk in chunks:
@@ -178,7 +171,7 @@ async def _whole(chunks: AsyncGenerator[Mapping[str, Any], None]) -> dict[str, A
     return {"text": "".join(text), **used}
 
 
-async def _streamed(request: web.Request, chunks: AsyncGenerator[Mapping[str, Any], None], pause_s: float) -> web.StreamResponse:
+async def _streamed(request: web.Request, chunks: Chunks, pause_s: float) -> web.StreamResponse:
     """A failure before the first event has its own status, unless a comment had to go first; after it, it is the event `error`."""
     answer = web.StreamResponse(headers={**EVENTS, "X-Request-Id": request[REQUEST_ID]})
     used: dict[str, Any] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "finish_reason": None}
@@ -212,7 +205,7 @@ def event(name: str, content: Any) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(content))
 
 
-async def _with_pauses(chunks: AsyncGenerator[Mapping[str, Any], None], pause_s: float) -> AsyncGenerator[Mapping[str, Any] | None, None]:
+async def _with_pauses(chunks: Chunks, pause_s: float) -> AsyncGenerator[Mapping[str, Any] | None, None]:
     """The chunks, and None whenever none has come for so long. A reader that is slow holds back who writes."""
     queue: asyncio.Queue[Mapping[str, Any] | Exception | None] = asyncio.Queue(8)
 

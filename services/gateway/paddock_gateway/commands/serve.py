@@ -12,6 +12,7 @@ from paddock_gateway.apis import admin, litellm, pi
 from paddock_gateway.app import application
 from paddock_gateway.contract import Parts
 from paddock_gateway.fair.dispatcher import FairDispatcher
+from paddock_gateway.listening import BadAddress
 from paddock_gateway.metrics import Metrics
 from paddock_gateway.proxy.upstream import HttpUpstream
 from paddock_gateway.server import serve
@@ -41,6 +42,8 @@ async def _serve(said: Configuration) -> None:
             others.append((f"unix:{said.admin_socket}", admin.admin_application(parts)))
         try:
             await serve(said, app, dispatcher, others=others)
+        except BadAddress as error:
+            raise SettingsError(str(error)) from None
         except OSError as error:
             raise SettingsError(f"listen: {error.strerror or error}") from None
     finally:

@@ -66,6 +66,7 @@ class Pool:
         self._dispatcher = dispatcher
         self.patience = patience or Patience()
         self._keys = {name: _key(name, each.key_file) for name, each in self._declared.items()}
+        self._at_once = _at_once(configuration)
         self._backends: dict[str, Backend] = {}
         self._looks: list[asyncio.Task[None]] = []
 
@@ -133,10 +134,13 @@ class Pool:
                 backend.meta[str(model["id"])] = {name: meta[name] for name in META if name in meta}
         if not declared.router:
             slots = declared.slots or int((await self._ask(backend, "/props"))["total_slots"])
-            return BackendState(up=True, slots=max(1, slots))
+            return BackendState(up=True, slots=self._within(backend.name, slots))
         loaded = frozenset(str(model["id"]) for model in models if (model.get("status") or {}).get("value") == "loaded")
         slots = declared.slots or await self._slots_of(backend, loaded)
-        return BackendState(up=True, slots=max(1, slots), loaded=loaded, models_max=declared.models_max)
+        return BackendState(up=True, slots=self._within(backend.name, slots), loaded=loaded, models_max=declared.models_max)
+
+    def _within(self, name: str, slots: int) -> int:
+        return max(1, min(slots, self._at_once.get(name, slots)))
 
     async def _slots_of(self, backend: Backend, loaded: frozenset[str]) -> int:
         """A router's own /props has no slots: a loaded model's has. 1 while nothing is loaded."""
@@ -175,6 +179,15 @@ class Pool:
         backend = self._backends[name]
         if backend.up:
             backend.failures = 0
+
+
+def _at_once(configuration: Configuration) -> dict[str, int]:
+    """The back ends of the small host's model, with the requests that may run there at once."""
+    pi = configuration.pi
+    if pi is None:
+        return {}
+    entries = (entry for model, entry in configuration.models.items() if pi.model in (model, *entry.aliases))
+    return {target.backend: pi.max_concurrent for entry in entries for target in entry.targets}
 
 
 def _key(name: str, file: str) -> str:

@@ -20,10 +20,15 @@ LARGEST_REST = 1024 * 1024
 """Bytes of members that `Large` does not name. Millions of tiny members would take far more memory than the body."""
 
 
-async def read(request: web.BaseRequest, largest_mib: int, within_s: float) -> bytes:
-    """The body, unpacked where it came packed. Raises Failure: 413, 408, 400 where it ends early."""
-    largest = largest_mib * 1024 * 1024
-    too_large = Failure(413, f"The request is larger than {largest_mib} MiB, which is the most that is taken here.", "too_large")
+MOST_VALUES = 200_000
+"""Commas and opening brackets of a body that is taken apart: no conversation that a model has room for has so many, while 32 MiB of `{},`
+would take 700 MiB and seconds."""
+
+
+async def read(request: web.BaseRequest, largest: int, within_s: float) -> bytes:
+    """The body, of `largest` bytes at most, unpacked where it came packed. Raises Failure: 413, 408, 400 where it ends early."""
+    words = f"{largest >> 20} MiB" if largest >> 20 else f"{largest >> 10} KiB"
+    too_large = Failure(413, f"The request is larger than {words}, which is the most that is taken here.", "too_large")
     if (request.content_length or 0) > largest:
         raise too_large
     content = request.content
@@ -148,7 +153,9 @@ class Body:
             raise Failure(400, f'"{name}" is to be {words}.', "bad_field", param=name) from None
 
     def parsed(self) -> dict[str, Any]:
-        """All of it, for what has to be converted."""
+        """All of it, for what has to be converted. Raises Failure: 413 where it would take far more memory than its bytes."""
+        if sum(self.raw.count(mark) for mark in (b",", b"{", b"[")) > MOST_VALUES:
+            raise Failure(413, f"The request has more than {MOST_VALUES} commas and brackets, which is the most here.", "too_large")
         try:
             said: dict[str, Any] = msgspec.json.decode(self.raw)
         except (msgspec.DecodeError, RecursionError) as error:

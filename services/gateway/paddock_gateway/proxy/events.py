@@ -99,32 +99,35 @@ def has_content(event: bytes) -> bool:
 
 
 class Tally:
-    """What a stream took. Last events are kept as bytes and read once, at the end."""
+    """What a stream took. Only events that end an answer are read: one for each prompt and answer, however many."""
 
     def __init__(self, kind: Kind) -> None:
-        self._kind = kind
-        self._last: list[bytes] = []
+        # several answers of a chat share one prompt; completions have one each
+        self._of_prompts = sum if kind in ("completion", "native") else max
+        self._of_usage: Used | None = None
+        self._of_timings: Used | None = None
 
     def hear(self, event: bytes) -> None:
         counts = (b'"usage":' in event and b'"usage":null' not in event) or (
             b'"timings":' in event and (b'"finish_reason":"' in event or b'"stop":true' in event)
         )
-        if counts and len(self._last) < 256:
-            self._last.append(event)
+        answer = (parsed(event) if counts else None) or {}
+        if usage := _usage(answer):
+            self._of_usage = self._with(self._of_usage, usage)
+        elif timings := used_of(answer):
+            self._of_timings = self._with(self._of_timings, timings)
 
     def used(self) -> Used | None:
-        """None where the back end has not said."""
-        answers = [parsed(event) or {} for event in self._last]
-        # one that has both in two events says the same twice
-        said = [used for answer in answers if (used := _usage(answer))] or [used for answer in answers if (used := used_of(answer))]
-        if not said:
-            return None
-        # several answers of a chat share one prompt; completions have one each
-        of_prompts = sum if self._kind in ("completion", "native") else max
+        """None where the back end has not said. One that has both, in two events, says the same twice."""
+        return self._of_usage or self._of_timings
+
+    def _with(self, before: Used | None, more: Used) -> Used:
+        if before is None:
+            return more
         return Used(
-            of_prompts(each.prompt_tokens for each in said),
-            of_prompts(each.cached_tokens for each in said),
-            sum(each.completion_tokens for each in said),
+            self._of_prompts((before.prompt_tokens, more.prompt_tokens)),
+            self._of_prompts((before.cached_tokens, more.cached_tokens)),
+            before.completion_tokens + more.completion_tokens,
         )
 
 

@@ -6,7 +6,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -35,12 +37,17 @@ _NOT_PASSED = frozenset(
 )
 
 
+SMALL = 512 * 1024
+"""Bytes of a body that is read and digested in a few milliseconds. What is larger would hold up every stream, for 0.2 s at 32 MiB."""
+
+
 def add_routes(app: web.Application, parts: Parts, upstream: HttpUpstream) -> None:
     handler = Handler(parts, upstream)
     for path in ROUTES:
         app.router.add_post(path, handler.answer)
     for path in MODEL_LISTS:
         app.router.add_get(path, handler.list_models, allow_head=False)
+    app.router.add_get("/v1/models/{model:.+}", handler.show_model, allow_head=False)
 
 
 @dataclass
@@ -95,9 +102,14 @@ _Answer = Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
 class Handler:
     def __init__(self, parts: Parts, upstream: HttpUpstream) -> None:
         self._parts, self._upstream, self._configuration = parts, upstream, parts.configuration
+        self._large = ThreadPoolExecutor(1, thread_name_prefix="large bodies")
+        """One at a time: each may take several times its size."""
 
     async def list_models(self, request: web.Request) -> web.StreamResponse:
         return await self._recorded(request, self._models)
+
+    async def show_model(self, request: web.Request) -> web.StreamResponse:
+        return await self._recorded(request, self._model)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         return await self._recorded(request, self._generate)
@@ -144,15 +156,28 @@ class Handler:
 
     async def _models(self, request: web.Request, call: Call) -> web.StreamResponse:
         call.account = await account_of(request, self._parts.keys)
+        return self._json(orjson.dumps({"object": "list", "data": self._listed(call.account)}), call)
+
+    async def _model(self, request: web.Request, call: Call) -> web.StreamResponse:
+        call.path = "/v1/models"
+        call.account = await account_of(request, self._parts.keys)
+        name = request.match_info["model"]
+        call.model = self._upstream.models.find(name, call.account)
+        return self._json(orjson.dumps(next(each for each in self._listed(call.account) if each["id"] == name)), call)
+
+    def _listed(self, account: Account) -> list[dict[str, Any]]:
         meta = {(backend.name, model): said for backend in self._upstream.pool for model, said in backend.meta.items()}
-        return self._json(orjson.dumps(self._upstream.models.listed(call.account, meta)), call)
+        return self._upstream.models.listed(account, meta)
 
     async def _generate(self, request: web.Request, call: Call) -> web.StreamResponse:
         call.account = await account_of(request, self._parts.keys)
         route = ROUTES[request.path]
-        raw = await read(request, self._configuration.body_mib, self._configuration.body_s)
+        raw = await read(request, self._configuration.body_mib << 20, self._configuration.body_s)
         call.request_bytes = len(raw)
-        prepared = self._prepared(request, route, raw, call)
+        if len(raw) > SMALL:
+            prepared = await asyncio.get_running_loop().run_in_executor(self._large, self._prepared, request, route, raw, call)
+        else:
+            prepared = self._prepared(request, route, raw, call)
         del raw
         call.model = prepared.wanted.ask.model
         call.exchange = self._upstream.exchange(prepared.wanted)

@@ -20,6 +20,10 @@ class Models:
     def __getitem__(self, model: str) -> Model:
         return self._models[model]
 
+    def named(self, name: str) -> Model:
+        """By its id or an alias."""
+        return self._models[self._ids[name]]
+
     def allowed(self, account: Account) -> list[str]:
         """The ids of the models that it may use. Whoever may use one name of a model may use it by all of them."""
         if account.models is None:
@@ -43,9 +47,9 @@ class Models:
         more = near or (f" There are: {_list(names)}." if names else " This key may use no model.")
         raise Failure(404, f'There is no model "{name[:256]}" for this key.{more}', "model_not_found", param="model")
 
-    def listed(self, account: Account, meta: Mapping[tuple[str, str], Mapping[str, Any]]) -> dict[str, Any]:
-        """OpenAI's list, with llama-server's fields. `meta` is (back end, id there) → what the back end says of the model. An alias has an
-        entry of its own, so that programs that look for it in the list find it."""
+    def listed(self, account: Account, meta: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The entries of OpenAI's list, with llama-server's fields. `meta` is (back end, id there) → what the back end says of the model.
+        An alias has an entry of its own, so that programs that look for it in the list find it."""
         data = []
         for model in self.allowed(account):
             entry = self._models[model]
@@ -58,7 +62,7 @@ class Models:
                 others = [other for other in (model, *entry.aliases) if other != name]
                 shown = {"id": name, "aliases": others, "tags": [], "object": "model", "created": self._created, "owned_by": "llamacpp"}
                 data.append({**shown, "meta": said} if said else shown)
-        return {"object": "list", "data": data}
+        return data
 
 
 def _list(names: Iterable[str]) -> str:

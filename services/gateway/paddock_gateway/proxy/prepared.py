@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
+from msgspec import Raw
 
 from paddock_gateway.contract import Account, Ask, Place
 from paddock_gateway.convert.converter import Converter
@@ -21,6 +23,9 @@ from paddock_gateway.proxy.routes import ROUTES, Route
 
 DEFAULT_TOKENS = 1024
 """What a request that names no limit is taken to generate."""
+
+MOST_PROMPTS = 100_000
+"""Of a list that may have more, each comma counts as one."""
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
 _COUNTING = ("/input_tokens", "/count_tokens", "/tokenize", "/detokenize", "/apply-template")
@@ -120,9 +125,26 @@ def _tokens(route: Route, body: Body, context: int) -> int:
     asked = 0
     if route.generates:
         said = [number for name in _LIMITS if (number := body.number(name)) is not None and number > 0]
-        asked = said[0] if said else DEFAULT_TOKENS
+        asked = max(said, default=DEFAULT_TOKENS)
     answers = min(max(body.number("n") or 1, 1), 256)
-    prompt = len(body.raw) // 3
+    prompts, prompt = _prompts(body), len(body.raw) // 3
     if context:
-        prompt, asked = min(prompt, context), min(asked, context)
-    return prompt + asked * answers
+        prompt, asked = min(prompt, prompts * context), min(asked, context)
+    return prompt + asked * prompts * answers
+
+
+def _prompts(body: Body) -> int:
+    """`/completion` and `/v1/completions` take a list of prompts; a list that begins with a number is one prompt, in tokens."""
+    raw = body.bytes_of("prompt")
+    if not raw.startswith(b"[") or raw[1:].lstrip()[:1] not in (b'"', b"[", b"{"):
+        return 1
+    at_most = 1 + raw.count(b",")
+    if at_most > MOST_PROMPTS:
+        return at_most  # taken apart it would cost far more memory than the request
+    try:
+        return len(_LIST.decode(raw))
+    except (msgspec.MsgspecError, RecursionError):
+        return 1
+
+
+_LIST = msgspec.json.Decoder(list[Raw])

@@ -35,6 +35,13 @@ class HttpUpstream:
         self.models = Models(configuration)
         self.pool = Pool(configuration, dispatcher, patience)
 
+    def context(self, model: str) -> int:
+        """See the contract."""
+        entry = self.models.named(model)
+        metas = (self.pool[target.backend].meta.get(target.model, {}) for target in entry.targets)
+        said = [meta["n_ctx"] for meta in metas if isinstance(meta.get("n_ctx"), int) and meta["n_ctx"] > 0]
+        return min(said, default=entry.context)
+
     def exchange(self, wanted: Wanted) -> Exchange:
         return Exchange(wanted, self.pool, self._dispatcher, self._observer, self._configuration.health.retries)
 

@@ -174,6 +174,7 @@ class ScriptedUpstream:
     tokens: Sequence[str | Failure | asyncio.Event] = ("2+2 ", "equals 4.")
     asked: list[Mapping[str, Any]] = field(default_factory=list)
     logged: list[str] = field(default_factory=list)
+    tokens_of_context: int = 2048
     open: int = 0
     most_open: int = 0
 
@@ -197,6 +198,9 @@ class ScriptedUpstream:
             yield {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": len(self.tokens), "prompt_tokens_details": {}}}
         finally:
             self.open -= 1
+
+    def context(self, model: str) -> int:
+        return self.tokens_of_context
 
 
 class Silence:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import schemathesis
 from aiohttp import web
 
 from paddock_gateway.openapi import CALLS, add_routes, description
+from paddock_gateway.proxy.routes import MODEL_LISTS, ROUTES
 from tests.unit.gateway.apis.stubs import Stage, served
 
 
@@ -27,6 +29,12 @@ def shown(stage: Stage, application: web.Application | None = None) -> dict[str,
 def test_every_route_is_described_and_nothing_else() -> None:
     described = {(path, method) for path, methods in shown(Stage())["paths"].items() for method in methods}
     assert described == set(CALLS) - {("/metrics", "get")}  # which a gateway without metrics has not
+
+
+def test_the_manual_names_every_route_and_no_other() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "gateway-api.md").read_text()
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert set(re.findall(r"/[\w./-]+", " ".join(rows))) == {path for path, _ in CALLS} | {*ROUTES, *MODEL_LISTS}
 
 
 def test_what_the_gateway_has_not_is_not_described() -> None:

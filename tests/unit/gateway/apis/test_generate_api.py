@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from paddock_gateway.contract import Row
 from paddock_gateway.errors import Failure
-from tests.unit.gateway.apis.stubs import ANN, Stage, served, until
+from tests.unit.gateway.apis.stubs import ANN, Silence, Stage, served, until
 
 
 def events(text: str) -> list[tuple[str, Any]]:
@@ -118,6 +119,13 @@ def test_a_body_over_the_bound_is_refused_whether_it_says_its_length_or_not() ->
     assert asyncio.run(go()) == [413, 413]
 
 
+@pytest.mark.parametrize("path", ["/generate", "/benchmark"])
+def test_a_body_that_cannot_be_unpacked_is_the_callers_fault(path: str) -> None:
+    status, _, text = answer(Stage(), b"no gzip", {**ANN, "Content-Encoding": "gzip"}, path)
+    assert status == 400
+    assert "cannot be read" in json.loads(text)["detail"]
+
+
 def test_without_a_key_or_with_an_unknown_one_nothing_is_generated() -> None:
     for headers in ({}, {"X-API-Key": "sk-nobody"}):
         stage = Stage()
@@ -190,22 +198,25 @@ def test_a_client_that_leaves_ends_its_request(stream: bool) -> None:
     asyncio.run(go())
 
 
-def test_a_queue_that_is_full_says_when_to_come_again() -> None:
-    async def go() -> None:
-        stage = Stage(pi={"model": "qwen2.5:3b", "max_concurrent": 1}, queue={"length": 1})
-        gate = asyncio.Event()
-        stage.upstream.tokens = (gate,)
-        async with served(stage.parts) as client:
-            body = {"prompt": "a", "stream": False}
-            asking = [asyncio.ensure_future(client.post("/generate", json=body, headers=ANN)) for _ in range(3)]
-            done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
-            refused = [response for response in (task.result() for task in done) if response.status == 429]
-            assert [response.headers["Retry-After"] for response in refused] == ["5"]
-            gate.set()
-            await asyncio.gather(*asking)
-
-    asyncio.run(go())
-
-
 def test_without_the_small_hosts_settings_its_routes_are_not_there() -> None:
     assert answer(Stage(pi=None), {"prompt": "a"})[0] == 404
+
+
+class Kept(Silence):
+    """A RequestLog."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def add(self, row: Row) -> None:
+        self.rows.append(row)
+
+
+@pytest.mark.parametrize("path", ["/generate", "/benchmark"])
+def test_what_is_refused_before_a_back_end_is_asked_has_a_row_too(path: str) -> None:
+    log = Kept()
+    stage = Stage(log=log)
+    answer(stage, {"prompt": "a"}, {}, path)
+    answer(stage, {"prompt": ""}, path=path)
+    assert [(row.path, row.username, row.status_code) for row in log.rows] == [(path, "", 401), (path, "ann", 422)]
+    assert all(row.request_id and row.backend == "" for row in log.rows)

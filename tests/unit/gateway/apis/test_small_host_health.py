@@ -1,4 +1,4 @@
-"""The small host's `/health`, its bound, and the warm-up."""
+"""The small host's `/health` and the warm-up."""
 
 from __future__ import annotations
 
@@ -9,27 +9,7 @@ import pytest
 
 from paddock_gateway.contract import Figures
 from paddock_gateway.errors import Failure
-from tests.unit.gateway.apis.stubs import ANN, Client, Stage, served, until
-
-
-def test_no_more_run_at_once_than_the_settings_say_and_health_shows_who_waits() -> None:
-    async def go() -> None:
-        stage = Stage(pi={"model": "qwen2.5:3b", "max_concurrent": 2})
-        gate = asyncio.Event()
-        stage.upstream.tokens = (gate, "a")
-        async with served(stage.parts) as client:
-            asking = [asyncio.ensure_future(client.post("/generate", json={"prompt": "a", "stream": False}, headers=ANN)) for _ in range(5)]
-            async with client.get("/health") as response:
-                await response.read()
-            await until(lambda: stage.upstream.open == 2)
-            while (await _health(client))["queue_size"] != 3:
-                await asyncio.sleep(0.001)
-            gate.set()
-            assert [response.status for response in await asyncio.gather(*asking)] == [200] * 5
-            assert stage.upstream.most_open == 2
-            assert (await _health(client))["queue_size"] == 0
-
-    asyncio.run(go())
+from tests.unit.gateway.apis.stubs import Client, Stage, served, until
 
 
 async def _health(client: Client) -> dict[str, Any]:

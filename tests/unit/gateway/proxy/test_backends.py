@@ -9,7 +9,7 @@ from aiohttp import web
 
 from paddock_gateway.contract import BackendState, Used
 from paddock_gateway.proxy.backends import Patience
-from paddock_gateway.settings import Backend, Health, SettingsError
+from paddock_gateway.settings import Backend, Health, Pi, SettingsError
 from tests.unit.gateway.proxy.gateway_under_test import BackendUnderTest, Places, gateway, raw_backend, run, until
 from tests.unit.gateway.proxy.scripted import HELLO, chat, endless, json_answer, streaming
 
@@ -141,6 +141,16 @@ def test_a_dead_back_end_rests_and_is_tried_again() -> None:
                 await until(lambda: found.up)
                 assert under.places.states[-1] == ("b0", BackendState(up=True, slots=4))
                 assert (await under.post("/v1/chat/completions", chat(stream=True)))[0] == 200
+
+    run(test())
+
+
+def test_no_more_run_at_once_than_the_small_hosts_settings_say() -> None:
+    async def test() -> None:
+        backend = BackendUnderTest(streaming(*HELLO), slots=9)
+        for most, slots in ((4, 4), (20, 9)):
+            async with backend.serving(), gateway(backend.url, pi=Pi("fast", max_concurrent=most)) as under:
+                assert under.places.states[0] == ("b0", BackendState(up=True, slots=slots))
 
     run(test())
 

@@ -3,10 +3,12 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paddock_gateway.proxy.body import REMOVED, Body
+from paddock_gateway.errors import Failure
+from paddock_gateway.proxy.body import MOST_VALUES, REMOVED, Body
 
 TEXT = st.text('aé"\\\\\\n/😀', max_size=4)
 VALUES = st.recursive(
@@ -45,3 +47,12 @@ def test_everything_may_be_taken_out() -> None:
 def test_a_number_is_one_or_nothing() -> None:
     body = Body(b'{"a": 5, "b": -1, "c": 1.5, "d": "7", "e": null, "f": 99999999999999999999999999}')
     assert [body.number(name) for name in "abcdefg"] == [5, -1, None, None, None, None, None]
+
+
+@pytest.mark.parametrize("many", [b"{},", b"[],", b"0,", b'{"a":1},'])
+def test_a_body_of_very_many_values_is_not_taken_apart(many: bytes) -> None:
+    body = Body(b'{"messages":[' + many * MOST_VALUES + b"0]}")
+    with pytest.raises(Failure, match="200000 commas and brackets") as failure:
+        body.parsed()
+    assert failure.value.status == 413
+    assert Body(b'{"messages":["' + b"a" * 10 * MOST_VALUES + b'"]}').parsed()

@@ -37,6 +37,7 @@ def test_an_event_may_be_as_large_as_its_bound_and_no_larger() -> None:
         ("chat", [chunk({}, finish_reason="stop"), chunk(usage=USAGE, timings=TIMINGS)], Used(5, 2, 2)),
         ("chat", [chunk(usage=USAGE), chunk(usage=USAGE)], Used(5, 2, 4)),
         ("completion", [chunk(usage=USAGE), chunk(usage=USAGE)], Used(10, 4, 4)),
+        ("completion", [chunk(usage=USAGE)] * 1000, Used(5000, 2000, 2000)),
         ("chat", [chunk({"content": '"usage":{"prompt_tokens":99}'})], None),
         (
             "responses",

@@ -48,3 +48,18 @@ def test_who_may_use_one_model_need_not_name_it() -> None:
             assert backend.asked[0].body["model"] == "small"
 
     run(test())
+
+
+def test_a_model_is_shown_by_each_of_its_names_to_who_may_use_it() -> None:
+    async def test() -> None:
+        async with BackendUnderTest(streaming(*HELLO)).serving() as backend, gateway(backend.url) as under:
+            listed = {each["id"]: each for each in json.loads((await under.post("/v1/models", method="GET"))[1])["data"]}
+            for name in ("small", "fast", "large"):
+                status, raw, _ = await under.post(f"/v1/models/{name}", method="GET")
+                assert (status, json.loads(raw)) == (200, listed[name])
+            for name in ("large", "sma", "a/b%2F..", "%00"):
+                status, raw, _ = await under.post(f"/v1/models/{name}", key="sk-boris", method="GET")
+                assert status == 404 and json.loads(raw)["error"]["code"] == "model_not_found"
+            assert {row.path for row in under.log.rows} == {"/v1/models"}, "a path that a caller makes up is no label"
+
+    run(test())

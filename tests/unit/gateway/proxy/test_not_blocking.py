@@ -2,10 +2,12 @@
 
 import asyncio
 import sys
+import threading
 from typing import Any
 
 import pytest
 
+from paddock_gateway.proxy import handler, prepared
 from tests.unit.gateway.proxy.gateway_under_test import BackendUnderTest, Places, gateway, run
 from tests.unit.gateway.proxy.scripted import DONE, HELLO, USAGE, chat, chunk, streaming
 
@@ -50,3 +52,19 @@ def test_a_burst_of_requests_opens_nothing_and_waits_for_nothing(stream: bool) -
             return found
 
     assert run(test()) == []
+
+
+def test_a_large_body_is_read_apart_from_everybody_elses() -> None:
+    async def test() -> None:
+        names: set[str] = set()
+        async with BackendUnderTest(streaming(*HELLO)).serving() as backend, gateway(backend.url) as under:
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(prepared, "prefixes", lambda *_: names.add(threading.current_thread().name) or ())
+                for size in (10, handler.SMALL):
+                    names.clear()
+                    status, _, _ = await under.post("/v1/chat/completions", chat(messages=[{"role": "user", "content": "x" * size}]))
+                    assert status == 200
+                    assert (names == {"MainThread"}) == (size == 10)
+        assert all(name.startswith("large bodies") for name in names)
+
+    run(test())

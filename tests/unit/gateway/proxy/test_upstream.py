@@ -37,6 +37,17 @@ def test_closing_it_ends_the_request_at_the_back_end() -> None:
     run(test())
 
 
+def test_the_context_is_the_least_that_the_back_ends_say() -> None:
+    async def test() -> None:
+        both = BackendUnderTest(streaming(*HELLO))
+        async with both.serving(), gateway(both.url, both.url) as under:
+            under.upstream.pool["b1"].meta["small"] = {"n_ctx": 256}
+            assert under.upstream.context("small") == under.upstream.context("fast") == 256
+            assert under.upstream.context("large") == 0, "which nobody has said"
+
+    run(test())
+
+
 def test_a_refusal_is_a_failure() -> None:
     error = json_answer({"error": {"code": 400, "message": "too long", "type": "x"}}, 400)
 
