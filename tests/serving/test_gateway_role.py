@@ -443,5 +443,5 @@ def test_teardown_leaves_the_data_alone_and_who_comes_back_has_them(gates: Gates
         assert gates.on("stat -c '%U %a' /var/lib/paddock-gateway; find /var/lib/paddock-gateway -nouser", host=host) == "root 700"
     gates.fleet.up()
     gates.until_ready()
-    assert gates.rows() == rows
+    assert gates.rows() >= rows > 0
     assert gates.chat(erin, host="far") == 200
