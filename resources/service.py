@@ -326,11 +326,13 @@ class Service(Resource):
         return found.get("active") or super().state(found)
 
     def advice(self, differing: Mapping[str, object]) -> str:
-        anew = "`paddock restart`" if self.answers else f"`systemctl reset-failed {self.name}` there"
+        journal, anew = f"`journalctl -u {self.name}` on the host says", f"`systemctl reset-failed {self.name}` there"
+        if self.name.startswith("llama-server"):
+            journal, anew = "`paddock logs` says", "`paddock restart`"
         said = {
             "units": "remove them, or accept them in the inventory: roles.base.accepted_units",
             "environment": "systemd gives them to every service (systemctl show-environment): unset them, and restart the service",
-            "restarts": f"`paddock logs` and `journalctl -u {self.name}` on the host say why it ended; {anew} counts anew",
+            "restarts": f"{journal} why it ended; {anew} counts anew",
         }
         return "; ".join(words for name, words in said.items() if name in differing)
 

@@ -21,7 +21,13 @@ put_user() {
   usermod -G "" "$1"
 }
 
-# NAME: but not that of a package that stays. What it left in Paddock's cache is not the next account's of its number
+# ACCOUNT DIRECTORY: what is the account's there is root's from now on
+hand_over() {
+  [ ! -d "$2" ] || find "$2" -xdev -user "$1" -exec chown -h root: {} +
+}
+
+# NAME: but not that of a package that stays. What it left is not the next account's of its
+# number; units that come back take their StateDirectory= whole
 gone_user() {
   at "user:$1"
   case $(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null) in
@@ -31,7 +37,10 @@ gone_user() {
     case $1 in
       paddock-*) systemctl stop --quiet "$1-*" 2>/dev/null || true ;;
     esac
-    [ ! -d /var/cache/paddock ] || find /var/cache/paddock -user "$1" -exec chown -h root: {} +
+    hand_over "$1" /var/cache/paddock
+    case $1 in
+      paddock-* | llama-server) hand_over "$1" "/var/lib/$1" ;;
+    esac
     said=$(userdel "$1" 2>&1) || fail "$said"
   fi
 }

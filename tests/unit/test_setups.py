@@ -265,7 +265,7 @@ def test_what_is_new_on_a_host_comes_without_advice_for_what_went_wrong(setup: S
         planned, nothing = host_plan(host, setup.fleet, setup.knowledge), Actual()
         shown = list(lines(Work(planned, nothing, drift(planned, nothing))))
         assert [line for line in shown if "+ service:" in line and "starts" in line]
-        assert not [line for line in shown if "accepted_units" in line or "say why it ended" in line]
+        assert not [line for line in shown if "accepted_units" in line or "why it ended" in line]
 
 
 @every()

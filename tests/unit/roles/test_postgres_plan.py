@@ -33,7 +33,7 @@ def test_the_gateways_database_is_made_by_a_unit_that_may_be_run_again() -> None
         f"file:/etc/systemd/system/{UNIT}",
     }
     unit = small.text("one", f"/etc/systemd/system/{UNIT}").splitlines()
-    assert {"Requires=postgresql.service", "After=postgresql.service", "User=postgres", "Type=oneshot", "RemainAfterExit=yes"} <= {*unit}
+    assert {"Wants=postgresql.service", "After=postgresql.service", "User=postgres", "Type=oneshot", "RemainAfterExit=yes"} <= {*unit}
     assert script().count("WHERE NOT EXISTS") == 2
 
 
