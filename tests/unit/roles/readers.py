@@ -63,7 +63,7 @@ def unit(text: str) -> Iterator[tuple[str, ...]]:
             yield (line,)
             continue
         key, equals, value = line.partition("=")
-        assert equals and re.fullmatch(r"[A-Z][A-Za-z]*", key), line
+        assert equals and re.fullmatch(r"[A-Z][A-Za-z0-9]*", key), line
         expanded = value.replace("%%", "").count("%")
         if EXEC.fullmatch(key):
             words = unit_words(value.lstrip("@-:+!"))

@@ -2,7 +2,8 @@
 
 A digest covers what stands before the messages in the prompt too (tools, system, template arguments). What a client changes at each call
 without changing the conversation is left out: Claude Code's billing header in the first system block, whose `cch` differs each time; see
-normalize_anthropic_billing_header in llama.cpp's tools/server/server-chat.cpp, which takes it out of the prompt as well.
+normalize_anthropic_billing_header in llama.cpp's tools/server/server-chat.cpp, which takes it out of the prompt as well. And so are the
+marks `cache_control`, which Anthropic's clients move on to the last message of each call, with the block of text that they make for it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ BLOCK = 2048
 
 _BEFORE = ("tools", "functions", "system", "instructions", "chat_template_kwargs", "reasoning_effort", "input_extra", "input_prefix")
 _BILLING = re.compile(rb"x-anthropic-billing-header:[^\"]{0,512}?cch=[0-9a-fA-F]{5};")
+_MARK = re.compile(rb',?\s*"cache_control"\s*:\s*(?:\{[^{}"]{0,64}(?:"[^"{}]{0,64}"[^{}"]{0,64}){0,8}\}|null)')
+_ONE_TEXT = re.compile(rb'\[\s*\{\s*"type"\s*:\s*"text"\s*,\s*"text"\s*:\s*("(?:[^"\\]|\\.)*")\s*\}\s*\]')
+"""Content of one block of text is the text alone."""
 _ITEMS = msgspec.json.Decoder(list[Raw])
 
 
@@ -59,7 +63,7 @@ def _of_items(state: blake2b, raw: bytes) -> tuple[bytes, ...]:
         return ()
     found = []
     for number, item in enumerate(items[:MOST]):
-        state.update(_steady(bytes(item)) if number < 2 else memoryview(item))
+        state.update(_steady(bytes(item), billed=number < 2))
         state.update(b"\0")
         found.append(state.digest())
     return tuple(found)
@@ -73,5 +77,9 @@ def _of_text(state: blake2b, raw: bytes) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def _steady(raw: bytes) -> bytes:
-    return _BILLING.sub(b"", raw) if b"x-anthropic-billing-header" in raw else raw
+def _steady(raw: bytes, *, billed: bool = True) -> bytes:
+    if billed and b"x-anthropic-billing-header" in raw:
+        raw = _BILLING.sub(b"", raw)
+    if b'"cache_control"' in raw:
+        raw = _MARK.sub(b"", raw)
+    return _ONE_TEXT.sub(rb"\1", raw) if b'"text"' in raw else raw

@@ -39,6 +39,17 @@ def test_claude_codes_billing_header_changes_nothing() -> None:
     assert elsewhere[0] != elsewhere[1], "what a user quotes later is a part of the conversation"
 
 
+def test_the_mark_that_anthropics_clients_move_along_changes_nothing() -> None:
+    def marked(text: str) -> list[dict[str, object]]:
+        return [{"type": "text", "text": text, "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
+
+    first = of({"system": marked("Be kind."), "messages": [{"role": "user", "content": marked('say "a" \\ b')}]})
+    turns = [{"role": "user", "content": 'say "a" \\ b'}, {"role": "assistant", "content": "c"}, {"role": "user", "content": marked("d")}]
+    assert of({"system": "Be kind.", "messages": turns})[:1] == first
+    quoted = [of({"messages": [{"role": "user", "content": json.dumps(marked(word))}]}) for word in ("a", "b")]
+    assert quoted[0] != quoted[1], "what a user quotes is a part of the conversation"
+
+
 def test_a_bare_prompt_has_a_digest_for_each_block() -> None:
     text = "x" * BLOCK * 3
     assert of({"prompt": text}, "completion")[:3] == of({"prompt": text + "more"}, "completion")[:3]
