@@ -99,7 +99,8 @@ WHOLE: dict[str, dict[str, Any]] = {
 SPEAKERS = ("one", "calling")
 
 SET_BY_THE_GATEWAY = {"model", "id_slot", "cache_prompt", "return_progress"}
-"""The last so that llama-server has something to say, and hears that its reader left, while it reads a prompt; the caller sees none of it."""
+"""The last so that llama-server has something to say while it reads a prompt, and hears that its reader left; the caller sees none of
+it."""
 ASKED_AS_A_STREAM = {"stream", "stream_options"}
 """Of an answer that is put together from a stream, which llama-server gives up when its reader goes."""
 
