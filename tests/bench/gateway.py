@@ -2,7 +2,8 @@
 
     python -m tests.bench.gateway [ROUNDS] [--anyway]
 
-All run on this machine before a back end that answers at once, and take turns, so that whatever else the machine does hits all alike. The
+First all run on this machine before a back end that answers at once, then with and without the gateway before a real llama-server of a lab
+host with a tiny model. They take turns, so that whatever else the machine does hits all alike. The
 gateway does all that it does on a host: keys, limits, turns, the log in SQLite, metrics. LiteLLM has one master key, no limits and no log;
 it is installed into build/litellm once. wrk sends the requests. A machine with other work is refused, as its figures say nothing; --anyway
 measures all the same.
@@ -22,21 +23,41 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cli.views.table import table
 from tests.bench.__main__ import machine
-from tests.gateway.process import ROOT, free_port, key_of, running, wait_for
+from tests.gateway.process import ROOT, back_end, free_port, key_of, running, wait_for
+from tests.lab_fleet import lab_fleet
 
-ROUNDS, SECONDS, AT_ONCE, STREAMS = 5, 4, 32, 1000
+ROUNDS, SECONDS, AT_ONCE, STREAMS, REAL_SLOTS = 5, 4, 32, 1000, 8
 BUSY = 0.5
 """A load average above this, before anything was started, says that the machine has other work."""
 
 LITELLM = ("litellm[proxy]==1.108.7", "prometheus_client")
 TICKS = os.sysconf("SC_CLK_TCK")
-AIMS = {"p50_ms": 0.5, "cpu": 30.0, "mib": 64.0}
+AIMS = {"p50_ms": 0.5, "cpu": 30.0, "mib": 64.0, "of_direct": 0.95}
+
+INVENTORY = f"""
+fleet: gwbench
+domain: home.example
+hosts:
+  box:
+    address: 192.0.2.10
+    roles:
+      base: {{time: elsewhere}}
+      llama_cpp: {{source: {{sdist: llama-cpp-python==0.3.36}}, ui: false}}
+      models:
+      llama_server:
+        api_key: false
+        encrypted: false
+        instances:
+          one: {{model: tiny, listen: "0.0.0.0:8081", preset: {{threads: 1, threads-batch: 1}}}}
+models:
+  tiny: {{source: tiny, preset: {{ctx-size: 8192, parallel: {REAL_SLOTS}, cache-ram: 0}}}}
+"""
 
 
 @dataclass
@@ -75,9 +96,11 @@ def main(rounds: int, *, anyway: bool) -> int:
                 middle = latency(each, directory)
                 if number:
                     each.middles.append(middle)
-        held = streams(contenders[1], directory)
+        held = streams(directory)
+        real = before_llama_server(rounds, directory)
     print(table(list(rows(contenders))))
     print(f"{STREAMS} streams open at once: {held:.0f} MiB")
+    print(table(list(real)))
     print(machine(before))
     return 0
 
@@ -106,7 +129,28 @@ def rows(contenders: list[Contender]) -> Iterator[tuple[str, ...]]:
     yield "aims", "", "", *([f"at least {AIMS['cpu']:.0f}"] * 2), "", f"at most {AIMS['p50_ms']}", f"under {AIMS['mib']:.0f}"
 
 
-def started(directory: Path, stack: ExitStack) -> Iterator[contextmanager]:  # type: ignore[valid-type]
+def before_llama_server(rounds: int, directory: Path) -> Iterator[tuple[str, ...]]:
+    """Requests a second with the gateway, of those without, in the same round."""
+    ratios: dict[str, list[float]] = {}
+    (directory / "lab").mkdir()
+    with lab_fleet("gwbench", directory / "lab", INVENTORY, ready=True) as lab:
+        lab.up("--no-verify")
+        url = f"http://{lab.host('box').address}:8081"
+        with _direct(url) as direct, _gateway(directory / "real", url) as gateway:
+            for number in range(rounds + 1):
+                for kind in ("plain", "stream"):
+                    alone, behind = (throughput(each, directory, kind, REAL_SLOTS)[0] for each in (direct, gateway))
+                    print(
+                        f"  {number or 'warming up'}  {kind:6}  llama-server {alone:6.0f} requests/s, behind it {behind:6.0f}", flush=True
+                    )
+                    if number:
+                        ratios.setdefault(kind, []).append(behind / alone)
+    yield f"a real llama-server, {REAL_SLOTS} connections", "median", "from", "to", "aim"
+    for kind, found in ratios.items():
+        yield kind, *(f"{each:.3f}" for each in (statistics.median(found), min(found), max(found))), f"at least {AIMS['of_direct']}"
+
+
+def started(directory: Path, stack: ExitStack) -> Iterator[AbstractContextManager[Contender]]:
     """Nothing, the gateway, and LiteLLM, each before a back end of its own that is like the others'."""
     back_ends = [stack.enter_context(instant()) for _ in range(3)]
     yield _direct(back_ends[0])
@@ -117,7 +161,7 @@ def started(directory: Path, stack: ExitStack) -> Iterator[contextmanager]:  # t
 @contextmanager
 def instant() -> Iterator[str]:
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "tests.bench.instant", str(port), "2000"], cwd=ROOT)
+    process = subprocess.Popen([sys.executable, "-m", "tests.bench.instant", str(port), str(AT_ONCE)], cwd=ROOT)
     try:
         wait_for(f"http://127.0.0.1:{port}/health", process)
         yield f"http://127.0.0.1:{port}"
@@ -172,10 +216,10 @@ def _litellm(directory: Path, back_end: str) -> Iterator[Contender]:
         process.wait()
 
 
-def throughput(contender: Contender, directory: Path, kind: str) -> tuple[float, float]:
+def throughput(contender: Contender, directory: Path, kind: str, connections: int = AT_ONCE) -> tuple[float, float]:
     """Requests a second, and microseconds of CPU a request."""
     began, number = cpu_s(contender.pid), 0
-    number, seconds, _ = wrk(contender, directory, kind, connections=AT_ONCE)
+    number, seconds, _ = wrk(contender, directory, kind, connections=connections)
     contender.most_mib = max(contender.most_mib, memory_mib(contender.pid))
     return number / seconds, 1e6 * (cpu_s(contender.pid) - began) / max(number, 1)
 
@@ -187,14 +231,7 @@ def latency(contender: Contender, directory: Path) -> float:
 
 def wrk(contender: Contender, directory: Path, kind: str, *, connections: int) -> tuple[int, float, float]:
     """Requests, seconds, and the p50 in milliseconds. All have to be answered with 200."""
-    body = {"model": "tiny", "messages": [{"role": "user", "content": "Say a word. " * 20}], "stream": kind == "stream"}
-    script = directory / "wrk.lua"
-    script.write_text(
-        f"wrk.method = 'POST'\nwrk.body = [==[{json.dumps(body)}]==]\nwrk.headers['Content-Type'] = 'application/json'\n"
-        f"wrk.headers['Authorization'] = 'Bearer {contender.key}'\n"
-    )
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--timeout", "30s", "--latency", "-s", str(script)]
-    said = subprocess.run([*command, f"{contender.url}/v1/chat/completions"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(_wrk(contender, directory, kind, connections), capture_output=True, text=True, check=True).stdout
     assert "Non-2xx" not in said, f"{contender.name}: {said}"
     found = re.search(r"(\d+) requests in ([\d.]+)(s|m)", said)
     middle = re.search(r"50%\s+([\d.]+)(us|ms|s)", said)
@@ -203,10 +240,27 @@ def wrk(contender: Contender, directory: Path, kind: str, *, connections: int) -
     return int(found[1]), float(found[2]) * (60 if found[3] == "m" else 1), float(middle[1]) * unit
 
 
-def streams(contender: Contender, directory: Path) -> float:
-    """MiB while many streams are open."""
-    wrk(contender, directory, "stream", connections=STREAMS)
-    return memory_mib(contender.pid)
+def _wrk(contender: Contender, directory: Path, kind: str, connections: int, tokens: int = 8) -> list[str]:
+    message = {"role": "user", "content": "Say a word. " * 20}
+    body = {"model": "tiny", "messages": [message], "stream": kind == "stream", "max_tokens": tokens}
+    script = directory / "wrk.lua"
+    script.write_text(
+        f"wrk.method = 'POST'\nwrk.body = [==[{json.dumps(body)}]==]\nwrk.headers['Content-Type'] = 'application/json'\n"
+        f"wrk.headers['Authorization'] = 'Bearer {contender.key}'\n"
+    )
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--timeout", "30s", "--latency", "-s", str(script)]
+    return [*command, f"{contender.url}/v1/chat/completions"]
+
+
+def streams(directory: Path) -> float:
+    """MiB of a gateway, at most, while so many streams are open at a back end that takes ten seconds for each."""
+    with back_end(STREAMS, "--token-ms", "100") as url, _gateway(directory / "streams", url) as contender:
+        asking = subprocess.Popen([*_wrk(contender, directory, "stream", STREAMS, tokens=100)], stdout=subprocess.DEVNULL)
+        most = 0.0
+        while asking.poll() is None:
+            most = max(most, memory_mib(contender.pid))
+            time.sleep(0.25)
+    return most
 
 
 def _family(pid: int) -> list[int]:
@@ -232,6 +286,5 @@ def memory_mib(pid: int) -> float:
 
 
 if __name__ == "__main__":
-    began = time.monotonic()
     numbers = [int(each) for each in sys.argv[1:] if each.isdigit()]
     sys.exit(main(numbers[0] if numbers else ROUNDS, anyway="--anyway" in sys.argv))

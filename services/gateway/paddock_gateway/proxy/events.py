@@ -132,7 +132,9 @@ class Tally:
         counts = (b'"usage":' in event and b'"usage":null' not in event) or (
             b'"timings":' in event and (b'"finish_reason":"' in event or b'"stop":true' in event)
         )
-        answer = (parsed(event) if counts else None) or {}
+        if not counts:
+            return
+        answer = parsed(event) or {}
         if usage := _usage(answer):
             self._of_usage = self._with(self._of_usage, usage)
         elif timings := used_of(answer):
