@@ -81,6 +81,9 @@ def main(rounds: int, *, anyway: bool) -> int:
     if before > BUSY and not anyway:
         print(f"the machine has other work (load {before:.1f}, at most {BUSY}): wait, or measure with --anyway", file=sys.stderr)
         return 1
+    if not shutil.which("wrk"):
+        print("wrk, which sends the requests, is not here: apt-get install wrk", file=sys.stderr)
+        return 1
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         directory = Path(scratch)
         contenders = [stack.enter_context(each) for each in started(directory, stack)]
