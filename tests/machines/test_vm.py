@@ -26,6 +26,10 @@ pytestmark = turn(1, of=5)
 FURTHER = f"vmtest{os.getpid()}"
 
 
+FAILED = "systemctl --failed --plain --no-legend | grep -v ^session- || true"
+"""The units that failed. A session is one's that was given up while the machine was slow."""
+
+
 def listening_on(port: int) -> dict[str, Any]:
     return {"llama_server": {"listen": f"0.0.0.0:{port}", "models": ["chat"]}}
 
@@ -87,9 +91,8 @@ def test_an_arm64_host_is_a_cortex_a76_with_its_dot_products(lab: dict[str, LabH
 
 @pytest.mark.parametrize("host", ["forge", "old", "pi"])
 def test_every_host_is_up_under_its_own_name_with_a_running_systemd(lab: dict[str, LabHost], host: str) -> None:
-    assert over_ssh(lab[host], "hostname; id -un; systemctl is-system-running; cat /proc/1/comm").split() == [
-        *(host, lab[host].user, "running", "systemd")
-    ]
+    state, *said = over_ssh(lab[host], f"systemctl is-system-running || true; hostname; id -un; cat /proc/1/comm; {FAILED}").split()
+    assert state in ("running", "degraded") and said == [host, lab[host].user, "systemd"]
 
 
 def test_packages_can_be_installed(lab: dict[str, LabHost]) -> None:
