@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import math
 import secrets
 import time
@@ -19,6 +20,8 @@ from paddock_gateway.keys import declared_id
 from paddock_gateway.pepper import digest, hint, new_key
 from paddock_gateway.settings import Configuration, Limits, User
 from paddock_gateway.store.database import Database, DatabaseAway, Transaction
+
+logger = logging.getLogger(__name__)
 
 LONGEST = 256
 """Characters of a name or label."""
@@ -85,7 +88,7 @@ class UserTable:
                     *(user, _json(models), _json(limits), None if weight is None else float(weight), admin),
                 )
             record = await self._insert(change, key, user, label, expires)
-        await self._tell()
+        await self._tell("Key %s of user %r was made.", record.id, user)
         return key, record
 
     async def list(self, user: str | None = None) -> Sequence[KeyRecord]:
@@ -106,7 +109,7 @@ class UserTable:
         async with self._change() as change:
             record = await self._found(change, which)
             await change.fetch("UPDATE keys SET revoked = $2 WHERE id = $1", record.id, time.time())
-        await self._tell()
+        await self._tell("Key %s of user %r was revoked.", record.id, record.user)
         return record
 
     async def set_disabled(self, which: str, disabled: bool) -> KeyRecord:
@@ -115,7 +118,7 @@ class UserTable:
             record = await self._found(change, which)
             await change.fetch("UPDATE keys SET disabled = $2 WHERE id = $1", record.id, disabled)
             record = await self._found(change, record.id)
-        await self._tell()
+        await self._tell("Key %s of user %r was %s.", record.id, record.user, "disabled" if disabled else "enabled")
         return record
 
     async def rotate(self, which: str) -> tuple[str, KeyRecord]:
@@ -127,7 +130,7 @@ class UserTable:
                 raise Failure(409, f"Key {old.id} is disabled or has expired: enable it first, or make a new one.", "key_disabled")
             await change.fetch("UPDATE keys SET revoked = $2 WHERE id = $1", old.id, time.time())
             record = await self._insert(change, key, old.user, old.label, old.expires)
-        await self._tell()
+        await self._tell("Key %s of user %r was replaced by key %s.", old.id, old.user, record.id)
         return key, record
 
     async def users(self) -> Sequence[UserRecord]:
@@ -157,7 +160,7 @@ class UserTable:
         async with self._change() as change:
             if not await change.fetch(sql, name, *values):
                 raise Failure(404, f"There is no user {name!r}.", "user_not_found")
-        await self._tell()
+        await self._tell("User %r was changed.", name)
 
     async def _found(self, transaction: Transaction, which: str) -> KeyRecord:
         rows = await transaction.fetch(f"{KEYS} AND (keys.id = $1 OR keys.digest = $2)", which, digest(self._pepper, which))
@@ -197,8 +200,9 @@ class UserTable:
         except DatabaseAway as error:
             raise Failure(503, f"The gateway's database is away: {error}", "database_unavailable", retry_after_s=5) from None
 
-    async def _tell(self) -> None:
-        """What was changed is changed, though the table in memory may learn of it later."""
+    async def _tell(self, words: str, *about: object) -> None:
+        """For the journal. What was changed is changed, though the table in memory may learn of it later."""
+        logger.info(words, *about)
         if self._changed:
             try:
                 await self._changed()

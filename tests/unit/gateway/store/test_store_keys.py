@@ -284,3 +284,25 @@ async def test_a_transaction_that_is_left_in_the_middle_is_undone(configuration:
         async with database.transaction() as transaction:
             await transaction.fetch("SELECT nothing FROM nowhere")
     await database.close()
+
+
+async def test_the_journal_says_what_became_of_each_key_and_never_the_key(
+    configuration: Configuration, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "paddock_gateway.store.users")
+    async with opened(configuration) as store:
+        key, made = await store.users.create("ann")
+        await store.users.set_disabled(made.id, True)
+        await store.users.set_disabled(key, False)
+        again, replaced = await store.users.rotate(made.id)
+        await store.users.revoke(replaced.id)
+        await store.users.delete_user("ann")
+    assert caplog.messages == [
+        f"Key {made.id} of user 'ann' was made.",
+        f"Key {made.id} of user 'ann' was disabled.",
+        f"Key {made.id} of user 'ann' was enabled.",
+        f"Key {made.id} of user 'ann' was replaced by key {replaced.id}.",
+        f"Key {replaced.id} of user 'ann' was revoked.",
+        "User 'ann' was changed.",
+    ]
+    assert key not in caplog.text and again not in caplog.text
