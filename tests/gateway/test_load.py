@@ -80,7 +80,8 @@ def test_nobody_passes_a_limit_and_each_request_has_its_row(tmp_path: Path, data
             assert most_of[name] <= PARALLEL and statuses[200] + statuses[429] == each and statuses[200]
         elif "tokens" not in limits:
             assert statuses == Counter({200: each})
-    assert all(1 <= seconds <= WINDOW_S for seconds in said.retry_after)
+    lent_s = WINDOW_S // 20 if database else 0  # what others have of a limit comes back so late
+    assert all(1 <= seconds <= WINDOW_S + lent_s for seconds in said.retry_after)
 
 
 def settled_tokens(gateway: Gateway, requests: int) -> dict[str, int]:
