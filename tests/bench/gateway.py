@@ -100,10 +100,10 @@ def main(rounds: int, *, anyway: bool) -> int:
                 if number:
                     each.middles.append(middle)
         held = streams(directory)
-        real = before_llama_server(rounds, directory)
+        real = list(before_llama_server(rounds, directory))
     print(table(list(rows(contenders))))
     print(f"{STREAMS} streams open at once: {held:.0f} MiB")
-    print(table(list(real)))
+    print(table(real))
     print(machine(before))
     return 0
 
