@@ -3,7 +3,7 @@
 A directory that was asked for and holds no test is an error. With PADDOCK_SKIPS=fail a test that is skipped has failed: for
 machines that are known to have all that the tests need. Modules whose turn it is not (tests/share.py) are named, and those that took long.
 PADDOCK_TIMES names a file that each run adds a line to, with tabs: the layer, its tests that passed, failed and were skipped, and the
-seconds that it took.
+seconds that it took. A file `failed` beside it gets a line for each test that failed: which, and why.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ _seconds = Counter[str]()
 
 LONG_S = 10.0
 """Modules that take less are not named."""
+
+WORDS = 500
+"""Characters of why a test failed; the whole stands above."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -67,3 +70,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         fields = (" ".join(config.args), passed, failed + errors, skipped, f"{time.monotonic() - _began:.1f}")
         with Path(times).open("a") as file:
             file.write("\t".join(map(str, fields)) + "\n")
+        with Path(times).with_name("failed").open("a") as file:
+            file.writelines(
+                f"{each.nodeid}: {_why(each)}\n" for kind in ("failed", "error") for each in terminalreporter.stats.get(kind, ())
+            )
+
+
+def _why(report: pytest.TestReport) -> str:
+    """The end of what it failed with, in one line."""
+    lines = [line.removeprefix("E").strip() for line in report.longreprtext.splitlines() if line.startswith("E ")]
+    return " | ".join(lines)[:WORDS] or report.longreprtext.strip().rpartition("\n")[2][:WORDS]

@@ -44,8 +44,8 @@ def times(file: Path) -> list[Times]:
     return [Times(layer, int(passed), int(failed), int(skipped), float(seconds)) for layer, passed, failed, skipped, seconds in rows]
 
 
-def table(rows: Sequence[Times], whole_s: float) -> str:
-    """The layers, the longest first, and a last line that reads as pytest's own."""
+def table(rows: Sequence[Times], whole_s: float, failed: Sequence[str] = ()) -> str:
+    """The layers, the longest first, the tests that failed, and a last line that reads as pytest's own."""
     width = max((len(row.layer) for row in rows), default=0)
     lines = [f"{row.layer:{width}}  {minutes(row.seconds):>6}  {row.ended}" for row in sorted(rows, key=lambda row: -row.seconds)]
     total = Times("", sum(row.passed for row in rows), sum(row.failed for row in rows), sum(row.skipped for row in rows), whole_s)
@@ -55,6 +55,7 @@ def table(rows: Sequence[Times], whole_s: float) -> str:
             "where the time went:",
             *lines,
             f"one after another {one_by_one}",
+            *(f"FAILED {each}" for each in failed),
             f"==== {total.ended} in {whole_s:.2f}s ({minutes(whole_s)}) ====",
         ]
     )
@@ -136,10 +137,14 @@ def main(began: float, layers: Sequence[str]) -> int:
         work.run(int(os.environ.get("PADDOCK_STREAMS") or 2))
     except KeyboardInterrupt:  # which all of them have heard
         return 130
-    rows = times(Path(os.environ["PADDOCK_TIMES"])) if "PADDOCK_TIMES" in os.environ else []
+    noted = Path(os.environ["PADDOCK_TIMES"]) if "PADDOCK_TIMES" in os.environ else None
+    failed = noted.with_name("failed") if noted else None
     if work.failed:
         print(f"test: FAILED: {' '.join(work.failed)}")
-    print(table(rows, time.time() - began), flush=True)
+    print(
+        table(times(noted) if noted else [], time.time() - began, failed.read_text().splitlines() if failed and failed.exists() else ()),
+        flush=True,
+    )
     return 1 if work.failed else 0
 
 

@@ -21,3 +21,8 @@ def test_each_layer_has_a_line_and_the_last_one_sums_up(tmp_path: Path) -> None:
 
 def test_where_nothing_was_noted_no_test_is_said_to_have_passed(tmp_path: Path) -> None:
     assert table(times(tmp_path / "none"), 1.0).splitlines()[-1] == "==== no tests ran in 1.00s (0:01) ===="
+
+
+def test_what_failed_stands_beneath_the_layers_with_its_reason() -> None:
+    failed = "tests/lab/test_up.py::test_it_answers: AssertionError: no answer"
+    assert table([], 1.0, [failed]).splitlines()[-2] == f"FAILED {failed}"
