@@ -30,7 +30,7 @@ class Release(OnDisk):
     `imported` who vouches for it where it was not this fleet.
 
     Where it serves, `environment` holds, `devices` are what its `--list-devices` must then list, and `cpu_features` the flags of
-    /proc/cpuinfo that its code uses.
+    /proc/cpuinfo that its code uses. One that comes `ahead` is laid beside the one that serves, and tried: `current` stays.
     """
 
     kind: ClassVar[str] = "release"
@@ -61,6 +61,7 @@ class Release(OnDisk):
     ui: bool = False
     manifest: str = ""
     imported: str = ""
+    ahead: bool = False
 
     @property
     def id(self) -> str:
@@ -102,7 +103,9 @@ class Release(OnDisk):
         packed, manifest = ("", "") if there else (steps.pack_file(landing.payload[self.id]), steps.pack_later(landing.manifest_of(self)))
         trial = landing.trials.get(self.id)
         gate, tried = (steps.pack(GATE.read_bytes()), steps.pack(trial)) if trial is not None else ("", "")
-        steps.add("put_release", self.current, self.path, self.fingerprint, packed, manifest, gate, tried)
+        steps.add(
+            "bring_release" if self.ahead else "put_release", self.current, self.path, self.fingerprint, packed, manifest, gate, tried
+        )
 
     def try_flags(self, steps: Steps, landing: Landing) -> None:
         """It serves already: whether it takes what its services are to read."""

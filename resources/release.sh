@@ -27,6 +27,13 @@ probe_release() {
 # CURRENT PATH FINGERPRINT PACKED MANIFEST GATE TRIAL: packed only where it does not lie here yet, with the sha256 that
 # its list of files is to have; `current` moves once it has passed its gate
 put_release() {
+  bring_release "$@"
+  ln -sfnT "$2" "$1.paddock"
+  mv -fT "$1.paddock" "$1"
+}
+
+# CURRENT PATH FINGERPRINT PACKED MANIFEST GATE TRIAL: beside the one that serves, which goes on
+bring_release() {
   at "release:$1"
   if [ -n "$4" ]; then
     release_unpack "$2" "$3" "$4" "$5"
@@ -37,8 +44,6 @@ put_release() {
     fail "does not pass its gate, so the one before serves on: $(printf '%s\n' "$said" | tail -n 1 |
       sed 's/^the gate refuses it: //')"
   }
-  ln -sfnT "$2" "$1.paddock"
-  mv -fT "$1.paddock" "$1"
 }
 
 # CURRENT PATH GATE TRIAL: what serves is asked whether it takes what its services are to read

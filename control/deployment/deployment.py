@@ -13,6 +13,7 @@ from pathlib import Path
 
 from control.deployment import beside, clocks
 from control.deployment.accounts import missing_sh, missing_words, required_accounts
+from control.deployment.ahead import releases_alone
 from control.deployment.asking import hardware, probe, revoked_there
 from control.deployment.builds import assigned, compiling, kept, with_compilers
 from control.deployment.ownership import refusal, stranger
@@ -48,7 +49,8 @@ from roles.server import Entrance, Server
 
 assert control.ssh.cooperative
 
-SITE = Path(__file__).parents[2] / "deploys" / "site.py"
+DEPLOYS = Path(__file__).parents[2] / "deploys"
+SITE, BRING = DEPLOYS / "site.py", DEPLOYS / "bring.py"
 
 
 @dataclass
@@ -312,24 +314,7 @@ class Deployment:
     def converge(self) -> None:
         """Issues what is due, builds what is missing, makes the hosts so, and looks again: what still differs has failed."""
         self.issue()
-        busy = {}
-        missing = {name: work.missing for name, work in self.work.items()}
-        there = {name: work for name, work in self.work.items() if name not in self.failures}
-        where = kept(there, Artifacts(self.state))
-        assignment = assigned(missing, self.fleet, self.state, self.knowledge(), there, where)
-        self.run.failures.update(assignment.failures)
-        wanted = {name: work for name, work in self.work.items() if work.drift or name in assignment.builds}
-        if any(assignment.builds.values()):
-            Artifacts(self.state).key.make()  # a secret more makes the state another one, before hosts hear of it
-        owner = self._owner(wanted)
-        for name, work in wanted.items():
-            try:
-                needs, builds = _with(work.needs, assignment.waits.get(name), name), assignment.builds.get(name, ())
-                busy[name] = replace(
-                    self._supplied(name, work), needs=needs, builds=builds, owner=owner, renew=partial(self._renewed, name=name)
-                )
-            except PaddockError as error:
-                self.run.failures[name] = str(error)
+        busy = self._busy(self.work)
         with offered(self.run, busy, self.work, self.fleet) as asking:
             self.carry(asking)
         # Who is let in may have changed meanwhile: what follows goes by what is so now.
@@ -347,6 +332,32 @@ class Deployment:
         self._served = {name: lines[0] for name, lines in self.run.said(links, failed=True).items() if lines}
         # What this run has installed is learned now: the next one need not look a second time.
         self._learn(self._changed(found))
+
+    def bring(self) -> None:
+        """Has the releases that hosts lack built, and laid beside those that serve, which go on. What does not pass its gate has failed."""
+        self.run.carry_out(BRING, self._busy({name: releases_alone(work) for name, work in self.work.items()}, whole=False))
+
+    def _busy(self, works: Mapping[str, Work], *, whole: bool = True) -> dict[str, Work]:
+        """The hosts with anything to do, and what it takes: who builds, what travels, whose the host is. Why a host cannot have it is told
+        in `failures`."""
+        busy, missing = {}, {name: work.missing for name, work in works.items()}
+        there = {name: work for name, work in self.work.items() if name not in self.failures}
+        where = kept(there, Artifacts(self.state))
+        assignment = assigned(missing, self.fleet, self.state, self.knowledge(), there, where)
+        self.run.failures.update(assignment.failures)
+        wanted = {name: work for name, work in works.items() if work.drift or name in assignment.builds}
+        if any(assignment.builds.values()):
+            Artifacts(self.state).key.make()  # a secret more makes the state another one, before hosts hear of it
+        owner = self._owner(wanted, whole=whole)
+        for name, work in wanted.items():
+            try:
+                needs, builds = _with(work.needs, assignment.waits.get(name), name), assignment.builds.get(name, ())
+                busy[name] = replace(
+                    self._supplied(name, work), needs=needs, builds=builds, owner=owner, renew=partial(self._renewed, name=name)
+                )
+            except PaddockError as error:
+                self.run.failures[name] = str(error)
+        return busy
 
     def _settle(self, hosts: Iterable[str]) -> None:
         """Watches what was started, on all hosts at once: what dies of itself soon is seen by the look that follows."""

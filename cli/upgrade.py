@@ -1,0 +1,125 @@
+"""Switch the hosts to another llama.cpp: built while the old one serves, tried on a canary, then in waves.
+
+examples:
+  paddock upgrade --plan                       shows the build classes, the canaries and the waves; changes nothing
+  paddock upgrade                              after the version was changed in the inventory
+  paddock upgrade --to 0.3.37                  writes the version into the inventory first, with its digest
+  paddock upgrade --to 1:0.9.0+dfsg-1 --ggml 0.30.0-1
+  paddock upgrade --waves 1,25%,100% --max-unavailable 2
+
+One canary of each build class goes first; where it does not do, no other host is touched. Two hosts that serve the same model are never
+away at the same time. With --to, the inventory is as it was before where the upgrade does not end well.
+
+Exit codes: 0 every host serves the new release, 1 not, 3 with --plan: something is to be upgraded, 4 taken back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cli.arguments import Opened, limit_argument, limit_of, opened, yes_argument
+from cli.asking import ask_at_terminal, confirmed
+from cli.views.progress import Progress
+from cli.views.upgrade import planned
+from control.editing.candidate import read_text
+from control.lifecycle.waves import DEFAULT, sizes_of
+from inventory.errors import UsageError
+
+if TYPE_CHECKING:
+    from control.editing.candidate import Candidate
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    limit_argument(command)
+    command.add_argument("--to", metavar="VERSION", default="", help="the version to write into the inventory first")
+    command.add_argument("--ggml", metavar="VERSION", default="", help="with --to and packages: the version of libggml0")
+    command.add_argument("--plan", action="store_true", help="show what would be done, and do nothing")
+    command.add_argument("--waves", metavar="SIZES", default=DEFAULT, help=f"hosts that have the release after each wave: {DEFAULT}")
+    command.add_argument("--max-unavailable", type=int, default=1, metavar="N", help="hosts that may be away at the same time: 1")
+    command.add_argument("--soak", type=int, default=60, metavar="SECONDS", help="how long each host is watched after its switch: 60")
+    yes_argument(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.ggml and not options.to:
+        raise UsageError("--ggml goes with --to and the version of the packages")
+    if options.max_unavailable < 1:
+        raise UsageError("--max-unavailable: at least one host has to be away for its switch")
+    if options.soak < 0:
+        raise UsageError("--soak: a number of seconds, 0 for none")
+    sizes, this, edit = sizes_of(options.waves), opened(options), None
+    if options.to:
+        edit = _edit(this, options)
+        this = _with(this, edit, options)
+    return _upgrade(this, options, sizes, edit)
+
+
+def _edit(this: Opened, options: argparse.Namespace) -> Candidate:
+    from control.editing.version import with_version
+    from control.fetching.progress import Download
+    from control.llama_cpp.lock import pin_of
+
+    return with_version(this.path, this.fleet, options.to, options.ggml, lambda source: pin_of(source, Download()).sha256)
+
+
+def _with(this: Opened, edit: Candidate, options: argparse.Namespace) -> Opened:
+    fleet = edit.fleet
+    if this.lab:
+        from lab import hosts as lab_hosts
+        from lab.overlay import overlay
+
+        fleet, _ = overlay(fleet, {each.name: each for each in lab_hosts.list(fleet.name)})
+    return replace(this, fleet=fleet, hosts=tuple(fleet.limited(limit_of(options, fleet, this.path))))
+
+
+def _upgrade(this: Opened, options: argparse.Namespace, sizes: tuple[str, ...], edit: Candidate | None) -> int:
+    from control.deployment.known_options import require_known_options
+    from control.deployment.plannable import require_plannable
+    from control.lifecycle.upgrade import Upgrade
+    from control.state.lock import operator_lock
+
+    began, progress = time.monotonic(), Progress()
+    require_plannable(this.positions, this.fleet, deploys=this.hosts)
+    require_known_options(this.positions, this.fleet)
+    upgrade = Upgrade(
+        *(this.fleet, this.state, this.hosts, progress.of, progress.line, progress.error, ask_at_terminal, sizes),
+        at_once=options.max_unavailable,
+        soak_s=options.soak,
+    )
+    with operator_lock(this.state, "upgrade"):
+        with upgrade.looked():
+            for line in edit.difference() if edit else ():
+                progress.line(line)
+            for line in planned(upgrade.switches.values(), upgrade.waves):
+                progress.line(line)
+            progress.failures(upgrade.failures)
+            if not upgrade.switches or upgrade.failures:
+                progress.line("nothing is to be upgraded" if not upgrade.switches else "a host that fails is left out with --limit")
+                return 1 if upgrade.failures else 0
+            if options.plan:
+                return 3
+            if not confirmed("Upgrade them?", options.yes, "`paddock upgrade --plan` shows what would be done, --yes does it"):
+                progress.error("nothing was changed")
+                return 1
+            if edit:
+                edit.keep()
+            brought = upgrade.bring()
+        if brought:
+            upgrade.carry_out()
+    progress.failures(upgrade.failures)
+    if edit and not upgrade.done:
+        _restore(edit, progress)
+    progress.line(f"upgraded: {', '.join(upgrade.done) or 'no host'}; {time.monotonic() - began:.1f} s")
+    return 1 if upgrade.failures else 0
+
+
+def _restore(edit: Candidate, progress: Progress) -> None:
+    """The inventory as it was, unless somebody has changed it meanwhile."""
+    if read_text(edit.path) == edit.text:
+        replace(edit, text=edit.before).keep()
+        progress.line(f"{edit.path}: names the version from before again")
+    else:
+        progress.error(f"{edit.path}: was changed meanwhile, so the version that was written stays: edit it by hand")

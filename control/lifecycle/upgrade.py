@@ -1,0 +1,153 @@
+"""Another llama.cpp for a fleet: built and brought while the one before serves, tried on a canary of each build class, then in waves."""
+
+from __future__ import annotations
+
+import control.ssh.cooperative  # isort: skip - first of all
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from control.deployment.deployment import Deployment
+from control.deployment.verification import verify
+from control.lifecycle.waves import Upgraded, Wave, waves
+from control.ssh.run import Tell
+from control.state.fleet import FleetState
+from inventory.fleet import Fleet, Host
+from resources import Release, Service, of_kind
+
+assert control.ssh.cooperative
+
+LOOK_S = 10
+"""How often a host is looked at while it is watched after its switch."""
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A host that is to serve another release: directory names, `0.3.36-1f0c8a2b3c4d`."""
+
+    host: str
+    before: str
+    release: Release = field(repr=False)
+
+    @property
+    def after(self) -> str:
+        return self.release.name
+
+
+@dataclass
+class Upgrade:
+    """One upgrade of these hosts. `tell` hears what happens on a host, `say` what happens to all, `complain` what failed a check.
+
+    `failures` is host → why it does not serve the new release, `done` are the hosts that do.
+    """
+
+    fleet: Fleet
+    state: FleetState
+    hosts: tuple[Host, ...]
+    tell: Tell
+    say: Callable[[str], None]
+    complain: Callable[[str], None]
+    ask: Callable[[str], bool]
+    sizes: Sequence[str]
+    at_once: int = 1
+    soak_s: int = 0
+    switches: dict[str, Switch] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    done: list[str] = field(default_factory=list)
+    _looking: Deployment = field(init=False, repr=False)
+
+    @contextmanager
+    def looked(self) -> Iterator[None]:
+        """Inside the block it is known what each host serves and what it is to serve, and releases can be brought."""
+        self._looking = self._deployment(self.hosts)
+        with self._looking.connected():
+            self._looking.survey(fit=True)
+            self.failures.update(self._looking.failures)
+            self.switches = {each.host: each for name in self._looking.work if (each := _switch(self._looking, name))}
+            yield
+
+    def bring(self) -> bool:
+        """Has the releases built, laid beside those that serve, and tried by their gates. False where one cannot be: none is switched."""
+        self._looking.work = {name: work for name, work in self._looking.work.items() if name in self.switches or self._builds(name)}
+        self._looking.bring()
+        self.failures.update(self._looking.failures)
+        return not self._looking.failures
+
+    def _builds(self, host: str) -> bool:
+        return any(each.release.builder == host for each in self.switches.values())
+
+    @property
+    def waves(self) -> tuple[Wave, ...]:
+        found = [Upgraded(each.host, each.release.fingerprint, self._models(each.host)) for each in self.switches.values()]
+        return waves(found, self.sizes, self.at_once) if found else ()
+
+    def _models(self, host: str) -> frozenset[str]:
+        return frozenset(model for server in self.fleet.servers(host) for model in server.models)
+
+    def carry_out(self) -> bool:
+        """Whether every host serves the new release now. What has failed is in `failures`, and no host after it has been touched."""
+        for wave in self.waves:
+            for batch in wave.batches:
+                self.say(f"{wave.name}: {', '.join(batch)}")
+                if not self._switched(batch):
+                    return False
+        return True
+
+    def _switched(self, batch: Sequence[str]) -> bool:
+        deployment = self._deployment(tuple(self.fleet.hosts[name] for name in batch))
+        with deployment.connected():
+            deployment.survey(fit=True)
+            deployment.converge()
+            failed = dict(deployment.failures) or self._verified(deployment) or self._soaked(deployment)
+        self.failures.update(failed)
+        self.done += [name for name in batch if name not in failed]
+        return not failed
+
+    def _verified(self, deployment: Deployment) -> dict[str, str]:
+        words: list[str] = []
+
+        def complain(line: str) -> None:
+            words.append(line.strip())
+            self.complain(line)
+
+        plans = {name: work.plan for name, work in deployment.work.items()}
+        failed = verify(self.fleet, self.state, plans, self.say, complain)
+        return {name: f"{number} checks failed: {'; '.join(words)}" for name, number in failed.items() if number}
+
+    def _soaked(self, deployment: Deployment) -> dict[str, str]:
+        """What went wrong while the hosts were watched: a service that was started again, or that is not as declared any more."""
+        if not self.soak_s:
+            return {}
+        self.say(f"watches {', '.join(deployment.work)} for {self.soak_s} s")
+        end = time.monotonic() + self.soak_s
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(LOOK_S, left))
+            deployment.survey()
+            if failed := dict(deployment.failures) | {name: "; ".join(each) for name, each in _unwell(deployment)}:
+                return failed
+        return {}
+
+    def _deployment(self, hosts: tuple[Host, ...]) -> Deployment:
+        return Deployment(self.fleet, self.state, hosts, self.tell, self.ask)
+
+
+def _switch(deployment: Deployment, host: str) -> Switch | None:
+    """None for a host that serves what it is to serve, or serves nothing yet: that is for `up`."""
+    work = deployment.work[host]
+    for release in of_kind(work.resources, Release):
+        current = work.actual.resources.get(release.id, {}).get("current", "")
+        if current and current != release.path:
+            return Switch(host, current.rpartition("/")[2], release)
+    return None
+
+
+def _unwell(deployment: Deployment) -> Iterator[tuple[str, list[str]]]:
+    """Host → its services that are not as they are to be."""
+    for name, work in deployment.work.items():
+        if wrong := [f"{each.unit} {_words(work.actual.differing(each))}" for each in work.wrong(Service)]:
+            yield name, wrong
+
+
+def _words(differing: Mapping[str, tuple[str, str]]) -> str:
+    return ", ".join(f"{name}: {found or 'nothing'}" for name, (found, _) in differing.items())
