@@ -30,7 +30,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 CLOSED = (errno.EACCES, errno.EPERM)
 
 VERBS = (
-    *("check", "schema", "render", "plan", "up", "verify", "status", "teardown"),
+    *("check", "schema", "render", "plan", "up", "upgrade", "verify", "status", "teardown"),
     *("models", "chat", "logs", "start", "stop", "restart"),
     *("certs", "keys", "secrets", "artifacts", "state", "lab", "rehearse", "completion"),
 )
@@ -43,7 +43,8 @@ examples:
   paddock -i home.yml up --limit ai    only one host, group or role
   paddock rehearse -i home.yml         try all of it on throw-away hosts
 
-exit codes: 0 done, 1 failed, 2 the inventory or the command line is wrong, 3 something would change or has drifted
+exit codes: 0 done, 1 failed, 2 the inventory or the command line is wrong, 3 something would change or has drifted,
+4 taken back
 """
 
 

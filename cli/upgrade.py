@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,7 @@ from inventory.errors import UsageError
 
 if TYPE_CHECKING:
     from control.editing.candidate import Candidate
+    from control.lifecycle.upgrade import Upgrade
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
@@ -89,31 +92,56 @@ def _upgrade(this: Opened, options: argparse.Namespace, sizes: tuple[str, ...], 
         at_once=options.max_unavailable,
         soak_s=options.soak,
     )
-    with operator_lock(this.state, "upgrade"):
+    with operator_lock(this.state, "upgrade"), _kept(edit, upgrade, progress) as keep:
         with upgrade.looked():
-            for line in edit.difference() if edit else ():
-                progress.line(line)
-            for line in planned(upgrade.switches.values(), upgrade.waves):
-                progress.line(line)
-            progress.failures(upgrade.failures)
-            if not upgrade.switches or upgrade.failures:
-                progress.line("nothing is to be upgraded" if not upgrade.switches else "a host that fails is left out with --limit")
-                return 1 if upgrade.failures else 0
-            if options.plan:
-                return 3
-            if not confirmed("Upgrade them?", options.yes, "`paddock upgrade --plan` shows what would be done, --yes does it"):
-                progress.error("nothing was changed")
-                return 1
-            if edit:
-                edit.keep()
+            code = _asked(upgrade, edit, options, progress)
+            if code is not None:
+                return code
+            keep()
             brought = upgrade.bring()
         if brought:
             upgrade.carry_out()
     progress.failures(upgrade.failures)
-    if edit and not upgrade.done:
-        _restore(edit, progress)
     progress.line(f"upgraded: {', '.join(upgrade.done) or 'no host'}; {time.monotonic() - began:.1f} s")
     return 1 if upgrade.failures else 0
+
+
+def _asked(upgrade: Upgrade, edit: Candidate | None, options: argparse.Namespace, progress: Progress) -> int | None:
+    """Shows what would be done, and asks: the exit code where it is not to be done."""
+    for line in edit.difference() if edit else ():
+        progress.line(line)
+    for line in planned(upgrade.switches.values(), upgrade.waves):
+        progress.line(line)
+    progress.failures(upgrade.failures)
+    if upgrade.failures:
+        progress.error("nothing was changed: leave a host out that cannot be upgraded, with --limit")
+        return 1
+    if not upgrade.switches:
+        progress.line("nothing is to be upgraded: each host serves the release that the inventory says")
+        return 0
+    if options.plan:
+        return 3
+    if not confirmed("Upgrade them?", options.yes, "`paddock upgrade --plan` shows what would be done, --yes does it"):
+        progress.error("nothing was changed")
+        return 1
+    return None
+
+
+@contextmanager
+def _kept(edit: Candidate | None, upgrade: Upgrade, progress: Progress) -> Iterator[Callable[[], None]]:
+    """Gives what writes the version into the inventory. It names the one from before again if no host serves the new one in the end."""
+    kept: list[Candidate] = []
+
+    def keep() -> None:
+        if edit:
+            edit.keep()
+            kept.append(edit)
+
+    try:
+        yield keep
+    finally:
+        for each in kept if not upgrade.done else ():
+            _restore(each, progress)
 
 
 def _restore(edit: Candidate, progress: Progress) -> None:
