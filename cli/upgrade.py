@@ -40,7 +40,9 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--to", metavar="VERSION", default="", help="the version to write into the inventory first")
     command.add_argument("--ggml", metavar="VERSION", default="", help="with --to and packages: the version of libggml0")
     command.add_argument("--plan", action="store_true", help="show what would be done, and do nothing")
-    command.add_argument("--waves", metavar="SIZES", default=DEFAULT, help=f"hosts that have the release after each wave: {DEFAULT}")
+    command.add_argument(
+        "--waves", metavar="SIZES", default=DEFAULT, help=f"hosts that have the release after each wave: {DEFAULT}".replace("%", "%%")
+    )
     command.add_argument("--max-unavailable", type=int, default=1, metavar="N", help="hosts that may be away at the same time: 1")
     command.add_argument("--soak", type=int, default=60, metavar="SECONDS", help="how long each host is watched after its switch: 60")
     yes_argument(command)
