@@ -7,7 +7,7 @@ examples:
   paddock upgrade --to 1:0.9.0+dfsg-1 --ggml 0.30.0-1
   paddock upgrade --waves 1,25%,100% --max-unavailable 2
 
-One canary of each build class goes first; where it does not do, no other host is touched. Two hosts that serve the same model are never
+One canary of each build class goes first, and is watched; where it does not do, no other host is touched. Two hosts that serve the same model are never
 away at the same time. With --to, the inventory is as it was before where the upgrade does not end well.
 
 Exit codes: 0 every host serves the new release, 1 not, 3 with --plan: something is to be upgraded, 4 taken back.
@@ -44,7 +44,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
         "--waves", metavar="SIZES", default=DEFAULT, help=f"hosts that have the release after each wave: {DEFAULT}".replace("%", "%%")
     )
     command.add_argument("--max-unavailable", type=int, default=1, metavar="N", help="hosts that may be away at the same time: 1")
-    command.add_argument("--soak", type=int, default=60, metavar="SECONDS", help="how long each host is watched after its switch: 60")
+    command.add_argument("--soak", type=int, default=180, metavar="SECONDS", help="how long a canary is watched after its switch: 180")
     yes_argument(command)
 
 

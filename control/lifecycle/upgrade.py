@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from control.deployment.deployment import Deployment
 from control.deployment.verification import verify
-from control.lifecycle.waves import Upgraded, Wave, waves
+from control.lifecycle.waves import CANARY, Upgraded, Wave, waves
 from control.ssh.run import Tell
 from control.state.fleet import FleetState
 from inventory.fleet import Fleet, Host
@@ -39,7 +39,7 @@ class Switch:
 class Upgrade:
     """One upgrade of these hosts. `tell` hears what happens on a host, `say` what happens to all, `complain` what failed a check.
 
-    `failures` is host → why it does not serve the new release, `done` are the hosts that do.
+    A canary is watched for `soak_s` seconds after its switch. `failures` is host → why it does not serve the new release, `done` are the hosts that do.
     """
 
     fleet: Fleet
@@ -68,14 +68,14 @@ class Upgrade:
             yield
 
     def bring(self) -> bool:
-        """Has the releases built, laid beside those that serve, and tried by their gates. False where one cannot be: none is switched."""
-        self._looking.work = {name: work for name, work in self._looking.work.items() if name in self.switches or self._builds(name)}
+        """Has the releases of all classes built, and those of the canaries laid beside what serves there, and tried by their gates. False
+        where one cannot be: nothing has been switched then."""
+        canaries = self.waves[0].hosts
+        wanted = {*canaries, *(self.switches[name].release.builder for name in canaries)}
+        self._looking.work = {name: work for name, work in self._looking.work.items() if name in wanted}
         self._looking.bring()
         self.failures.update(self._looking.failures)
         return not self._looking.failures
-
-    def _builds(self, host: str) -> bool:
-        return any(each.release.builder == host for each in self.switches.values())
 
     @property
     def waves(self) -> tuple[Wave, ...]:
@@ -90,16 +90,16 @@ class Upgrade:
         for wave in self.waves:
             for batch in wave.batches:
                 self.say(f"{wave.name}: {', '.join(batch)}")
-                if not self._switched(batch):
+                if not self._switched(batch, watched=wave.name == CANARY):
                     return False
         return True
 
-    def _switched(self, batch: Sequence[str]) -> bool:
+    def _switched(self, batch: Sequence[str], *, watched: bool) -> bool:
         deployment = self._deployment(tuple(self.fleet.hosts[name] for name in batch))
         with deployment.connected():
             deployment.survey(fit=True)
             deployment.converge()
-            failed = dict(deployment.failures) or self._verified(deployment) or self._soaked(deployment)
+            failed = dict(deployment.failures) or self._verified(deployment) or (self._soaked(deployment) if watched else {})
         self.failures.update(failed)
         self.done += [name for name in batch if name not in failed]
         return not failed
@@ -117,8 +117,6 @@ class Upgrade:
 
     def _soaked(self, deployment: Deployment) -> dict[str, str]:
         """What went wrong while the hosts were watched: a service that was started again, or that is not as declared any more."""
-        if not self.soak_s:
-            return {}
         self.say(f"watches {', '.join(deployment.work)} for {self.soak_s} s")
         end = time.monotonic() + self.soak_s
         while (left := end - time.monotonic()) > 0:

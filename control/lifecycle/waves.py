@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inventory.errors import UsageError
 
 DEFAULT = "1,25%,100%"
+CANARY = "canary"
+"""What the first wave is called."""
 SIZE = re.compile(r"([0-9]{1,6})(%?)")
 
 
@@ -62,7 +64,7 @@ def waves(upgraded: Sequence[Upgraded], sizes: Sequence[str], at_once: int = 1) 
         best = canaries.get(each.build)
         if best is None or replicas[each.host] > replicas[best.host]:
             canaries[each.build] = each
-    found = [Wave("canary", tuple((each.host,) for each in canaries.values()))]
+    found = [Wave(CANARY, tuple((each.host,) for each in canaries.values()))]
     left = [each for each in upgraded if each not in canaries.values()]
     done = len(canaries)
     for size in (*sizes, "100%"):
@@ -88,8 +90,3 @@ def _batches(upgraded: Sequence[Upgraded], at_once: int) -> Sequence[tuple[str, 
         else:
             batch.append(each)
     return [tuple(each.host for each in batch) for batch in batches]
-
-
-def build_classes(upgraded: Sequence[Upgraded]) -> Mapping[str, tuple[str, ...]]:
-    """Build → its hosts."""
-    return {build: tuple(each.host for each in upgraded if each.build == build) for build in dict.fromkeys(each.build for each in upgraded)}
