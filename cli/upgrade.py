@@ -1,14 +1,14 @@
 """Switch the hosts to another llama.cpp: built while the old one serves, tried on a canary, then in waves.
 
 examples:
-  paddock upgrade --plan                       shows the build classes, the canaries and the waves; changes nothing
-  paddock upgrade                              after the version was changed in the inventory
-  paddock upgrade --to 0.3.37                  writes the version into the inventory first, with its digest
+  paddock upgrade --plan             shows the canary of each build class and the waves; changes nothing
+  paddock upgrade                    after the version was changed in the inventory
+  paddock upgrade --to 0.3.37        writes the version into the inventory first, with its digest
   paddock upgrade --to 1:0.9.0+dfsg-1 --ggml 0.30.0-1
   paddock upgrade --waves 1,25%,100% --max-unavailable 2
 
-One canary of each build class goes first, and is watched; where it does not do, no other host is touched. Two hosts that serve the same model are never
-away at the same time. With --to, the inventory is as it was before where the upgrade does not end well.
+One canary of each build class goes first, and is watched; where it does not do, no other host is touched. Two hosts that serve the same
+model are never away at the same time. With --to, the inventory names the old version again if no host serves the new one in the end.
 
 Exit codes: 0 every host serves the new release, 1 not, 3 with --plan: something is to be upgraded, 4 taken back.
 """

@@ -39,7 +39,8 @@ class Switch:
 class Upgrade:
     """One upgrade of these hosts. `tell` hears what happens on a host, `say` what happens to all, `complain` what failed a check.
 
-    A canary is watched for `soak_s` seconds after its switch. `failures` is host → why it does not serve the new release, `done` are the hosts that do.
+    A canary is watched for `soak_s` seconds after its switch. `failures` is host → why it does not serve the new release, `done` are the
+    hosts that do.
     """
 
     fleet: Fleet
