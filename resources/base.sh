@@ -83,6 +83,7 @@ no_newer() {
 gone_manifest() {
   at manifest
   rm -rf /var/lib/paddock/build /var/lib/paddock/roots /var/lib/paddock/digests /var/lib/paddock/kept
+  guard_dropped
   rm -f /var/lib/paddock/manifest
 }
 
@@ -90,6 +91,7 @@ gone_manifest() {
 gone_kept() {
   at kept
   rm -rf /var/lib/paddock/kept
+  guard_waits || guard_gone
 }
 
 # NAME: what follows in the probe's answer is of this section. $mark is random, so that no text on a host can look like
@@ -123,6 +125,8 @@ probe_begin() {
   identity
   section rest
   find /var/lib/paddock -maxdepth 1 \( -name 'stage.*' -o -name kept ! -empty \) 2>/dev/null
+  guard_rest
+  probe_guard
   probe_manifest
 }
 
