@@ -142,6 +142,7 @@ guard_outcome() {
   (umask 077 && mkdir -p "$guard_told/$id") || return
   printf 'id\t%s\nwords\t%s\nat\t%s\nwhy\t%s\nunwell\t%s\n' "$id" "$(cat "$guard/words")" "$(date +%s)" \
     "$(cat "$guard/taking")" "$unwell" >"$guard_told/$id/outcome.new" || return
+  sync -f "$guard_told"
   mv -fT "$guard_told/$id/outcome.new" "$guard_told/$id/outcome"
   ln -sfnT "$guard_told/$id" /var/lib/paddock/taken-back
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import re
 import tarfile
 from collections.abc import Iterator
@@ -16,14 +15,15 @@ from control.ssh.run import Run, ask_as_root, connected  # isort: skip - first o
 from pyinfra.api import Host as Target
 
 from control.deployment.work import Work
+from control.fetching.archives import members
 from control.ssh.failures import LOST, last_words
 from control.state.fleet import FleetState, write_atomically
-from inventory.bounds import EVIDENCE
+from inventory.bounds import EVIDENCE, MIB
 from inventory.errors import PaddockError
 from resources import File, Package, Release, of_kind, scripts
 from resources.guard import Guard, TakenBack, taken_back_of, waiting_words
 
-COLLECTED = re.compile(r"\./[A-Za-z0-9@_.:\\-]{1,128}")
+COLLECTED = re.compile(r"\./[A-Za-z0-9@_:\\-][A-Za-z0-9@_.:\\-]{0,127}")
 """The names of the files that a host collects."""
 
 ALONE = """set -eu; umask 077; LC_ALL=C; export LC_ALL; at=; stage=
@@ -102,7 +102,7 @@ class Switch:
     def take_back(self, why: str, evidence: str) -> TakenBack | None:
         """All is as it was before, now, once what tells of the switch is collected there, with this `evidence` of the control machine's.
         None where nothing had been changed."""
-        told = base64.b64encode(evidence.encode()[-EVIDENCE.piece :]).decode()
+        told = base64.b64encode(evidence.encode()[-MIB:]).decode()
         said = self._do("guard_take_back", self.guard.id, " ".join(why.split())[:500], told)
         try:
             return taken_back_of(dict(tuple(line.split("\t", 1)) for line in said if "\t" in line))  # type: ignore[misc]
@@ -124,14 +124,16 @@ def fetched(run: Run, host: str, id: str, state: FleetState) -> Path:
     packed = "".join(said_alone(run, host, script))
     directory = state.directory("evidence") / f"{host}-{id}"
     directory.mkdir(mode=0o700, exist_ok=True)
+    archive = directory / ".fetched"
     try:
-        with tarfile.open(fileobj=io.BytesIO(base64.b64decode(packed)), mode="r:gz") as tar:
-            for number, member in enumerate(tar):
-                file = tar.extractfile(member) if member.isfile() and COLLECTED.fullmatch(member.name) else None
-                if file and number < EVIDENCE.items:
-                    write_atomically(directory / member.name.removeprefix("./"), file.read(EVIDENCE.piece))
-    except (ValueError, tarfile.TarError, EOFError, OSError) as error:
+        write_atomically(archive, base64.b64decode(packed))
+        for member in members(archive, EVIDENCE, f"{host}: what it has collected of the switch {id}"):
+            if member.info.isfile() and COLLECTED.fullmatch(member.name):
+                write_atomically(directory / member.name.removeprefix("./"), member.content())
+    except (ValueError, tarfile.TarError, OSError) as error:
         raise PaddockError(f"{host}: what it has collected of the switch {id} cannot be read: {error}") from None
+    finally:
+        archive.unlink(missing_ok=True)
     return directory
 
 

@@ -38,7 +38,7 @@ ANSWERS = (
 )
 
 LEFT = """ls -d /var/lib/paddock/guard* /etc/systemd/system/paddock-guard* /etc/systemd/system/*/paddock-guard* /run/paddock/guard* 2>/dev/null
-  find /etc /opt -name '.paddock-*' -o -name '*.paddock'; ls -d /var/lib/paddock/stage.* 2>/dev/null
+  find /etc /opt ! -name .paddock-release \( -name '.paddock-*' -o -name '*.paddock' \); ls -d /var/lib/paddock/stage.* 2>/dev/null
   systemctl list-units --all --plain --no-legend 'paddock-guard*'; ls /var/lib/paddock/kept 2>/dev/null || true"""
 
 
