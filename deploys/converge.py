@@ -34,7 +34,9 @@ def claim(work: Work) -> None:
     if steps := room(of_kind(work.wrong(ModelFile), ModelFile)):
         apply(name="room for models", steps=steps)
     if not work.plan and work.actual.waiting:
-        apply(name="guard", steps=_unguarded())
+        steps = Steps()
+        steps.add("guard_dropped")
+        apply(name="guard", steps=steps)
 
 
 def prepare(work: Work) -> None:
@@ -109,18 +111,14 @@ def finish(work: Work) -> None:
             made = _manifest(newest.drift.manifest, owner, newest.owner)
         if work.actual.rest and not work.drift.partial:
             made.add("gone_kept")
-        if work.actual.taken_back and not work.drift.partial:
+        if not newest.plan:
+            made.add("guard_dropped")
+        elif work.actual.taken_back and not work.drift.partial:
             made.add("guard_seen")
         return made
 
     if steps():
         apply(name="manifest", steps=steps)
-
-
-def _unguarded() -> Steps:
-    steps = Steps()
-    steps.add("guard_dropped")
-    return steps
 
 
 def _manifest(entries: Mapping[str, Origin], owner: Owner | None, known: Owner | None = None) -> Steps:

@@ -83,7 +83,6 @@ no_newer() {
 gone_manifest() {
   at manifest
   rm -rf /var/lib/paddock/build /var/lib/paddock/roots /var/lib/paddock/digests /var/lib/paddock/kept
-  guard_dropped
   rm -f /var/lib/paddock/manifest
 }
 

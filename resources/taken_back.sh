@@ -9,6 +9,7 @@ guard_back() {
   id=$(cat "$guard/id")
   if [ ! -e "$guard_told/$id/collected" ]; then
     guard_changed || {
+      rm -rf "${guard_told:?}/$id"
       : >"$guard/over"
       guard_gone
       return 0

@@ -118,6 +118,14 @@ def test_where_nothing_was_changed_nothing_is_taken_back(host: GuardedHost, file
     assert [each for each in host.calls("restart") if SERVER in each] == []
 
 
+def test_where_nothing_was_changed_a_failed_check_takes_nothing_back(host: GuardedHost, files: Path) -> None:
+    host.unit(SERVER)
+    host.arms(paths(files), [SERVER])
+    told = host.does("guard_take_back one 'the gate refuses it' ''")
+    assert (told.returncode, told.stdout) == (0, "") and host.left == []
+    assert list((host.directory / "var" / "evidence").iterdir()) == []
+
+
 def test_a_service_that_still_runs_as_it_did_is_not_restarted(host: GuardedHost, files: Path) -> None:
     switch(host, files)
     host.unit(SERVER)  # the run died before it came to that
@@ -226,5 +234,5 @@ def test_teardown_leaves_nothing_of_it(host: GuardedHost, files: Path) -> None:
     host.does("guard_take_back one why ''")
     switch_again = host.arms([files / "unit"], id="two")
     assert switch_again.returncode == 0, switch_again.stderr
-    assert host.does("gone_manifest").returncode == 0
+    assert host.does("guard_dropped").returncode == 0
     assert list((host.directory / "var").iterdir()) == [] and host.left == []
