@@ -25,6 +25,7 @@ from cli.views.chat_line import chat_line
 from cli.views.fit import together
 from cli.views.progress import Progress
 from cli.views.report import summary
+from cli.views.switches import switches
 from control.deployment.condition import conditions, reboots
 from control.deployment.report import has_failed, kept, report
 from inventory.errors import PaddockError
@@ -124,6 +125,9 @@ def _show(deployment: Deployment, progress: Progress) -> dict[str, int]:
         progress.line(f"  ~ {issued}")
     for notice in together(deployment.notices()):
         progress.line(f"  {notice}")
+    for name, work in deployment.work.items():
+        for line in switches(work.actual):
+            progress.line(f"{name}:{line}")
     for name, number in changes.items():
         if name in deployment.strangers:
             progress.line(f"{name}: {deployment.strangers[name]}: it is taken over")

@@ -105,7 +105,7 @@ def _upgrade(this: Opened, options: argparse.Namespace, sizes: tuple[str, ...], 
             upgrade.carry_out()
     progress.failures(upgrade.failures)
     progress.line(f"upgraded: {', '.join(upgrade.done) or 'no host'}; {time.monotonic() - began:.1f} s")
-    return 1 if upgrade.failures else 0
+    return 4 if upgrade.taken_back else 1 if upgrade.failures else 0
 
 
 def _asked(upgrade: Upgrade, edit: Candidate | None, options: argparse.Namespace, progress: Progress) -> int | None:

@@ -33,6 +33,10 @@ def claim(work: Work) -> None:
         apply(name="manifest", steps=lambda: _manifest(work.drift.claims, work.newest.owner))
     if steps := room(of_kind(work.wrong(ModelFile), ModelFile)):
         apply(name="room for models", steps=steps)
+    if not work.plan and work.actual.waiting:
+        steps = Steps()
+        steps.add("guard_dropped")
+        apply(name="guard", steps=steps)
 
 
 def prepare(work: Work) -> None:
@@ -51,7 +55,7 @@ def prepare(work: Work) -> None:
         apply(name="preparations", steps=steps)
     if work.actual.rest and not work.wrong(Package):
         apt_ready("packages")
-    if steps := _removals(work, AT_ONCE):
+    if not work.guard and (steps := _removals(work, AT_ONCE)):  # what is old may still be put back, and need it
         apply(name="removals", steps=steps)
 
 
@@ -64,7 +68,7 @@ def converge(role: str, work: Work) -> None:
 
 def leave(work: Work) -> None:
     """Takes away what was to stay until the reverse proxies point elsewhere, once they do; then come the roles that guarded it so long."""
-    last = _removals(work, LAST)
+    last = Steps() if work.guard else _removals(work, LAST)
     stage(name="removals", needs=work.doors if last else (), words=STAYS)
     if last:
         apply(name="removals", steps=last)
@@ -94,8 +98,11 @@ def _last_moment(role: str, work: Work, phase: Phase) -> Callable[[], Steps]:
 
 
 def finish(work: Work) -> None:
-    """The manifest says what is there now. Where nothing is planned any more, what stays there is nobody's."""
+    """The manifest says what is there now. Where nothing is planned any more, what stays there is nobody's. Where it may be taken back, it
+    goes on to say what was there, too."""
     stage(name="done")
+    if work.guard:
+        return
 
     def steps() -> Steps:
         newest, made = work.newest, Steps()
@@ -104,6 +111,10 @@ def finish(work: Work) -> None:
             made = _manifest(newest.drift.manifest, owner, newest.owner)
         if work.actual.rest and not work.drift.partial:
             made.add("gone_kept")
+        if not newest.plan:
+            made.add("guard_dropped")
+        elif work.actual.taken_back and not work.drift.partial:
+            made.add("guard_seen")
         return made
 
     if steps():
@@ -135,13 +146,16 @@ def _steps(role: str, work: Work, phase: Phase, *, after: Owner | None = None) -
     if phase == "files":
         for kind in kinds():
             kind.before_landing(steps, wrong, work)
-        _remove(steps, work, role)
+        if not work.guard:
+            _remove(steps, work, role)
     stamps = work.stamps(role)  # they land with their services, after everything that they vouch for
     for kind in kinds():
         if kind.phase == phase:
             kind.land_all(steps, [each for each in changes if type(each.resource) is kind and each.id not in stamps], work)
     if phase == "files":
         unheld(steps, work, changes)
+    if steps and work.guard and work.is_guarded(role):
+        work.kept.arm(steps, work.guard)
     return steps
 
 

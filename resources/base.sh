@@ -90,6 +90,7 @@ gone_manifest() {
 gone_kept() {
   at kept
   rm -rf /var/lib/paddock/kept
+  guard_waits || guard_gone
 }
 
 # NAME: what follows in the probe's answer is of this section. $mark is random, so that no text on a host can look like
@@ -123,6 +124,8 @@ probe_begin() {
   identity
   section rest
   find /var/lib/paddock -maxdepth 1 \( -name 'stage.*' -o -name kept ! -empty \) 2>/dev/null
+  guard_rest
+  probe_guard
   probe_manifest
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from cli.views import switches
 from cli.views.changes import state_as_data
 from cli.views.colour import coloured
 from cli.views.table import table
@@ -26,6 +27,7 @@ def lines(host: str, work: Work, machine: Condition | None) -> Iterator[str]:
     yield coloured(f"{host}: {len(wrong)} of {len(work.resources)} resources differ", "~" if wrong else "+")
     for line in machine.lines() if machine else ():
         yield coloured(f"  {line}", "-" if machine and line in machine.faults else "")
+    yield from switches.switches(work.actual)
     yield table(rows) if rows else ""
 
 
@@ -43,6 +45,7 @@ def as_data(work: Work, machine: Condition | None, whose: str) -> Mapping[str, A
     beside = {
         "machine": machine.as_data() if machine else None,
         "stranger": whose,
+        "switch": switches.as_data(work.actual),
         "not_compared": [each.id for each in work.unopened],
     }
     return {**state_as_data(work), **{name: said for name, said in beside.items() if said}}

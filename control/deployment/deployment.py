@@ -16,6 +16,7 @@ from control.deployment.accounts import missing_sh, missing_words, required_acco
 from control.deployment.ahead import releases_alone
 from control.deployment.asking import hardware, probe, revoked_there
 from control.deployment.builds import assigned, compiling, kept, with_compilers
+from control.deployment.guard import in_the_way
 from control.deployment.ownership import refusal, stranger
 from control.deployment.payload import asks_for, payload_for, trials_for
 from control.deployment.peers import offered
@@ -42,6 +43,7 @@ from inventory.knowledge import Knowledge
 from inventory.summary import warnings
 from resources import Package, Release, Resource
 from resources.drift import drift, with_newest
+from resources.guard import Guard
 from resources.owner import Owner
 from resources.probe import Actual
 from roles.host_plan import HostPlan, alternatives_of, doors_of, guards_of, needs_of, refusals_of, remarks_of
@@ -62,6 +64,9 @@ class Deployment:
 
     `work` is what there is to do on each host that answered; `run.failures` why the others did not. `strangers` is whose a host is, in
     words, of those that are not this state's: they have failed, unless this only `looks`, or `takes_over`.
+
+    With a `guard`, hosts take back by themselves what this changes, unless it is confirmed (control/deployment/guard.py): the next run then
+    takes away what is old. That is no failure of this one.
     """
 
     fleet: Fleet
@@ -74,6 +79,7 @@ class Deployment:
     deep: bool = False
     looks: bool = False
     takes_over: bool = False
+    guard: Callable[[Work], Guard | None] = lambda work: None
     work: dict[str, Work] = field(default_factory=dict)
     strangers: dict[str, str] = field(default_factory=dict)
     actual: dict[str, Actual] = field(default_factory=dict)
@@ -132,6 +138,7 @@ class Deployment:
         if fit and not self.leaving:
             self._refuse_what_is_taken()
             self._refuse_missing_accounts()
+            self._refuse_beside_a_switch()
         if answered != set(self.work):
             self._plan()  # without them: who compiles, and for whom, may be another matter
 
@@ -165,6 +172,12 @@ class Deployment:
         for name, missing in (self.run.said(asked) if asked else {}).items():
             for account in missing[:1]:
                 self.run.failures[name] = missing_words(wanted[name][account])
+                del self.work[name]
+
+    def _refuse_beside_a_switch(self) -> None:
+        for name, work in list(self.work.items()):
+            if not self.looks and (words := in_the_way(work, self.guard(work))):
+                self.run.failures[name] = words
                 del self.work[name]
 
     def _changed(self, found: Mapping[str, Actual]) -> list[str]:
@@ -326,7 +339,7 @@ class Deployment:
             work = self._work(name, actual)
             if not self.leaving and (whose := stranger(actual.owner, self.fleet.name, self.lineage)):
                 self.run.failures[name] = f"another run has changed it meanwhile: {whose}"
-            elif work.drift:
+            elif any(each.attributes for each in work.drift.changes) if busy[name].guard else work.drift:
                 self.run.failures[name] = "still differs after the run: " + still(work)
         links = {name: f'basename "$(readlink {release.current})"' for name in self.failures if (release := self._release(name))}
         self._served = {name: lines[0] for name, lines in self.run.said(links, failed=True).items() if lines}
@@ -353,7 +366,12 @@ class Deployment:
             try:
                 needs, builds = _with(work.needs, assignment.waits.get(name), name), assignment.builds.get(name, ())
                 busy[name] = replace(
-                    self._supplied(name, work), needs=needs, builds=builds, owner=owner, renew=partial(self._renewed, name=name)
+                    self._supplied(name, work),
+                    needs=needs,
+                    builds=builds,
+                    owner=owner,
+                    renew=partial(self._renewed, name=name),
+                    guard=self.guard(work) if whole else None,
                 )
             except PaddockError as error:
                 self.run.failures[name] = str(error)

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import control.ssh.cooperative  # isort: skip - first of all
+import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from control.deployment.deployment import Deployment
+from control.deployment.guard import Switch as Switched
+from control.deployment.guard import guard_of
 from control.deployment.verification import verify
+from control.deployment.work import Work
 from control.lifecycle.waves import CANARY, Upgraded, Wave, waves
 from control.ssh.run import Tell
 from control.state.fleet import FleetState
+from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from resources import Release, Service, of_kind
+from resources.guard import Guard, taken_back_words
 
 assert control.ssh.cooperative
 
+DEADLINE_S = 600
+"""How long a host waits for its confirmation after the last command of a run, before it takes its switch back by itself."""
 LOOK_S = 10
 """How often a host is looked at while it is watched after its switch."""
 
@@ -40,7 +48,7 @@ class Upgrade:
     """One upgrade of these hosts. `tell` hears what happens on a host, `say` what happens to all, `complain` what failed a check.
 
     A canary is watched for `soak_s` seconds after its switch. `failures` is host → why it does not serve the new release, `done` are the
-    hosts that do.
+    hosts that do, `taken_back` those that serve the one before again. `id` names the switches on the hosts.
     """
 
     fleet: Fleet
@@ -56,6 +64,8 @@ class Upgrade:
     switches: dict[str, Switch] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
+    taken_back: list[str] = field(default_factory=list)
+    id: str = field(default_factory=lambda: f"upgrade-{secrets.token_hex(4)}")
     _looking: Deployment = field(init=False, repr=False)
 
     @contextmanager
@@ -96,17 +106,41 @@ class Upgrade:
         return True
 
     def _switched(self, batch: Sequence[str], *, watched: bool) -> bool:
-        deployment = self._deployment(tuple(self.fleet.hosts[name] for name in batch))
+        deployment = self._deployment(tuple(self.fleet.hosts[name] for name in batch), lambda work: guard_of(work, self.id, DEADLINE_S))
         with deployment.connected():
             deployment.survey(fit=True)
-            deployment.converge()
-            failed = dict(deployment.failures) or self._verified(deployment) or (self._soaked(deployment) if watched else {})
-        self.failures.update(failed)
-        self.done += [name for name in batch if name not in failed]
+            guards = {name: guard for name, work in deployment.work.items() if (guard := deployment.guard(work))}
+            switches = [Switched(deployment.run, name, guard) for name, guard in guards.items()]
+            try:
+                deployment.converge()
+                failed = dict(deployment.failures) or self._verified(deployment, switches)
+                if watched and not failed:
+                    failed = self._soaked(deployment, switches)
+            except KeyboardInterrupt:
+                self._end(switches, dict.fromkeys(guards, "it was interrupted"))
+                raise
+            self._end(switches, failed)
         return not failed
 
-    def _verified(self, deployment: Deployment) -> dict[str, str]:
+    def _end(self, switches: Iterable[Switched], failed: Mapping[str, str]) -> None:
+        """Confirms what does well, and has the rest taken back."""
+        self.failures.update(failed)
+        for each in switches:
+            try:
+                if each.host not in failed:
+                    each.confirm()
+                    self.done.append(each.host)
+                elif taken := each.take_back(failed[each.host], failed[each.host]):
+                    self.taken_back.append(each.host)
+                    self.complain(f"{each.host}: {taken_back_words(taken)}")
+                    self.say(f"{each.host}: what tells why is in {each.evidence(self.state)}")
+            except PaddockError as error:
+                self.failures.setdefault(each.host, "nobody could confirm it")
+                self.complain(f"{error}: the host takes the switch back by itself within {DEADLINE_S} s")
+
+    def _verified(self, deployment: Deployment, switches: Iterable[Switched]) -> dict[str, str]:
         words: list[str] = []
+        self._extend(switches)
 
         def complain(line: str) -> None:
             words.append(line.strip())
@@ -116,19 +150,24 @@ class Upgrade:
         failed = verify(self.fleet, self.state, plans, self.say, complain)
         return {name: f"{number} checks failed: {'; '.join(words)}" for name, number in failed.items() if number}
 
-    def _soaked(self, deployment: Deployment) -> dict[str, str]:
+    def _extend(self, switches: Iterable[Switched]) -> None:
+        for each in switches:
+            each.extend()
+
+    def _soaked(self, deployment: Deployment, switches: Sequence[Switched]) -> dict[str, str]:
         """What went wrong while the hosts were watched: a service that was started again, or that is not as declared any more."""
         self.say(f"watches {', '.join(deployment.work)} for {self.soak_s} s")
         end = time.monotonic() + self.soak_s
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(LOOK_S, left))
+            self._extend(switches)
             deployment.survey()
             if failed := dict(deployment.failures) | {name: "; ".join(each) for name, each in _unwell(deployment)}:
                 return failed
         return {}
 
-    def _deployment(self, hosts: tuple[Host, ...]) -> Deployment:
-        return Deployment(self.fleet, self.state, hosts, self.tell, self.ask)
+    def _deployment(self, hosts: tuple[Host, ...], guard: Callable[[Work], Guard | None] = lambda work: None) -> Deployment:
+        return Deployment(self.fleet, self.state, hosts, self.tell, self.ask, guard=guard)
 
 
 def _switch(deployment: Deployment, host: str) -> Switch | None:

@@ -11,6 +11,7 @@
     hardware/HOST.json  what each host's machine is
     artifacts/          NAME.json: what each release is; NAME.tar.gz: the release itself, packed to travel
     reports/            the last runs
+    evidence/HOST-ID/   what a host has collected of a switch that was taken back
     export/CLIENT/      a client's certificate and its key, unsealed
     lock                who is changing the fleet
     admission.lock      held for a moment while who is let in changes
