@@ -14,8 +14,8 @@ from control.lifecycle.spread import Spread, spread
 from inventory.upgrade import UpgradeLimits
 from roles.llama_cpp.measuring import Name
 
-START_SLACK_S, FIRST_TOKEN_SLACK_S, MEMORY_SLACK_MIB = 1.0, 0.02, 64.0
-"""What never counts, however much it is in percent: nobody waits for it, or it is what a clock or an allocator rounds to."""
+START_SLACK_S, ANSWER_SLACK_S, MEMORY_SLACK_MIB = 1.0, 0.02, 64.0
+"""What never counts, however much it is in percent: nobody waits for it, and a busy machine or an allocator makes as much of it."""
 
 Key = tuple[int, int, int]
 """Run, pass and round."""
@@ -25,60 +25,68 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of both releases, the baseline's first in each pair. `limit` is in percent; `slack` is in `unit`. It takes `least` pairs to
-    say that the canary is worse."""
+    """A figure of both releases, in seconds or in MiB, the baseline's first in each pair. With `tokens` it is a speed: so many of them in
+    that time. `limit` is in percent; what is more than before by no more than `slack` never counts. It takes `least` pairs to say that the
+    canary is worse."""
 
     what: str
-    unit: Literal["tokens/s", "s", "MiB"]
+    unit: Literal["s", "MiB", "tokens/s"]
     pairs: tuple[tuple[float, float], ...]
     limit: int
-    slack: float = 0.0
+    slack: float
     least: int = 6
+    tokens: float = 0
 
     @property
     def ratio(self) -> Spread:
         """The canary's, of the baseline's."""
-        return spread([canary / baseline for baseline, canary in self.pairs])
+        return spread([old / new if self.tokens else new / old for old, new in self.pairs])
+
+    @property
+    def canary(self) -> Spread:
+        return spread([self.tokens / new if self.tokens else new for _, new in self.pairs])
+
+    @property
+    def baseline(self) -> Spread:
+        return spread([self.tokens / old if self.tokens else old for old, _ in self.pairs])
 
     @property
     def verdict(self) -> Literal["pass", "fail", "inconclusive"]:
         """By where the interval of the ratio lies: all of it within the limit, all beyond it, or across it."""
-        ratio, more = self.ratio, self.unit == "tokens/s"
-        bound = 1 + (-self.limit if more else self.limit) / 100
-        if ratio.low >= bound if more else ratio.high <= bound:
+        ratio, bound = self.ratio, 1 + (-self.limit if self.tokens else self.limit) / 100
+        within, beyond = (ratio.low >= bound, ratio.high < bound) if self.tokens else (ratio.high <= bound, ratio.low > bound)
+        if within or median(new - old for old, new in self.pairs) <= self.slack:
             return "pass"
-        if not more and median(canary - baseline for baseline, canary in self.pairs) <= self.slack:
-            return "pass"
-        beyond = ratio.high < bound if more else ratio.low > bound
         return "fail" if beyond and ratio.count >= self.least else "inconclusive"
 
     def words(self, baseline: str) -> str:
         """`prompts: 61 tokens/s against 92 of 0.3.34 (-34 %, limit -15 %)`"""
-        ratio, sign = self.ratio, "-" if self.unit == "tokens/s" else "+"
-        old, new = (number(median(values)) for values in zip(*self.pairs, strict=True))
-        limit = f"limit {sign}{self.limit} %"
+        ratio, limit = self.ratio, f"limit {'-' if self.tokens else '+'}{self.limit} %"
+        values = f"{self.what}: {number(self.canary.median)} {self.unit} against {number(self.baseline.median)} of {baseline}"
         if self.verdict != "inconclusive":
-            return f"{self.what}: {new} {self.unit} against {old} of {baseline} ({_percent(ratio.median)} %, {limit})"
+            return f"{values} ({_percent(ratio.median)} %, {limit})"
         between = f"between {_percent(ratio.low)} % and {_percent(ratio.high)} % ({limit})"
-        return f"{self.what}: {new} {self.unit} against {old} of {baseline}, {between}: {ratio.count} pairs do not decide it"
+        return f"{values}, {between}: {ratio.count} pairs do not decide it"
 
 
 def figures(found: Measurements, limits: UpgradeLimits) -> Iterator[Figure]:
     """Those that were measured, in the order of a server's life."""
     slower, late, long, large = (int(each.rstrip("%")) for each in (limits.slower, limits.first_token, limits.start, limits.memory))
-    yield from _figure("start", "s", _started(found), long, START_SLACK_S, 4)
-    yield from _figure("loading a model", "s", _totals(found, LOAD), long, START_SLACK_S, 4)
-    yield from _figure("swapping models", "s", (*_totals(found, SWAP), *_totals(found, SWAP_BACK)), long, START_SLACK_S, 4)
-    short, after_long = (paired(found, ask, _timed) for ask in (SHORT, LONG))
-    yield from _figure("first token", "s", [(old.first_s, new.first_s) for old, new in short.values()], late, FIRST_TOKEN_SLACK_S)
-    yield from _figure("prompts", "tokens/s", [(old.prompts, old.prompt / new.first_s) for old, new in after_long.values()], slower)
+    yield from _figure("start", _started(found), long, START_SLACK_S, least=4)
+    yield from _figure("loading a model", _totals(found, LOAD), long, START_SLACK_S, least=4)
+    yield from _figure("swapping models", (*_totals(found, SWAP), *_totals(found, SWAP_BACK)), long, START_SLACK_S, least=4)
+    short, after_long = timed(found, SHORT), timed(found, LONG)
+    first = [[(old.first_s, new.first_s) for old, new in pairs] for pairs in (short, after_long)]
+    yield from _figure("first token", first[0], late, ANSWER_SLACK_S)
+    if after_long:
+        tokens = median(old.said.prompt for old, _ in after_long)
+        yield from _figure("prompts", first[1], slower, ANSWER_SLACK_S, tokens=tokens)
     for what, pairs in (("generation", short), ("generation after a long prompt", after_long)):
-        speeds = [(old.generation, new.generation) for old, new in pairs.values() if old.generation and new.generation]
-        yield from _figure(what, "tokens/s", speeds, slower)
-    embedded = paired(found, EMBEDDED, _total)
-    yield from _figure("embeddings and rankings", "s", list(embedded.values()), slower)
-    yield from _figure("memory of the host", "MiB", _held(found, "host_kib"), large, MEMORY_SLACK_MIB, 2)
-    yield from _figure("memory of the cards", "MiB", _held(found, "card_kib"), large, MEMORY_SLACK_MIB, 2)
+        rest = [(old.rest_s, new.rest_s) for old, new in pairs]
+        yield from _figure(what, rest, slower, ANSWER_SLACK_S, tokens=GENERATED - 1)
+    yield from _figure("embeddings and rankings", _totals(found, EMBEDDED), slower, ANSWER_SLACK_S)
+    yield from _figure("memory of the host", _held(found, "host_kib"), large, MEMORY_SLACK_MIB, "MiB", least=2)
+    yield from _figure("memory of the cards", _held(found, "card_kib"), large, MEMORY_SLACK_MIB, "MiB", least=2)
 
 
 def paired(found: Measurements, ask: str, read: Callable[[Answer], T]) -> Mapping[Key, tuple[T, T]]:
@@ -97,32 +105,24 @@ def paired(found: Measurements, ask: str, read: Callable[[Answer], T]) -> Mappin
 
 @dataclass(frozen=True)
 class Timed:
-    """A streamed answer as it came: `prompt` tokens were read in `first_s`, `generation` is in tokens a second, 0 where it came at once."""
+    """A streamed answer as it came: its first token after `first_s`, the others within `rest_s` more."""
 
     said: Streamed
     first_s: float
-    generation: float
+    rest_s: float
 
-    @property
-    def prompt(self) -> int:
-        return self.said.prompt
 
-    @property
-    def prompts(self) -> float:
-        """Tokens a second, up to the first of the answer."""
-        return self.prompt / self.first_s
+def timed(found: Measurements, ask: str) -> Sequence[tuple[Timed, Timed]]:
+    """The streamed answers to one request, in pairs."""
+    return tuple(paired(found, ask, _timed).values())
 
 
 def _timed(answer: Answer) -> Timed:
     said = streamed(answer)
     if not answer.first_s or not said.prompt:
         raise WrongAnswer("nothing of it was timed")
-    took = answer.last_s - answer.first_s
-    return Timed(said, answer.first_s, (GENERATED - 1) / took if took > 0 else 0.0)
-
-
-def timed(found: Measurements, ask: str) -> Sequence[tuple[Timed, Timed]]:
-    return tuple(paired(found, ask, _timed).values())
+    # All at once is no infinite speed: the clock has microseconds.
+    return Timed(said, answer.first_s, max(answer.last_s - answer.first_s, 1e-6))
 
 
 def _total(answer: Answer) -> float:
@@ -146,15 +146,18 @@ def _held(found: Measurements, attribute: Literal["host_kib", "card_kib"]) -> Se
 
 def _figure(
     what: str,
-    unit: Literal["tokens/s", "s", "MiB"],
     pairs: Sequence[tuple[float, float]],
     limit: int,
-    slack: float = 0.0,
+    slack: float,
+    unit: Literal["s", "MiB"] = "s",
+    *,
     least: int = 6,
+    tokens: float = 0,
 ) -> Iterator[Figure]:
-    measured = tuple(pair for pair in pairs if pair[0] > 0)
+    """None where nothing was measured; what cannot be 0 and is 0, was not."""
+    measured = tuple(pair for pair in pairs if all(pair))
     if measured:
-        yield Figure(what, unit, measured, limit, slack, least)
+        yield Figure(what, "tokens/s" if tokens else unit, measured, limit, slack, least, tokens)
 
 
 def number(value: float) -> str:

@@ -10,8 +10,8 @@ from typing import Literal
 from control.lifecycle.answers import cosine, distance, embedding, likely, ranking, wrong
 from control.lifecycle.figures import figures, number, paired, timed
 from control.lifecycle.measurements import Measurements
-from control.lifecycle.requests import EMBEDDING, LIKELY, LONG, RANKING, SHORT
-from control.lifecycle.spread import Spread, spread
+from control.lifecycle.requests import EMBEDDING, GENERATED, LIKELY, LONG, RANKING, SHORT
+from control.lifecycle.spread import Spread
 from inventory.upgrade import UpgradeLimits
 from roles.llama_cpp.measuring import Name
 
@@ -61,7 +61,7 @@ def judge(found: Measurements, limits: UpgradeLimits, baseline: str) -> Judgemen
     of_figures = tuple(Finding(each.verdict, each.words(baseline)) for each in measured)
     if not measured:
         of_figures = (Finding("inconclusive", "nothing was measured of it"),)
-    reached = {each.what: spread([canary for _, canary in each.pairs]) for each in measured if each.what in ("prompts", "generation")}
+    reached = {each.what: each.canary for each in measured if each.what in ("prompts", "generation")}
     return Judgement((*_wrong(found, baseline), *_meant(found, baseline), *of_figures, *_told(found, baseline)), reached)
 
 
@@ -123,11 +123,11 @@ def _told(found: Measurements, baseline: str) -> Iterator[Finding]:
     if other:
         yield Finding("told", f"text: {other} of {len(pairs)} seeded answers are not those of {baseline}")
     if long := [new for _, new in timed(found, LONG)]:
-        yield from _boast("prompts", [(each.said.claimed_prompt, each.prompts) for each in long])
-        yield from _boast("generation", [(each.said.claimed_generation, each.generation) for each in long])
+        yield from _boast("prompts", [(each.said.claimed_prompt, each.said.prompt / each.first_s) for each in long])
+        yield from _boast("generation", [(each.said.claimed_generation, (GENERATED - 1) / each.rest_s) for each in long])
 
 
 def _boast(what: str, speeds: list[tuple[float, float]]) -> Iterator[Finding]:
     claimed, was = (median(each) for each in zip(*speeds, strict=True))
-    if was and claimed > BOASTS * was:
+    if claimed > BOASTS * was:
         yield Finding("told", f"timings: it says {number(claimed)} tokens/s of {what}, {number(was)} were measured")

@@ -13,7 +13,7 @@ LOAD, SWAP, SWAP_BACK = "load", "swap", "swap back"
 SHORT, LONG, EMBEDDED = "short prompt", "long prompt", "long embedding"
 STREAM, TOOL, SCHEMA, LIKELY, EMBEDDING, RANKING = "stream", "tool call", "JSON schema", "likely words", "embedding", "ranking"
 
-GENERATED = 32
+GENERATED = 64
 """Tokens that a timed answer has."""
 LONG_CHARACTERS, LEAST_CONTEXT = 2400, 512
 """A long prompt is about 600 tokens. Where a slot's context is small it is shorter: at worst each character is a token."""

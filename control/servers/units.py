@@ -68,7 +68,11 @@ def look(reach: Reach, host: str, servers: Iterable[Server]) -> dict[str, Unit]:
     servers = tuple(servers)
     calls = [f"look {shlex.join((each.name, each.unit, _whose(each)))}" for each in servers]
     found: dict[str, Unit] = {}
-    for line in reach.shell(host, "\n".join([render("manager.sh"), render("shared/drm.sh"), render("shared/nvidia.sh"), LOOK, "nvidia_cards", *calls, ""]), "what its servers hold"):
+    for line in reach.shell(
+        host,
+        "\n".join([render("manager.sh"), render("shared/drm.sh"), render("shared/nvidia.sh"), LOOK, "nvidia_cards", *calls, ""]),
+        "what its servers hold",
+    ):
         try:
             kind, name, *rest = line.split()
             if kind == "unit":

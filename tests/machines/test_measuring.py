@@ -40,7 +40,7 @@ hosts:
       llama_cpp: {accelerator: cpu}
       models:
       llama_server: {models: [demo, other]}
-models: {demo: {preset: {ctx-size: 4096, parallel: 1}}, other: {}}
+models: {demo: {preset: {ctx-size: 4096, parallel: 1, threads: 1}}, other: {preset: {threads: 1}}}
 """
 
 CURRENT = "/opt/paddock/llama.cpp/current"
@@ -124,7 +124,7 @@ def test_a_real_release_does_what_it_does_and_what_serves_is_not_disturbed(host:
     judgement = judge(found, UpgradeLimits(slower="99%", first_token="999%", start="999%"), "itself")
     print(*judgement.findings, sep="\n", flush=True)
     assert judgement.verdict != "fail", judgement.causes
-    told = " ".join(each.words.partition(":")[0] for each in judgement.findings if each.verdict == "pass")
+    told = " ".join(each.words.partition(":")[0] for each in judgement.findings if each.verdict != "told")
     for each in ("loading a model", "swapping models", "first token", "prompts", "generation", "memory of the host", "likely words"):
         assert each in told
     assert not [each.words for each in judgement.findings if each.words.startswith("text:")]
