@@ -34,4 +34,4 @@ class UpgradeSettings(Settings):
     """What a new release may be worse by."""
 
     rounds: Annotated[int, Field(ge=4, le=64)] = 8
-    """How often both releases are asked for what is timed. Where that does not decide, they are asked again, four times as often in all."""
+    """How often both releases are asked for what is timed. Where that does not decide, they are asked again: up to eight times as often."""

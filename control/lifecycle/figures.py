@@ -62,9 +62,9 @@ class Figure:
     def words(self, baseline: str) -> str:
         """`prompts: 61 tokens/s against 92 of 0.3.34 (-34 %, limit -15 %)`"""
         ratio, limit = self.ratio, f"limit {'-' if self.tokens else '+'}{self.limit} %"
-        values = f"{self.what}: {number(self.canary.median)} {self.unit} against {number(self.baseline.median)} of {baseline}"
+        values = f"{self.what}: {number(self.canary.middle)} {self.unit} against {number(self.baseline.middle)} of {baseline}"
         if self.verdict != "inconclusive":
-            return f"{values} ({_percent(ratio.median)} %, {limit})"
+            return f"{values} ({_percent(ratio.middle)} %, {limit})"
         between = f"between {_percent(ratio.low)} % and {_percent(ratio.high)} % ({limit})"
         return f"{values}, {between}: {ratio.count} pairs do not decide it"
 

@@ -15,7 +15,7 @@ from roles.llama_cpp.measuring import program
 DIRECTORY = "/run/paddock/measuring"
 """Where the program and what it measures lie on a host while it is at work."""
 
-RUNS = (1, 1, 2)
+RUNS = (1, 1, 2, 4)
 """How often `rounds` of the inventory each run has: what is not decided is measured again."""
 
 Manner = Literal["together", "turns"]

@@ -1,10 +1,12 @@
-"""How sure a figure is that was measured several times, whatever its distribution: the interval of its median."""
+"""How sure a figure is that was measured several times, without a word about its distribution but that it is as likely above as below."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb
+from functools import cache
+from itertools import accumulate
+from math import exp, log
 from statistics import median
 
 LEVEL = 0.95
@@ -12,26 +14,35 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Spread:
-    """A median, the interval that holds the true one with LEVEL or more, and of how many values it is made. Of fewer than six values the
-    interval is from the least to the most, which holds the true median with 1 − 2^(1−n)."""
+    """Where the true value lies: most likely in the `middle`, with LEVEL or more from `low` to `high`. Of fewer than six values that is
+    from the least to the most, which holds it with 1 − 2^(1−n)."""
 
-    median: float
+    middle: float
     low: float
     high: float
     count: int
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """The median of at least one value, and its interval between two order statistics.
+    """Of at least one value, all above 0: the estimate of Hodges and Lehmann of their logarithms' centre, and its interval by Wilcoxon's
+    signed ranks: Hollander, Wolfe, Chicken, Nonparametric Statistical Methods, 3rd edition, sections 3.2 and 3.3.
 
-    P(X(k) ≤ median ≤ X(n+1−k)) = 1 − 2 · Σ_{i<k} C(n, i) / 2^n: David and Nagaraja, Order Statistics, 3rd edition, section 7.1; Le Boudec,
-    Performance Evaluation of Computer and Communication Systems, theorem 2.1. The values are to be independent, nothing else.
+    It assumes that logarithms fall symmetrically around the true one. Those of ratios of two times do, where the same noise is on both.
+    One value far off moves it little.
     """
-    ordered, count = sorted(values), len(values)
-    inner, outside = 1, 0.0
-    for k in range(1, count // 2 + 1):
-        outside += 2 * comb(count, k - 1) / 2**count
-        if 1 - outside < LEVEL:
-            break
-        inner = k
-    return Spread(median(ordered), ordered[inner - 1], ordered[count - inner], count)
+    logs = sorted(map(log, values))
+    averages = sorted((one + other) / 2 for at, one in enumerate(logs) for other in logs[at:])
+    outside = _outside(len(logs))
+    return Spread(exp(median(averages)), exp(averages[outside]), exp(averages[-1 - outside]), len(logs))
+
+
+@cache
+def _outside(count: int) -> int:
+    """How many of the averages of two of so many values lie on either side of the interval."""
+    # How many subsets of 1 … count have each sum: so the sum of signed ranks is distributed.
+    ways = [1]
+    for rank in range(1, count + 1):
+        ways = [
+            (ways[total] if total < len(ways) else 0) + (ways[total - rank] if total >= rank else 0) for total in range(len(ways) + rank)
+        ]
+    return max(0, sum(1 - 2 * each / 2**count >= LEVEL for each in accumulate(ways)) - 1)
