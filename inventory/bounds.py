@@ -62,6 +62,7 @@ SSH_GREETING = Bound("what a host greets with before SSH begins", 64 * KIB, MINU
 SSH_PACKET = Bound("a packet of SSH", 256 * KIB)
 HOST_OUTPUT = Bound("what a command prints on a host", 128 * MIB, 48 * HOUR, items=2_000_000, of="lines", piece=4 * MIB)
 HOST_ERRORS = Bound("the errors of a command whose lines are followed", MIB)
+MEASURED = Bound("what a host measured of two releases", 64 * MIB, 4 * HOUR, items=10_000, of="lines", piece=MIB)
 REVOCATIONS = Bound("who has been thrown out, as a host keeps it", 1_000_000)
 EVIDENCE = Bound("what a host has collected of a switch that was taken back", 16 * MIB, items=200, of="files")
 FOLLOWED = Bound("a line of a journal that is followed", MIB, memory=MIB, piece=MIB)

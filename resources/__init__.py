@@ -18,7 +18,7 @@ from resources.line import Line
 from resources.model import ModelFile
 from resources.package import Package
 from resources.port import Port
-from resources.release import Release
+from resources.release import Release, on_trial
 from resources.service import Service
 from resources.user import User
 from resources.venv import Venv, Wheel
@@ -48,6 +48,7 @@ __all__ = [
     "kinds",
     "lines_of",
     "of_kind",
+    "on_trial",
     "scripts",
 ]
 

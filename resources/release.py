@@ -12,7 +12,12 @@ from resources.disk import stat_of
 from resources.probe import Actual, ProbeAnswer
 from resources.steps import Steps
 
-GATE = Path(__file__).with_name("gate.sh")
+HERE = Path(__file__).parent
+
+
+def on_trial(script: Literal["gate.sh", "measure.sh"]) -> bytes:
+    """The program that tries releases on their host."""
+    return b"".join((HERE / name).read_bytes() for name in ("trial.sh", script))
 
 
 @dataclass(frozen=True)
@@ -102,16 +107,15 @@ class Release(OnDisk):
         there = self.lies_on(landing.actual.resources.get(self.id, {}))
         packed, manifest = ("", "") if there else (steps.pack_file(landing.payload[self.id]), steps.pack_later(landing.manifest_of(self)))
         trial = landing.trials.get(self.id)
-        gate, tried = (steps.pack(GATE.read_bytes()), steps.pack(trial)) if trial is not None else ("", "")
-        steps.add(
-            "bring_release" if self.ahead else "put_release", self.current, self.path, self.fingerprint, packed, manifest, gate, tried
-        )
+        program, tried = (steps.pack(on_trial("gate.sh")), steps.pack(trial)) if trial is not None else ("", "")
+        put = "bring_release" if self.ahead else "put_release"
+        steps.add(put, self.current, self.path, self.fingerprint, packed, manifest, program, tried)
 
     def try_flags(self, steps: Steps, landing: Landing) -> None:
         """It serves already: whether it takes what its services are to read."""
         call = ("try_flags", self.current, self.path)
         if not any(each.startswith(f"{call[0]} ") for each in steps.calls):
-            steps.add(*call, steps.pack(GATE.read_bytes()), steps.pack(landing.trials[self.id]))
+            steps.add(*call, steps.pack(on_trial("gate.sh")), steps.pack(landing.trials[self.id]))
 
     @classmethod
     def leave(cls, steps: Steps, name: str, origin: Origin) -> None:

@@ -102,6 +102,7 @@ RULES: dict[str, tuple[str, ...]] = {
         *(*LOWEST, *FIRST_FLOOR, "control.deployment.*", "control.ssh", "control.ssh.*", "control.models.*", "control.llama_cpp.*"),
         *("control.pki", "control.pki.*", "roles.host_plan", "roles.references", "facts.*", "pyinfra"),
     ),
+    "control/lifecycle/*.py": (*LOWEST, *FIRST_FLOOR, "control.lifecycle.*", "control.ssh.*", "pydantic"),
     "control/*.py": (),
     "deploys/*.py": (
         "pyinfra",
@@ -136,6 +137,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("control/llama_cpp/*.py", "roles.llama_cpp.*"): "this room serves that role: it fetches, keeps and hands on what the role builds",
     ("control/pki/client_archive.py", "roles.client.archive"): "it seals and packs what that role lands, for a machine without Paddock",
     ("control/deployment/fit.py", "roles.llama_server.*"): "what models take of a host's memory is arithmetic of the role",
+    ("control/lifecycle/*.py", "roles.llama_cpp.measuring"): "what is measured of two releases is started as that role starts them",
     ("control/servers/contexts.py", "roles.llama_server.*"): "what a context is, out of a model's options, is arithmetic of the role",
 }
 """Who outside roles/ imports a role by name all the same: (room, modules of the role) → why. Eight at most."""
