@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from shlex import quote
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from resources.history import History, history_of
 from resources.owner import Owner, owner_of
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class Actual:
     the host is by its manifest, None where that does not say; `clock` is the host's time in seconds since 1970; `identity` changes with the
     machine; with `rest`, files lie about that a run did not get to use before it died, or dpkg has not ended; `data` has the bytes of each
     model file that the manifest names, and of what lies beside it of a download, `names` which file each of these paths is a name of, and
-    how many names that has; `held` is path → sha256 of the model files that are whole, as the host noted it.
+    how many names that has; `held` is path → sha256 of the model files that are whole, as the host noted it; `history` says
+    which configurations the host has had.
     """
 
     resources: Mapping[str, Attributes] = field(default_factory=dict)
@@ -40,6 +42,7 @@ class Actual:
     data: Mapping[str, int] = field(default_factory=dict)
     names: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     held: Mapping[str, str] = field(default_factory=dict)
+    history: History = History()
 
     def differing(self, resource: Resource) -> dict[str, tuple[str, str]]:
         """Attribute → (actual, desired), of those that are not as declared."""
@@ -131,6 +134,7 @@ def actual_of(output: Iterable[str], asked: Sequence[Resource]) -> Actual:
         data={path: int(size) for path, (size, _, _) in stats.items()},
         names={path: (file, int(count)) for path, (_, file, count) in stats.items()},
         held=answer.table("held"),
+        history=history_of(answer.lines("history"), answer.lines("entries")),
     )
 
 
