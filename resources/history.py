@@ -24,7 +24,8 @@ PACKED_MOST, UNPACKED_MOST = 1 << 20, 16 << 20
 LINES_MOST, LINE_MOST = 64, 400
 
 LINE = re.compile(
-    r"([1-9][0-9]{0,8}) (begun|done) (\S{27}) ([a-z-]{1,20}) ([a-z0-9][a-z0-9-]{0,62}) (-|[A-Za-z0-9._+~:-]{1,120}) (\S{1,120}) ([0-9a-f]{16})"
+    r"([1-9][0-9]{0,8}) (begun|done) (\S{27}) ([a-z-]{1,20}) ([a-z0-9][a-z0-9-]{0,62})"
+    r" (-|[A-Za-z0-9._+~:-]{1,120}) (\S{1,120}) ([0-9a-f]{16})"
 )
 SPACED = re.compile(r"[^!-~]+")
 """What no word of a line can hold."""
@@ -129,6 +130,10 @@ def listing_sh(entries: Collection[int] = ()) -> str:
     """A shell script that prints the plans of these entries, packed, as base64, a line each."""
     lines = (f"[ ! -f {HISTORY}/{each}/plan ] || head -c {PACKED_MOST + 1} {HISTORY}/{each}/plan | base64 -w0; echo" for each in entries)
     return "\n".join((*lines, "exit 0", ""))
+
+
+NOTHING = History()
+"""Of a host that has noted nothing."""
 
 
 def _line(text: str) -> Line | None:

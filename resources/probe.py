@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from shlex import quote
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from resources.history import History, history_of
+from resources.history import NOTHING, History, history_of
 from resources.owner import Owner, owner_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Actual:
     data: Mapping[str, int] = field(default_factory=dict)
     names: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     held: Mapping[str, str] = field(default_factory=dict)
-    history: History = History()
+    history: History = NOTHING
 
     def differing(self, resource: Resource) -> dict[str, tuple[str, str]]:
         """Attribute → (actual, desired), of those that are not as declared."""

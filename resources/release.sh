@@ -25,6 +25,7 @@ probe_release() {
   section lying
   for place in $(release_places); do
     runs=$(find /proc -maxdepth 2 -name exe -lname "$place/*" -printf '%l/\n' 2>/dev/null)
+    # shellcheck disable=SC2044 # by line: IFS is a line break
     for path in $(find "$place" -mindepth 1 -maxdepth 1 -type d ! -name '*.paddock' 2>/dev/null); do
       case $runs in
         *"$path/"*) used=used ;;

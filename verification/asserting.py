@@ -6,7 +6,23 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from resources import Directory, File, Line, Link, ModelFile, OnDisk, Package, Port, Release, Releases, Resource, Service, User, Venv, lines_of
+from resources import (
+    Directory,
+    File,
+    Line,
+    Link,
+    ModelFile,
+    OnDisk,
+    Package,
+    Port,
+    Release,
+    Releases,
+    Resource,
+    Service,
+    User,
+    Venv,
+    lines_of,
+)
 from resources.port import EVERYWHERE
 from roles.role import render
 from verification.subject import VerifiedHost

@@ -16,6 +16,7 @@ from control.models.origins import Request, asked_of
 from resources import File, ModelFile, Release, Resource, Service
 from resources.base import Origin, R
 from resources.drift import Change, Drift
+from resources.history import Record
 from resources.owner import Owner
 from resources.probe import Actual
 from roles import ROLES
@@ -83,6 +84,9 @@ class Work:
 
     artifacts: Artifacts | None = None
     """Where the releases are that it is given."""
+
+    record: Record | None = None
+    """What the host is to keep of the configuration that it gets; None where it is the one that it has."""
 
     @cached_property
     def resources(self) -> tuple[Resource, ...]:

@@ -67,6 +67,8 @@ class Keep(Settings):
 class LlamaCppSettings(RoleSettings):
     """llama.cpp: built from source for the host's hardware, or made of the distribution's packages."""
 
+    rolls_back = True
+
     source: Source = DEFAULT
     """The source to build, or the packages to take."""
 
