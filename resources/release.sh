@@ -31,7 +31,8 @@ probe_release() {
         *"$path/"*) used=used ;;
         *) used=idle ;;
       esac
-      echo "$path$tab$(du -sk "$path" | cut -f 1)$tab$(stat -c %Y "$path/.paddock-release" 2>/dev/null || echo 0)$tab$used"
+      made=$(stat -c %Y "$path/.paddock-release" 2>/dev/null || echo 0)
+      echo "$path$tab$(du -sk "$path" | cut -f 1)$tab$made$tab$used"
     done
   done
 }
