@@ -20,6 +20,69 @@ GATE = Path(__file__).with_name("gate.sh")
 
 
 @dataclass(frozen=True)
+class Releases(OnDisk):
+    """The directory in which releases lie: `most` of them, and the others in no more than `disk_mib`, 0 being any number of MiB.
+
+    The release that is to serve, the one that serves, the one before, and what a process runs are no others: they stay. Who the host served
+    with longest ago goes first.
+    """
+
+    kind: ClassVar[str] = "releases"
+
+    most: int
+    disk_mib: int = 0
+
+    @property
+    def id(self) -> str:
+        return f"releases:{self.path}"
+
+    @property
+    def desired(self) -> Attributes:
+        return {"type": "directory", "spare": ""}
+
+    @classmethod
+    def asks(cls, resources: Sequence[Resource]) -> Mapping[str, Iterable[str]]:
+        places = [each.path for each in of_kind(resources, cls)]
+        return {"release_places": places, "paths": places}
+
+    def found(self, answer: ProbeAnswer) -> Attributes:
+        stat = stat_of(self.path, answer)
+        return {"type": stat["type"], "spare": " ".join(self._spare(answer))} if stat else {}
+
+    def _spare(self, answer: ProbeAnswer) -> list[str]:
+        """The names of those that are to go, in order."""
+        lying = {path.rpartition("/")[2]: rest.split("\t") for path, rest in answer.pairs("lying") if path.startswith(f"{self.path}/")}
+        wanted = [each for each in of_kind(answer.asked, Release) if each.path.rpartition("/")[0] == self.path]
+        serving = {stat_of(each.current, answer).get("target", "").rpartition("/")[2] for each in wanted} - {""}
+        had = list(releases_had(history_of(answer.lines("history"), ()).lines))
+        stay = {each.name for each in wanted} | serving
+        if len(stay) == len(wanted):  # else what serves now will be the one before
+            stay.update([each for each in had if each not in stay][:1])
+        present, is_known = stay | lying.keys(), len(stay) > len(wanted)
+        stay |= {name for name, (_, _, used) in lying.items() if used == "used"}
+        others = sorted(lying.keys() - stay, key=lambda name: (_rank(name, had), -_number(lying[name][1]), name))
+        room, left = self.most - len(stay & present), self.disk_mib << 10
+        for at, name in enumerate(others):
+            left -= _number(lying[name][0])
+            if at >= room or (self.disk_mib and is_known and left < 0):
+                return others[at:]
+        return []
+
+    def land(self, steps: Steps, landing: Landing) -> None:
+        steps.add("put_releases", self.path)
+
+    @classmethod
+    def at_end(cls, steps: Steps, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if isinstance(change.resource, cls) and (spare := change.attributes.get("spare")):
+                steps.add("releases_leave", change.resource.path, *spare[0].split())
+
+    @classmethod
+    def leave(cls, steps: Steps, name: str, origin: Origin) -> None:
+        steps.add("gone_releases", name)
+
+
+@dataclass(frozen=True)
 class Release(OnDisk):
     """One built llama.cpp in its own directory, `path`, and the link `current` beside `releases/` that says which one serves.
 
@@ -120,69 +183,6 @@ class Release(OnDisk):
 
     def state(self, found: Attributes) -> str:
         return found.get("current", "").rpartition("/")[2] or super().state(found)
-
-
-@dataclass(frozen=True)
-class Releases(OnDisk):
-    """The directory in which releases lie: `most` of them, and the others in no more than `disk_mib`, 0 being any number of MiB.
-
-    The release that is to serve, the one that serves, the one before, and what a process runs are no others: they stay. Who the host served
-    with longest ago goes first.
-    """
-
-    kind: ClassVar[str] = "releases"
-
-    most: int
-    disk_mib: int = 0
-
-    @property
-    def id(self) -> str:
-        return f"releases:{self.path}"
-
-    @property
-    def desired(self) -> Attributes:
-        return {"type": "directory", "spare": ""}
-
-    @classmethod
-    def asks(cls, resources: Sequence[Resource]) -> Mapping[str, Iterable[str]]:
-        places = [each.path for each in of_kind(resources, cls)]
-        return {"release_places": places, "paths": places}
-
-    def found(self, answer: ProbeAnswer) -> Attributes:
-        stat = stat_of(self.path, answer)
-        return {"type": stat["type"], "spare": " ".join(self._spare(answer))} if stat else {}
-
-    def _spare(self, answer: ProbeAnswer) -> list[str]:
-        """The names of those that are to go, in order."""
-        lying = {path.rpartition("/")[2]: rest.split("\t") for path, rest in answer.pairs("lying") if path.startswith(f"{self.path}/")}
-        wanted = [each for each in of_kind(answer.asked, Release) if each.path.rpartition("/")[0] == self.path]
-        serving = {stat_of(each.current, answer).get("target", "").rpartition("/")[2] for each in wanted} - {""}
-        had = list(releases_had(history_of(answer.lines("history"), ()).lines))
-        stay = {each.name for each in wanted} | serving
-        if len(stay) == len(wanted):  # else what serves now will be the one before
-            stay.update([each for each in had if each not in stay][:1])
-        present, is_known = stay | lying.keys(), len(stay) > len(wanted)
-        stay |= {name for name, (_, _, used) in lying.items() if used == "used"}
-        others = sorted(lying.keys() - stay, key=lambda name: (_rank(name, had), -_number(lying[name][1]), name))
-        room, left = self.most - len(stay & present), self.disk_mib << 10
-        for at, name in enumerate(others):
-            left -= _number(lying[name][0])
-            if at >= room or (self.disk_mib and is_known and left < 0):
-                return others[at:]
-        return []
-
-    def land(self, steps: Steps, landing: Landing) -> None:
-        steps.add("put_releases", self.path)
-
-    @classmethod
-    def at_end(cls, steps: Steps, changes: Sequence[Change]) -> None:
-        for change in changes:
-            if isinstance(change.resource, cls) and (spare := change.attributes.get("spare")):
-                steps.add("releases_leave", change.resource.path, *spare[0].split())
-
-    @classmethod
-    def leave(cls, steps: Steps, name: str, origin: Origin) -> None:
-        steps.add("gone_releases", name)
 
 
 def _rank(name: str, had: Sequence[str]) -> int:
