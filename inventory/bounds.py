@@ -63,6 +63,7 @@ SSH_PACKET = Bound("a packet of SSH", 256 * KIB)
 HOST_OUTPUT = Bound("what a command prints on a host", 128 * MIB, 48 * HOUR, items=2_000_000, of="lines", piece=4 * MIB)
 HOST_ERRORS = Bound("the errors of a command whose lines are followed", MIB)
 REVOCATIONS = Bound("who has been thrown out, as a host keeps it", 1_000_000)
+HISTORY = Bound("an earlier configuration, as a host keeps it", 16 * MIB)
 FOLLOWED = Bound("a line of a journal that is followed", MIB, memory=MIB, piece=MIB)
 
 SERVER_ANSWER = Bound("an answer of llama-server", 16 * MIB, MINUTE)

@@ -19,9 +19,10 @@ from resources.steps import Steps
 
 HISTORY = "/var/lib/paddock/history"
 KEPT = 10
-"""So many entries are kept, and so many bytes of a plan, packed and unpacked."""
-PACKED_MOST, UNPACKED_MOST = 1 << 20, 16 << 20
-LINES_MOST, LINE_MOST = 64, 400
+"""So many entries are kept."""
+PACKED_MOST = 1 << 20
+"""Bytes of a plan."""
+LINES_MOST = 64
 
 LINE = re.compile(
     r"([1-9][0-9]{0,8}) (begun|done) (\S{27}) ([a-z-]{1,20}) ([a-z0-9][a-z0-9-]{0,62})"

@@ -18,13 +18,13 @@ from zlib import error as ZlibError
 
 from pydantic import ValidationError
 
-from inventory.bounds import from_json
+from inventory.bounds import HISTORY, from_json, size_words
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from resources import Directory, File, ModelFile, OnDisk, Port, Release, Resource, ResourceError, Service, of_kind
 from resources.base import PADDOCKS
 from resources.codec import contents, read, written
-from resources.history import PACKED_MOST, UNPACKED_MOST, Line
+from resources.history import PACKED_MOST, Line
 from resources.leaving import UNITS
 from roles.host_plan import HostPlan, rolls_back
 from roles.role import SHARED_DIRECTORY
@@ -203,14 +203,14 @@ def entry_of(line: Line, packed_plan: bytes) -> Entry:
     if not packed_plan:
         raise PaddockError(f"{where}: the host does not have it any more")
     if len(packed_plan) > PACKED_MOST:
-        raise PaddockError(f"{where}: it is larger than {PACKED_MOST >> 20} MiB: it is not read")
+        raise PaddockError(f"{where}: it is larger than {size_words(PACKED_MOST)}: it is not read")
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(packed_plan)) as file:
-            text = file.read(UNPACKED_MOST + 1)
+            text = file.read(HISTORY.size + 1)
     except (OSError, EOFError, ZlibError):
         raise PaddockError(f"{where}: it is damaged: nothing can be read of it") from None
-    if len(text) > UNPACKED_MOST:
-        raise PaddockError(f"{where}: it is larger than {UNPACKED_MOST >> 20} MiB: it is not read")
+    if len(text) > HISTORY.size:
+        raise PaddockError(f"{where}: it is larger than {size_words(HISTORY.size)}: it is not read")
     try:
         data = from_json(text)
     except ValueError:
