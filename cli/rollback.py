@@ -99,6 +99,8 @@ def _roll_back(this: Opened, options: argparse.Namespace) -> int:
 def _show(deployment: Deployment, found: Rollback, progress: Progress) -> dict[str, int]:
     """Shows what is to change, and gives host → how much."""
     changes, told = {}, set[str]()
+    for issued in deployment.due() if any(work.drift for work in deployment.work.values()) else ():
+        progress.line(f"  ~ {issued}")
     for name, work in deployment.work.items():
         line = found.entries[name].line
         if not work.drift:

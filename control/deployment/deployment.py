@@ -362,7 +362,8 @@ class Deployment:
         digest = earlier.line.digest if earlier else replay.digest_of(plan)
         number = earlier.line.number if earlier else history.number_for(self.fleet.name, digest)
         newest, has_entry = history.of(self.fleet.name).newest, number in history.entries
-        if (newest and has_entry and (newest.state, newest.digest) == ("done", digest)) or not any(map(rolls_back, plan)):
+        is_whole = newest and has_entry and (newest.state, newest.digest) == ("done", digest)
+        if is_whole or self.leaving or not (newest or any(map(rolls_back, plan))):
             return None
         packed = b"" if has_entry else replay.packed(name, plan, self.fleet)
         line = Line(number, "done", datetime.now(UTC), self.verb, self.fleet.name, replay.release_of(plan), operator(), digest)
