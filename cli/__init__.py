@@ -30,7 +30,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 CLOSED = (errno.EACCES, errno.EPERM)
 
 VERBS = (
-    *("check", "schema", "render", "plan", "up", "upgrade", "verify", "status", "teardown"),
+    *("check", "schema", "render", "plan", "up", "upgrade", "rollback", "verify", "status", "teardown"),
     *("models", "chat", "logs", "start", "stop", "restart"),
     *("certs", "keys", "secrets", "artifacts", "state", "lab", "rehearse", "completion"),
 )

@@ -120,6 +120,8 @@ def _changes(deployment: Deployment) -> dict[str, int]:
 
 def _show(deployment: Deployment, progress: Progress) -> dict[str, int]:
     """Shows what is to change, and gives host → how much."""
+    from control.lifecycle.rollback import taken_back
+
     changes, told = _changes(deployment), set[str]()
     for issued in deployment.due() if deployment.work else ():
         progress.line(f"  ~ {issued}")
@@ -131,6 +133,8 @@ def _show(deployment: Deployment, progress: Progress) -> dict[str, int]:
     for name, number in changes.items():
         if name in deployment.strangers:
             progress.line(f"{name}: {deployment.strangers[name]}: it is taken over")
+        if said := taken_back(deployment.work[name], deployment.fleet.name):
+            progress.line(f"{name}: {said}")
         progress.line(f"{name}: {number} to change")
         for line in lines(deployment.work[name], told):
             progress.line(line)

@@ -31,6 +31,10 @@ def claim(work: Work) -> None:
     """
     if work.drift.claims != work.actual.manifest or work.owner != work.actual.owner or work.actual.rest:
         apply(name="manifest", steps=lambda: _manifest(work.drift.claims, work.newest.owner))
+    if work.record:
+        begun = Steps()
+        work.record.begin(begun)
+        apply(name="history", steps=begun)
     if steps := room(of_kind(work.wrong(ModelFile), ModelFile)):
         apply(name="room for models", steps=steps)
     if not work.plan and work.actual.waiting:
@@ -119,6 +123,13 @@ def finish(work: Work) -> None:
 
     if steps():
         apply(name="manifest", steps=steps)
+    ended = Steps()
+    if work.record:
+        work.record.end(ended)
+    for kind in kinds():
+        kind.at_end(ended, work.drift.changes)
+    if ended:
+        apply(name="history", steps=ended)
 
 
 def _manifest(entries: Mapping[str, Origin], owner: Owner | None, known: Owner | None = None) -> Steps:

@@ -65,6 +65,7 @@ HOST_ERRORS = Bound("the errors of a command whose lines are followed", MIB)
 MEASURED = Bound("what a host measured of two releases", 64 * MIB, 4 * HOUR, items=10_000, of="lines", piece=MIB)
 REVOCATIONS = Bound("who has been thrown out, as a host keeps it", 1_000_000)
 EVIDENCE = Bound("what a host has collected of a switch that was taken back", 16 * MIB, items=200, of="files")
+HISTORY = Bound("an earlier configuration, as a host keeps it", 16 * MIB)
 FOLLOWED = Bound("a line of a journal that is followed", MIB, memory=MIB, piece=MIB)
 
 SERVER_ANSWER = Bound("an answer of llama-server", 16 * MIB, MINUTE)

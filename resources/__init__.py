@@ -18,7 +18,7 @@ from resources.line import Line
 from resources.model import ModelFile
 from resources.package import Package
 from resources.port import Port
-from resources.release import Release, on_trial
+from resources.release import Release, Releases, on_trial
 from resources.service import Service
 from resources.user import User
 from resources.venv import Venv, Wheel
@@ -35,6 +35,7 @@ __all__ = [
     "Package",
     "Port",
     "Release",
+    "Releases",
     "Resource",
     "ResourceError",
     "Service",
@@ -78,6 +79,6 @@ def kind_of(name: str) -> type[Resource] | None:
 @cache
 def scripts() -> str:
     """The shell functions of all kinds, what they share first."""
-    shared = (Path(__file__).with_name(f"{name}.sh") for name in ("manager", "base", "kept", "guard", "taken_back"))
+    shared = (Path(__file__).with_name(f"{name}.sh") for name in ("manager", "base", "kept", "guard", "taken_back", "history"))
     files = (Path(str(import_module(f"resources.{module}").__file__)).with_suffix(".sh") for module in MODULES)
     return "\n".join(file.read_text(encoding="utf-8") for file in (*shared, *files))

@@ -79,10 +79,11 @@ no_newer() {
   fi
 }
 
-# Takes the manifest away, and what only builds and probes have left.
+# Takes the manifest away, and what only builds, probes and the history have left.
 gone_manifest() {
   at manifest
-  rm -rf /var/lib/paddock/build /var/lib/paddock/roots /var/lib/paddock/digests /var/lib/paddock/kept
+  rm -rf /var/lib/paddock/build /var/lib/paddock/roots /var/lib/paddock/digests /var/lib/paddock/kept \
+    /var/lib/paddock/history
   rm -f /var/lib/paddock/manifest
 }
 
@@ -127,6 +128,7 @@ probe_begin() {
   guard_rest
   probe_guard
   probe_manifest
+  probe_history
 }
 
 # The manifest, with whose the host is, and how large the model files are that it names, which file each is and how many

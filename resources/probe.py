@@ -9,6 +9,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from resources.guard import TakenBack, Waiting, taken_back_of, waiting_of
+from resources.history import NOTHING, History, history_of
 from resources.owner import Owner, owner_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class Actual:
     machine; with `rest`, files lie about that a run did not get to use before it died, or dpkg has not ended; `data` has the bytes of each
     model file that the manifest names, and of what lies beside it of a download, `names` which file each of these paths is a name of, and
     how many names that has; `held` is path → sha256 of the model files that are whole, as the host noted it; `waiting` is a switch that is
-    to be confirmed, `taken_back` the last one that was not, until somebody has been told.
+    to be confirmed, `taken_back` the last one that was not, until somebody has been told; `history` says which configurations the host has
+    had.
     """
 
     resources: Mapping[str, Attributes] = field(default_factory=dict)
@@ -44,6 +46,7 @@ class Actual:
     held: Mapping[str, str] = field(default_factory=dict)
     waiting: Waiting | None = None
     taken_back: TakenBack | None = None
+    history: History = NOTHING
 
     def differing(self, resource: Resource) -> dict[str, tuple[str, str]]:
         """Attribute → (actual, desired), of those that are not as declared."""
@@ -137,6 +140,7 @@ def actual_of(output: Iterable[str], asked: Sequence[Resource]) -> Actual:
         held=answer.table("held"),
         waiting=waiting_of(answer.table("guard")),
         taken_back=taken_back_of(answer.table("taken_back")),
+        history=history_of(answer.lines("history"), answer.lines("entries")),
     )
 
 

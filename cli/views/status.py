@@ -40,12 +40,14 @@ def _how(change: Change) -> str:
     return ", ".join(f"{name} ({actual})" if by_hand(name) else name for name, (actual, _) in change.attributes.items())
 
 
-def as_data(work: Work, machine: Condition | None, whose: str) -> Mapping[str, Any]:
-    """For `--json`. `stranger` says whose the host is, where it is another state's; `not_compared` lists what was not."""
+def as_data(work: Work, machine: Condition | None, whose: str, taken_back: str = "") -> Mapping[str, Any]:
+    """For `--json`. `stranger` says whose the host is, where it is another state's; `rolled_back` to what it was, where it was;
+    `not_compared` lists what was not."""
     beside = {
         "machine": machine.as_data() if machine else None,
         "stranger": whose,
         "switch": switches.as_data(work.actual),
+        "rolled_back": taken_back,
         "not_compared": [each.id for each in work.unopened],
     }
     return {**state_as_data(work), **{name: said for name, said in beside.items() if said}}

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 
-from control.deployment import beside, clocks
+from control.deployment import beside, clocks, replay
 from control.deployment.accounts import missing_sh, missing_words, required_accounts
 from control.deployment.ahead import releases_alone
 from control.deployment.asking import hardware, probe, revoked_there
@@ -34,7 +34,7 @@ from control.ssh.run import Run
 from control.state import api_keys
 from control.state.fleet import FleetState
 from control.state.lineage import lineage_of, note_admission, note_change, told_hosts
-from control.state.lock import admission_lock
+from control.state.lock import admission_lock, operator
 from control.state.secrets import Secrets, Vault
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
@@ -44,9 +44,10 @@ from inventory.summary import warnings
 from resources import Package, Release, Resource
 from resources.drift import drift, with_newest
 from resources.guard import Guard
+from resources.history import PACKED_MOST, Line, Record
 from resources.owner import Owner
 from resources.probe import Actual
-from roles.host_plan import HostPlan, alternatives_of, doors_of, guards_of, needs_of, refusals_of, remarks_of
+from roles.host_plan import HostPlan, alternatives_of, doors_of, guards_of, needs_of, refusals_of, remarks_of, rolls_back
 from roles.server import Entrance, Server
 
 assert control.ssh.cooperative
@@ -80,6 +81,8 @@ class Deployment:
     looks: bool = False
     takes_over: bool = False
     guard: Callable[[Work], Guard | None] = lambda work: None
+    verb: str = "up"
+    """What hosts note of who changed them."""
     work: dict[str, Work] = field(default_factory=dict)
     strangers: dict[str, str] = field(default_factory=dict)
     actual: dict[str, Actual] = field(default_factory=dict)
@@ -372,10 +375,24 @@ class Deployment:
                     owner=owner,
                     renew=partial(self._renewed, name=name),
                     guard=self.guard(work) if whole else None,
+                    record=self._record(name, work) if whole else None,
                 )
             except PaddockError as error:
                 self.run.failures[name] = str(error)
         return busy
+
+    def _record(self, name: str, work: Work) -> Record | None:
+        """What the host is to keep of what it gets; None where it has just that, or nothing that rolls back."""
+        plan, earlier, history = self._planned(self.run.hosts[name]), self.plans.earlier.get(name), work.actual.history
+        digest = earlier.line.digest if earlier else replay.digest_of(plan)
+        number = earlier.line.number if earlier else history.number_for(self.fleet.name, digest)
+        newest, has_entry = history.of(self.fleet.name).newest, number in history.entries
+        is_whole = newest and has_entry and (newest.state, newest.digest) == ("done", digest)
+        if is_whole or self.leaving or not (newest or any(map(rolls_back, plan))):
+            return None
+        packed = b"" if has_entry else replay.packed(name, plan, self.fleet)
+        line = Line(number, "done", datetime.now(UTC), self.verb, self.fleet.name, replay.release_of(plan), operator(), digest)
+        return Record(line, packed if len(packed) <= PACKED_MOST else b"", history.spare(number))
 
     def _settle(self, hosts: Iterable[str]) -> None:
         """Watches what was started, on all hosts at once: what dies of itself soon is seen by the look that follows."""

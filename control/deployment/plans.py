@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from control.deployment.knowledge import knowledge_for
+from control.deployment.replay import Entry
 from control.state.fleet import FleetState
 from control.state.secrets import Vault
 from inventory.errors import PaddockError
@@ -20,6 +21,8 @@ class Plans:
         self._fleet, self._state, self._vault = fleet, state, vault
         self._knowledge: Knowledge | None = None
         self._made: dict[str, HostPlan | PaddockError] = {}
+        self.earlier: dict[str, Entry] = {}
+        """Host → what it is to be again, as far as that rolls back."""
 
     @property
     def knowledge(self) -> Knowledge:
@@ -32,13 +35,18 @@ class Plans:
         """Raises PaddockError where there can be none."""
         if host.name not in self._made:
             try:
-                self._made[host.name] = host_plan(host, self._fleet, self.knowledge)
+                self._made[host.name] = self._of(host)
             except PaddockError as error:
                 self._made[host.name] = error
         made = self._made[host.name]
         if isinstance(made, PaddockError):
             raise made
         return made
+
+    def _of(self, host: Host) -> HostPlan:
+        today = host_plan(host, self._fleet, self.knowledge)
+        entry = self.earlier.get(host.name)
+        return host_plan(host, self._fleet, self.knowledge, entry.parts(today)) if entry else today
 
     def outdated(self) -> None:
         """Something was learned, issued or taken in: what is known, and the plans, are made anew."""

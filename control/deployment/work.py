@@ -18,6 +18,7 @@ from resources.base import Origin, R
 from resources.drift import Change, Drift
 from resources.guard import Guard
 from resources.guarded import Kept, kept
+from resources.history import Record
 from resources.owner import Owner
 from resources.probe import Actual
 from roles import ROLES
@@ -92,6 +93,8 @@ class Work:
 
     guard: Guard | None = None
     """With one, the host takes the roles' changes back unless they are confirmed."""
+    record: Record | None = None
+    """What the host is to keep of the configuration that it gets; None where it is the one that it has."""
 
     @cached_property
     def resources(self) -> tuple[Resource, ...]:

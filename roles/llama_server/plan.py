@@ -18,6 +18,7 @@ from roles.llama_server.cards import nodes, pin
 from roles.llama_server.drafting import drafting
 from roles.llama_server.interfaces import address_at
 from roles.llama_server.settings import LlamaServerSettings, api_key_name
+from roles.llama_server.slots import directories, keyed
 from roles.llama_server.workers import TUNNEL, addresses, endpoints, started_with, tunnels
 from roles.preset import Preset, layered, uncut
 from roles.role import address_of, listed_as, loopback_of, render
@@ -29,6 +30,7 @@ DIRECTORY = "/etc/paddock/llama-server"
 PRESETS = f"{DIRECTORY}/presets.ini"
 WAIT_SCRIPT = f"{DIRECTORY}/wait-for.sh"
 WAIT_UNIT = "paddock-gpu-nodes.service"
+SLOTS_SCRIPT = f"{DIRECTORY}/slots.sh"
 
 CONNECTIONS = 1024
 """At a time, to one server: who comes beyond that is hung up on."""
@@ -67,6 +69,8 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Kno
     yield from tunnels(host, fleet, knowledge)
     yield from _waiting(fleet.servers(host.name), knowledge)
     yield from _written_to(fleet.servers(host.name), fleet)
+    if any(_slots(server, fleet, knowledge) for server in fleet.servers(host.name)):
+        yield File(SLOTS_SCRIPT, render("llama_server/slots.sh"), mode=0o755)
     for server in fleet.servers(host.name):
         presets = (*_presets(server, settings, fleet, knowledge), *environment.of_file(server, settings, knowledge))
         unit = _unit(server, settings, fleet, knowledge)
@@ -192,13 +196,16 @@ def _presets(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowle
     if server.kind != "router":
         return ()
     own = routers_own(server.preset, knowledge.options.get(server.host))
-    of_models = {option: value for option, value in server.preset.items() if option not in own}
+    release = _release(server, knowledge)
+    of_models = keyed({option: value for option, value in server.preset.items() if option not in own}, release)
     shared = {**defaults(server, settings, _memory_mib(server, knowledge), shared=fleet.is_shared(server)), **of_models}
     models = {
         name: {
             "model": fleet.model_path(server.host, name),
             **({"alias": ",".join(entry.aliases)} if entry.aliases else {}),
-            **_options({**fleet.own_preset(server.host, name), **drafting(server, name, fleet, knowledge)}, f"models.{name}"),
+            **_options(
+                keyed({**fleet.own_preset(server.host, name), **drafting(server, name, fleet, knowledge)}, release), f"models.{name}"
+            ),
         }
         for name, entry in ((name, fleet.models[name]) for name in server.models)
     }
@@ -238,6 +245,8 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
         state=[path.removeprefix(f"{dirname(HOME)}/") for path in asked.writes if path != HOME and hidden(path, (HOME,))],
         writes=[path for path in asked.writes if not hidden(path, (HOME,))],
         makes=[path for path in asked.writes if hidden(path)],
+        slots_script=SLOTS_SCRIPT,
+        slots=_slots(server, fleet, knowledge),
         wait_script=WAIT_SCRIPT,
         wait_unit=WAIT_UNIT if waits and not settings.user else "",
         waits=(*waits, f"{RELEASE}/bin/llama-server", *paths),
@@ -253,6 +262,10 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
 
 def _grants(server: Server, fleet: Fleet) -> Grants:
     return grants(fleet.preset(server, name) for name in server.models)
+
+
+def _slots(server: Server, fleet: Fleet, knowledge: Knowledge) -> tuple[str, ...]:
+    return directories((fleet.preset(server, name) for name in server.models), _release(server, knowledge))
 
 
 def _nodes(server: Server, knowledge: Knowledge) -> tuple[str, ...]:
@@ -293,7 +306,7 @@ def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, know
             *([] if settings.autoload else ["--no-models-autoload"]),
         ]
         options = knowledge.options.get(server.host)
-        yield from flags(routers_own(server.preset, options), options)
+        yield from flags(keyed(routers_own(server.preset, options), release), options)
     else:
         (model,) = server.models
         yield ["--model", fleet.model_path(server.host, model), "--alias", ",".join(_names(model, server, fleet, knowledge))]
@@ -301,7 +314,7 @@ def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, know
             yield ["--rpc", ",".join(endpoints(server, fleet))]
         servers, memory_mib = len(fleet.servers(server.host)), _memory_mib(server, knowledge)
         shared = defaults(server, settings, memory_mib, servers, fleet.is_shared(server))
-        own = {**fleet.preset(server, model), **drafting(server, model, fleet, knowledge)}
+        own = keyed({**fleet.preset(server, model), **drafting(server, model, fleet, knowledge)}, release)
         yield from flags(layered(shared, own), knowledge.options.get(server.host))
     yield ["--offline", *([] if release and release.ui else ["--no-ui"]), "--cors-origins", "localhost"]
 

@@ -161,6 +161,8 @@ def _not_root(account: str) -> str:
 class LlamaServerSettings(RoleSettings):
     """llama-server as a router, which starts a worker process for a model at its first request, as instances with fixed models, or both."""
 
+    rolls_back = True
+
     listen: InterfaceEndpoint = "127.0.0.1:8080"
     """The router's listening address, or a network interface of the host, at whose address it listens: `eth0:8080`. Use loopback unless a
     reverse proxy on another host must reach it."""

@@ -100,9 +100,12 @@ RULES: dict[str, tuple[str, ...]] = {
     "control/editing/*.py": (*LOWEST, *FIRST_FLOOR, "control.editing.*", "control.llama_cpp.*", "ruamel"),
     "control/deployment/*.py": (
         *(*LOWEST, *FIRST_FLOOR, "control.deployment.*", "control.ssh", "control.ssh.*", "control.models.*", "control.llama_cpp.*"),
-        *("control.pki", "control.pki.*", "roles.host_plan", "roles.references", "facts.*", "pyinfra"),
+        *("control.pki", "control.pki.*", "roles.host_plan", "roles.references", "facts.*", "pyinfra", "pydantic"),
     ),
-    "control/lifecycle/*.py": (*LOWEST, *FIRST_FLOOR, "control.lifecycle.*", "control.ssh.*", "pydantic"),
+    "control/lifecycle/*.py": (
+        *(*LOWEST, *FIRST_FLOOR, "control.lifecycle.*", "control.deployment", "control.deployment.*", "control.ssh", "control.ssh.*"),
+        "pydantic",
+    ),
     "control/*.py": (),
     "deploys/*.py": (
         "pyinfra",
