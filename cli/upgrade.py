@@ -112,13 +112,13 @@ def _asked(upgrade: Upgrade, edit: Candidate | None, options: argparse.Namespace
     """Shows what would be done, and asks: the exit code where it is not to be done."""
     for line in edit.difference() if edit else ():
         progress.line(line)
-    for line in planned(upgrade.switches.values(), upgrade.waves):
+    for line in planned(upgrade.upgrades.values(), upgrade.waves):
         progress.line(line)
     progress.failures(upgrade.failures)
     if upgrade.failures:
         progress.error("nothing was changed: leave a host out that cannot be upgraded, with --limit")
         return 1
-    if not upgrade.switches:
+    if not upgrade.upgrades:
         progress.line("nothing is to be upgraded: each host serves the release that the inventory says")
         return 0
     if options.plan:

@@ -125,7 +125,7 @@ def finish(work: Work) -> None:
         apply(name="manifest", steps=steps)
     ended = Steps()
     if work.record:
-        work.record.end(ended)
+        work.record.end(ended, confirmed=work.guard is None)
     for kind in kinds():
         kind.at_end(ended, work.drift.changes)
     if ended:

@@ -62,10 +62,12 @@ class Record:
     def begin(self, steps: Steps) -> None:
         steps.add("history_line", replace(self.line, state="begun").text)
 
-    def end(self, steps: Steps) -> None:
+    def end(self, steps: Steps, *, confirmed: bool = True) -> None:
+        """One that is to be `confirmed` yet is noted as done only then."""
         if self.plan:
             steps.add("history_entry", self.line.number, steps.pack(self.plan))
-        steps.add("history_line", self.line.text, *self.gone)
+        if confirmed:
+            steps.add("history_line", self.line.text, *self.gone)
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ history_line() {
   {
     [ ! -f "$history/log" ] || tail -n 63 "$history/log"
     printf '%s\n' "$1"
-  } >"$stage/log"
-  into_place "$stage/log" "$history/log"
+  } >"$history/.log"
+  mv -fT "$history/.log" "$history/log"
   shift
   for entry; do
     rm -rf "${history:?}/$entry"

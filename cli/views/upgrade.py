@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from cli.views.table import table
 
 if TYPE_CHECKING:
-    from control.lifecycle.upgrade import Switch
+    from control.lifecycle.upgrade import HostUpgrade
     from control.lifecycle.waves import Wave
 
 
-def planned(switches: Iterable[Switch], waves: Sequence[Wave]) -> Iterator[str]:
+def planned(upgrades: Iterable[HostUpgrade], waves: Sequence[Wave]) -> Iterator[str]:
     canaries = set(waves[0].hosts) if waves else set()
     rows = [("host", "serves", "is to serve", "for", "")]
-    rows += [(each.host, each.before, each.after, each.release.profile, "canary" if each.host in canaries else "") for each in switches]
+    rows += [(each.host, each.before, each.after, each.release.profile, "canary" if each.host in canaries else "") for each in upgrades]
     if len(rows) > 1:
         yield table(rows)
     for wave in waves:

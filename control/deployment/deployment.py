@@ -375,15 +375,15 @@ class Deployment:
                     owner=owner,
                     renew=partial(self._renewed, name=name),
                     guard=self.guard(work) if whole else None,
-                    record=self._record(name, work) if whole else None,
+                    record=self.record_of(name) if whole else None,
                 )
             except PaddockError as error:
                 self.run.failures[name] = str(error)
         return busy
 
-    def _record(self, name: str, work: Work) -> Record | None:
+    def record_of(self, name: str) -> Record | None:
         """What the host is to keep of what it gets; None where it has just that, or nothing that rolls back."""
-        plan, earlier, history = self._planned(self.run.hosts[name]), self.plans.earlier.get(name), work.actual.history
+        plan, earlier, history = self._planned(self.run.hosts[name]), self.plans.earlier.get(name), self.work[name].actual.history
         digest = earlier.line.digest if earlier else replay.digest_of(plan)
         number = earlier.line.number if earlier else history.number_for(self.fleet.name, digest)
         newest, has_entry = history.of(self.fleet.name).newest, number in history.entries

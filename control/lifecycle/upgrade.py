@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from control.deployment.deployment import Deployment
-from control.deployment.guard import Switch as Switched
-from control.deployment.guard import guard_of
+from control.deployment.guard import Switch, guard_of
 from control.deployment.verification import verify
 from control.deployment.work import Work
 from control.lifecycle.waves import CANARY, Upgraded, Wave, waves
@@ -21,6 +21,7 @@ from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from resources import Release, Service, of_kind
 from resources.guard import Guard, taken_back_words
+from resources.history import Record
 
 assert control.ssh.cooperative
 
@@ -31,8 +32,8 @@ LOOK_S = 10
 
 
 @dataclass(frozen=True)
-class Switch:
-    """A host that is to serve another release: directory names, `0.3.36-1f0c8a2b3c4d`."""
+class HostUpgrade:
+    """One host that is to serve another release: directory names, `0.3.36-1f0c8a2b3c4d`."""
 
     host: str
     before: str
@@ -61,7 +62,7 @@ class Upgrade:
     sizes: Sequence[str]
     at_once: int = 1
     soak_s: int = 0
-    switches: dict[str, Switch] = field(default_factory=dict)
+    upgrades: dict[str, HostUpgrade] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     taken_back: list[str] = field(default_factory=list)
@@ -75,14 +76,14 @@ class Upgrade:
         with self._looking.connected():
             self._looking.survey(fit=True)
             self.failures.update(self._looking.failures)
-            self.switches = {each.host: each for name in self._looking.work if (each := _switch(self._looking, name))}
+            self.upgrades = {each.host: each for name in self._looking.work if (each := _upgrade_of(self._looking, name))}
             yield
 
     def bring(self) -> bool:
         """Has the releases of all classes built, and those of the canaries laid beside what serves there, and tried by their gates. False
         where one cannot be: nothing has been switched then."""
         canaries = self.waves[0].hosts
-        wanted = {*canaries, *(self.switches[name].release.builder for name in canaries)}
+        wanted = {*canaries, *(self.upgrades[name].release.builder for name in canaries)}
         self._looking.work = {name: work for name, work in self._looking.work.items() if name in wanted}
         self._looking.bring()
         self.failures.update(self._looking.failures)
@@ -90,7 +91,7 @@ class Upgrade:
 
     @property
     def waves(self) -> tuple[Wave, ...]:
-        found = [Upgraded(each.host, each.release.fingerprint, self._models(each.host)) for each in self.switches.values()]
+        found = [Upgraded(each.host, each.release.fingerprint, self._models(each.host)) for each in self.upgrades.values()]
         return waves(found, self.sizes, self.at_once) if found else ()
 
     def _models(self, host: str) -> frozenset[str]:
@@ -110,7 +111,7 @@ class Upgrade:
         with deployment.connected():
             deployment.survey(fit=True)
             guards = {name: guard for name, work in deployment.work.items() if (guard := deployment.guard(work))}
-            switches = [Switched(deployment.run, name, guard) for name, guard in guards.items()]
+            switches = [Switch(deployment.run, name, guard) for name, guard in guards.items()]
             try:
                 deployment.converge()
                 failed = dict(deployment.failures) or self._verified(deployment, switches)
@@ -119,16 +120,18 @@ class Upgrade:
             except KeyboardInterrupt:
                 self._end(switches, dict.fromkeys(guards, "it was interrupted"))
                 raise
-            self._end(switches, failed)
+            self._end(switches, failed, {name: deployment.record_of(name) for name in deployment.work if name not in failed})
         return not failed
 
-    def _end(self, switches: Iterable[Switched], failed: Mapping[str, str]) -> None:
-        """Confirms what does well, and has the rest taken back."""
+    def _end(
+        self, switches: Iterable[Switch], failed: Mapping[str, str], records: Mapping[str, Record | None] = MappingProxyType({})
+    ) -> None:
+        """Confirms what does well, and has the rest taken back. `records` are what the hosts' histories are to have of it."""
         self.failures.update(failed)
         for each in switches:
             try:
                 if each.host not in failed:
-                    each.confirm()
+                    each.confirm(records.get(each.host))
                     self.done.append(each.host)
                 elif taken := each.take_back(failed[each.host], failed[each.host]):
                     self.taken_back.append(each.host)
@@ -138,7 +141,7 @@ class Upgrade:
                 self.failures.setdefault(each.host, "nobody could confirm it")
                 self.complain(f"{error}: the host takes the switch back by itself within {DEADLINE_S} s")
 
-    def _verified(self, deployment: Deployment, switches: Iterable[Switched]) -> dict[str, str]:
+    def _verified(self, deployment: Deployment, switches: Iterable[Switch]) -> dict[str, str]:
         words: list[str] = []
         self._extend(switches)
 
@@ -150,11 +153,11 @@ class Upgrade:
         failed = verify(self.fleet, self.state, plans, self.say, complain)
         return {name: f"{number} checks failed: {'; '.join(words)}" for name, number in failed.items() if number}
 
-    def _extend(self, switches: Iterable[Switched]) -> None:
+    def _extend(self, switches: Iterable[Switch]) -> None:
         for each in switches:
             each.extend()
 
-    def _soaked(self, deployment: Deployment, switches: Sequence[Switched]) -> dict[str, str]:
+    def _soaked(self, deployment: Deployment, switches: Sequence[Switch]) -> dict[str, str]:
         """What went wrong while the hosts were watched: a service that was started again, or that is not as declared any more."""
         self.say(f"watches {', '.join(deployment.work)} for {self.soak_s} s")
         end = time.monotonic() + self.soak_s
@@ -170,13 +173,13 @@ class Upgrade:
         return Deployment(self.fleet, self.state, hosts, self.tell, self.ask, guard=guard)
 
 
-def _switch(deployment: Deployment, host: str) -> Switch | None:
+def _upgrade_of(deployment: Deployment, host: str) -> HostUpgrade | None:
     """None for a host that serves what it is to serve, or serves nothing yet: that is for `up`."""
     work = deployment.work[host]
     for release in of_kind(work.resources, Release):
         current = work.actual.resources.get(release.id, {}).get("current", "")
         if current and current != release.path:
-            return Switch(host, current.rpartition("/")[2], release)
+            return HostUpgrade(host, current.rpartition("/")[2], release)
     return None
 
 
