@@ -7,7 +7,8 @@ examples:
   paddock upgrade --to 1:0.9.0+dfsg-1 --ggml 0.30.0-1
   paddock upgrade --waves 1,25%,100% --max-unavailable 2
 
-One canary of each build class goes first, and is watched; where it does not do, no other host is touched. Two hosts that serve the same
+On one canary of each build class the new release is measured beside the old one, then switched to and watched. Where it is worse, no other
+host is touched. Two hosts that serve the same
 model are never away at the same time. With --to, the inventory names the old version again if no host serves the new one in the end.
 
 Exit codes: 0 every host serves the new release, 1 not, 3 with --plan: something is to be upgraded, 4 taken back.
@@ -45,6 +46,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--max-unavailable", type=int, default=1, metavar="N", help="hosts that may be away at the same time: 1")
     command.add_argument("--soak", type=int, default=180, metavar="SECONDS", help="how long a canary is watched after its switch: 180")
+    command.add_argument("--no-measure", action="store_true", help="do not measure the new release beside the one that serves")
     yes_argument(command)
 
 
@@ -89,8 +91,12 @@ def _upgrade(this: Opened, options: argparse.Namespace, sizes: tuple[str, ...], 
     began, progress = time.monotonic(), Progress()
     require_plannable(this.positions, this.fleet, deploys=this.hosts)
     require_known_options(this.positions, this.fleet)
+
+    def accept(question: str) -> bool:
+        return not options.yes and confirmed(question, False, "a release that nobody could judge is not taken without a person")
+
     upgrade = Upgrade(
-        *(this.fleet, this.state, this.hosts, progress.of, progress.line, progress.error, ask_at_terminal, sizes),
+        *(this.fleet, this.state, this.hosts, progress.of, progress.line, progress.error, ask_at_terminal, accept, sizes),
         at_once=options.max_unavailable,
         soak_s=options.soak,
     )
@@ -101,7 +107,7 @@ def _upgrade(this: Opened, options: argparse.Namespace, sizes: tuple[str, ...], 
                 return code
             keep()
             brought = upgrade.bring()
-        if brought:
+        if brought and (options.no_measure or upgrade.judge()):
             upgrade.carry_out()
     progress.failures(upgrade.failures)
     progress.line(f"upgraded: {', '.join(upgrade.done) or 'no host'}; {time.monotonic() - began:.1f} s")

@@ -14,12 +14,16 @@ from control.deployment.deployment import Deployment
 from control.deployment.guard import Switch, guard_of
 from control.deployment.verification import verify
 from control.deployment.work import Work
+from control.lifecycle.comparison import chosen, compare
+from control.lifecycle.judgement import Judgement
 from control.lifecycle.waves import CANARY, Upgraded, Wave, waves
+from control.ssh.reach import Reach
 from control.ssh.run import Tell
 from control.state.fleet import FleetState
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
-from resources import Release, Service, of_kind
+from inventory.knowledge import Knowledge
+from resources import Release, Resource, Service, of_kind
 from resources.guard import Guard, taken_back_words
 from resources.history import Record
 
@@ -38,6 +42,7 @@ class HostUpgrade:
     host: str
     before: str
     release: Release = field(repr=False)
+    resources: tuple[Resource, ...] = field(repr=False)
 
     @property
     def after(self) -> str:
@@ -46,7 +51,8 @@ class HostUpgrade:
 
 @dataclass
 class Upgrade:
-    """One upgrade of these hosts. `tell` hears what happens on a host, `say` what happens to all, `complain` what failed a check.
+    """One upgrade of these hosts. `tell` hears what happens on a host, `say` what happens to all, `complain` what failed a check. `accept`
+    is asked whether to go on where the measurements of a canary do not decide.
 
     A canary is watched for `soak_s` seconds after its switch. `failures` is host → why it does not serve the new release, `done` are the
     hosts that do, `taken_back` those that serve the one before again. `id` names the switches on the hosts.
@@ -59,6 +65,7 @@ class Upgrade:
     say: Callable[[str], None]
     complain: Callable[[str], None]
     ask: Callable[[str], bool]
+    accept: Callable[[str], bool]
     sizes: Sequence[str]
     at_once: int = 1
     soak_s: int = 0
@@ -68,6 +75,7 @@ class Upgrade:
     taken_back: list[str] = field(default_factory=list)
     id: str = field(default_factory=lambda: f"upgrade-{secrets.token_hex(4)}")
     _looking: Deployment = field(init=False, repr=False)
+    _knowledge: Knowledge = field(init=False, repr=False)
 
     @contextmanager
     def looked(self) -> Iterator[None]:
@@ -76,6 +84,7 @@ class Upgrade:
         with self._looking.connected():
             self._looking.survey(fit=True)
             self.failures.update(self._looking.failures)
+            self._knowledge = self._looking.knowledge()
             self.upgrades = {each.host: each for name in self._looking.work if (each := _upgrade_of(self._looking, name))}
             yield
 
@@ -88,6 +97,43 @@ class Upgrade:
         self._looking.bring()
         self.failures.update(self._looking.failures)
         return not self._looking.failures
+
+    def judge(self) -> bool:
+        """Measures each canary's new release beside the one that serves there. False where one does not do: nothing has been switched."""
+        return all(self._judged(self.upgrades[host]) for host in self.waves[0].hosts)
+
+    def _judged(self, this: HostUpgrade) -> bool:
+        reach = Reach(self.fleet, self.state, [self.fleet.hosts[this.host]])
+        with reach.connected():
+            for each in chosen(this.host, self.fleet, self._knowledge):
+                where = f"{this.host}: {each.server.unit}"
+                if each.manner is None:
+                    self.say(f"{where}: is not measured: the host has no room for one more beside what serves")
+                    continue
+                self.say(f"{where}: {this.after} is measured beside {this.before}")
+                try:
+                    judgement = compare(
+                        *(reach, each.server, each.manner, this.before, this.release, this.resources, self.fleet.upgrade),
+                        lambda judgement: self.say("not decided yet: it is measured again"),
+                    )
+                except PaddockError as error:
+                    self.failures[this.host] = f"cannot be measured: {error}"
+                    return False
+                if not self._passes(this.host, each.server.unit, judgement):
+                    return False
+        return True
+
+    def _passes(self, host: str, unit: str, judgement: Judgement) -> bool:
+        for finding in judgement.findings:
+            self.say(f"  {finding.verdict:12}  {finding.words}")
+        causes = "; ".join(judgement.causes)
+        if judgement.verdict == "pass":
+            return True
+        if judgement.verdict == "inconclusive" and self.accept(f"{host}: {unit}: the measurements do not decide: {causes}. Go on?"):
+            return True
+        words = "is worse than the one that serves" if judgement.verdict == "fail" else "cannot be judged"
+        self.failures[host] = f"{unit}: {self.upgrades[host].after} {words}: {causes}"
+        return False
 
     @property
     def waves(self) -> tuple[Wave, ...]:
@@ -179,7 +225,7 @@ def _upgrade_of(deployment: Deployment, host: str) -> HostUpgrade | None:
     for release in of_kind(work.resources, Release):
         current = work.actual.resources.get(release.id, {}).get("current", "")
         if current and current != release.path:
-            return HostUpgrade(host, current.rpartition("/")[2], release)
+            return HostUpgrade(host, current.rpartition("/")[2], release, work.resources)
     return None
 
 
