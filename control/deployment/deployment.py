@@ -48,6 +48,8 @@ from roles.server import Entrance, Server
 
 assert control.ssh.cooperative
 
+Changing = Callable[["Deployment", Mapping[str, Work]], None]
+
 SITE = Path(__file__).parents[2] / "deploys" / "site.py"
 
 
@@ -59,7 +61,8 @@ class Deployment:
     whole, to find what changed without a trace. One that only `looks` does without the secrets that nobody here can open.
 
     `work` is what there is to do on each host that answered; `run.failures` why the others did not. `strangers` is whose a host is, in
-    words, of those that are not this state's: they have failed, unless this only `looks`, or `takes_over`.
+    words, of those that are not this state's: they have failed, unless this only `looks`, or `takes_over`. `changing` hears what is about
+    to be done, before any host is changed.
     """
 
     fleet: Fleet
@@ -72,6 +75,7 @@ class Deployment:
     deep: bool = False
     looks: bool = False
     takes_over: bool = False
+    changing: Changing = lambda deployment, works: None
     work: dict[str, Work] = field(default_factory=dict)
     strangers: dict[str, str] = field(default_factory=dict)
     actual: dict[str, Actual] = field(default_factory=dict)
@@ -397,6 +401,8 @@ class Deployment:
 
     def carry(self, work: Mapping[str, Work]) -> None:
         """Runs deploys/site.py with this work."""
+        if work:
+            self.changing(self, work)
 
         def doing(host: str, name: str) -> str:
             return ", ".join(each.id for each in work[host].wrong(Package)) if name == "packages" else name

@@ -31,7 +31,7 @@ def operator_lock(state: FleetState, verb: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise PaddockError(f"fleet {state.fleet}: {_holder(os.pread(handle, 4096, 0))}: wait for it, or stop it") from None
-        note = {"who": _operator(), "pid": os.getpid(), "verb": verb, "since": datetime.now().astimezone().isoformat()}
+        note = {"who": operator(), "pid": os.getpid(), "verb": verb, "since": datetime.now().astimezone().isoformat()}
         try:
             _write(handle, json.dumps(note))
         except OSError as error:  # better now than in the middle: what follows has more to keep here
@@ -89,7 +89,8 @@ def _holder(note: bytes) -> str:
         return "locked by a run that has just begun"
 
 
-def _operator() -> str:
+def operator() -> str:
+    """`anna@desk`: the account and the machine that this runs on."""
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
     except (OSError, KeyError):  # a user id without a name, as in containers
