@@ -6,12 +6,12 @@ import base64
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from control.lifecycle.recorded_plans import PlanData
 from control.lifecycle.records import RecordedChange
-from resources import lines_of
+from resources import kind_of, lines_of
 
 UNSHOWN = frozenset({"id", "kind", "reasons"})
 """Why an option of a release was chosen follows from the machine."""
@@ -57,12 +57,20 @@ def _difference(sign: str, name: str, before: Mapping[str, Any], after: Mapping[
     for key in dict.fromkeys((*after, *before)):
         if key in UNSHOWN or before.get(key) == after.get(key):
             continue
-        then, now = _lines(before.get(key)), _lines(after.get(key))
+        then, now = _lines(_value(before, key)), _lines(_value(after, key))
         if key == "content" or len(then) > 1 or len(now) > 1:
             texts[key] = tuple(difflib.unified_diff(then, now, lineterm="", n=1))[2:]
         elif before:
             attributes[key] = ("".join(then), "".join(now))
     return Difference(sign, name, attributes, texts)
+
+
+def _value(data: Mapping[str, Any], key: str) -> Any:
+    """What is not said is as the kind has it by default."""
+    value = data.get(key)
+    if value is None and data and (kind := kind_of(str(data.get("kind")))):
+        value = next((each.default for each in fields(kind) if each.name == key and each.default is not MISSING), None)
+    return f"{value:o}" if key == "mode" and isinstance(value, int) else list(value) if isinstance(value, tuple) else value
 
 
 def _lines(value: Any) -> list[str]:

@@ -80,7 +80,7 @@ class Recording:
         if not self._is_open:
             return
         self.failures = {**(self._deployment.failures if self._deployment else {}), **self.failures}
-        hosts = {name: HostRecord() for name in self.failures} | dict(self._record.hosts)
+        hosts = {**self._record.hosts, **{name: HostRecord() for name in self.failures if name not in self._record.hosts}}
         newest = self._newest()
         hosts |= {name: replace(hosts[name], plan=digest(plan)) for name, plan in newest.items()}
         hosts = {name: self._ended(name, host, whole=outcome is None) for name, host in hosts.items()}
