@@ -79,13 +79,11 @@ def _host(name: str, host: HostRecord, compared: Compared | None) -> Iterator[st
         yield one_line(f"  FAILED: {host.failed}")
     for figure, value in host.figures.items():
         yield one_line(f"  {figure}: {value}")
-    if compared is None:
-        for change in host.changes:
-            yield coloured(one_line(f"  {change.sign} {change.resource}{_what(change)}"), change.sign)
-    elif name in compared:
+    if compared and name in compared:
         yield from _differences(*compared[name])
-    else:
-        yield "  a part of the plan alone was carried out: there is nothing to compare"
+        return
+    for change in host.changes:
+        yield coloured(one_line(f"  {change.sign} {change.resource}{_what(change)}"), change.sign)
 
 
 def _what(change: RecordedChange) -> str:

@@ -119,8 +119,6 @@ def _note(change: RecordedChange, data: Mapping[str, Any]) -> str:
     content = data.get("content")
     if isinstance(content, dict) and "secret" in content:
         return SECRET
-    return (
-        {"restart": "restarts", "reload": "reloads", "put": "starts"}.get(change.action, "")
-        if data.get("kind") == "service"
-        else ("was not on the host as declared" if data else "")
-    )
+    if change.resource.startswith("service:"):
+        return {"restart": "restarts", "reload": "reloads", "put": "starts"}.get(change.action, "")
+    return "was not on the host as declared" if data else ""

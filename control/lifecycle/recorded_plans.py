@@ -34,7 +34,7 @@ def as_data(plan: Plan) -> PlanData:
     return data
 
 
-def digest(plan: PlanData) -> str:
+def plan_digest(plan: PlanData) -> str:
     """Sixteen hex digits over a plan; a secret's content is no part of it."""
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from control.lifecycle.history import History
-from control.lifecycle.recorded_plans import PlanData, as_data, digest
+from control.lifecycle.recorded_plans import PlanData, as_data, plan_digest
 from control.lifecycle.records import HostRecord, Record, RecordedChange
 from control.state.fleet import FleetState, paddock_version, read
 from control.state.lock import operator
@@ -82,7 +82,7 @@ class Recording:
         self.failures = {**(self._deployment.failures if self._deployment else {}), **self.failures}
         hosts = {**self._record.hosts, **{name: HostRecord() for name in self.failures if name not in self._record.hosts}}
         newest = self._newest()
-        hosts |= {name: replace(hosts[name], plan=digest(plan)) for name, plan in newest.items()}
+        hosts |= {name: replace(hosts[name], plan=plan_digest(plan)) for name, plan in newest.items()}
         hosts = {name: self._ended(name, host, whole=outcome is None) for name, host in hosts.items()}
         wrong = any(each.failed or each.verified == "FAILED" for each in hosts.values())
         outcome = outcome or self.outcome or ("failed" if wrong else "done")
@@ -176,7 +176,7 @@ def _begun(work: Work, plan: PlanData | None) -> HostRecord:
     noted = (RecordedChange("put", "manifest"),) if work.drift and not made else ()
     release = next((each for each in work.resources if isinstance(each, Release)), None)
     served = work.actual.resources.get(release.id, {}).get("current", "") if release else ""
-    return HostRecord((*built, *made, *noted), digest(plan) if plan is not None else "", served.rpartition("/")[2])
+    return HostRecord((*built, *made, *noted), plan_digest(plan) if plan is not None else "", served.rpartition("/")[2])
 
 
 def _digest(inventory: Path) -> str:

@@ -18,7 +18,7 @@ import pytest
 
 from cli import main
 from control.lifecycle.history import History
-from control.lifecycle.recorded_plans import as_data, digest
+from control.lifecycle.recorded_plans import as_data, plan_digest
 from control.lifecycle.records import HostRecord, Record, RecordedChange
 from control.llama_cpp.artifacts import Artifacts
 from control.pki.authority import Authority
@@ -185,7 +185,7 @@ def history_of(state: FleetState) -> None:
     plans = [as_data({"base": (File("/etc/motd", text), File("/etc/key", text, mode=0o600, secret=True))}) for text in ("a\n", "b\n")]
     for plan in plans:
         changes = (RecordedChange("mend", "file:/etc/motd", "~", "base", {"sha256": ("1", "2")}),)
-        host = HostRecord(changes, digest(plan), "0.3.35-1", "0.3.36-2", 1.5, "yes", figures={"tokens_per_s": 30.5})
+        host = HostRecord(changes, plan_digest(plan), "0.3.35-1", "0.3.36-2", 1.5, "yes", figures={"tokens_per_s": 30.5})
         moment = datetime.now(UTC)
         run = Record(0, "up", "anna@desk", moment, "0.1.0", "/home/anna/home.yml", "1" * 64, {"ai": host}, ("a word",), moment, "done")
         History(state).put_plans(History(state).add(run).number, {"ai": plan})

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from control.lifecycle.history import History
-from control.lifecycle.recorded_plans import PlanData, as_data, digest
+from control.lifecycle.recorded_plans import PlanData, as_data, plan_digest
 from control.lifecycle.records import HostRecord, Record, RecordedChange
 from control.state.fleet import FleetState
 from resources import File
@@ -34,7 +34,7 @@ def run(history: History) -> Run:
 
     def keep(outcome: str | None = "done", **hosts: str) -> Record:
         plans = {name: plan(text) for name, text in hosts.items()}
-        done = {name: HostRecord((MENDED,), digest(plans[name]), verified="yes") for name in hosts}
+        done = {name: HostRecord((MENDED,), plan_digest(plans[name]), verified="yes") for name in hosts}
         ended: dict[str, Any] = {"ended": BEGAN + timedelta(seconds=72), "outcome": outcome} if outcome else {}
         kept = history.add(Record(0, "up", "anna@desk", BEGAN, "0.1.0", "/home/anna/home.yml", "ab" * 32, done, **ended))
         history.put_plans(kept.number, plans)

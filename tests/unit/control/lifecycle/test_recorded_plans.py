@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from control.lifecycle import recorded_plans as module
-from control.lifecycle.recorded_plans import as_data, digest, packed, unpacked
+from control.lifecycle.recorded_plans import as_data, packed, plan_digest, unpacked
 from inventory.bounds import Bound
 from inventory.errors import PaddockError
 from resources import File, Service
@@ -41,11 +41,11 @@ def test_the_plans_of_every_example_come_back(path: Path) -> None:
 def test_no_secret_and_no_digest_of_one_is_kept() -> None:
     one, other = as_data(of_service()), as_data(of_service("another"))
     assert SECRET not in json.dumps(one)
-    assert one == other and digest(one) == digest(other)
+    assert one == other and plan_digest(one) == plan_digest(other)
 
 
 def test_a_plan_with_another_file_has_another_digest() -> None:
-    assert digest(as_data({"x": (UNIT,)})) != digest(as_data({"x": (File(UNIT.path, "[Service]\n"),)}))
+    assert plan_digest(as_data({"x": (UNIT,)})) != plan_digest(as_data({"x": (File(UNIT.path, "[Service]\n"),)}))
 
 
 def test_what_many_hosts_have_is_kept_once() -> None:

@@ -15,7 +15,7 @@ import pytest
 from control.deployment.deployment import Deployment  # isort: skip - first of all, for gevent
 from control.deployment.work import Work
 from control.lifecycle.history import History
-from control.lifecycle.recorded_plans import as_data, digest
+from control.lifecycle.recorded_plans import as_data, plan_digest
 from control.lifecycle.recording import Recording, recording
 from control.lifecycle.records import RecordedChange
 from control.state.fleet import FleetState
@@ -86,7 +86,7 @@ def test_the_record_says_what_was_changed_by_whom_and_how_it_ended(state: FleetS
     ]
     assert host.changes[1].attributes == {"sha256": ("f" * 64, MOTD.sha256)}
     assert (host.before, host.after, host.verified, host.figures) == (OLD, NEW, "yes", {"tokens_per_s": 30.5})
-    assert History(state).plans(1) == {"ai": as_data(PLAN)} and host.plan == digest(as_data(PLAN))
+    assert History(state).plans(1) == {"ai": as_data(PLAN)} and host.plan == plan_digest(as_data(PLAN))
 
 
 @pytest.mark.usefixtures("inventory")
@@ -154,7 +154,7 @@ def test_the_plan_that_landed_is_kept_where_it_was_made_anew_meanwhile(state: Fl
         record.opens(deployment, deployment.work)
         deployment.work["ai"] = Work(newer, deployment.work["ai"].actual, deployment.work["ai"].drift)
     assert History(state).plans(1) == {"ai": as_data(newer)}
-    assert History(state).record(1).hosts["ai"].plan == digest(as_data(newer))
+    assert History(state).record(1).hosts["ai"].plan == plan_digest(as_data(newer))
 
 
 @pytest.mark.usefixtures("inventory")
