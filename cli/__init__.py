@@ -1,7 +1,7 @@
 """The `paddock` command. Each verb is a module of its own here, loaded when it is asked for.
 
 The verb `up` is cli/up.py, the action `certs issue` is cli/certs/issue.py. Both have `arguments` and `run`; their docstring is their help.
-A noun names its actions in ACTIONS, and in DEFAULT the one that it is without any.
+A noun names its actions in ACTIONS; one that is a verb too has both.
 """
 
 # PYTHON_ARGCOMPLETE_OK
@@ -84,23 +84,20 @@ def _add(commands: Any, name: str, package: str, only: str = "", *, is_action: b
         allow_abbrev=False,
     )
     inventory_argument(command, default=argparse.SUPPRESS)
-    actions, default = getattr(module, "ACTIONS", ()), getattr(module, "DEFAULT", "")
-    nested: Any = None
-    if actions:
-        nested = command.add_subparsers(dest="action", metavar="|".join(actions), required=not default)
+    runs, nested = hasattr(module, "run"), None
+    if actions := getattr(module, "ACTIONS", ()):
+        nested = command.add_subparsers(dest="action", metavar="|".join(actions), required=not runs)
         for action in (only,) if only in actions else actions:
             _add(nested, action, module.__name__, is_action=True)
-    if default:
-        module = import_module(f"{module.__name__}.{default}")
-    if default or not actions:
+    if runs:
         module.arguments(command)
         command.set_defaults(run=module.run)
-    if default:
+    if runs and nested:
         _inherit(nested.choices.values(), {each.dest for each in command._actions})
 
 
 def _inherit(actions: Iterable[argparse.ArgumentParser], said: Collection[str]) -> None:
-    """What a noun takes itself stays as it was said there, unless the action's own words say it again."""
+    """What a noun that is a verb takes itself stays as it was said there, unless the action's own words say it again."""
     for each in (argument for action in actions for argument in action._actions):
         if each.dest in said:
             each.default = argparse.SUPPRESS

@@ -17,7 +17,7 @@ from control.lifecycle import records
 from control.lifecycle.recorded_plans import PlanData, packed, unpacked
 from control.lifecycle.records import Record
 from control.state.fleet import FleetState, in_words, read, write_atomically
-from inventory.bounds import MIB
+from inventory.bounds import LOCAL_FILE, MIB, size_words
 from inventory.errors import PaddockError, UsageError
 
 KEPT = 200
@@ -89,7 +89,7 @@ class History:
         while True:
             numbered = replace(record, number=number)
             try:
-                write_atomically(directory / f"{number:06}{RECORD}", records.written(numbered), exclusive=True)
+                write_atomically(directory / f"{number:06}{RECORD}", _written(numbered), exclusive=True)
                 break
             except FileExistsError:  # another run was quicker
                 number += 1
@@ -97,7 +97,7 @@ class History:
 
     def replace(self, record: Record) -> None:
         """What the run has become since. Raises PaddockError where it cannot be written."""
-        write_atomically(self._file(record.number, RECORD), records.written(record))
+        write_atomically(self._file(record.number, RECORD), _written(record))
 
     def put_plans(self, number: int, plans: Mapping[str, PlanData]) -> None:
         """Keeps the plans that belong to a record, in place of those that were kept. Raises PaddockError where they cannot be."""
@@ -124,6 +124,14 @@ class History:
         with in_words(self._path, "cannot be read"):
             paths = list(self._path.iterdir()) if self._path.exists() else []
         return {int(found[1]): path for path in paths if (found := name.fullmatch(path.name)) and path == self._file(int(found[1]), suffix)}
+
+
+def _written(record: Record) -> bytes:
+    """Raises PaddockError where it is larger than what is read of a file."""
+    data = records.written(record)
+    if len(data) > LOCAL_FILE.size:
+        raise PaddockError(f"the record of {len(record.hosts)} hosts is larger than {size_words(LOCAL_FILE.size)}")
+    return data
 
 
 def _delete(path: Path) -> None:

@@ -90,7 +90,7 @@ def _holder(note: bytes) -> str:
 
 
 def operator() -> str:
-    """`anna@desk`: the account and the machine that this runs on."""
+    """Who is at work, for others to read: `ada@desk`."""
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
     except (OSError, KeyError):  # a user id without a name, as in containers

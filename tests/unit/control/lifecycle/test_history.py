@@ -9,6 +9,7 @@ import pytest
 from control.lifecycle import history as module
 from control.lifecycle.history import History
 from control.state.fleet import FleetState
+from inventory.bounds import Bound
 from inventory.errors import PaddockError, UsageError
 from tests.unit.control.lifecycle.conftest import Run, plan
 
@@ -113,6 +114,13 @@ def test_a_number_that_no_record_has_is_answered_with_those_that_there_are(histo
     run(ai="b")
     with pytest.raises(UsageError, match="7: no record has this number; there are 1 to 2"):
         history.record(7)
+
+
+def test_a_record_that_would_not_be_read_is_not_written(history: History, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOCAL_FILE", Bound("a file", 512))
+    with pytest.raises(PaddockError, match="the record of 1 hosts is larger than 512 bytes"):
+        run(ai="hello")
+    assert history.numbers() == []
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"\x1f\x8b\x08\x00", b"{}"])
