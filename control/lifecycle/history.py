@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,8 +109,7 @@ class History:
         kept = set(self.numbers()[:KEPT])
         size = 0
         for number, path in sorted(self._files(PLANS).items(), reverse=True):
-            with in_words(path, "cannot be read"):
-                size += path.stat().st_size
+            size += _size(path)
             if number not in kept or size > PLANS_KEPT:
                 _delete(path)
         for number, path in self._files(RECORD).items():
@@ -132,6 +132,12 @@ def _written(record: Record) -> bytes:
     if len(data) > LOCAL_FILE.size:
         raise PaddockError(f"the record of {len(record.hosts)} hosts is larger than {size_words(LOCAL_FILE.size)}")
     return data
+
+
+def _size(path: Path) -> int:
+    with in_words(path, "cannot be read"), suppress(FileNotFoundError):  # another run may have dropped it
+        return path.stat().st_size
+    return 0
 
 
 def _delete(path: Path) -> None:
