@@ -25,7 +25,7 @@ from cli.views.changes import lines
 from cli.views.progress import Progress
 from cli.views.report import summary
 from cli.views.rollback import entries_of
-from control.deployment.report import has_failed, kept, report
+from control.deployment.report import has_failed, report
 from inventory.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,12 +70,13 @@ def _list(this: Opened, *, as_json: bool) -> int:
 
 def _roll_back(this: Opened, options: argparse.Namespace) -> int:
     from control.deployment.deployment import Deployment
+    from control.lifecycle.recording import recording
     from control.lifecycle.rollback import prepare
     from control.state.lock import operator_lock
 
     began, progress = time.monotonic(), Progress(to_stderr=options.json)
-    with operator_lock(this.state, "rollback"):
-        deployment = Deployment(this.fleet, this.state, this.hosts, progress.of, ask_at_terminal, verb="rollback")
+    with recording(this.state, "rollback", progress.error) as record, operator_lock(this.state, "rollback"):
+        deployment = Deployment(this.fleet, this.state, this.hosts, progress.of, ask_at_terminal, changing=record.opens, verb="rollback")
         with deployment.connected():
             found = prepare(deployment, options.to)
             for name, why in found.left.items():
@@ -90,9 +91,9 @@ def _roll_back(this: Opened, options: argparse.Namespace) -> int:
             deployment.converge()
             progress.failures(deployment.failures)
         failed = _verify(this, deployment, found, progress)
-    done = report(deployment, changes, failed, skipped=False)
+        done = report(deployment, changes, failed, skipped=False)
+        record.verified = {name: each["verified"] for name, each in done["hosts"].items()}
     print(json.dumps(done, indent=1) if options.json else summary(done, time.monotonic() - began))
-    this.state.write_report(kept(done, deployment))
     return 1 if has_failed(done) or deployment.failures or (found.left and options.limit) else 0
 
 

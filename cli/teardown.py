@@ -29,11 +29,16 @@ def arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     this, progress, began = opened(options), Progress(), time.monotonic()
     from control.deployment.deployment import Deployment
+    from control.lifecycle.recording import recording
     from control.state.lock import operator_lock
 
-    with operator_lock(this.state, "teardown"):
+    with recording(this.state, "teardown", progress.error) as record, operator_lock(this.state, "teardown"):
         deployment = Deployment(
-            this.fleet, this.state, this.hosts, progress.of, leaving=True, data=options.data, takes_over=options.take_over
+            *(this.fleet, this.state, this.hosts, progress.of),
+            leaving=True,
+            data=options.data,
+            takes_over=options.take_over,
+            changing=record.opens,
         )
         with deployment.connected():
             deployment.survey()

@@ -27,8 +27,7 @@ from cli.views.progress import Progress
 from cli.views.report import summary
 from cli.views.switches import switches
 from control.deployment.condition import conditions, reboots
-from control.deployment.report import has_failed, kept, report
-from inventory.errors import PaddockError
+from control.deployment.report import has_failed, report
 
 if TYPE_CHECKING:
     from control.deployment.deployment import Deployment
@@ -59,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
 def bring_up(
     this: Opened,
     *,
+    verb: str = "up",
     yes: bool,
     accept_host_keys: bool = False,
     verified: Literal["where changed", "always", "never"] = "where changed",
@@ -67,18 +67,22 @@ def bring_up(
     deep: bool = False,
     take_over: bool = False,
 ) -> int:
-    """All of `up`, for its exit code. `verified` says when the checks at its end are made; without `chat` no words on how to."""
+    """All of `up`, for its exit code. `verified` says when the checks at its end are made; without `chat` no words on how to. `verb`
+    is what the lock and the history call it."""
     from control.deployment.deployment import Deployment
     from control.deployment.known_options import require_known_options
     from control.deployment.plannable import require_plannable
+    from control.lifecycle.recording import recording
     from control.state.lock import operator_lock
 
     began, progress, due = time.monotonic(), Progress(to_stderr=as_json), list[str]()
     ask = _always if accept_host_keys else ask_at_terminal
     require_plannable(this.positions, this.fleet, deploys=this.hosts)
     require_known_options(this.positions, this.fleet)
-    with operator_lock(this.state, "up"):
-        deployment = Deployment(this.fleet, this.state, this.hosts, progress.of, ask, deep=deep, takes_over=take_over)
+    with recording(this.state, verb, progress.error) as record, operator_lock(this.state, verb):
+        deployment = Deployment(
+            this.fleet, this.state, this.hosts, progress.of, ask, deep=deep, takes_over=take_over, changing=record.opens
+        )
         with deployment.connected():
             deployment.survey(fit=True)
             changes = _show(deployment, progress)
@@ -92,9 +96,10 @@ def bring_up(
                 progress.failures(deployment.failures)
         wanted = verified == "always" or (verified == "where changed" and changes)
         failed = _verify(this, deployment, progress) if wanted else {}
+        done = report(deployment, changes, failed, skipped=verified == "never")
+        record.verified = {name: each["verified"] for name, each in done["hosts"].items()}
     for line in due:
         progress.line(line)
-    done = report(deployment, changes, failed, skipped=verified == "never")
     if as_json:
         print(json.dumps(done, indent=1))
     else:
@@ -102,10 +107,6 @@ def bring_up(
         if chat and not deployment.failures:
             for entrance, server, certificates in deployment.how_to_chat():
                 print(chat_line(entrance, server, certificates, this.fleet, this.named, lab=this.lab))
-    try:
-        this.state.write_report(kept(done, deployment))
-    except PaddockError as error:
-        progress.error(f"the run has ended as it says above, but its report could not be written: {error}")
     return 1 if has_failed(done) else 0
 
 

@@ -85,6 +85,7 @@ def _with(this: Opened, edit: Candidate, options: argparse.Namespace) -> Opened:
 def _upgrade(this: Opened, options: argparse.Namespace, sizes: tuple[str, ...], edit: Candidate | None) -> int:
     from control.deployment.known_options import require_known_options
     from control.deployment.plannable import require_plannable
+    from control.lifecycle.recording import recording
     from control.lifecycle.upgrade import Upgrade
     from control.state.lock import operator_lock
 
@@ -95,20 +96,22 @@ def _upgrade(this: Opened, options: argparse.Namespace, sizes: tuple[str, ...], 
     def accept(question: str) -> bool:
         return not options.yes and confirmed(question, False, "a release that nobody could judge is not taken without a person")
 
-    upgrade = Upgrade(
-        *(this.fleet, this.state, this.hosts, progress.of, progress.line, progress.error, ask_at_terminal, accept, sizes),
-        at_once=options.max_unavailable,
-        soak_s=options.soak,
-    )
-    with operator_lock(this.state, "upgrade"), _kept(edit, upgrade, progress) as keep:
-        with upgrade.looked():
-            code = _asked(upgrade, edit, options, progress)
-            if code is not None:
-                return code
-            keep()
-            brought = upgrade.bring()
-        if brought and (options.no_measure or upgrade.judge()):
-            upgrade.carry_out()
+    with recording(this.state, "upgrade", progress.error) as record, operator_lock(this.state, "upgrade"):
+        upgrade = Upgrade(
+            *(this.fleet, this.state, this.hosts, progress.of, progress.line, progress.error, ask_at_terminal, accept, record, sizes),
+            at_once=options.max_unavailable,
+            soak_s=options.soak,
+        )
+        with _kept(edit, upgrade, progress) as keep:
+            with upgrade.looked():
+                code = _asked(upgrade, edit, options, progress)
+                if code is not None:
+                    return code
+                keep()
+                brought = upgrade.bring()
+            if brought and (options.no_measure or upgrade.judge()):
+                upgrade.carry_out()
+        record.failures |= upgrade.failures
     progress.failures(upgrade.failures)
     progress.line(f"upgraded: {', '.join(upgrade.done) or 'no host'}; {time.monotonic() - began:.1f} s")
     return 4 if upgrade.taken_back else 1 if upgrade.failures else 0

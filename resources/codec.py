@@ -9,7 +9,7 @@ from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from resources import File, Resource, ResourceError, digest, kind_of
+from resources import File, Resource, ResourceError, kind_of
 from resources.disk import Sealed
 
 Plan = Mapping[str, tuple[Resource, ...]]
@@ -41,11 +41,6 @@ def seals(plan: Plan) -> dict[str, str]:
 def contents(plan: Plan) -> dict[str, Content]:
     """File id → content of each secret file."""
     return {each.id: each.content for each in _all(plan) if isinstance(each, File) and each.secret}
-
-
-def digests(plan: Plan) -> dict[str, str]:
-    """Resource id → sixteen hex digits over what it is to be. A secret's says that it is one, and nothing of its content."""
-    return {each.id: "secret" if each.hidden else digest([each]) for each in _all(plan)}
 
 
 def _all(plan: Plan) -> Iterable[Resource]:

@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     with operator_lock(this.state, "certs import"):
         checked(Authority(this.state, Vault(this.state)), datetime.now(UTC))  # before the inventory lets anybody in
         reopened = in_inventory(this, {name: {"days": "180"} for name in held if name not in this.fleet.clients}, options)
-        return 1 if reopened is None else changed(reopened, act, push=not options.no_push)
+        return 1 if reopened is None else changed(reopened, "certs import", act, push=not options.no_push)
 
 
 def _pair(text: str) -> tuple[str, Path]:

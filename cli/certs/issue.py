@@ -49,6 +49,6 @@ def run(options: argparse.Namespace) -> int:
             if not list(reopened.fleet.entrances(options.name)):
                 yield f"no site lets {options.name} in: add it to the `clients` of one"
 
-        code = changed(reopened, act, push=not options.no_push, of_clients=True)
+        code = changed(reopened, "certs issue", act, push=not options.no_push, of_clients=True)
     print(f"`paddock certs export {options.name}` writes the files that it needs")
     return code

@@ -58,4 +58,4 @@ def run(options: argparse.Namespace) -> int:
         return lines or ["nothing is due: `paddock certs renew --all` renews everything all the same"]
 
     with operator_lock(this.state, "certs renew"):
-        return changed(this, act, push=not options.no_push, clock_is_right=options.clock_is_right)
+        return changed(this, "certs renew", act, push=not options.no_push, clock_is_right=options.clock_is_right)

@@ -111,9 +111,17 @@ def carried_out(
 ) -> int:
     """Carries out what `part` leaves of the work on each host, if that is agreed; or says `nothing`. For the exit code."""
     from control.deployment.partial import carry_out_part
+    from control.lifecycle.recording import recording
 
     progress = Progress()
-    done = carry_out_part(this.fleet, this.state, this.hosts, verb, part, agree=agree, tell=progress.of, ask=ask_at_terminal)
+    with recording(this.state, verb, progress.error) as record:
+        done = carry_out_part(
+            *(this.fleet, this.state, this.hosts, verb, part),
+            agree=agree,
+            changing=record.opens,
+            tell=progress.of,
+            ask=ask_at_terminal,
+        )
     if not done.agreed:
         progress.error("nothing was changed")
         return 1

@@ -113,7 +113,7 @@ def as_data(work: Work) -> list[Mapping[str, Any]]:
             "action": change.action,
             "resource": change.id,
             "role": change.role,
-            "attributes": _told(change.resource, change.attributes),
+            "attributes": change.told,
         }
         for change in work.drift.changes
         if change.action != "keep"
@@ -122,10 +122,5 @@ def as_data(work: Work) -> list[Mapping[str, Any]]:
 
 def state_as_data(work: Work) -> Mapping[str, Any]:
     """What each resource is, for `--json`."""
-    return {each.id: _told(each, work.actual.resources[each.id]) for each in work.resources if each.id in work.actual.resources}
-
-
-def _told(resource: Resource | None, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The digest of a secret would tell it from others."""
-    hidden = resource.hidden if resource else frozenset[str]()
-    return {name: value for name, value in attributes.items() if name not in hidden}
+    found = ((each, work.actual.resources[each.id]) for each in work.resources if each.id in work.actual.resources)
+    return {each.id: {name: value for name, value in attributes.items() if name not in each.hidden} for each, attributes in found}

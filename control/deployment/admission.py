@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from control.deployment.bearers import bearing, certificates_alone
-from control.deployment.deployment import Deployment
+from control.deployment.deployment import Changing, Deployment
 from control.deployment.partial import parts, parts_of
 from control.deployment.work import Work
 from control.pki.leaves import KINDS
@@ -42,11 +42,12 @@ def push(
     tell: Callable[[str], None],
     tell_host: Tell,
     ask: Callable[[str], bool],
+    changing: Changing,
     first: Callable[[], None] | None = None,
     of_clients: bool = False,
 ) -> Pushed:
     """Brings the roles that lay certificates up to date on every host that carries one, or `of_clients` where these matter. `tell` hears
-    what is issued for that.
+    what is issued for that, `changing` what is about to be done on hosts.
 
     `first` signs what is to be signed, once hosts have agreed with this machine's clock. Raises PaddockError where they say another time.
     """
@@ -55,7 +56,7 @@ def push(
         if first:
             first()
         return Pushed((), (), {})
-    deployment = Deployment(fleet, state, hosts, tell_host, ask)
+    deployment = Deployment(fleet, state, hosts, tell_host, ask, changing=changing)
     with deployment.connected():
         if first:
             deployment.ask_time()

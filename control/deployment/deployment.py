@@ -52,6 +52,8 @@ from roles.server import Entrance, Server
 
 assert control.ssh.cooperative
 
+Changing = Callable[["Deployment", Mapping[str, Work]], None]
+
 DEPLOYS = Path(__file__).parents[2] / "deploys"
 SITE, BRING = DEPLOYS / "site.py", DEPLOYS / "bring.py"
 
@@ -64,7 +66,8 @@ class Deployment:
     whole, to find what changed without a trace. One that only `looks` does without the secrets that nobody here can open.
 
     `work` is what there is to do on each host that answered; `run.failures` why the others did not. `strangers` is whose a host is, in
-    words, of those that are not this state's: they have failed, unless this only `looks`, or `takes_over`.
+    words, of those that are not this state's: they have failed, unless this only `looks`, or `takes_over`. `changing` hears what is about
+    to be done, before any host is changed.
 
     With a `guard`, hosts take back by themselves what this changes, unless it is confirmed (control/deployment/guard.py): the next run then
     takes away what is old. That is no failure of this one.
@@ -83,6 +86,7 @@ class Deployment:
     guard: Callable[[Work], Guard | None] = lambda work: None
     verb: str = "up"
     """What hosts note of who changed them."""
+    changing: Changing = lambda deployment, works: None
     work: dict[str, Work] = field(default_factory=dict)
     strangers: dict[str, str] = field(default_factory=dict)
     actual: dict[str, Actual] = field(default_factory=dict)
@@ -351,7 +355,10 @@ class Deployment:
 
     def bring(self) -> None:
         """Has the releases that hosts lack built, and laid beside those that serve, which go on. What does not pass its gate has failed."""
-        self.run.carry_out(BRING, self._busy({name: releases_alone(work) for name, work in self.work.items()}, whole=False))
+        busy = self._busy({name: releases_alone(work) for name, work in self.work.items()}, whole=False)
+        if busy:
+            self.changing(self, busy)
+        self.run.carry_out(BRING, busy)
 
     def _busy(self, works: Mapping[str, Work], *, whole: bool = True) -> dict[str, Work]:
         """The hosts with anything to do, and what it takes: who builds, what travels, whose the host is. Why a host cannot have it is told
@@ -443,6 +450,8 @@ class Deployment:
 
     def carry(self, work: Mapping[str, Work]) -> None:
         """Runs deploys/site.py with this work."""
+        if work:
+            self.changing(self, work)
 
         def doing(host: str, name: str) -> str:
             return ", ".join(each.id for each in work[host].wrong(Package)) if name == "packages" else name

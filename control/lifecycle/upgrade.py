@@ -16,6 +16,7 @@ from control.deployment.verification import verify
 from control.deployment.work import Work
 from control.lifecycle.comparison import chosen, compare
 from control.lifecycle.judgement import Judgement
+from control.lifecycle.recording import Recording
 from control.lifecycle.waves import CANARY, Upgraded, Wave, waves
 from control.ssh.reach import Reach
 from control.ssh.run import Tell
@@ -52,7 +53,7 @@ class HostUpgrade:
 @dataclass
 class Upgrade:
     """One upgrade of these hosts. `tell` hears what happens on a host, `say` what happens to all, `complain` what failed a check. `accept`
-    is asked whether to go on where the measurements of a canary do not decide.
+    is asked whether to go on where the measurements of a canary do not decide, `record` is the run's.
 
     A canary is watched for `soak_s` seconds after its switch. `failures` is host → why it does not serve the new release, `done` are the
     hosts that do, `taken_back` those that serve the one before again. `id` names the switches on the hosts.
@@ -66,6 +67,7 @@ class Upgrade:
     complain: Callable[[str], None]
     ask: Callable[[str], bool]
     accept: Callable[[str], bool]
+    record: Recording
     sizes: Sequence[str]
     at_once: int = 1
     soak_s: int = 0
@@ -126,6 +128,7 @@ class Upgrade:
     def _passes(self, host: str, unit: str, judgement: Judgement) -> bool:
         for finding in judgement.findings:
             self.say(f"  {finding.verdict:12}  {finding.words}")
+        self.record.figures[host] = {each: spread.middle for each, spread in judgement.reached.items()}
         causes = "; ".join(judgement.causes)
         if judgement.verdict == "pass":
             return True
@@ -181,6 +184,7 @@ class Upgrade:
                     self.done.append(each.host)
                 elif taken := each.take_back(failed[each.host], failed[each.host]):
                     self.taken_back.append(each.host)
+                    self.record.releases[each.host], self.record.outcome = self.upgrades[each.host].before, "taken back"
                     self.complain(f"{each.host}: {taken_back_words(taken)}")
                     self.say(f"{each.host}: what tells why is in {each.evidence(self.state)}")
             except PaddockError as error:
@@ -197,6 +201,7 @@ class Upgrade:
 
         plans = {name: work.plan for name, work in deployment.work.items()}
         failed = verify(self.fleet, self.state, plans, self.say, complain)
+        self.record.verified |= {name: "FAILED" if number else "yes" for name, number in failed.items()}
         return {name: f"{number} checks failed: {'; '.join(words)}" for name, number in failed.items() if number}
 
     def _extend(self, switches: Iterable[Switch]) -> None:
@@ -216,7 +221,7 @@ class Upgrade:
         return {}
 
     def _deployment(self, hosts: tuple[Host, ...], guard: Callable[[Work], Guard | None] = lambda work: None) -> Deployment:
-        return Deployment(self.fleet, self.state, hosts, self.tell, self.ask, guard=guard)
+        return Deployment(self.fleet, self.state, hosts, self.tell, self.ask, guard=guard, changing=self.record.opens, verb="upgrade")
 
 
 def _upgrade_of(deployment: Deployment, host: str) -> HostUpgrade | None:

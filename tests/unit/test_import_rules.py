@@ -103,8 +103,8 @@ RULES: dict[str, tuple[str, ...]] = {
         *("control.pki", "control.pki.*", "roles.host_plan", "roles.references", "facts.*", "pyinfra", "pydantic"),
     ),
     "control/lifecycle/*.py": (
-        *(*LOWEST, *FIRST_FLOOR, "control.lifecycle.*", "control.deployment", "control.deployment.*", "control.ssh", "control.ssh.*"),
-        "pydantic",
+        *(*LOWEST, *FIRST_FLOOR, "control.lifecycle", "control.lifecycle.*", "control.deployment", "control.deployment.*"),
+        *("control.ssh", "control.ssh.*", "pydantic"),
     ),
     "control/*.py": (),
     "deploys/*.py": (

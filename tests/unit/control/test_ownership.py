@@ -225,6 +225,7 @@ def test_before_a_push_that_signs_the_hosts_are_asked_for_the_time(
             tell=lambda line: None,
             tell_host=lambda host, line: None,
             ask=lambda question: False,
+            changing=lambda deployment, works: None,
             first=lambda: done.append("signed"),
         )
 
@@ -321,7 +322,14 @@ def test_certificates_are_not_pushed_to_a_strangers_host(
 ) -> None:
     fleet = looked({"ai": OFFICE}).fleet
     monkeypatch.setattr(Deployment, "connected", nullcontext)
-    pushed = push(fleet, state, tell=lambda line: None, tell_host=lambda host, line: None, ask=lambda question: False)
+    pushed = push(
+        fleet,
+        state,
+        tell=lambda line: None,
+        tell_host=lambda host, line: None,
+        ask=lambda question: False,
+        changing=lambda deployment, works: None,
+    )
     assert (pushed.hosts, pushed.reached) == (("ai",), ()) and "belongs to fleet office" in pushed.failures["ai"]
     assert authority.leaves.names() == []
 
@@ -340,7 +348,14 @@ def test_a_revocation_goes_where_it_can_though_nothing_can_be_signed(
     monkeypatch.setattr(Deployment, "require_time", refuse)
     monkeypatch.setattr("control.deployment.admission.parts_of", lambda deployment, part: {})
     told: list[str] = []
-    pushed = push(fleet, state, tell=told.append, tell_host=lambda host, line: None, ask=lambda question: False)
+    pushed = push(
+        fleet,
+        state,
+        tell=told.append,
+        tell_host=lambda host, line: None,
+        ask=lambda question: False,
+        changing=lambda deployment, works: None,
+    )
     assert told == ["nothing was signed"]
     assert (pushed.reached, dict(pushed.failures)) == (("pea",), {"ai": "a certificate is to be issued for it first"})
 
