@@ -45,4 +45,4 @@ def _outside(count: int) -> int:
         ways = [
             (ways[total] if total < len(ways) else 0) + (ways[total - rank] if total >= rank else 0) for total in range(len(ways) + rank)
         ]
-    return max(0, sum(1 - 2 * each / 2**count >= LEVEL for each in accumulate(ways)) - 1)
+    return max(0, len([each for each in accumulate(ways) if 1 - 2 * each / 2**count >= LEVEL]) - 1)
