@@ -33,5 +33,5 @@ class UpgradeSettings(Settings):
     limits: UpgradeLimits = UpgradeLimits()
     """What a new release may be worse by."""
 
-    rounds: Annotated[int, Field(ge=4, le=64)] = 8
+    rounds: Annotated[int, Field(ge=4, le=32)] = 8
     """How often both releases are asked for what is timed. Where that does not decide, they are asked again: up to eight times as often."""

@@ -22,6 +22,8 @@ OTHER_WORDS = 0.5
 some hundredths, even with a quantized KV cache; a device that computes wrongly by nearly 1."""
 SAME_VECTOR = 0.98
 """The least cosine of two embeddings of one text: below it what was indexed with the one is not found with the other."""
+SHORT_OF_MEMORY = ("too little memory is free", "the host is short of memory")
+"""In what resources/trial.sh says of a server that ended: beside the others there is no room for it, which is nobody's fault."""
 BOASTS = 1.25
 """How much faster than measured a server's own timings may be, before that is told."""
 
@@ -58,7 +60,7 @@ def judge(found: Measurements, limits: UpgradeLimits, baseline: str) -> Judgemen
     if ends:
         return Judgement(ends, {})
     measured = tuple(figures(found, limits))
-    of_figures = tuple(Finding(each.verdict, each.words(baseline)) for each in measured)
+    of_figures = (*_off_the_cards(found, baseline), *(Finding(each.verdict, each.words(baseline)) for each in measured))
     if not measured:
         of_figures = (Finding("inconclusive", "nothing was measured of it"),)
     reached = {each.what: each.canary for each in measured if each.what in ("prompts", "generation")}
@@ -69,9 +71,17 @@ def _ends(found: Measurements, baseline: str) -> Iterator[Finding]:
     """What ended before it was measured."""
     for each in found.gone:
         if each.side == "canary":
-            yield Finding("fail", each.words)
+            yield Finding("inconclusive" if any(words in each.words for words in SHORT_OF_MEMORY) else "fail", each.words)
         else:
             yield Finding("inconclusive", f"{baseline} itself cannot be measured: {each.words}")
+
+
+def _off_the_cards(found: Measurements, baseline: str) -> Iterator[Finding]:
+    """A release that does not find its device says nothing of it, and computes on the processor."""
+    held = {side: max((each.card_kib for _, each in found.memory if each.side == side), default=0) for side in ("baseline", "canary")}
+    if held["baseline"] and not held["canary"]:
+        words = f"cards: it holds nothing on them, {baseline} holds {number(held['baseline'] / 1024)} MiB"
+        yield Finding("fail", f"{words}: it computes on the processor")
 
 
 def _wrong(found: Measurements, baseline: str) -> Iterator[Finding]:

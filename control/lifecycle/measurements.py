@@ -32,7 +32,7 @@ class Answer(_OfASide):
     last event of a stream came, 0 where none did, and `total_s` when all was there, each from when the question had been sent."""
 
     event: Literal["answer"]
-    round: Number
+    round: Annotated[int, Field(ge=0, le=128)]
     ask: Annotated[str, Field(max_length=40)]
     status: Number
     ended: Number

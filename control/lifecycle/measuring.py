@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from control.lifecycle.judgement import Judgement, judge
 from control.lifecycle.measurements import Measurements
-from control.ssh.reach import Reach
 from inventory.upgrade import UpgradeSettings
 from roles.llama_cpp.measuring import program
+
+if TYPE_CHECKING:
+    from control.ssh.reach import Reach
 
 DIRECTORY = "/run/paddock/measuring"
 """Where the program and what it measures lie on a host while it is at work."""

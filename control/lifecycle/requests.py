@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from inventory.fleet import Fleet
 from roles.llama_cpp.measuring import Request
+from roles.preset import purpose
+from roles.server import Server
 
 LOAD, SWAP, SWAP_BACK = "load", "swap", "swap back"
 SHORT, LONG, EMBEDDED = "short prompt", "long prompt", "long embedding"
@@ -15,7 +18,7 @@ STREAM, TOOL, SCHEMA, LIKELY, EMBEDDING, RANKING = "stream", "tool call", "JSON 
 
 GENERATED = 64
 """Tokens that a timed answer has."""
-LONG_CHARACTERS, LEAST_CONTEXT = 2400, 512
+LONG_CHARACTERS, LEAST_CHARACTERS = 2400, 64
 """A long prompt is about 600 tokens. Where a slot's context is small it is shorter: at worst each character is a token."""
 
 CITIES, COLOURS = ("Paris", "Oslo"), ("red", "green", "blue")
@@ -37,6 +40,19 @@ class AskedModel:
     name: str
     purpose: Literal["chat", "embedding", "rerank"] = "chat"
     context: int | None = None
+
+
+def asked_models(server: Server, fleet: Fleet) -> tuple[AskedModel, ...]:
+    """The server's models in the inventory's order. A slot's context is known where the inventory says it."""
+    presets = {name: fleet.preset(server, name) for name in server.models}
+    return tuple(AskedModel(name, purpose(preset), _slot_context(preset)) for name, preset in presets.items())
+
+
+def _slot_context(preset: Mapping[str, object]) -> int | None:
+    context, slots = (preset.get(option) for option in ("ctx-size", "parallel"))
+    if not isinstance(context, int) or context <= 0:
+        return None
+    return context // slots if isinstance(slots, int) and slots > 1 else context
 
 
 def requests(models: Sequence[AskedModel], kind: Literal["router", "instance"]) -> tuple[Request, ...]:
@@ -68,7 +84,7 @@ def _smallest(name: str, model: AskedModel) -> Request:
 
 def _timed(model: AskedModel) -> Iterator[Request]:
     long = STORY * (-(-LONG_CHARACTERS // len(STORY)))
-    long = long[: min(LONG_CHARACTERS, max(LEAST_CONTEXT, model.context or LONG_CHARACTERS * 4) // 4)]
+    long = long[: min(LONG_CHARACTERS, max(LEAST_CHARACTERS, model.context // 2)) if model.context else LONG_CHARACTERS]
     if model.purpose == "chat":
         sampled = {"model": model.name, "n_predict": GENERATED, "ignore_eos": True, "stream": True, "response_fields": ["timings"]}
         exact = {**sampled, **_exactly(), "cache_prompt": False}

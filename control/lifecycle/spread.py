@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
-from math import exp, log
-from statistics import median
+from math import exp, floor, log, sqrt
+from statistics import NormalDist, median
 
 LEVEL = 0.95
+EXACT = 50
+"""Up to so many values the distribution is counted out; for more, the normal one is as good."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,13 @@ def spread(values: Sequence[float]) -> Spread:
 @cache
 def _outside(count: int) -> int:
     """How many of the averages of two of so many values lie on either side of the interval."""
+    if count > EXACT:
+        centre, deviation = count * (count + 1) / 4, sqrt(count * (count + 1) * (2 * count + 1) / 24)
+        return floor(centre - NormalDist().inv_cdf((1 + LEVEL) / 2) * deviation)
     # How many subsets of 1 … count have each sum: so the sum of signed ranks is distributed.
     ways = [1]
     for rank in range(1, count + 1):
         ways = [
             (ways[total] if total < len(ways) else 0) + (ways[total - rank] if total >= rank else 0) for total in range(len(ways) + rank)
         ]
-    return max(0, sum(1 - 2 * each / (1 << count) >= LEVEL for each in accumulate(ways)) - 1)
+    return max(0, len([each for each in accumulate(ways) if 1 - 2 * each / 2**count >= LEVEL]) - 1)

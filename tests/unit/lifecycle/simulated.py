@@ -26,6 +26,7 @@ class Release:
     generation: float = 40.0
     start_s: float = 3.0
     memory_mib: float = 4000.0
+    card_mib: float = 0.0
     claims: float = 1.0
     text: str = "word"
     said: dict[str, Any] = field(default_factory=dict)
@@ -60,7 +61,9 @@ class Simulated:
                     for name, release in sides.items():
                         yield self._timed(ask, name, release, at, number, load)
             for name, release in sides.items():
-                yield _line(event="memory", side=name, host_kib=int(release.memory_mib * 1024), card_kib=0, at=at)
+                yield _line(
+                    event="memory", side=name, host_kib=int(release.memory_mib * 1024), card_kib=int(release.card_mib * 1024), at=at
+                )
         yield json.dumps({"event": "end"})
 
     def measured(self, rounds: int = 8) -> Measurements:

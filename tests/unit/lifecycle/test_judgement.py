@@ -8,11 +8,12 @@ import re
 
 import pytest
 
-from control.lifecycle.judgement import Judgement, judge
+from control.lifecycle.judgement import SHORT_OF_MEMORY, Judgement, judge
 from control.lifecycle.measurements import Measurements
 from control.lifecycle.measuring import judged
 from control.lifecycle.requests import LIKELY, LONG, SHORT
 from inventory.upgrade import UpgradeLimits, UpgradeSettings
+from resources import on_trial
 from tests.unit.lifecycle.simulated import OTHERS, Release, Simulated
 
 SETTINGS = UpgradeSettings()
@@ -88,6 +89,14 @@ def test_memory_and_starts_have_limits_of_their_own() -> None:
     assert decided(late).causes == ("start: 5 s against 3 of 0.3.34 (+67 %, limit +50 %)",)
 
 
+def test_one_that_has_lost_its_card_is_told_by_what_it_holds_there() -> None:
+    lost = Simulated(Release(generation=4), Release(card_mib=3000), noise=0, load=0).measured()
+    causes = judge(lost, UpgradeLimits(), "0.3.34").causes
+    assert causes[0] == "cards: it holds nothing on them, 0.3.34 holds 3,000 MiB: it computes on the processor"
+    more = Simulated(Release(card_mib=4000), Release(card_mib=3000), noise=0, load=0).measured()
+    assert judge(more, UpgradeLimits(), "0.3.34").causes == ("memory of the cards: 4,000 MiB against 3,000 of 0.3.34 (+33 %, limit +20 %)",)
+
+
 def test_a_difference_that_nobody_waits_for_never_counts() -> None:
     fast = Release(prompts=400_000, generation=40_000, start_s=0.2, memory_mib=40)
     slower = Release(prompts=200_000, generation=20_000, start_s=0.9, memory_mib=80)
@@ -141,6 +150,15 @@ def test_a_server_that_ends_is_the_cause_whatever_else_was_measured(side: str, v
     found.add("ai", [json.dumps(gone), '{"event": "end"}'])
     judgement = judge(found, UpgradeLimits(), "0.3.34")
     assert (judgement.verdict, judgement.causes) == (verdict, (cause,))
+
+
+@pytest.mark.parametrize("words", SHORT_OF_MEMORY)
+def test_a_canary_for_which_no_memory_was_free_is_not_judged(words: str) -> None:
+    assert words in on_trial("measure.sh").decode()
+    found = Measurements()
+    why = base64.b64encode(f"start: {words} beside what serves now".encode()).decode()
+    found.add("ai", [json.dumps({"event": "gone", "side": "canary", "pass": 1, "ask": "start", "why": why}), '{"event": "end"}'])
+    assert judge(found, UpgradeLimits(), "0.3.34").verdict == "inconclusive"
 
 
 def test_nothing_measured_decides_nothing() -> None:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from control.lifecycle.spread import LEVEL, spread
+from control.lifecycle.spread import EXACT, LEVEL, spread
 
 CRITICAL = {6: 0, 7: 2, 8: 3, 9: 5, 10: 8, 12: 13, 16: 29, 20: 52, 25: 89}
 """Of Wilcoxon's signed ranks, two-sided at 5 %: Wilcoxon and Wilcox, Some Rapid Approximate Statistical Procedures, 1964, table 2."""
@@ -18,6 +18,11 @@ def test_the_interval_is_that_of_the_tables(count: int) -> None:
     averages = sorted(2.0 ** ((one * one + other * other) / 2) for one in range(count) for other in range(one, count))
     found = spread(values)
     assert found.low == pytest.approx(averages[CRITICAL[count]]) and found.high == pytest.approx(averages[-1 - CRITICAL[count]])
+
+
+def test_beyond_what_is_counted_out_the_interval_goes_on_as_it_was() -> None:
+    widths = [found.high / found.low for found in (spread([1.01**number for number in range(count)]) for count in (EXACT, EXACT + 1))]
+    assert widths[0] == pytest.approx(widths[1], rel=0.02)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from control.lifecycle.requests import AskedModel, requests
+from control.lifecycle.requests import AskedModel, asked_models, requests
 from inventory.errors import PaddockError
 from resources import File, Release, Resource, Service, of_kind
 from roles.llama_cpp.measuring import HOME, Side, measurement, program
@@ -71,10 +71,20 @@ def test_a_model_that_embeds_is_asked_for_vectors() -> None:
     ]
 
 
-@pytest.mark.parametrize(("context", "characters"), [(None, 2400), (32768, 2400), (2048, 512), (256, 128)])
+@pytest.mark.parametrize(("context", "characters"), [(None, 2400), (32768, 2400), (2048, 1024), (256, 128), (8, 64)])
 def test_a_long_prompt_fits_the_context_at_a_character_a_token(context: int | None, characters: int) -> None:
     long = next(each for each in requests((AskedModel("demo", context=context),), "instance") if each.name == "long prompt")
     assert len(long.body) - len(next(each for each in requests(MODELS, "instance") if each.name == "short prompt").body) <= characters
+
+
+def test_the_models_of_a_server_are_asked_for_what_they_are_for() -> None:
+    small = Small()
+    small.models["demo"]["preset"] = {"ctx-size": 8192, "parallel": 4}
+    small.models["vectors"] = {"preset": {"embeddings": True}}
+    small.roles["ai"]["llama_server"]["models"] = ["demo", "vectors"]
+    fleet = small.fleet
+    (router,) = fleet.servers("ai")
+    assert asked_models(router, fleet) == (AskedModel("demo", "chat", 2048), AskedModel("vectors", "embedding"))
 
 
 def test_no_secret_is_measured() -> None:
