@@ -26,7 +26,7 @@ from cli.views.progress import Progress
 from cli.views.report import summary
 from cli.views.rollback import entries_of
 from control.deployment.report import has_failed, kept, report
-from inventory.errors import UsageError
+from inventory.errors import PaddockError, UsageError
 
 if TYPE_CHECKING:
     from control.deployment.deployment import Deployment
@@ -92,7 +92,10 @@ def _roll_back(this: Opened, options: argparse.Namespace) -> int:
         failed = _verify(this, deployment, found, progress)
     done = report(deployment, changes, failed, skipped=False)
     print(json.dumps(done, indent=1) if options.json else summary(done, time.monotonic() - began))
-    this.state.write_report(kept(done, deployment))
+    try:
+        this.state.write_report(kept(done, deployment))
+    except PaddockError as error:
+        progress.error(f"the run has ended as it says above, but its report could not be written: {error}")
     return 1 if has_failed(done) or deployment.failures or (found.left and options.limit) else 0
 
 
