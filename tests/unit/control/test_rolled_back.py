@@ -95,6 +95,22 @@ def test_without_its_release_nothing_is_done_there(back: Callable[..., Deploymen
     assert "entry 1 serves release" in deployment.failures["one"] and "Nothing was changed there" in deployment.failures["one"]
 
 
+def test_a_rollback_is_noted_with_the_number_of_its_entry_and_up_with_that_of_what_it_brings(back: Callable[..., Deployment]) -> None:
+    deployment = back("one")
+    known = history(FIRST, SECOND)
+    newer = deployment.plans.record("one", known, "up")
+    assert newer and newer.line.number == 3 and newer.plan, "what the inventory says is in no entry"
+    third = History((*known.lines, newer.line), frozenset({1, 2, 3}))
+    assert deployment.plans.record("one", third, "up") is None
+    prepare(deployment)
+    older = deployment.plans.record("one", third, "rollback")
+    assert older and (older.line.number, older.line.verb, older.line.digest, older.plan) == (1, "rollback", FIRST.digest, b"")
+    deployment.plans.earlier.clear()
+    deployment.outdated()
+    again = deployment.plans.record("one", History((*third.lines, older.line), third.entries), "up")
+    assert again and (again.line.number, again.plan) == (3, b"")
+
+
 def test_a_number_that_no_host_has_leaves_all_as_they_are(back: Callable[..., Deployment]) -> None:
     deployment = back("one", "two")
     found = prepare(deployment, 7)
