@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.views.colour import coloured
 from cli.views.table import table
-from resources import File, ModelFile, Release, Resource, Service, Venv, lines_of
+from resources import File, ModelFile, Release, Releases, Resource, Service, Venv, lines_of
 
 if TYPE_CHECKING:
     from control.deployment.work import Work
@@ -68,6 +68,8 @@ def _detail(change: Change, work: Work) -> str:
         return f"  ({_doing(change)})"
     if change.action == "remove":
         return "  (what was there before comes back)" if work.actual.manifest.get(change.id) == "kept" else ""
+    if isinstance(change.resource, Releases) and (spare := change.attributes.get("spare")):
+        return f"  ({', '.join(spare[0].split())} leave: {change.resource.most} are kept)"
     if change.sign == "+":
         if isinstance(change.resource, Venv):
             return f"  ({change.resource.summary})"

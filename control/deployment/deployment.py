@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 
-from control.deployment import beside, clocks, replay
+from control.deployment import beside, clocks
 from control.deployment.accounts import missing_sh, missing_words, required_accounts
 from control.deployment.ahead import releases_alone
 from control.deployment.asking import hardware, probe, revoked_there
@@ -34,7 +34,7 @@ from control.ssh.run import Run
 from control.state import api_keys
 from control.state.fleet import FleetState
 from control.state.lineage import lineage_of, note_admission, note_change, told_hosts
-from control.state.lock import admission_lock, operator
+from control.state.lock import admission_lock
 from control.state.secrets import Secrets, Vault
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
@@ -44,10 +44,10 @@ from inventory.summary import warnings
 from resources import Package, Release, Resource
 from resources.drift import drift, with_newest
 from resources.guard import Guard
-from resources.history import PACKED_MOST, Line, Record
+from resources.history import Record
 from resources.owner import Owner
 from resources.probe import Actual
-from roles.host_plan import HostPlan, alternatives_of, doors_of, guards_of, needs_of, refusals_of, remarks_of, rolls_back
+from roles.host_plan import HostPlan, alternatives_of, doors_of, guards_of, needs_of, refusals_of, remarks_of
 from roles.server import Entrance, Server
 
 assert control.ssh.cooperative
@@ -390,16 +390,7 @@ class Deployment:
 
     def record_of(self, name: str) -> Record | None:
         """What the host is to keep of what it gets; None where it has just that, or nothing that rolls back."""
-        plan, earlier, history = self._planned(self.run.hosts[name]), self.plans.earlier.get(name), self.work[name].actual.history
-        digest = earlier.line.digest if earlier else replay.digest_of(plan)
-        number = earlier.line.number if earlier else history.number_for(self.fleet.name, digest)
-        newest, has_entry = history.of(self.fleet.name).newest, number in history.entries
-        is_whole = newest and has_entry and (newest.state, newest.digest) == ("done", digest)
-        if is_whole or self.leaving or not (newest or any(map(rolls_back, plan))):
-            return None
-        packed = b"" if has_entry else replay.packed(name, plan, self.fleet)
-        line = Line(number, "done", datetime.now(UTC), self.verb, self.fleet.name, replay.release_of(plan), operator(), digest)
-        return Record(line, packed if len(packed) <= PACKED_MOST else b"", history.spare(number))
+        return None if self.leaving else self.plans.record(name, self.work[name].actual.history, self.verb)
 
     def _settle(self, hosts: Iterable[str]) -> None:
         """Watches what was started, on all hosts at once: what dies of itself soon is seen by the look that follows."""

@@ -8,6 +8,6 @@ for path; do
     [ -e "$other" ] || continue
     [ "${other%/*}" = "$path" ] || rm -rf "${other%/*}"
   done
-  mkdir -p -m 700 "$path"
+  [ -d "$path" ] || mkdir -m 700 "$path" || [ -d "$path" ] # another server's start may have been quicker
   [ -e "$path/.paddock-slots" ] || : >"$path/.paddock-slots"
 done
