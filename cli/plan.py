@@ -56,7 +56,11 @@ def run(options: argparse.Namespace) -> int:
         deployment.survey(fit=True)
     if options.json:
         hosts = {name: as_data(work) for name, work in deployment.work.items()}
-        beside = {"strangers": deployment.strangers, "not_compared": looking.ids(deployment.work)}
+        beside = {
+            "strangers": deployment.strangers,
+            "not_compared": looking.ids(deployment.work),
+            "leases": looking.leases(deployment.work),
+        }
         print(json.dumps({"hosts": hosts, "failed": dict(deployment.failures), **beside}, indent=1))
     else:
         for issued in deployment.due():
@@ -65,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
         knowledge, said = deployment.knowledge(), set[str]()
         for name, work in deployment.work.items():
             print(looking.stranger(name, deployment.strangers[name]) + "\n" if name in deployment.strangers else "", end="")
+            print(looking.lease(name, work.actual.lease), end="")
             print(f"{name}: " + (f"{len(work.shown)} to change" if work.drift else "as declared"))
             print(*lines(work, said), sep="\n", end="\n" if work.drift or work.drift.left or work.drift.unknown else "")
             print(*(f"{line}\n" for line in on_terminal(pools_of(name, this.fleet, knowledge))), sep="", end="")

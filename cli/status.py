@@ -45,6 +45,7 @@ def run(options: argparse.Namespace) -> int:
         for name, work in deployment.work.items():
             if name in deployment.strangers:
                 print(looking.stranger(name, deployment.strangers[name]))
+            print(looking.lease(name, work.actual.lease), end="")
             for line in lines(name, work, machines.get(name)):
                 print(line)
     if words := looking.not_compared(deployment.vault.unopened, deployment.work.values()):

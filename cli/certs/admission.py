@@ -11,6 +11,7 @@ from cli.arguments import Opened, opened
 from cli.asking import agreed, ask_at_terminal
 from cli.views.progress import Progress
 from control.pki.authority import Authority
+from control.state.lock import Holder
 from control.state.secrets import Vault
 from inventory.errors import PaddockError, UsageError
 from roles.role import LABEL
@@ -69,9 +70,11 @@ def changed(
     signs: bool = True,
     clock_is_right: bool = False,
     of_clients: bool = False,
+    holder: Holder | None = None,
 ) -> int:
     """Changes the state, says what was done, and has the hosts know of it, for the exit code. Where that `signs`, hosts are asked for their
     time before: nothing is changed where they say another one. With `of_clients` only hosts are asked that clients' certificates matter to.
+    Without a `holder` of the fleet's lock it is done beside a run that is at work.
     """
     progress, done = Progress(), False
 
@@ -88,7 +91,7 @@ def changed(
     if not signs:
         change()
     try:
-        return _pushed(this, progress, change if signs else None, of_clients)
+        return _pushed(this, progress, change if signs else None, of_clients, holder)
     except PaddockError as error:
         if not done:
             raise
@@ -96,11 +99,18 @@ def changed(
         return 1
 
 
-def _pushed(this: Opened, progress: Progress, first: Callable[[], None] | None, of_clients: bool) -> int:
+def _pushed(this: Opened, progress: Progress, first: Callable[[], None] | None, of_clients: bool, holder: Holder | None) -> int:
     from control.deployment.admission import push
 
     pushed = push(
-        this.fleet, this.state, tell=progress.line, tell_host=progress.of, ask=ask_at_terminal, first=first, of_clients=of_clients
+        this.fleet,
+        this.state,
+        tell=progress.line,
+        tell_host=progress.of,
+        ask=ask_at_terminal,
+        first=first,
+        of_clients=of_clients,
+        holder=holder,
     )
     if not pushed.hosts:
         progress.line("no host of the fleet carries certificates")

@@ -39,10 +39,13 @@ def _how(change: Change) -> str:
 
 
 def as_data(work: Work, machine: Condition | None, whose: str) -> Mapping[str, Any]:
-    """For `--json`. `stranger` says whose the host is, where it is another state's; `not_compared` lists what was not."""
+    """For `--json`. `stranger` says whose the host is, where it is another state's; `lease` is of who is changing it, `not_compared` lists
+    what was not."""
+    lease = work.actual.lease
     beside = {
         "machine": machine.as_data() if machine else None,
         "stranger": whose,
+        "lease": lease.as_data() if lease and lease.words() else None,
         "not_compared": [each.id for each in work.unopened],
     }
     return {**state_as_data(work), **{name: said for name, said in beside.items() if said}}

@@ -50,10 +50,11 @@ def carry_out_part(
     agree: Callable[[Mapping[str, Work]], bool],
     tell: Tell,
     ask: Callable[[str], bool],
+    steals: bool = False,
 ) -> Partial:
     """Looks at the hosts, and where `agree` says so carries out their part of the work, all under the lock of the fleet."""
-    with operator_lock(state, verb):
-        deployment = Deployment(fleet, state, hosts, tell, ask)
+    with operator_lock(state, verb, steals=steals) as holder:
+        deployment = Deployment(fleet, state, hosts, tell, ask, holder=holder)
         with deployment.connected():
             work = parts(deployment, part)
             if work and not agree(work):
