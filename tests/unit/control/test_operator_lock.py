@@ -133,9 +133,7 @@ def test_ids_that_no_run_has_are_left_out(state: FleetState) -> None:
 def test_the_lock_of_a_living_run_is_not_stolen(state: FleetState) -> None:
     with (
         holder(state.inventory) as process,
-        pytest.raises(
-            PaddockError, match=rf"pid {process.pid}\): wait for it, or stop it \(--steal-lock takes the leases of runs on other"
-        ),
+        pytest.raises(PaddockError, match=rf"pid {process.pid}\): wait for it, or stop it \(--steal-lock takes the leases of runs on"),
         operator_lock(state, "up", steals=True),
     ):
         pass
