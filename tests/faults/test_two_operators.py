@@ -23,8 +23,8 @@ HOSTS = ("one", "two")
 ROUNDS = spread("rounds of two operators", range(20), 3)
 INSTALL = Call("apt-get", "*install*")
 
-LOCKED = r"^fleet rivals: ([a-z, ]+): locked by {who}@\S+ since \d\d:\d\d \(up; its lease lasts until \d\d:\d\d"
-CHANGED = r"^fleet rivals: ([a-z, ]+): changed by {who}@\S+ after this run had looked at it \(up, begun at \d\d:\d\d\): run it again"
+LOCKED = r"^fleet rivals-lab: ([a-z, ]+): locked by {who}@\S+ since \d\d:\d\d \(up; its lease lasts until \d\d:\d\d"
+CHANGED = r"^fleet rivals-lab: ([a-z, ]+): changed by {who}@\S+ after this run had looked at it \(up, begun at \d\d:\d\d\): run it again"
 
 WORKS = re.compile(r"^  (one|two)  ", re.MULTILINE)
 """A step that was carried out on a host."""
