@@ -130,8 +130,11 @@ def lost_to(lines: Iterable[str]) -> str:
     """Where a host has refused steps of a run that has lost its lease, to whom; else nothing."""
     line = next((line.removeprefix(MARK) for line in lines if line.startswith(MARK)), "")
     other = lease_of(line)
-    if other is None:
-        return ""
+    return taken_over(other) if other else ""
+
+
+def taken_over(other: Lease) -> str:
+    """Why a run has failed on a host of which another has the lease by now."""
     return f"another run has taken it over: {other.who} ({other.verb}) at {other.since}. Look what that does, then run this again"
 
 

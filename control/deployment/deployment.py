@@ -353,6 +353,8 @@ class Deployment:
             work = self._work(name, actual)
             if not self.leaving and (whose := stranger(actual.owner, self.fleet.name, self.lineage)):
                 self.run.failures[name] = f"another run has changed it meanwhile: {whose}"
+            elif lost := self.leases.lost(actual.lease):
+                self.run.failures[name] = lost
             elif work.drift:
                 self.run.failures[name] = "still differs after the run: " + still(work)
         links = {name: f'basename "$(readlink {release.current})"' for name in self.failures if (release := self._release(name))}

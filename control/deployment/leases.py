@@ -58,6 +58,10 @@ class Leases:
             wanted = wanted[1:]
         self._take(wanted, seen)
 
+    def lost(self, found: Lease | None) -> str:
+        """Who has taken a host over by now, in words, as the host says; empty where nobody has."""
+        return lease.taken_over(found) if self.holder and found and found.id != self.id else ""
+
     def give_back(self) -> None:
         """As far as hosts can be reached: what is not given back runs out."""
         self._over.set()

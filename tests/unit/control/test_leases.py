@@ -191,3 +191,9 @@ def test_a_run_without_the_lock_of_the_fleet_takes_none(begin: Begin, tmp_path: 
     alone.take(NAMES, {})
     alone.give_back()
     assert held(tmp_path) == {} and not (tmp_path / "one" / "run").exists()
+
+
+def test_a_run_that_was_robbed_hears_of_it_at_its_end(begin: Begin) -> None:
+    anna, theirs = begin(ANNA), Lease(BEN.run, 60, None, "up", "ben@lap")
+    assert anna.lost(theirs).startswith("another run has taken it over: ben@lap (up) at ")
+    assert anna.lost(Lease(ANNA.run, 60, 100, "up", "anna@desk")) == anna.lost(None) == begin(None).lost(theirs) == ""
