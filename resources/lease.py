@@ -20,6 +20,9 @@ RENEWED_S = 45
 WAIT_S = 300
 """So long a run waits for another's command on a host."""
 
+WORDS_MOST = 100
+"""So many characters of what a run is, and of whose, are of interest: a host may say anything."""
+
 MARK = "paddock-lease: "
 """Before the lease of another run, where a host refuses steps."""
 
@@ -88,7 +91,7 @@ def lease_of(line: str) -> Lease | None:
     if not found:
         return None
     id, age, left, verb, who = found.groups()
-    return Lease(id, int(age), None if left == "-" else int(left), verb, who)
+    return Lease(id, int(age), None if left == "-" else int(left), verb[:WORDS_MOST], who[:WORDS_MOST])
 
 
 def clock_time(moment: datetime) -> str:

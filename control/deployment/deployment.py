@@ -100,8 +100,10 @@ class Deployment:
         try:
             yield
         finally:
-            self.leases.give_back()
-            self.run.disconnect()
+            try:
+                self.leases.give_back()
+            finally:
+                self.run.disconnect()
 
     @property
     def failures(self) -> Mapping[str, str]:

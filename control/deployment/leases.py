@@ -77,7 +77,7 @@ class Leases:
         def ask(target: Target) -> tuple[Verdict, Lease | None]:
             before = seen.get(target.name)
             known = (before.id if before else "-") if target.name in seen else "any"
-            who = one_line(holder.who).replace("\t", " ")
+            who = one_line(holder.who).replace("\t", " ")[: lease.WORDS_MOST]
             script = lease.taking(holder.run, holder.verb, who, known, steals=holder.steals, dead=holder.ended)
             said: list[str] = fact(target, Said(), "sh -s", script)
             try:
