@@ -59,8 +59,12 @@ def run(options: argparse.Namespace) -> int:
         hosts = {name: as_data(work) for name, work in deployment.work.items()}
         waiting = {name: found for name, work in deployment.work.items() if (found := switches.as_data(work.actual))}
         backwards = {name: back for name, work in deployment.work.items() if (back := taken_back(work, this.fleet.name))}
-        beside = {"strangers": deployment.strangers, "not_compared": looking.ids(deployment.work), "switches": waiting} | {
-            "rolled_back": backwards
+        beside = {
+            "strangers": deployment.strangers,
+            "not_compared": looking.ids(deployment.work),
+            "leases": looking.leases(deployment.work),
+            "switches": waiting,
+            "rolled_back": backwards,
         }
         print(json.dumps({"hosts": hosts, "failed": dict(deployment.failures), **beside}, indent=1))
     else:
@@ -71,6 +75,7 @@ def run(options: argparse.Namespace) -> int:
         for name, work in deployment.work.items():
             print(looking.stranger(name, deployment.strangers[name]) + "\n" if name in deployment.strangers else "", end="")
             print(f"{name}: {back}\n" if (back := taken_back(work, this.fleet.name)) else "", end="")
+            print(looking.lease(name, work.actual.lease), end="")
             print(f"{name}: " + (f"{len(work.shown)} to change" if work.drift else "as declared"))
             print(*(f"{line}\n" for line in switches.switches(work.actual)), sep="", end="")
             print(*lines(work, said), sep="\n", end="\n" if work.drift or work.drift.left or work.drift.unknown else "")

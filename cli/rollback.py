@@ -19,7 +19,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from cli.arguments import Opened, limit_argument, opened, yes_argument
+from cli.arguments import Opened, limit_argument, opened, steal_lock_argument, yes_argument
 from cli.asking import ask_at_terminal, confirmed
 from cli.views.changes import lines
 from cli.views.progress import Progress
@@ -40,6 +40,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--to", type=int, metavar="N", help="an entry of the host's history; by default what it had before")
     command.add_argument("--list", action="store_true", help="show the history of each host, and change nothing")
     yes_argument(command)
+    steal_lock_argument(command)
     command.add_argument("--json", action="store_true", help="print the report, or the list, as JSON; progress goes to standard error")
 
 
@@ -75,8 +76,13 @@ def _roll_back(this: Opened, options: argparse.Namespace) -> int:
     from control.state.lock import operator_lock
 
     began, progress = time.monotonic(), Progress(to_stderr=options.json)
-    with recording(this.state, "rollback", progress.error) as record, operator_lock(this.state, "rollback"):
-        deployment = Deployment(this.fleet, this.state, this.hosts, progress.of, ask_at_terminal, changing=record.opens, verb="rollback")
+    with (
+        recording(this.state, "rollback", progress.error) as record,
+        operator_lock(this.state, "rollback", steals=options.steal_lock) as holder,
+    ):
+        deployment = Deployment(
+            this.fleet, this.state, this.hosts, progress.of, ask_at_terminal, changing=record.opens, holder=holder, verb="rollback"
+        )
         with deployment.connected():
             found = prepare(deployment, options.to)
             for name, why in found.left.items():

@@ -47,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
             if name in deployment.strangers:
                 print(looking.stranger(name, deployment.strangers[name]))
             print(f"{name}: {back}\n" if (back := taken_back(work, this.fleet.name)) else "", end="")
+            print(looking.lease(name, work.actual.lease), end="")
             for line in lines(name, work, machines.get(name)):
                 print(line)
     if words := looking.not_compared(deployment.vault.unopened, deployment.work.values()):

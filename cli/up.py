@@ -7,6 +7,7 @@ examples:
   paddock up --limit ai          only one host, group or role
   paddock up --lab --yes         on the inventory's lab hosts
   paddock up --take-over         also hosts of another fleet, or of another state of this one; shows first what would go
+  paddock up --steal-lock        also hosts that a run on another machine began to change, and that run is dead
 
 If a run is killed, run `up` again: it completes the work. Exit codes: 0 every host is as declared and answers, 1 not.
 """
@@ -18,7 +19,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Literal
 
-from cli.arguments import Opened, deep_argument, limit_argument, opened, take_over_argument
+from cli.arguments import Opened, deep_argument, limit_argument, opened, steal_lock_argument, take_over_argument
 from cli.asking import ask_at_terminal, confirmed
 from cli.views.changes import lines
 from cli.views.chat_line import chat_line
@@ -38,6 +39,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     deep_argument(command)
     command.add_argument("--yes", "-y", action="store_true", help="do not ask")
     take_over_argument(command)
+    steal_lock_argument(command)
     command.add_argument("--accept-host-keys", action="store_true", help="pin the keys of new hosts without asking")
     command.add_argument("--no-verify", action="store_true", help="skip the checks at the end")
     command.add_argument("--json", action="store_true", help="print the report as JSON; progress goes to standard error")
@@ -52,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
         as_json=options.json,
         deep=options.deep,
         take_over=options.take_over,
+        steal_lock=options.steal_lock,
     )
 
 
@@ -66,6 +69,7 @@ def bring_up(
     chat: bool = True,
     deep: bool = False,
     take_over: bool = False,
+    steal_lock: bool = False,
 ) -> int:
     """All of `up`, for its exit code. `verified` says when the checks at its end are made; without `chat` no words on how to. `verb`
     is what the lock and the history call it."""
@@ -79,9 +83,13 @@ def bring_up(
     ask = _always if accept_host_keys else ask_at_terminal
     require_plannable(this.positions, this.fleet, deploys=this.hosts)
     require_known_options(this.positions, this.fleet)
-    with recording(this.state, verb, progress.error) as record, operator_lock(this.state, verb):
+    with recording(this.state, verb, progress.error) as record, operator_lock(this.state, verb, steals=steal_lock) as holder:
         deployment = Deployment(
-            this.fleet, this.state, this.hosts, progress.of, ask, deep=deep, takes_over=take_over, changing=record.opens
+            *(this.fleet, this.state, this.hosts, progress.of, ask),
+            deep=deep,
+            takes_over=take_over,
+            changing=record.opens,
+            holder=holder,
         )
         with deployment.connected():
             deployment.survey(fit=True)

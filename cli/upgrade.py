@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cli.arguments import Opened, limit_argument, limit_of, opened, yes_argument
+from cli.arguments import Opened, limit_argument, limit_of, opened, steal_lock_argument, yes_argument
 from cli.asking import ask_at_terminal, confirmed
 from cli.views.progress import Progress
 from cli.views.upgrade import planned
@@ -48,6 +48,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--soak", type=int, default=180, metavar="SECONDS", help="how long a canary is watched after its switch: 180")
     command.add_argument("--no-measure", action="store_true", help="do not measure the new release beside the one that serves")
     yes_argument(command)
+    steal_lock_argument(command)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -96,9 +97,24 @@ def _upgrade(this: Opened, options: argparse.Namespace, sizes: tuple[str, ...], 
     def accept(question: str) -> bool:
         return not options.yes and confirmed(question, False, "a release that nobody could judge is not taken without a person")
 
-    with recording(this.state, "upgrade", progress.error) as record, operator_lock(this.state, "upgrade"):
+    with (
+        recording(this.state, "upgrade", progress.error) as record,
+        operator_lock(this.state, "upgrade", steals=options.steal_lock) as holder,
+    ):
         upgrade = Upgrade(
-            *(this.fleet, this.state, this.hosts, progress.of, progress.line, progress.error, ask_at_terminal, accept, record, sizes),
+            *(
+                this.fleet,
+                this.state,
+                this.hosts,
+                progress.of,
+                progress.line,
+                progress.error,
+                ask_at_terminal,
+                accept,
+                record,
+                holder,
+                sizes,
+            ),
             at_once=options.max_unavailable,
             soak_s=options.soak,
         )

@@ -79,6 +79,7 @@ def kind_of(name: str) -> type[Resource] | None:
 @cache
 def scripts() -> str:
     """The shell functions of all kinds, what they share first."""
-    shared = (Path(__file__).with_name(f"{name}.sh") for name in ("manager", "base", "kept", "guard", "taken_back", "history"))
+    names = ("manager", "base", "kept", "guard", "taken_back", "history", "lease")
+    shared = (Path(__file__).with_name(f"{name}.sh") for name in names)
     files = (Path(str(import_module(f"resources.{module}").__file__)).with_suffix(".sh") for module in MODULES)
     return "\n".join(file.read_text(encoding="utf-8") for file in (*shared, *files))

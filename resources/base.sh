@@ -123,6 +123,9 @@ probe_begin() {
   date +%s
   section identity
   identity
+  section lease
+  lease_read
+  [ -z "$lease_id" ] || lease_line
   section rest
   find /var/lib/paddock -maxdepth 1 \( -name 'stage.*' -o -name kept ! -empty \) 2>/dev/null
   guard_rest

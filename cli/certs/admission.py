@@ -13,6 +13,7 @@ from cli.asking import agreed, ask_at_terminal
 from cli.views.progress import Progress
 from control.pki.authority import Authority
 from control.state.lineage import lineage_of
+from control.state.lock import Holder
 from control.state.secrets import Vault
 from inventory.errors import PaddockError, UsageError
 from roles.role import LABEL
@@ -75,11 +76,12 @@ def changed(
     signs: bool = True,
     clock_is_right: bool = False,
     of_clients: bool = False,
+    holder: Holder | None = None,
 ) -> int:
     """Changes the state, says what was done, and has the hosts know of it, for the exit code. `verb` is what the history calls it.
 
     Where that `signs`, hosts are asked for their time before: nothing is changed where they say another one. With `of_clients` only hosts
-    are asked that clients' certificates matter to.
+    are asked that clients' certificates matter to. Without a `holder` of the fleet's lock it is done beside a run that is at work.
     """
     from control.lifecycle.recording import recording
 
@@ -103,7 +105,7 @@ def changed(
         if not signs:
             change()
         try:
-            return _pushed(this, progress, record.opens, change if signs else None, of_clients)
+            return _pushed(this, progress, record.opens, change if signs else None, of_clients, holder)
         except PaddockError as error:
             if not done:
                 raise
@@ -112,7 +114,9 @@ def changed(
             return 1
 
 
-def _pushed(this: Opened, progress: Progress, changing: Changing, first: Callable[[], None] | None, of_clients: bool) -> int:
+def _pushed(
+    this: Opened, progress: Progress, changing: Changing, first: Callable[[], None] | None, of_clients: bool, holder: Holder | None
+) -> int:
     from control.deployment.admission import push
 
     pushed = push(
@@ -123,6 +127,7 @@ def _pushed(this: Opened, progress: Progress, changing: Changing, first: Callabl
         changing=changing,
         first=first,
         of_clients=of_clients,
+        holder=holder,
     )
     if not pushed.hosts:
         progress.line("no host of the fleet carries certificates")

@@ -41,11 +41,13 @@ def _how(change: Change) -> str:
 
 
 def as_data(work: Work, machine: Condition | None, whose: str, taken_back: str = "") -> Mapping[str, Any]:
-    """For `--json`. `stranger` says whose the host is, where it is another state's; `rolled_back` to what it was, where it was;
-    `not_compared` lists what was not."""
+    """For `--json`. `stranger` says whose the host is, where it is another state's; `lease` is of who is changing it; `rolled_back` says to
+    what it was, where it was; `not_compared` lists what was not."""
+    lease = work.actual.lease
     beside = {
         "machine": machine.as_data() if machine else None,
         "stranger": whose,
+        "lease": lease.as_data() if lease and lease.words() else None,
         "switch": switches.as_data(work.actual),
         "rolled_back": taken_back,
         "not_compared": [each.id for each in work.unopened],

@@ -17,6 +17,7 @@ from control.deployment.ahead import releases_alone
 from control.deployment.asking import hardware, probe, revoked_there
 from control.deployment.builds import assigned, compiling, kept, with_compilers
 from control.deployment.guard import in_the_way
+from control.deployment.leases import Leases
 from control.deployment.ownership import refusal, stranger
 from control.deployment.payload import asks_for, payload_for, trials_for
 from control.deployment.peers import offered
@@ -34,7 +35,7 @@ from control.ssh.run import Run
 from control.state import api_keys
 from control.state.fleet import FleetState
 from control.state.lineage import lineage_of, note_admission, note_change, told_hosts
-from control.state.lock import admission_lock
+from control.state.lock import Holder, admission_lock
 from control.state.secrets import Secrets, Vault
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
@@ -63,7 +64,8 @@ class Deployment:
     """One fleet, or some of its hosts, in one run. `ask` answers questions (a host key nobody has seen), `tell` hears what happens.
 
     With `leaving`, every plan is empty: what Paddock put there goes, with `data` its data too. With `deep` models and releases are read
-    whole, to find what changed without a trace. One that only `looks` does without the secrets that nobody here can open.
+    whole, to find what changed without a trace. One that only `looks` does without the secrets that nobody here can open. One with a
+    `holder` of the fleet's lock has leases of the hosts that it changes.
 
     `work` is what there is to do on each host that answered; `run.failures` why the others did not. `strangers` is whose a host is, in
     words, of those that are not this state's: they have failed, unless this only `looks`, or `takes_over`. `changing` hears what is about
@@ -87,6 +89,7 @@ class Deployment:
     verb: str = "up"
     """What hosts note of who changed them."""
     changing: Changing = lambda deployment, works: None
+    holder: Holder | None = None
     work: dict[str, Work] = field(default_factory=dict)
     strangers: dict[str, str] = field(default_factory=dict)
     actual: dict[str, Actual] = field(default_factory=dict)
@@ -103,6 +106,7 @@ class Deployment:
         self.authority = Authority(self.state, self.vault)
         self.plans = Plans(self.fleet, self.state, self.vault)
         self.lineage = lineage_of(self.state)
+        self.leases = Leases(self.run, self.fleet.name, self.holder)
 
     @contextmanager
     def connected(self) -> Iterator[None]:
@@ -111,7 +115,10 @@ class Deployment:
         try:
             yield
         finally:
-            self.run.disconnect()
+            try:
+                self.leases.give_back()
+            finally:
+                self.run.disconnect()
 
     @property
     def failures(self) -> Mapping[str, str]:
@@ -125,7 +132,7 @@ class Deployment:
 
         With `fit`, a host whose models cannot have the memory that they would take has failed, one without the account that is to serve,
         and one where somebody else has a port or an account of the plan: before anything there is touched. So has one that is another
-        state's.
+        state's. Raises PaddockError where another run is changing one that is not another fleet's, unless this only `looks`.
         """
         self._learn([host.name for host in self.hosts if not self.state.hardware(host.name)])
         self._probe([host for host in self.hosts if host.name not in self.failures])
@@ -140,6 +147,8 @@ class Deployment:
             self._refuse_what_does_not_fit(self.knowledge())
         self._plan()
         answered = set(self.work)
+        ours = [name for name, work in self.work.items() if self.takes_over or work.actual.owner is None or _is_of(self.fleet, work)]
+        self.leases.require_free({name: self.actual[name].lease for name in ours})
         if not self.looks and not self.takes_over:
             self._refuse_strangers()
         if fit and not self.leaving:
@@ -332,7 +341,11 @@ class Deployment:
             return ()
 
     def converge(self) -> None:
-        """Issues what is due, builds what is missing, makes the hosts so, and looks again: what still differs has failed."""
+        """Issues what is due, builds what is missing, makes the hosts so, and looks again: what still differs has failed.
+
+        Raises PaddockError, before any of that, where another run is changing one of the hosts, or has done so since they were looked at.
+        """
+        self.take_leases(name for name, work in self.work.items() if work.drift)
         self.issue()
         busy = self._busy(self.work)
         with offered(self.run, busy, self.work, self.fleet) as asking:
@@ -346,6 +359,8 @@ class Deployment:
             work = self._work(name, actual)
             if not self.leaving and (whose := stranger(actual.owner, self.fleet.name, self.lineage)):
                 self.run.failures[name] = f"another run has changed it meanwhile: {whose}"
+            elif lost := self.leases.lost(actual.lease):
+                self.run.failures[name] = lost
             elif any(each.attributes for each in work.drift.changes) if busy[name].guard else work.drift:
                 self.run.failures[name] = "still differs after the run: " + still(work)
         links = {name: f'basename "$(readlink {release.current})"' for name in self.failures if (release := self._release(name))}
@@ -369,6 +384,7 @@ class Deployment:
         assignment = assigned(missing, self.fleet, self.state, self.knowledge(), there, where)
         self.run.failures.update(assignment.failures)
         wanted = {name: work for name, work in works.items() if work.drift or name in assignment.builds}
+        self.take_leases(wanted)
         if any(assignment.builds.values()):
             Artifacts(self.state).key.make()  # a secret more makes the state another one, before hosts hear of it
         owner = self._owner(wanted, whole=whole)
@@ -391,6 +407,10 @@ class Deployment:
     def record_of(self, name: str) -> Record | None:
         """What the host is to keep of what it gets; None where it has just that, or nothing that rolls back."""
         return None if self.leaving else self.plans.record(name, self.work[name].actual.history, self.verb)
+
+    def take_leases(self, names: Iterable[str]) -> None:
+        """Before hosts are changed. Raises PaddockError where another run is doing that, or has done so since they were looked at."""
+        self.leases.take(names, {name: actual.lease for name, actual in self.actual.items()})
 
     def _settle(self, hosts: Iterable[str]) -> None:
         """Watches what was started, on all hosts at once: what dies of itself soon is seen by the look that follows."""
@@ -429,7 +449,8 @@ class Deployment:
         return replace(work, plan=plan, drift=with_newest(work.drift, plan), owner=self._newest_owner)
 
     def carry_out(self, works: Mapping[str, Work]) -> None:
-        """Does on each host the work that is given for it, and nothing else. Builds nothing."""
+        """Does on each host the work that is given for it, and nothing else. Builds nothing. Raises PaddockError as `take_leases`."""
+        self.take_leases(works)
         busy, owner = {}, self._owner(works, whole=False)
         for name, work in works.items():
             try:
@@ -453,7 +474,7 @@ class Deployment:
         """With the files that travel, and where the host gets the others. Raises PaddockError."""
         payload = payload_for(work, name, self.fleet, self.state)
         asks, trials = asks_for(work, self.run.secrets), trials_for(work)
-        return replace(work, payload=payload, asks=asks, trials=trials, artifacts=Artifacts(self.state))
+        return replace(work, payload=payload, asks=asks, trials=trials, artifacts=Artifacts(self.state), lease=self.leases.id)
 
 
 def _is_of(fleet: Fleet, work: Work) -> bool:

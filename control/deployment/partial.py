@@ -51,11 +51,12 @@ def carry_out_part(
     changing: Changing,
     tell: Tell,
     ask: Callable[[str], bool],
+    steals: bool = False,
 ) -> Partial:
     """Looks at the hosts, and where `agree` says so carries out their part of the work, all under the lock of the fleet. `changing`
     is the deployment's."""
-    with operator_lock(state, verb):
-        deployment = Deployment(fleet, state, hosts, tell, ask, changing=changing)
+    with operator_lock(state, verb, steals=steals) as holder:
+        deployment = Deployment(fleet, state, hosts, tell, ask, changing=changing, holder=holder)
         with deployment.connected():
             work = parts(deployment, part)
             if work and not agree(work):

@@ -81,6 +81,9 @@ class Work:
     owner: Owner | None = None
     """Whose the host is, as its manifest is to say."""
 
+    lease: str = ""
+    """The id of the run that has the lease of the host; empty where it takes none."""
+
     renew: Callable[[Work], Work] | None = field(default=None, repr=False)
 
     @property

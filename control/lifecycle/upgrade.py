@@ -21,6 +21,7 @@ from control.lifecycle.waves import CANARY, Upgraded, Wave, waves
 from control.ssh.reach import Reach
 from control.ssh.run import Tell
 from control.state.fleet import FleetState
+from control.state.lock import Holder
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
@@ -53,7 +54,7 @@ class HostUpgrade:
 @dataclass
 class Upgrade:
     """One upgrade of these hosts. `tell` hears what happens on a host, `say` what happens to all, `complain` what failed a check. `accept`
-    is asked whether to go on where the measurements of a canary do not decide, `record` is the run's.
+    is asked whether to go on where the measurements of a canary do not decide, `record` is the run's, `holder` has the fleet's lock.
 
     A canary is watched for `soak_s` seconds after its switch. `failures` is host → why it does not serve the new release, `done` are the
     hosts that do, `taken_back` those that serve the one before again. `id` names the switches on the hosts.
@@ -68,6 +69,7 @@ class Upgrade:
     ask: Callable[[str], bool]
     accept: Callable[[str], bool]
     record: Recording
+    holder: Holder
     sizes: Sequence[str]
     at_once: int = 1
     soak_s: int = 0
@@ -221,7 +223,9 @@ class Upgrade:
         return {}
 
     def _deployment(self, hosts: tuple[Host, ...], guard: Callable[[Work], Guard | None] = lambda work: None) -> Deployment:
-        return Deployment(self.fleet, self.state, hosts, self.tell, self.ask, guard=guard, changing=self.record.opens, verb="upgrade")
+        return Deployment(
+            self.fleet, self.state, hosts, self.tell, self.ask, guard=guard, changing=self.record.opens, holder=self.holder, verb="upgrade"
+        )
 
 
 def _upgrade_of(deployment: Deployment, host: str) -> HostUpgrade | None:

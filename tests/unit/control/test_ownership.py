@@ -18,6 +18,7 @@ from control.deployment.work import Work
 from control.pki.authority import Authority
 from control.state.fleet import FleetState
 from control.state.lineage import Lineage, lineage_of, note_change, told_hosts
+from control.state.lock import Holder
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.hardware import Hardware
@@ -313,7 +314,9 @@ def test_nothing_is_built_on_a_strangers_host(
     monkeypatch.setattr(Deployment, "connected", nullcontext)
     monkeypatch.setattr("control.ssh.run.Run.said", lambda run, scripts, *, failed=False: said)
     monkeypatch.setattr(Deployment, "carry", lambda deployment, work: carried.extend(work.keys() - deployment.failures.keys()))
-    failures = compile_for(["pea"], fleet, state, lambda host, line: None, lambda question: False)
+    holder = Holder("a" * 16, "anna@desk", "artifacts build")
+    monkeypatch.setattr(Deployment, "take_leases", lambda deployment, names: None)
+    failures = compile_for(["pea"], fleet, state, lambda host, line: None, lambda question: False, holder)
     assert words in failures.get("pea", "") and carried == ([] if words else ["pea"]), failures
 
 
