@@ -152,7 +152,7 @@ guard_outcome() {
 # has a bound, and five switches are remembered
 guard_collect() {
   (umask 077 && mkdir -p "$guard_told/$id") || return
-  journalctl -q --sync 2>/dev/null || true
+  timeout 20 journalctl -q --sync 2>/dev/null || true
   while IFS=$tab read -r service enabled active invocation listens; do
     file=$guard_told/$id/$(printf '%s' "$service" | tr / -)
     service_manager "$service" show 2>/dev/null | head -c 65536 >"$file.show" || true
@@ -181,6 +181,6 @@ guard_collect() {
 
 # ARGUMENT…: since it was armed, or what there is where the journal does not go back so far
 guard_journal() {
-  journalctl -q --no-pager --after-cursor="$(cat "$guard/cursor")" "$@" 2>/dev/null ||
-    journalctl -q --no-pager -n 5000 "$@" 2>/dev/null || true
+  timeout 20 journalctl -q --no-pager --after-cursor="$(cat "$guard/cursor")" "$@" 2>/dev/null ||
+    timeout 20 journalctl -q --no-pager -n 5000 "$@" 2>/dev/null || true
 }
