@@ -244,6 +244,7 @@ EOF
   cat >"$guard_unit.timer.paddock" <<EOF
 [Unit]
 Description=Until when a switch is to be confirmed
+StartLimitIntervalSec=0
 
 [Timer]
 OnActiveSec=$2
@@ -254,8 +255,8 @@ EOF
     mv -fT "$guard_unit.$each.paddock" "$guard_unit.$each"
   done
   systemctl daemon-reload
-  systemctl enable --quiet paddock-guard.service 2>/dev/null || fail "its timer cannot be set, so nothing was changed"
-  systemctl restart paddock-guard.timer 2>/dev/null || fail "its timer cannot be set, so nothing was changed"
+  systemctl enable --quiet paddock-guard.service 2>/dev/null || fail "its timer cannot be set"
+  systemctl restart paddock-guard.timer 2>/dev/null || fail "its timer cannot be set"
 }
 
 # No timer, no unit and no copy is left of it

@@ -152,7 +152,7 @@ guard_outcome() {
 # has a bound, and five switches are remembered
 guard_collect() {
   (umask 077 && mkdir -p "$guard_told/$id") || return
-  journalctl -q --sync 2>/dev/null || true
+  timeout 20 journalctl -q --sync 2>/dev/null || true
   while IFS=$tab read -r service enabled active invocation listens; do
     file=$guard_told/$id/$(printf '%s' "$service" | tr / -)
     service_manager "$service" show 2>/dev/null | head -c 65536 >"$file.show" || true
@@ -173,14 +173,14 @@ guard_collect() {
     }
   done <"$guard/paths" | head -c 262144 >"$guard_told/$id/changed"
   : >"$guard_told/$id/collected"
-  # shellcheck disable=SC2012 # names of its own making
-  ls -t "$guard_told" | tail -n +6 | while read -r old; do
+  find "$guard_told" -mindepth 1 -maxdepth 1 ! -name "$id" -printf '%T@ %f\n' | # this one whatever the clock says
+    sort -rn | tail -n +5 | cut -d ' ' -f 2 | while read -r old; do
     rm -rf "${guard_told:?}/$old"
   done
 }
 
 # ARGUMENT…: since it was armed, or what there is where the journal does not go back so far
 guard_journal() {
-  journalctl -q --no-pager -n 5000 --after-cursor="$(cat "$guard/cursor")" "$@" 2>/dev/null ||
-    journalctl -q --no-pager -n 5000 "$@" 2>/dev/null || true
+  timeout 20 journalctl -q --no-pager --after-cursor="$(cat "$guard/cursor")" "$@" 2>/dev/null ||
+    timeout 20 journalctl -q --no-pager -n 5000 "$@" 2>/dev/null || true
 }

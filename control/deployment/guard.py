@@ -78,7 +78,7 @@ def in_the_way(work: Work, guard: Guard | None) -> str:
     """Why nothing may be changed on a host now; empty where it may. Who is let in may change beside what waits: only the rest may not."""
     waits = work.actual.waiting
     if guard and (lines := list(irreversible(work))):
-        return f"the host could not take this back by itself: {'; '.join(lines)}: `paddock up` does that first, without a switch"
+        return f"the host could not take this back by itself: {'; '.join(lines)}: let `paddock up` do that before the version changes"
     if waits and work.kept and (guard is None or guard.id != waits.id):
         return f"{waiting_words(waits, datetime.now())}. Nothing was changed there: confirm it, or wait until it is taken back"
     return ""

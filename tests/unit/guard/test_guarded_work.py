@@ -92,7 +92,7 @@ def test_old_packages_stay_until_the_switch_is_confirmed_and_nothing_else_may_le
     assert _removals(work(manifest=packages), AT_ONCE)
     units: dict[str, Origin] = {"service:llama-server-other.service": "put", "file:/etc/systemd/system/llama-server-other.service": "put"}
     refused = in_the_way(work(manifest=units), GUARD)
-    assert "llama-server-other.service and 1 more left the inventory: `paddock up` does that first" in refused
+    assert "llama-server-other.service and 1 more left the inventory: let `paddock up` do that before the version changes" in refused
     assert in_the_way(work(manifest=units), None) == ""
 
 
