@@ -1,7 +1,7 @@
 """The `paddock` command. Each verb is a module of its own here, loaded when it is asked for.
 
 The verb `up` is cli/up.py, the action `certs issue` is cli/certs/issue.py. Both have `arguments` and `run`; their docstring is their help.
-A noun names its actions in ACTIONS.
+A noun names its actions in ACTIONS; one that is a verb too has both.
 """
 
 # PYTHON_ARGCOMPLETE_OK
@@ -31,6 +31,7 @@ CLOSED = (errno.EACCES, errno.EPERM)
 
 VERBS = (
     *("check", "schema", "render", "plan", "up", "verify", "status", "teardown"),
+    *("backup", "restore"),
     *("models", "chat", "logs", "start", "stop", "restart"),
     *("certs", "keys", "secrets", "artifacts", "state", "lab", "rehearse", "completion"),
 )
@@ -82,11 +83,12 @@ def _add(commands: Any, name: str, package: str, only: str = "", *, is_action: b
         allow_abbrev=False,
     )
     inventory_argument(command, default=argparse.SUPPRESS)
+    runs = hasattr(module, "run")
     if actions := getattr(module, "ACTIONS", ()):
-        nested = command.add_subparsers(dest="action", metavar="|".join(actions), required=True)
+        nested = command.add_subparsers(dest="action", metavar="|".join(actions), required=not runs)
         for action in (only,) if only in actions else actions:
             _add(nested, action, module.__name__, is_action=True)
-    else:
+    if runs:
         module.arguments(command)
         command.set_defaults(run=module.run)
 

@@ -20,10 +20,9 @@ from roles.gateway.settings import PEPPER, GatewaySettings, OnPostgres, called_a
 from roles.role import address_of, interface_of, is_address, is_loopback, port_of, render, with_address
 from roles.server import CALLERS, Server, Tunnelled
 from roles.upstream import hosts_of
-from roles.users import COMMAND, UserLimits, user_key_name
+from roles.users import ADMIN_SOCKET, COMMAND, UNIT, UserLimits, user_key_name
 
 ACCOUNT = "paddock-gateway"
-UNIT = "paddock-gateway.service"
 LISTENER = "paddock-gateway.socket"
 ENVIRONMENT = "/opt/paddock/gateway"
 DIRECTORY = "/etc/paddock/gateway"
@@ -32,7 +31,6 @@ PEPPER_FILE = f"{DIRECTORY}/pepper"
 MASTER_KEY_FILE = f"{DIRECTORY}/master-key"
 STATE = "/var/lib/paddock-gateway"
 DATABASE = f"{STATE}/gateway.db"
-ADMIN_SOCKET = "/run/paddock-gateway/admin.sock"
 ON_POSTGRES = f"postgresql://{ACCOUNT}@/paddock_gateway?host=/run/postgresql"
 """By its socket: who may is told by the account."""
 

@@ -102,6 +102,7 @@ RULES: dict[str, tuple[str, ...]] = {
         *(*LOWEST, *FIRST_FLOOR, "control.deployment.*", "control.ssh", "control.ssh.*", "control.models.*", "control.llama_cpp.*"),
         *("control.pki", "control.pki.*", "roles.host_plan", "roles.references", "facts.*", "pyinfra"),
     ),
+    "control/lifecycle/*.py": (*LOWEST, *FIRST_FLOOR, "control.lifecycle.*", "control.ssh.*", "pydantic", "paramiko"),
     "control/*.py": (),
     "deploys/*.py": (
         "pyinfra",

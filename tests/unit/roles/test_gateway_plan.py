@@ -22,11 +22,11 @@ from inventory.knowledge import TO_BE_ISSUED, Certificate, Knowledge
 from paddock_gateway.settings import Configuration, configuration
 from resources import UNOPENED, File, Port, Resource, Service, Venv
 from roles.gateway.checks import MOST_EXPOSED
-from roles.gateway.plan import CONFIGURATION, ENVIRONMENT, MASTER_KEY_FILE, PEPPER_FILE, UNIT, remarks
+from roles.gateway.plan import CONFIGURATION, ENVIRONMENT, MASTER_KEY_FILE, PEPPER_FILE, remarks
 from roles.gateway.settings import PEPPER, GatewaySettings, master_key_name
 from roles.host_plan import alternatives_of, doors_of, host_plan, needs_of
 from roles.llama_server.settings import api_key_name
-from roles.users import user_key_name
+from roles.users import UNIT, user_key_name
 
 SALT, ALICES = "pepper-of-thirty-two-letters-or-more", "sk-of-alice-and-nobody-else"
 SECRETS = {
