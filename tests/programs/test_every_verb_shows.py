@@ -59,6 +59,10 @@ VERBS: dict[str, tuple[str, ...]] = {
     "verify": ("--limit plays", "--limit babbles,fails", "--limit silent,halves", "--limit binary"),
     "status": ("", "--json"),
     "teardown": ("--yes", "--yes --take-over --limit others"),
+    "backup": ("--limit plays,babbles,fails", "--json", f"--to {LINE}"),
+    "backup list": ("", "--json"),
+    "backup check": ("hostile.pem", LINE),
+    "restore": ("hostile.pem --yes", f"{LINE} --yes"),
     "models list": ("", "--json"),
     "models load": ("demo", LINE),
     "models unload": ("demo",),
@@ -117,7 +121,7 @@ def test_every_verb_is_walked() -> None:
 def verbs(of: argparse.ArgumentParser, name: str = "") -> Iterator[str]:
     """The verbs and actions that can be run, as the parser knows them: `certs issue`."""
     actions = next((each.choices for each in of._actions if isinstance(each, argparse._SubParsersAction)), None)
-    if not actions:
+    if not actions or of.get_default("run"):
         yield name
     for action, below in (actions or {}).items():
         yield from verbs(below, f"{name} {action}".strip())

@@ -88,8 +88,9 @@ def test_nothing_of_it_lies_in_the_clear(filled: FleetState) -> None:
 
 
 def test_the_newest_backups_stay(filled: FleetState) -> None:
+    made(filled)
     for name in ("20260101T000000Z", "20260102T000000Z", "20260103T000000Z"):
-        back_up(filled, directory_of(made(filled).file and filled) / f"{name}.tar.age", {})
+        back_up(filled, directory_of(filled) / f"{name}.tar.age", {})
     (directory_of(filled) / "mine.tar.age").write_bytes(b"x")
     before = backups(filled)
     assert prune(filled, 2) == tuple(before[:-2])

@@ -219,6 +219,18 @@ def test_requests_end_before_systemd_ends_it() -> None:
     assert "TimeoutStopSec=135" in Fronted(drain_s=120).unit
 
 
+def test_its_tables_are_brought_up_to_date_before_the_version_that_serves_has_ended() -> None:
+    """By `up` with the new version, whose environment is the one to go back from; and by each start of it, as root."""
+    fronted = Fronted()
+    service = fronted.plan[f"service:{UNIT}"]
+    assert isinstance(service, Service)
+    [prepare] = service.validate
+    assert prepare.startswith(f"cd / && {ENVIRONMENT}/current/bin/python ") and prepare.endswith(" prepare")
+    assert f"{ENVIRONMENT}/current" in service._kept()
+    [before] = [line for line in fronted.unit if line.startswith("ExecStartPre=")]
+    assert before.startswith("ExecStartPre=+/") and before.endswith(" prepare") and "TimeoutStartSec=14400" in fronted.unit
+
+
 def test_it_listens_at_the_address_of_an_interface() -> None:
     fronted = Fronted(listen="tailscale0:8001")
     fronted.small.hardware = replace(fronted.small.hardware, addresses={"tailscale0": ("100.64.0.7", "fd7a::7")})
