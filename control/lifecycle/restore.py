@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from control.lifecycle.archive import Database, Manifest, Member, Reading, Sink
 from control.lifecycle.databases import HostDatabase, Replaced, line_of
-from control.state.fleet import FleetState, in_words, make_private, sync_directory
+from control.state.fleet import FleetState, in_words, make_private, sync_directory, write_atomically
 from control.state.lineage import lineage_of
 from control.state.lock import operator_lock
 from control.state.sealing import unseal_file
@@ -80,8 +80,8 @@ def put_state(this: Opened, state: FleetState, inventory: Path) -> Path | None:
             (this.directory / "state").rename(state.path)
         sync_directory(state.path.parent)
         for each in sorted((this.directory / "inventory").glob("*")):
-            if not (place := inventory.with_name(each.name)).exists():
-                shutil.copyfile(each, place)
+            with suppress(FileExistsError):
+                write_atomically(inventory.with_name(each.name), each.read_bytes(), 0o644, exclusive=True)
     return aside
 
 
