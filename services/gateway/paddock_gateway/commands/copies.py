@@ -19,7 +19,7 @@ from paddock_gateway.commands.words import show, table
 from paddock_gateway.settings import Configuration, configuration
 from paddock_gateway.store import sqlite
 from paddock_gateway.store.database import StoreError
-from paddock_gateway.store.dumps import Dumps, Record, is_due
+from paddock_gateway.store.dumps import Dumps, Record, is_due, source_of
 from paddock_gateway.store.opening import where
 
 ADMINISTRATOR = "postgres"
@@ -59,17 +59,14 @@ def _child() -> ProcessPoolExecutor:
 
 
 def _prepared(said: Configuration, directory: Path) -> Record | None:
-    def tried(scratch: Configuration) -> None:
-        from paddock_gateway.store.migrate import migrate
+    from paddock_gateway.store.migrate import migrate
 
-        migrate(scratch)
-
-    return asyncio.run(_dumps(said, directory).prepare(tried))
+    return asyncio.run(_dumps(said, directory).prepare(migrate))
 
 
 def _is_due(said: Configuration) -> bool:
     _become_administrator(said)
-    return asyncio.run(is_due(said))
+    return asyncio.run(is_due(source_of(said).access))
 
 
 def make(options: Namespace) -> int:

@@ -48,6 +48,7 @@ class PostgresSource:
         if pwd.getpwuid(os.geteuid()).pw_name == ADMINISTRATOR and not said["password"]:
             parts = parts._replace(netloc=f"{ADMINISTRATOR}@{parts.netloc.rpartition('@')[2]}")
         self._url, self._password = urlunsplit(parts), said["password"]
+        self.access = msgspec.structs.replace(configuration, database=self._url)
 
     async def copy(self, file: Path) -> dict[str, int]:
         async with self._connected(self.name) as connection, connection.transaction(isolation="repeatable_read", readonly=True):
@@ -61,7 +62,7 @@ class PostgresSource:
         try:
             await self._restore(file, scratch, rows)
             if work:
-                await asyncio.to_thread(work, msgspec.structs.replace(self.configuration, database=self._at(scratch)))
+                await asyncio.to_thread(work, msgspec.structs.replace(self.access, database=self._at(scratch)))
         finally:
             await self._drop(scratch)
 

@@ -28,7 +28,7 @@ class SqliteSource:
     kind = "sqlite"
 
     def __init__(self, path: Path, configuration: Configuration) -> None:
-        self.path, self.configuration = path, configuration
+        self.path, self.access = path, configuration
         self.aside = path.with_name(f"{path.name}.before")
 
     async def copy(self, file: Path) -> dict[str, int]:
@@ -50,7 +50,7 @@ class SqliteSource:
         try:
             await asyncio.to_thread(self._restore, file, scratch, rows)
             if work:
-                await asyncio.to_thread(work, msgspec.structs.replace(self.configuration, database=f"sqlite:{scratch}"))
+                await asyncio.to_thread(work, msgspec.structs.replace(self.access, database=f"sqlite:{scratch}"))
         finally:
             _remove(scratch)
 

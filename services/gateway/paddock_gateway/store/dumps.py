@@ -28,7 +28,7 @@ from paddock_gateway.store.opening import open_database, where
 
 BEFORE_MIGRATION = "before-migration"
 KEPT = 3
-"""Of copies that were made before a migration."""
+"""Of copies that were made for one reason."""
 
 NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[a-z-]{1,32}")
 MIB = 1 << 20
@@ -51,6 +51,8 @@ class Source(Protocol):
     """A database that can be copied and put back. All raise StoreError."""
 
     kind: str
+    access: Configuration
+    """With which this account reaches it."""
 
     async def copy(self, file: Path) -> dict[str, int]:
         """Copies it into the file, and counts the rows of every table in the same snapshot. It may serve meanwhile."""
@@ -106,12 +108,9 @@ class Dumps:
         """Where this gateway's tables are newer than those that are there: a copy, after `migrate` has gone well on what was restored from
         it. None where there is nothing to migrate. Raises StoreError, also where the database is a newer gateway's."""
         with self._locked(), _in_words(self.directory):
-            if not await is_due(self.configuration):
+            if not await is_due(self.source.access):
                 return None
-            made = await self._make(BEFORE_MIGRATION, migrate)
-            for old in [each for each in self.records() if each.name.endswith(BEFORE_MIGRATION)][:-KEPT]:
-                self.remove(old.name)
-            return made
+            return await self._make(BEFORE_MIGRATION, migrate)
 
     async def _make(self, why: str, migrate: Callable[[Configuration], object] | None = None) -> Record:
         for left in self.directory.glob("*.part"):
@@ -129,6 +128,8 @@ class Dumps:
         finally:
             part.unlink(missing_ok=True)
         self._write(record)
+        for old in [each for each in self.records() if each.name.endswith(why)][:-KEPT]:
+            self.remove(old.name)
         return record
 
     def _tried(self, migrate: Callable[[Configuration], object]) -> Callable[[Configuration], None]:
@@ -144,7 +145,7 @@ class Dumps:
         return work
 
     async def _revision(self) -> str:
-        database = await open_database(self.configuration)
+        database = await open_database(self.source.access)
         try:
             return await revision(database) or ""
         finally:
