@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from queue import Queue
 from typing import Any, TypeVar
@@ -120,7 +120,7 @@ class Reach:
                 raise PaddockError(f"{host}: {GONE}") from None
         finally:
             self._read.discard(channel)
-            channel.close()
+            _close(channel)
 
     def blocks(self, host: str, command: str, doing: str) -> Iterator[bytes]:
         """What a command prints, run as root, as it is. Raises PaddockError as `shell` does, then also where its output has come whole."""
@@ -156,7 +156,7 @@ class Reach:
         except (SSHException, OSError, EOFError):
             raise PaddockError(f"{host}: {GONE}") from None
         finally:
-            channel.close()
+            _close(channel)
 
     def _started(self, host: str, command: str) -> Channel:
         """A command at work, as root."""
@@ -199,6 +199,12 @@ class Reach:
         link = transport(target)
         assert link
         return link
+
+
+def _close(channel: Channel) -> None:
+    """Also where the connection is gone, which paramiko raises then."""
+    with suppress(SSHException, OSError, EOFError):
+        channel.close()
 
 
 class Tunnelled(HTTPConnection):
