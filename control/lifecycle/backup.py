@@ -82,7 +82,7 @@ def back_up(
     Nobody may change the state meanwhile: hold its lock.
     """
     vault = Vault(state)
-    vault.require_recipients()
+    vault.recipient_keys()  # which are in the state from now on
     entries = [*_inventory(state.inventory), *_state(state, artifacts=artifacts)]
     tell(f"state: {len(entries)} files, {sum(each.size for each in entries):,} bytes")
     copied: dict[str, Record] = {}

@@ -24,12 +24,16 @@ THERE = f"""cd / || exit
 SERVES_S = 120
 """How long a gateway may take to answer again."""
 
+RESTARTS = 5
+"""So often it may be started again by itself."""
+
 STARTED = f"""systemctl start {UNIT} || true
 for _ in $(seq {SERVES_S * 2}); do
   ! curl --silent --fail --max-time 5 --unix-socket {ADMIN_SOCKET} http://gateway/livez >/dev/null || exit 0
+  [ "$(systemctl show -P NRestarts {UNIT})" -lt {RESTARTS} ] || break
   sleep 0.5
 done
-echo "it does not answer within {SERVES_S} s" >&2
+echo "it does not answer: $(journalctl -q -o cat -n 1 _SYSTEMD_UNIT={UNIT})" >&2
 exit 1
 """
 

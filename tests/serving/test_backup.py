@@ -173,6 +173,17 @@ def test_a_backup_that_cannot_be_restored_leaves_the_database_that_serves(kept: 
     assert kept.process("far") == process and kept.status("far", "dave") == "200"
 
 
+def test_a_copy_with_which_the_gateway_does_not_serve_is_taken_back(kept: Kept, tmp_path: Path) -> None:
+    rename = 'import sqlite3; sqlite3.connect("/var/lib/paddock-gateway/gateway.db").execute("ALTER TABLE {} RENAME TO {}")'
+    kept.fleet.on("far", f"/usr/bin/python3 -c '{rename.format('keys', 'others')}'")
+    kept.told("backup", "--limit", "far", "--to", str(tmp_path / "useless"))
+    kept.fleet.on("far", f"/usr/bin/python3 -c '{rename.format('others', 'keys')}'")
+    said = kept.told("restore", str(tmp_path / "useless"), "--yes", "--limit", "far", code=1)
+    assert "With the copy it does not serve, so the database of before is in its place again" in said
+    assert kept.status("far", "dave") == "200"
+    kept.fleet.on("far", "systemctl reset-failed paddock-gateway.service")
+
+
 @pytest.fixture(scope="module")
 def later(kept: Kept, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The product with a gateway of a later version."""

@@ -73,6 +73,13 @@ def test_a_state_comes_back_on_another_machine_as_it_was(filled: FleetState, tmp
     assert not list(other.path.parent.glob(".restore-*"))
 
 
+def test_a_fleet_without_a_state_has_one_after_its_first_backup(state: FleetState, tmp_path: Path) -> None:
+    state.inventory.write_text("fleet: home\nhosts: {}\n")
+    other = elsewhere(tmp_path)
+    restored(made(state).file, other)
+    assert (other.path / "recipients.txt").read_bytes() == (state.path / "recipients.txt").read_bytes()
+
+
 def test_archives_of_releases_go_along_where_they_are_asked_for(filled: FleetState, tmp_path: Path) -> None:
     other = elsewhere(tmp_path)
     restored(made(filled, artifacts=True).file, other)
