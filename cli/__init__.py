@@ -32,6 +32,7 @@ CLOSED = (errno.EACCES, errno.EPERM)
 
 VERBS = (
     *("check", "schema", "render", "plan", "up", "upgrade", "rollback", "verify", "status", "history", "teardown"),
+    *("backup", "restore"),
     *("models", "chat", "logs", "start", "stop", "restart"),
     *("certs", "keys", "secrets", "artifacts", "state", "lab", "rehearse", "completion"),
 )

@@ -54,6 +54,7 @@ GIT = Bound("a commit of a Git repository, and its packages for the web page", 4
 SOURCE = Bound("llama.cpp's source, unpacked", GIB, items=100_000, of="files")
 ARTIFACT = Bound("an artifact, unpacked", 4 * GIB, memory=MIB, items=20_000, of="files")
 ARTIFACT_FILE = Bound("an artifact, packed", 4 * GIB, 3 * HOUR, 256 * KIB, items=2, of="files")
+BACKUP = Bound("a backup, opened", TIB, memory=64 * MIB, items=100_000, of="files")
 ARCHIVE_HEADERS = Bound("what an archive says of its files", 64 * MIB, piece=16 * KIB, piece_of="header")
 PROGRAM = Bound("what is read of a program to learn what it needs", 4 * MIB)
 WEB_PAGE = Bound("llama.cpp's web page, built", 256 * MIB, items=10_000, of="files")

@@ -175,8 +175,9 @@ class Release(OnDisk):
         packed, manifest = ("", "") if there else (steps.pack_file(landing.payload[self.id]), steps.pack_later(landing.manifest_of(self)))
         trial = landing.trials.get(self.id)
         program, tried = (steps.pack(on_trial("gate.sh")), steps.pack(trial)) if trial is not None else ("", "")
-        put = "bring_release" if self.ahead else "put_release"
-        steps.add(put, self.current, self.path, self.fingerprint, packed, manifest, program, tried)
+        steps.add("bring_release", self.current, self.path, self.fingerprint, packed, manifest, program, tried)
+        if not self.ahead:
+            steps.add("put_release", self.current, self.path)
 
     def try_flags(self, steps: Steps, landing: Landing) -> None:
         """It serves already: whether it takes what its services are to read."""

@@ -64,15 +64,15 @@ gone_releases() {
   [ ! -d "$1" ] || rmdir --ignore-fail-on-non-empty "$1"
 }
 
-# CURRENT PATH FINGERPRINT PACKED MANIFEST GATE TRIAL: packed only where it does not lie here yet, with the sha256 that
-# its list of files is to have; `current` moves once it has passed its gate
+# CURRENT PATH: it serves from now on
 put_release() {
-  bring_release "$@"
+  at "release:$1"
   ln -sfnT "$2" "$1.paddock"
   mv -fT "$1.paddock" "$1"
 }
 
-# CURRENT PATH FINGERPRINT PACKED MANIFEST GATE TRIAL: beside the one that serves, which goes on
+# CURRENT PATH FINGERPRINT PACKED MANIFEST GATE TRIAL: packed only where it does not lie here yet, with the sha256 that
+# its list of files is to have. What serves goes on; this one has passed its gate
 bring_release() {
   at "release:$1"
   if [ -n "$4" ]; then

@@ -17,6 +17,7 @@ from resources.port import Port
 from resources.probe import ProbeAnswer
 from resources.release import Release
 from resources.steps import Steps
+from resources.venv import Venv
 
 if TYPE_CHECKING:
     from resources.drift import Change
@@ -262,6 +263,8 @@ class Service(Resource):
         for each in (*self.reads, self.stamp):
             if isinstance(each, Line):
                 yield f"{each.path}\t{each.text}"
+            elif isinstance(each, Venv):
+                yield each.current  # the environment before it stays beside it
             elif isinstance(each, OnDisk) and each.path.rpartition("/")[0] not in whole and (each.path in whole or isinstance(each, File)):
                 yield each.path
 

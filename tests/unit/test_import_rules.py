@@ -104,7 +104,7 @@ RULES: dict[str, tuple[str, ...]] = {
     ),
     "control/lifecycle/*.py": (
         *(*LOWEST, *FIRST_FLOOR, "control.lifecycle", "control.lifecycle.*", "control.deployment", "control.deployment.*"),
-        *("control.ssh", "control.ssh.*", "pydantic"),
+        *("control.ssh", "control.ssh.*", "pydantic", "paramiko"),
     ),
     "control/*.py": (),
     "deploys/*.py": (

@@ -14,7 +14,8 @@ from typing import Any
 
 import paramiko
 
-READS_A_SCRIPT = re.compile(r"\bsh( -s)?'?$")
+READS = re.compile(r"\b(sh( -s)?|cat)'?$")
+"""Commands that read their standard input, by their end."""
 
 
 class Host(paramiko.ServerInterface):
@@ -55,7 +56,7 @@ def run(channel: paramiko.Channel, command: str, environment: Mapping[str, str])
     with subprocess.Popen(["sh", "-c", command], env={**os.environ, **environment}, **pipes) as process:
         assert process.stdin and process.stdout and process.stderr
         with suppress(OSError, EOFError), process.stdin:
-            while READS_A_SCRIPT.search(command) and (data := channel.recv(1 << 15)):
+            while READS.search(command) and (data := channel.recv(1 << 15)):
                 process.stdin.write(data)
         try:
             while data := process.stdout.read(1 << 15):
