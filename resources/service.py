@@ -310,6 +310,7 @@ class Service(Resource):
                 steps.add("service_joined", service.unit, service.started)
             if service.alike in alike:
                 service._answering(steps, action)
+                steps.add("service_noticed")
         for service, action in services:  # once all are at it: models are read side by side
             if service.alike not in alike:
                 service._answering(steps, action)

@@ -178,6 +178,11 @@ service_answers() {
   done
 }
 
+# Who passes requests on to several servers asks each every two seconds: this one is to be known before the next leaves.
+service_noticed() {
+  sleep 6
+}
+
 # PORT…: whether $name listens on all of them; $missing is the first that it does not listen on
 service_listens() {
   for missing; do

@@ -53,9 +53,9 @@ REVOKED = f"{DIRECTORY}/revoked"
 
 BEGIN = "-----BEGIN CERTIFICATE-----"
 
-HEALTH = {"interval_s": 2, "timeout_s": 5, "cool_down_s": 10, "patience_s": 10, "pause_ms": 50}
+HEALTH = {"interval_s": 2, "timeout_s": 5, "cool_down_s": 3, "pause_ms": 50}
 """Of servers that stand in for each other: how often each is asked for its health, and how long it may take to answer; how long it is not
-asked after it did not; and how long, and how often, a client's request looks for one that is ready."""
+asked after it did not; and how often a client's request looks for one that is ready."""
 
 CLOSED = {
     "error": {
@@ -371,6 +371,7 @@ def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledg
         else None,
         "administrators": tuple(each for each, client in clients.items() if fleet.clients[client].admin),
         "hosts": len(fleet.hosts_behind(site)),
+        "wait_s": max((each.wait_s for each in fleet.behind(site.upstream)), default=0),
         # A gateway has a list of its own of what may be asked for.
         "apart": not isinstance(site.upstream, OfGateway) and any(not fleet.clients[client].admin for client in leaves),
         "open": tuple(routes.patterns(site.routes)),

@@ -32,7 +32,7 @@ def resources(server: Server, settings: LlamaServerSettings, listens: tuple[str,
         sockets=range(tunnel.FIRST_SOCKET, tunnel.FIRST_SOCKET + len(listens) + 1),
         own_socket=own_socket(server),
         figures=_figures(server),
-        wait_s=settings.wait_s,
+        wait_s=server.wait_s,
         idle_s=tunnel.IDLE_S,
     )
     configuration = File(f"{DIRECTORY}/{_name(server)}.cfg", text)

@@ -28,7 +28,7 @@ pytestmark = turn(4, of=5)
 
 DOORS, POOL = ("old", "new"), ("old", "far", "bare")
 CALLERS, PAUSE_S = 3, 0.1
-COOL_DOWN_S = 10
+COOL_DOWN_S = 3
 BACK_S = 60
 """Until a server that is back is asked again: the cool-down, a health check, and the model that it reads."""
 

@@ -74,7 +74,7 @@ def test_a_request_goes_to_a_server_that_says_that_it_is_ready_and_to_no_other(s
         "method HEAD",
         "rewrite /health",
         "health_uri /health",
-        "fail_duration 10s",
+        "fail_duration 3s",
         "unhealthy_status 5xx",
         "lb_policy least_conn",
     ):
