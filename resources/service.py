@@ -54,6 +54,7 @@ class Service(Resource):
     comes with the next one. `left_open` is a shell command that succeeds while the process has something open that only a restart ends.
     `drain` has the path of the Unix socket where it is asked, that of the one where HAProxy before it says how many are being answered
     there, and for how many seconds they may go on before it is restarted. Those that are `alike` are not restarted at the same time.
+    `cuts` says what a restart of it breaks off all the same.
     A `name` may be a socket unit's too: systemd holds its ports, over all starts of the service that it hands them to, and a restart of it
     is one of that service.
 
@@ -80,6 +81,7 @@ class Service(Resource):
     answers: str = ""
     answer_timeout_s: int = 600
     drain: tuple[str, ...] = ()
+    cuts: str = ""
     alike: str = ""
 
     @property
@@ -298,19 +300,21 @@ class Service(Resource):
         for account in sorted({service.user for service, _ in services} - {""}):
             steps.add("service_awake", account)
         restarted = Counter(service.alike for service, action in services if action == "restart")
-        alike = {each for each, number in restarted.items() if each and number > 1}
+        alike, again = {each for each, number in restarted.items() if each and number > 1}, set[str]()
         for service, action in services:
             for command in service.validate if VERBS[action] != "none" else ():
                 steps.add("service_valid", service.unit, command)
             if service.drain and VERBS[action] == "restart":
+                if service.alike in again:
+                    steps.add("service_noticed")
                 steps.add("service_drain", service.unit, *service.drain)
+                again |= alike & {service.alike}
             ports = (port.place for port in service.ports)
             steps.add("put_service", service.unit, VERBS[action], service.ready_timeout_s, *ports)
             if action == "reload" and "started" in landing.actual.differing(service):
                 steps.add("service_joined", service.unit, service.started)
             if service.alike in alike:
                 service._answering(steps, action)
-                steps.add("service_noticed")
         for service, action in services:  # once all are at it: models are read side by side
             if service.alike not in alike:
                 service._answering(steps, action)

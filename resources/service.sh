@@ -132,7 +132,7 @@ service_drain() {
   systemctl stop "$timer.timer" 2>/dev/null || true
   # A run that is killed here leaves a server that nobody reaches: systemd lets callers in again. (It fails where the
   # server has been restarted.)
-  systemd-run --quiet --collect --unit="$timer" --on-active="$(($4 + 60))" -- mv -nT "$2.drained" "$2" ||
+  systemd-run --quiet --collect --unit="$timer" --on-active="$(($4 + 20))" -- mv -nT "$2.drained" "$2" ||
     fail "cannot be drained: systemd makes no timer"
   drained="$drained $2"
   mv -nT "$2" "$2.drained"

@@ -35,6 +35,8 @@ VALIDATE = as_unit(UNIT, "caddy", f"caddy validate --adapter caddyfile --config 
 RELOADS_SAFELY = (2, 8, 0)
 """A reload with a request in flight ends Caddy 2.6.2 (`panic: missing cancel error`): the distribution's Caddy is restarted instead."""
 
+CUTS = "answers that take longer than 2 seconds break off, and nobody is let in for half a second; Caddy 2.8 and later would reload"
+
 TRUST_POOL = (2, 8, 0)
 
 ADMINISTRATION_BY_ENVIRONMENT = (2, 7, 0)
@@ -135,6 +137,7 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
         ports=tuple(_ports(settings, release, theirs, binds)),
         validate=(VALIDATE,),
         joins=joins,
+        cuts="" if reloads else CUTS,
         left_open=_left_open(configuration) if settings.shared and reloads else "",
     )
     if settings.sites:

@@ -79,6 +79,7 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Kno
             user=settings.user or "",
             answers=_answers(server, fleet),
             drain=proxy.drain(server, settings) if server.listener else (),
+            cuts="" if server.listener else "what it is answering breaks off, and nobody is answered meanwhile",
             alike=f"{server.group} of {server.models[0]}" if server.group else "",
         )
         if server.listener:

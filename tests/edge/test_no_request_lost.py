@@ -1,7 +1,7 @@
 """Clients ask through Caddy and through the gateway while `up` changes what runs: nobody is without an answer.
 
-`box` has a server alone and two that stand in for each other, a gateway, and sites before all of them. Each site gets five requests a second,
-every other of them a stream.
+`box` has a server alone and two that stand in for each other, and one that does so with `far`'s; a gateway, and sites before all of them. Each
+site gets five requests a second, every other of them a stream.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ pytestmark = turn(2, of=3)
 PAUSE_S = 0.2
 """Between two requests at one site."""
 
-LOADS_S = 3
-"""How long a server takes to start, beside what a tiny model takes."""
+LONG = 8_000
+"""Tokens of an answer that takes longer than a drain."""
 
 
 def inventory() -> dict[str, Any]:
-    own = {"preset": {"threads": 1, "threads-batch": 1}}
+    base = {"base": {"time": "elsewhere"}, "llama_cpp": {"ui": False}, "models": None}
+    own = {"preset": {"threads": 1, "threads-batch": 1}, "drain_s": 10}
+    apart = {"model": "apart", "listen": "0.0.0.0:8084"}
     return {
         "fleet": "nolost",
         "domain": "home.example",
@@ -43,14 +45,13 @@ def inventory() -> dict[str, Any]:
             "box": {
                 "address": "192.0.2.10",
                 "roles": {
-                    "base": {"time": "elsewhere"},
-                    "llama_cpp": {"ui": False},
-                    "models": None,
+                    **base,
                     "llama_server": {
                         **own,
                         "instances": {
                             "one": {"model": "alone", "listen": "127.0.0.1:8081"},
                             "two": {"model": "twice", "listen": "127.0.0.1:8082", "count": 2},
+                            "apart": apart,
                         },
                     },
                     "gateway": {"listen": "127.0.0.1:8001"},
@@ -59,15 +60,18 @@ def inventory() -> dict[str, Any]:
                         "sites": {
                             "one.home.example": {"upstream": "box/one"},
                             "two.home.example": {"upstream": "box/two"},
+                            "apart.home.example": {"upstream": {"model": "apart"}},
                             "gate.home.example": {"upstream": {"gateway": "box"}},
                         },
                     },
                 },
-            }
+            },
+            "far": {"address": "192.0.2.11", "roles": {**base, "llama_server": {**own, "instances": {"apart": apart}}}},
         },
         "models": {
             "alone": {"source": "tiny", "preset": {"ctx-size": 4096, "parallel": 4}},
             "twice": {"source": "tiny", "preset": {"ctx-size": 4096, "parallel": 4}},
+            "apart": {"source": "tiny", "preset": {"ctx-size": 4096, "parallel": 4}},
         },
         "users": {"alice": None},
         "clients": {"laptop": None},
@@ -176,7 +180,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 def _callers(fleet: LabFleet) -> Iterator[tuple[str, Caller]]:
     key = fleet.paddock("keys", "show", "alice", "--key", "--lab").stdout.strip()
-    for name, model in (("one", "alone"), ("two", "twice"), ("gate", "alone"), ("gate", "twice")):
+    for name, model in (("one", "alone"), ("two", "twice"), ("apart", "apart"), ("gate", "alone"), ("gate", "twice")):
         door = Door(fleet, "box", fleet.host("box").address, f"{name}.home.example")
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if name == "gate" else {})}
         yield f"{name} {model}", Caller(door, door.context(ssl.TLSVersion.TLSv1_3, door.identity("laptop")), model, headers)
@@ -205,3 +209,27 @@ def test_another_configuration_of_caddy_loses_no_request(lab: Lab) -> None:
     for site in lab.inventory["hosts"]["box"]["roles"]["caddy"]["sites"].values():
         site["body_limit_mib"] = 64
     lab.change("caddy", lab.up)
+
+
+def test_an_answer_that_takes_too_long_is_ended_and_a_run_that_is_killed_meanwhile_leaves_no_server_that_nobody_reaches(lab: Lab) -> None:
+    """The host's shell is killed while it waits for the answer to end: systemd lets callers in again."""
+    fleet, socket = lab.fleet, "/run/llama-server/llama-server-one/http.sock"
+    ask = f"curl -sS -m 5 --unix-socket /run/paddock/llama-server-one.sock http://localhost/v1/completions -d '{BODY}'"
+    endless = json.dumps({"prompt": "Hello", "max_tokens": LONG, "ignore_eos": True, "stream": True})
+    long = f"systemd-run -q curl -sS --unix-socket /run/paddock/llama-server-one.sock http://localhost/v1/completions -d '{endless}'"
+    fleet.on("box", long)
+    lab.inventory["models"]["alone"]["preset"]["ctx-size"] = 8192
+    fleet.write(yaml.safe_dump(lab.inventory))
+    run = fleet.start("up", "--lab", "--yes")
+    fleet.on("box", f"for i in $(seq 600); do [ -S {socket}.drained ] && exit 0; sleep 0.1; done; exit 1")
+    run.kill()
+    fleet.on("box", "kill -KILL $(find /proc/[0-9]*/fd -lname /run/paddock/lock | cut -d/ -f3 | sort -u)")
+    run.wait()
+    assert fleet.on("box", f"ls {socket}.drained").strip()
+    fleet.on("box", f"for i in $(seq 60); do [ -S {socket} ] && exit 0; sleep 1; done; exit 1")
+    assert "text_completion" in fleet.on("box", f"for i in $(seq 20); do {ask} && exit 0; sleep 1; done; exit 1")
+    lab.change("after a kill", lab.up)
+    assert "box  0 changed" in fleet.up().stdout
+
+
+BODY = json.dumps({"prompt": "Hello", "max_tokens": 2})
