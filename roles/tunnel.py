@@ -137,6 +137,7 @@ class Tunnel:
             restarts=(unit,) if calls else (unit, configuration),
             reloads=(*shown, *trusted, *pinned, *((configuration,) if calls else ())),
             validate=(validation(configuration.path),),
+            cuts=f"what {'callers here ask' if calls else 'other hosts ask here'} breaks off",
         )
 
 

@@ -49,8 +49,10 @@ def resources(server: Server, settings: LlamaServerSettings, listens: tuple[str,
     )
     yield from tunnel.haproxy()
     yield from (listener, configuration, unit)
-    yield Service(server.listener, restarts=(listener,), ports=(port,))
-    yield Service(f"{_name(server)}.service", restarts=(unit,), reloads=(configuration,), validate=(tunnel.validation(configuration.path),))
+    cuts = f"what {server.unit} is answering breaks off, and what waits for it"
+    valid = tunnel.validation(configuration.path)
+    yield Service(server.listener, restarts=(listener,), ports=(port,), cuts=cuts)
+    yield Service(f"{_name(server)}.service", restarts=(unit,), reloads=(configuration,), validate=(valid,), cuts=cuts)
 
 
 def drain(server: Server, settings: LlamaServerSettings) -> tuple[str, ...]:

@@ -14,9 +14,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from cli.views.changes import lines
+from control.deployment.work import Work
 from resources import File, Service, scripts
 from resources.base import Action, Origin
-from resources.drift import Change
+from resources.drift import Change, Drift
 from resources.probe import Actual
 from resources.steps import Steps
 
@@ -71,6 +73,16 @@ def test_of_those_that_are_alike_one_answers_before_the_next_is_drained_and_othe
 
 
 TURN = ("service_drain", "put_service", "service_answers")
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [("restart", "restarts: all answers break off"), ("put", "starts"), ("reload", "reloads")],
+)
+def test_a_plan_says_what_a_restart_breaks_off(action: Action, said: str) -> None:
+    change = Change(action, "~", "x", SERVICE.id, replace(SERVICE, cuts="all answers break off"))
+    work = Work({}, Actual(), Drift((change,), (), {}, {}, True))
+    assert list(lines(work)) == [f"  ~ service:x.service  ({said})"]
 
 
 class OnUnixSocket(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
