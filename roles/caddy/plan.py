@@ -375,6 +375,7 @@ def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledg
         "administrators": tuple(each for each, client in clients.items() if fleet.clients[client].admin),
         "hosts": len(fleet.hosts_behind(site)),
         "wait_s": max((each.wait_s for each in fleet.behind(site.upstream)), default=0),
+        "gateway": isinstance(site.upstream, OfGateway),
         # A gateway has a list of its own of what may be asked for.
         "apart": not isinstance(site.upstream, OfGateway) and any(not fleet.clients[client].admin for client in leaves),
         "open": tuple(routes.patterns(site.routes)),

@@ -54,7 +54,7 @@ def inventory() -> dict[str, Any]:
                             "apart": apart,
                         },
                     },
-                    "gateway": {"listen": "127.0.0.1:8001"},
+                    "gateway": {"listen": "127.0.0.1:8001", "queue": {"length": 1000, "per_user": 1000}},
                     "caddy": {
                         "package": newer_caddy(),
                         "sites": {
@@ -223,7 +223,7 @@ def test_an_answer_that_takes_too_long_is_ended_and_a_run_that_is_killed_meanwhi
     run = fleet.start("up", "--lab", "--yes")
     fleet.on("box", f"for i in $(seq 600); do [ -S {socket}.drained ] && exit 0; sleep 0.1; done; exit 1")
     run.kill()
-    fleet.on("box", "kill -KILL $(find /proc/[0-9]*/fd -lname /run/paddock/lock | cut -d/ -f3 | sort -u)")
+    fleet.on("box", "for each in $(find /proc/[0-9]*/fd -lname /run/paddock/lock | cut -d/ -f3 | sort -u); do kill -KILL $each; done")
     run.wait()
     assert fleet.on("box", f"ls {socket}.drained").strip()
     fleet.on("box", f"for i in $(seq 60); do [ -S {socket} ] && exit 0; sleep 1; done; exit 1")
