@@ -144,8 +144,17 @@ service_drain() {
 
 # FIGURES: whether HAProxy sends nobody there any more, and nobody is being answered
 service_at_rest() {
-  said=$(curl --silent --fail --max-time 5 --unix-socket "$1" 'http://localhost/;csv') || return 0
-  printf '%s\n' "$said" | awk -F, '$1 == "answers" && $2 == "main" { exit !($5 == 0 && $18 ~ /^DOWN/) }'
+  said=$(service_figures "$1" 5,18) || return 0
+  case $said in
+    0,DOWN*) ;;
+    *) return 1 ;;
+  esac
+}
+
+# FIGURES FIELDS: of the server behind HAProxy: 5 is how many are being answered there, 18 whether it is well
+service_figures() {
+  said=$(curl --silent --fail --max-time 5 --unix-socket "$1" 'http://localhost/;csv') || return 1
+  printf '%s\n' "$said" | grep '^answers,main,' | cut -d, -f"$2"
 }
 
 # Callers are let in again where a run ends before what it drained was restarted.
@@ -302,9 +311,15 @@ service_drained() {
   done
 }
 
-# SERVICE: whether somebody is connected to a port that it listens on, or to a Unix socket
+# SERVICE: whether somebody is connected to a port that it listens on, or to a Unix socket. HAProxy before a server
+# knows better: callers keep connections over which nothing goes.
 service_answering() {
   case $1 in
+    paddock-proxy-*)
+      running=$(service_figures "/run/${1%.*}/figures.sock" 5) || return 1
+      [ "$running" != 0 ]
+      return
+      ;;
     *.socket)
       for path in $(systemctl show -P Listen "$1" | sed -n 's|^\(/.*\) (Stream)$|\1|p'); do
         ! ss -Hx state established | grep -qF " $path " || return 0

@@ -126,6 +126,14 @@ def test_a_server_is_at_rest_once_nobody_is_sent_to_it_and_nobody_is_being_answe
         assert (sh(f"service_at_rest {path}") == 0) is rests
 
 
+def test_a_server_that_leaves_is_waited_for_while_somebody_is_answered_and_not_for_connections_that_are_kept() -> None:
+    for running in (0, 1):
+        with figures(running, "UP") as path:
+            asked = f"curl() {{ command curl -s --unix-socket {path} 'http://localhost/;csv'; }}"
+            assert (sh(f"{asked}; service_answering paddock-proxy-x.socket") == 0) is bool(running)
+    assert sh("service_answering paddock-proxy-nothing.socket") != 0
+
+
 def test_a_server_before_which_nothing_runs_is_at_rest() -> None:
     assert sh("service_at_rest /nowhere/figures.sock") == 0
 
