@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from control.deployment.work import ADMITTING, Work
+from pyinfra import host
+
+from control.deployment.work import ADMITTING, Turn, Work
 from deploys.applying import apply, stage
 from deploys.packages import apt_ready, installed, unheld
 from deploys.uploads import uploaded, uploads
@@ -86,8 +88,12 @@ def _land(role: str, work: Work) -> None:
         apply(name=f"{role}: files", steps=_last_moment(role, work, "files") if role in ADMITTING else steps)
     for model, local in uploads(role, work):
         uploaded(name=model.id, model=model, local=local)
-    if steps := _steps(role, work, "services"):
-        apply(name=f"{role}: services", steps=_last_moment(role, work, "services") if role in ADMITTING else steps)
+    turn = work.turns.get(role, Turn())
+    for number in host.loop(range(turn.of)):
+        if turn.of > 1:
+            stage(name=f"{role}: turn {number + 1} of {turn.of}")
+        if number == turn.number and (steps := _steps(role, work, "services")):
+            apply(name=f"{role}: services", steps=_last_moment(role, work, "services") if role in ADMITTING else steps)
 
 
 def _last_moment(role: str, work: Work, phase: Phase) -> Callable[[], Steps]:

@@ -90,7 +90,8 @@ def _held(resource: Resource | None, work: Work) -> str:
 def _doing(change: Change) -> str:
     """What happens to a service."""
     if words := DOING.get(change.action):
-        return words
+        cuts = change.resource.cuts if isinstance(change.resource, Service) and change.action == "restart" else ""
+        return f"{words}: {cuts}" if cuts else words
     return ", ".join(f"{name} {actual or 'none'} → {desired}" for name, (actual, desired) in change.attributes.items())
 
 

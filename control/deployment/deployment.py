@@ -23,6 +23,7 @@ from control.deployment.payload import asks_for, payload_for, trials_for
 from control.deployment.peers import offered
 from control.deployment.plans import Plans
 from control.deployment.remaining import still
+from control.deployment.turns import turns
 from control.deployment.work import Work, admits, changes_admission
 from control.llama_cpp.artifacts import Artifacts
 from control.llama_cpp.releases import ROLE
@@ -348,6 +349,8 @@ class Deployment:
         self.take_leases(name for name, work in self.work.items() if work.drift)
         self.issue()
         busy = self._busy(self.work)
+        turn = turns(busy, self.fleet)
+        busy = {name: replace(work, turns=turn[name]) for name, work in busy.items()}
         with offered(self.run, busy, self.work, self.fleet) as asking:
             self.carry(asking)
         # Who is let in may have changed meanwhile: what follows goes by what is so now.

@@ -54,6 +54,14 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """The `number` of a host, from 0 up, out of how many."""
+
+    number: int = 0
+    of: int = 1
+
+
+@dataclass(frozen=True)
 class Work:
     """`needs` is role → the hosts that must be ready before, `doors` those that must be before what left the inventory leaves, if it leaves
     last; `payload` has the local file of each resource that is no text, by its id.
@@ -74,6 +82,9 @@ class Work:
 
     alternatives: Mapping[str, tuple[frozenset[str], ...]] = field(default_factory=dict)
     """Role → hosts of which one must be ready before."""
+
+    turns: Mapping[str, Turn] = field(default_factory=dict)
+    """Role → when its services come, where they are not to at the same time as those of other hosts."""
 
     trials: Mapping[str, bytes] = field(default_factory=dict)
     """Release id → the archive that its gate tries it with."""

@@ -13,7 +13,7 @@ from inventory.options import Options, as_arguments
 from resources import Directory, File, Port, Release, Resource, Service, User
 from roles import tunnel
 from roles.devices import OTHER_GGML, reads_proc
-from roles.llama_server import environment
+from roles.llama_server import environment, proxy
 from roles.llama_server.cards import nodes, pin
 from roles.llama_server.drafting import drafting
 from roles.llama_server.interfaces import address_at
@@ -31,9 +31,6 @@ PRESETS = f"{DIRECTORY}/presets.ini"
 WAIT_SCRIPT = f"{DIRECTORY}/wait-for.sh"
 WAIT_UNIT = "paddock-gpu-nodes.service"
 SLOTS_SCRIPT = f"{DIRECTORY}/slots.sh"
-
-CONNECTIONS = 1024
-"""At a time, to one server: who comes beyond that is hung up on."""
 
 WAY_IN = tunnel.Tunnel(
     "paddock-http-tunnel.service", "/etc/paddock/http-tunnel", "Encrypted way to the llama.cpp servers of this host", group=CALLERS
@@ -85,11 +82,12 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Kno
             ports=() if server.listener else (port,),
             user=settings.user or "",
             answers=_answers(server, fleet),
+            drain=proxy.drain(server, settings) if server.listener else (),
+            cuts="" if server.listener else "what it is answering breaks off, and nobody is answered meanwhile",
+            alike=f"{server.group} of {server.models[0]}" if server.group else "",
         )
         if server.listener:
-            proxy = _proxy(server, fleet, knowledge)
-            yield from proxy
-            yield Service(server.listener, restarts=proxy, ports=(port,))
+            yield from proxy.resources(server, settings, _listens(server, fleet, knowledge), port)
     ways = [each for each in fleet.tunnels_to(host.name) if each.socket in {server.socket for server in fleet.servers(host.name)}]
     yield from tunnel.inwards(WAY_IN, ways, knowledge, settings.expiry)
 
@@ -109,36 +107,6 @@ def _listens(server: Server, fleet: Fleet, knowledge: Knowledge) -> tuple[str, .
         own = address_at(server, fleet, hardware.addresses)
         return (loopback_of(server.listen),) if fleet.is_tunnelled(server) else (own, loopback_of(server.listen))
     return (loopback_of(server.listen) if fleet.is_tunnelled(server) else server.listen,)
-
-
-def _proxy(server: Server, fleet: Fleet, knowledge: Knowledge) -> tuple[File, ...]:
-    """The unit by which systemd holds the server's port, and that of the program that hands on what comes there."""
-    name = server.listener.removesuffix(".socket")
-    listener = render(
-        "llama_server/paddock-proxy.socket.j2",
-        server=server.unit,
-        listens=_listens(server, fleet, knowledge),
-        socket=server.socket,
-        callers=CALLERS,
-    )
-    service = render(
-        "llama_server/paddock-proxy.service.j2",
-        server=server.unit,
-        listener=server.listener,
-        own_socket=_own_socket(server),
-        connections=CONNECTIONS,
-    )
-    return File(f"/etc/systemd/system/{server.listener}", listener), File(f"/etc/systemd/system/{name}.service", service)
-
-
-def _runtime(server: Server) -> str:
-    """Its directory below /run, which is there while it runs."""
-    return f"llama-server/{server.unit.removesuffix('.service')}"
-
-
-def _own_socket(server: Server) -> str:
-    """Where it listens. A path that ends so is no address to llama-server (tools/server/server-http.cpp: start)."""
-    return f"/run/{_runtime(server)}/http.sock"
 
 
 def _answers(server: Server, fleet: Fleet) -> str:
@@ -233,7 +201,7 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
         secrets=[*filter(None, (server.key_file,)), *(each.path for each in environment.of_file(server, settings, knowledge))],
         networked=server.egress or bool(asked.peers or server.workers),
         egress=server.egress,
-        runtime=_runtime(server),
+        runtime=proxy.runtime(server),
         environment=[f"{name}={value}" for name, value in environment.of_unit(server, settings, own).items()],
         devices=pinned.devices if pinned else (),
         hidden=(*(pinned.hidden if pinned else ()), *(OTHER_GGML if release and release.downloads else ())),
@@ -296,7 +264,7 @@ def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, know
     """The command line, an element for each of its lines. A router's has what is the router's own: the rest would win over every preset."""
     release = _release(server, knowledge)
     # With a Unix socket the port is only what `paddock models list` tells the server's own process by.
-    yield ["--host", _own_socket(server) if server.listener else str(ip_address(server.address)), "--port", str(server.port)]
+    yield ["--host", proxy.own_socket(server) if server.listener else str(ip_address(server.address)), "--port", str(server.port)]
     if server.kind == "router":
         yield [
             "--models-preset",

@@ -1,7 +1,8 @@
 """The back ends: a session with each, what a look at it finds, and when it is left alone for a while.
 
 What was found goes to `Dispatcher.update`. A back end is looked at every `health.every_s`; after `health.failures` failures in a row, of
-looks or of requests, it takes no request for `health.cooldown_s`, then a look decides.
+looks or of requests, it takes no request for `health.cooldown_s`, then a look decides. One that only looks have found down, as over a
+restart, is looked at again soon.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 3.0
 """llama-server closes an idle connection after 5 s."""
+
+AGAIN_S = 1.0
+"""Between two looks at a back end that did not answer the last one."""
 
 LARGEST_LOOK = 8 * 1024 * 1024
 """Bytes of /props or /v1/models: a router's list has every model's arguments."""
@@ -136,7 +140,7 @@ class Pool:
         try:
             state = await self._state(backend)
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            self.failed(backend.name, f"{type(error).__name__} {error}".strip())
+            self.failed(backend.name, f"{type(error).__name__} {error}".strip(), rest_s=min(AGAIN_S, self._health.cooldown_s))
             return
         if not backend.up:
             log.warning("Back end %s answers again.", backend.name)
@@ -186,16 +190,17 @@ class Pool:
             raise ValueError(f"no object at {path}")
         return said
 
-    def failed(self, name: str, why: str) -> None:
-        """A look or a request that the back end did not answer."""
+    def failed(self, name: str, why: str, rest_s: float | None = None) -> None:
+        """A look or a request that the back end did not answer. Without a time of its own it rests for the cool-down."""
         backend = self._backends[name]
         backend.failures += 1
         if backend.failures < self._health.failures and backend.up:
             return
         if backend.up:
-            log.warning("Back end %s rests for %g s: %s.", name, self._health.cooldown_s, why)
+            log.warning("Back end %s gets no requests until it answers: %s.", name, why)
         backend.up = False
-        backend.resting_until = asyncio.get_running_loop().time() + self._health.cooldown_s
+        resting_until = asyncio.get_running_loop().time() + (self._health.cooldown_s if rest_s is None else rest_s)
+        backend.resting_until = max(backend.resting_until, resting_until)
         self._dispatcher.update(name, BackendState(up=False, slots=backend.declared.slots))
 
     def answered(self, name: str) -> None:

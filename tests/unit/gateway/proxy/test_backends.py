@@ -161,6 +161,19 @@ def test_a_dead_back_end_rests_and_is_tried_again() -> None:
     run(test())
 
 
+def test_one_that_only_looks_found_down_is_looked_at_again_soon() -> None:
+    async def test() -> None:
+        backend, health = BackendUnderTest(streaming(*HELLO)), Health(every_s=0.005, failures=1, cooldown_s=600)
+        async with backend.serving(), gateway(backend.url, health=health) as under:
+            found = under.upstream.pool["b0"]
+            found.base = NOWHERE
+            await until(lambda: not found.up)
+            found.base = backend.url
+            await until(lambda: found.up)
+
+    run(test())
+
+
 def test_no_more_run_at_once_than_the_small_hosts_settings_say() -> None:
     async def test() -> None:
         backend = BackendUnderTest(streaming(*HELLO), slots=9)
