@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from argparse import Namespace
 
 import uvloop
@@ -40,6 +41,8 @@ async def _serve(said: Configuration) -> None:
         others = [(said.metrics_listen, admin.metrics_application(parts))] if said.metrics_listen else []
         if said.admin_socket:
             others.append((f"unix:{said.admin_socket}", admin.admin_application(parts)))
+        gc.collect()
+        gc.freeze()
         try:
             await serve(said, app, dispatcher, others=others)
         except BadAddress as error:

@@ -14,6 +14,7 @@ from paddock_gateway.contract import Ask, Dispatcher, Observer, Place, Used
 from paddock_gateway.errors import Failure
 from paddock_gateway.proxy import events
 from paddock_gateway.proxy.backends import Pool
+from paddock_gateway.proxy.client import Answer, Unreachable
 from paddock_gateway.proxy.routes import Kind
 
 LARGEST_ANSWER = 64 * 1024 * 1024
@@ -58,7 +59,7 @@ class Exchange:
 
     def __init__(self, wanted: Wanted, pool: Pool, dispatcher: Dispatcher, observer: Observer, retries: int) -> None:
         self._wanted, self._pool, self._dispatcher, self._observer, self._retries = wanted, pool, dispatcher, observer, retries
-        self._response: aiohttp.ClientResponse | None = None
+        self._response: Answer | None = None
         self._ready: list[bytes] = []
         self._splitter, self._seen = events.Splitter(), events.Unprogressed(wanted.kind)
         self._tally = events.Tally(wanted.kind)
@@ -99,21 +100,12 @@ class Exchange:
                 self._observer.retried(place.backend)
 
     async def _send(self, place: Place) -> None:
-        backend, wanted = self._pool[place.backend], self._wanted
-        headers = {**wanted.headers, **backend.headers}
-        if wanted.stream:
-            headers["Connection"] = "close"  # it closes the connection after a stream anyway, while it announces to keep it
+        wanted = self._wanted
         body = wanted.body.made_for(place)
         self._splitter, self._seen = events.Splitter(events.LARGEST_EVENT + len(body)), events.Unprogressed(wanted.kind)
         try:
-            try:
-                response = await backend.session.post(backend.base + wanted.path, data=body, headers=headers, allow_redirects=False)
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                if wanted.stream or isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError)):
-                    raise
-                # a connection that was kept may have been closed as the request left
-                headers["Connection"] = "close"
-                response = await backend.session.post(backend.base + wanted.path, data=body, headers=headers, allow_redirects=False)
+            # llama-server closes a connection after a stream, while it announces to keep it
+            response = await self._pool[place.backend].client.ask("POST", wanted.path, wanted.headers, body, keep=not wanted.stream)
             self._response, self.status = response, response.status
             if response.status == 200 and response.content_type == "text/event-stream":
                 place.begun = True  # llama-server sends the headers when the slot has let go of what it held and is not this prompt
@@ -122,12 +114,12 @@ class Exchange:
                 await self._read(response)
         except (asyncio.TimeoutError, aiohttp.ServerTimeoutError):
             raise Unusable("did not answer in time", 504) from None
-        except aiohttp.ClientConnectorError:
+        except Unreachable:
             raise Unusable("cannot be reached") from None
         except (aiohttp.ClientError, OSError, ValueError):
             raise Unusable("broke off its answer, or does not speak HTTP") from None
 
-    async def _begin(self, response: aiohttp.ClientResponse) -> None:
+    async def _begin(self, response: Answer) -> None:
         """Until an event that is no comment."""
         while True:
             chunk = await response.content.readany()
@@ -147,7 +139,7 @@ class Exchange:
         found = self._splitter.feed(chunk)
         return found if self._wanted.progress else self._seen(found)
 
-    async def _read(self, response: aiohttp.ClientResponse) -> None:
+    async def _read(self, response: Answer) -> None:
         raw = await _bounded(response, LARGEST_ANSWER if response.status == 200 else LARGEST_ERROR)
         if response.status == 200:
             if response.content_type != "application/json" or raw[:1] not in (b"{", b"["):
@@ -219,7 +211,7 @@ class Exchange:
         self._ready = []
 
 
-async def _bounded(response: aiohttp.ClientResponse, largest: int) -> bytes:
+async def _bounded(response: Answer, largest: int) -> bytes:
     pieces, size = [], 0
     while piece := await response.content.readany():
         size += len(piece)

@@ -12,8 +12,9 @@ import orjson
 from paddock_gateway.contract import Account, Dispatcher, Observer, RequestLog, Row
 from paddock_gateway.errors import Failure
 from paddock_gateway.proxy import events
-from paddock_gateway.proxy.backends import Patience, Pool
+from paddock_gateway.proxy.backends import Pool
 from paddock_gateway.proxy.body import Body
+from paddock_gateway.proxy.client import Patience
 from paddock_gateway.proxy.exchange import Exchange, Wanted, failure_of
 from paddock_gateway.proxy.models import Models
 from paddock_gateway.proxy.prepared import prepare
