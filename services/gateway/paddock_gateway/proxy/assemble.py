@@ -19,6 +19,9 @@ from paddock_gateway.proxy.routes import Kind
 LARGEST = 64 * 1024 * 1024
 """Bytes of one answer."""
 
+BESIDE_TEXT = 256
+"""Bytes of an event that the answer does not keep."""
+
 _WHOLE_ONLY = ("logprobs", "top_logprobs", "n_probs", "return_tokens")
 
 
@@ -54,19 +57,24 @@ class Chat:
         self._verbose: Any = None
 
     def add(self, event: dict[str, Any]) -> None:
-        self._verbose = event.get("__verbose", self._verbose)
-        for choice in event.get("choices") or ():
+        if "__verbose" in event:
+            self._verbose = event["__verbose"]
+        choices = event.get("choices")
+        for choice in choices or ():
             self._last = index = choice["index"]
+            message = self._messages.get(index)
+            if message is None:
+                message = self._messages[index] = {"content": [], "reasoning_content": [], "tool_calls": []}
             delta = choice.get("delta") or {}
-            message = self._messages.setdefault(index, {"content": [], "reasoning_content": [], "tool_calls": []})
-            for name in ("content", "reasoning_content"):
-                if delta.get(name):
-                    message[name].append(delta[name])
+            if content := delta.get("content"):
+                message["content"].append(content)
+            if reasoning := delta.get("reasoning_content"):
+                message["reasoning_content"].append(reasoning)
             for call in delta.get("tool_calls") or ():
                 _add_call(message["tool_calls"], call)
             if choice.get("finish_reason"):
                 self._ends[index] = {"finish_reason": choice["finish_reason"], "said": event}
-        if not event.get("choices") and "usage" in event and self._last in self._ends:
+        if not choices and "usage" in event and self._last in self._ends:
             self._ends[self._last]["counts"] = event
 
     def whole(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -69,6 +69,9 @@ class Answer:
 
 
 class _Connection(ResponseHandler):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # aiohttp sets TCP_NODELAY, which uvloop and asyncio do
+
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         """aiohttp 3.14.5 closes a connection whose chunks it cannot read and forgets to tell who reads them: they would wait for ever."""
         payload = self._payload

@@ -67,21 +67,41 @@ def parsed(event: bytes) -> dict[str, Any] | None:
     return said if isinstance(said, dict) else None
 
 
+def objects(batch: list[bytes]) -> list[dict[str, Any]]:
+    """What `parsed` finds in each, taken apart at once."""
+    data = [event[6:-2] if event.startswith(b"data: ") else data_of(event) for event in batch]
+    try:
+        said = orjson.loads(b"[" + b",".join([each for each in data if each.startswith(b"{")]) + b"]")
+    except orjson.JSONDecodeError:
+        said = [parsed(event) for event in batch]
+    return [each for each in said if isinstance(each, dict)]
+
+
 def is_event(event: bytes) -> bool:
     """Whether it is one of llama-server's, or a comment: its error page is not."""
     return event.startswith((b"data:", b"event:", b":"))
 
 
-def is_error(event: bytes) -> bool:
-    return event.startswith((b'data: {"error":', b"event: error"))
-
-
+_ERRORS = (b'data: {"error":', b"event: error")
 _ENDS: dict[Kind, tuple[bytes, ...]] = {
     "chat": (b"data: [DONE]",),
     "completion": (b"data: [DONE]",),
     "transcription": (b"data: [DONE]",),
     "responses": (b"event: response.completed", b"event: response.incomplete", b"event: response.failed"),
 }
+_MARKS = {kind: (*_ERRORS, *begins) for kind, begins in _ENDS.items()}
+
+
+def marked(kind: Kind, batch: list[bytes]) -> list[bytes]:
+    """Those that may count, end or fail: few of a stream, in which most are a piece of text."""
+    if kind == "native":
+        return [event for event in batch if b'"stop":true' in event or b'"timings":' in event or event.startswith(_ERRORS)]
+    begins = _MARKS.get(kind, _ERRORS)
+    return [event for event in batch if b'"usage":' in event or b'"timings":' in event or event.startswith(begins)]
+
+
+def is_error(event: bytes) -> bool:
+    return event.startswith(_ERRORS)
 
 
 def ends(kind: Kind, event: bytes) -> bool:
@@ -106,11 +126,9 @@ class Unprogressed:
         self._kind, self._opened = kind, False
 
     def __call__(self, batch: list[bytes]) -> list[bytes]:
-        return [said for event in batch if (said := self._without(event))]
+        return [said for event in batch if (said := event if b'"prompt_progress":' not in event else self._without(event))]
 
     def _without(self, event: bytes) -> bytes:
-        if b'"prompt_progress":' not in event:
-            return event
         if self._kind != "responses" or self._opened:
             return b""
         self._opened = True

@@ -71,6 +71,8 @@ class Exchange:
         self.whole: bytes | None = None
         """The answer where it is no stream."""
         self.used: Used | None = None
+        self.error: bytes | None = None
+        """The event that says what went wrong, in the last batch."""
         self.complete = False
         """Whether the answer has come to its end."""
 
@@ -163,11 +165,12 @@ class Exchange:
         content, kind = self._response.content, self._wanted.kind
         batch, self._ready = self._ready, []
         while True:
-            for event in batch:
+            for event in events.marked(kind, batch):
                 self._tally.hear(event)
                 if events.ends(kind, event):
                     self.complete = True
                 elif events.is_error(event):
+                    self.error = event
                     yield batch
                     return
             if batch:

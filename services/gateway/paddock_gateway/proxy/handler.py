@@ -17,7 +17,7 @@ from paddock_gateway.contract import Account, Keys, Parts, Row
 from paddock_gateway.convert.converter import Stream as Converted
 from paddock_gateway.errors import Failure
 from paddock_gateway.proxy import events
-from paddock_gateway.proxy.assemble import Broken, assembly
+from paddock_gateway.proxy.assemble import BESIDE_TEXT, LARGEST, Broken, assembly
 from paddock_gateway.proxy.body import Body, read
 from paddock_gateway.proxy.credentials import key_of
 from paddock_gateway.proxy.exchange import Exchange, failure_of
@@ -213,7 +213,11 @@ class Handler:
         async for batch in exchange.events():
             if call.first is None and any(events.has_content(event) for event in batch):
                 call.first = time.monotonic()
-            said = b"".join(_converted(batch, converted) if converted else batch)
+            if converted:
+                if exchange.error:
+                    raise failure_of(exchange.error)
+                batch = [converted.feed(said) for said in events.objects(batch)]
+            said = b"".join(batch)
             if said:
                 await stream.write(renamed(said))
         if converted:
@@ -248,15 +252,19 @@ class Handler:
         assert exchange.place
         if exchange.whole is not None:
             return await self._passed(prepared, call, exchange)
-        made = assembly(prepared.wanted.kind)
+        made, size = assembly(prepared.wanted.kind), 0
         try:
             async for batch in exchange.events():
-                for event in batch:
-                    if events.is_error(event):
-                        raise failure_of(event)
-                    if (said := events.parsed(event)) is not None:
-                        call.first = call.first or time.monotonic()
-                        made.add(said)
+                if exchange.error:
+                    raise failure_of(exchange.error)
+                size += sum(map(len, batch)) - BESIDE_TEXT * len(batch)
+                if size > LARGEST:
+                    raise Failure(502, "The back end sent an answer that is too large.", "backend_failed")
+                said = events.objects(batch)
+                if said and call.first is None:
+                    call.first = time.monotonic()
+                for each in said:
+                    made.add(each)
             answer = made.whole()
         except (Broken, KeyError, TypeError, AttributeError, IndexError):
             exchange.complete = False
@@ -288,9 +296,3 @@ class Handler:
     def _json(self, raw: bytes, call: Call, status: int = 200) -> web.Response:
         call.response_bytes = len(raw)
         return web.Response(status=status, body=raw, content_type="application/json", charset="utf-8", headers=self._headers(call))
-
-
-def _converted(batch: list[bytes], converted: Converted) -> list[bytes]:
-    if any(events.is_error(event) for event in batch):
-        raise failure_of(next(event for event in batch if events.is_error(event)))
-    return [converted.feed(said) for event in batch if (said := events.parsed(event)) is not None]
