@@ -33,6 +33,9 @@ KEEPALIVE_S = 3.0
 RESOLVED_S = 10.0
 """The addresses of a name are looked up anew after so long."""
 
+APART = 64 * 1024
+"""Bytes of a body that is not copied behind its head."""
+
 SECOND_S = 0.25
 """Where a name has several addresses, the next is tried so long after the one before (RFC 8305)."""
 
@@ -144,9 +147,11 @@ class Client:
             if transport is None:
                 raise aiohttp.ServerDisconnectedError
             connection.set_response_params(read_until_eof=True, auto_decompress=False, read_timeout=self._patience.answer_s)
-            transport.write(head)
-            if body:
+            if len(body) > APART:
+                transport.write(head)
                 transport.write(body)
+            else:
+                transport.write(head + body)
             connection.start_timeout()
             while True:
                 message, content = await connection.read()
