@@ -42,7 +42,8 @@ async def _serve(said: Configuration) -> None:
         if said.admin_socket:
             others.append((f"unix:{said.admin_socket}", admin.admin_application(parts)))
         gc.collect()
-        gc.freeze()
+        gc.freeze()  # what stays is not looked through again
+        gc.set_threshold(10_000, 20, 20)
         try:
             await serve(said, app, dispatcher, others=others)
         except BadAddress as error:

@@ -13,7 +13,7 @@ IN_QUERY = frozenset({"api_key", "api-key", "apikey", "key", "token", "access_to
 
 def key_of(headers: CIMultiDictProxy[str], query: Collection[str]) -> str:
     """Raises Failure: 401 without a key, 400 for one in the query string, one that is no Bearer, and two that differ."""
-    if query and any(name.lower() in IN_QUERY for name in query):
+    if any(name.lower() in IN_QUERY for name in query):
         raise Failure(
             400,
             "A key does not belong in the address: it ends in logs and histories. Send it as the header `Authorization: Bearer KEY`, "

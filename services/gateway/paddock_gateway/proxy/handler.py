@@ -92,7 +92,7 @@ class Call:
 
 async def account_of(request: web.Request, keys: Keys) -> Account:
     """Raises Failure."""
-    key = key_of(request.headers, request.query)
+    key = key_of(request.headers, request.query if "?" in request.raw_path else ())
     return keys.known(key) or await keys.account(key)
 
 
@@ -210,6 +210,7 @@ class Handler:
             await stream.start(self._headers(call))
         renamed = Renamed(prepared.asked_name, exchange.place.model)
         call.converted = converted = prepared.converter.stream() if prepared.converter else None
+        last = b""
         async for batch in exchange.events():
             if call.first is None and any(events.has_content(event) for event in batch):
                 call.first = time.monotonic()
@@ -217,35 +218,38 @@ class Handler:
                 if exchange.error:
                     raise failure_of(exchange.error)
                 batch = [converted.feed(said) for said in events.objects(batch)]
-            said = b"".join(batch)
-            if said:
-                await stream.write(renamed(said))
-        if converted:
-            await stream.write(converted.end())
+            said = renamed(b"".join(batch))
+            if exchange.complete and prepared.wanted.kind != "native":
+                last = said  # goes with the end of the body
+            elif said:
+                await stream.write(said)
         if not exchange.complete:
             call.status = 502  # the back end has said in an event what went wrong
-        await stream.end()
+        await stream.end(last + converted.end() if converted else last)
         assert stream.response
         return stream.response
 
     async def _opened(self, prepared: Prepared, call: Call, exchange: Exchange, stream: Stream) -> None:
         """Meanwhile the caller hears a comment at each heartbeat."""
-        opening = asyncio.ensure_future(exchange.open())
+        loop = asyncio.get_running_loop()
+        begun: list[asyncio.Task[None]] = []
+        timer = loop.call_later(
+            self._configuration.heartbeat_s, lambda: begun.append(loop.create_task(self._begin(prepared, call, exchange, stream)))
+        )
         try:
-            done, _ = await asyncio.wait({opening}, timeout=self._configuration.heartbeat_s)
-            if not done:
-                headers = self._headers(call)
-                if exchange.place is None:
-                    forecast = self._parts.dispatcher.forecast(prepared.wanted.ask)
-                    headers |= {"X-Queue-Position": str(forecast.position), "X-Queue-Wait": f"{forecast.wait_s:.1f}"}
-                await stream.start(headers)
-                await stream.write(COMMENT)
-                await asyncio.wait({opening})
-        except BaseException:
-            opening.cancel()
-            await asyncio.gather(opening, return_exceptions=True)
-            raise
-        opening.result()
+            await exchange.open()
+        finally:
+            timer.cancel()
+            if begun:
+                await asyncio.gather(*begun, return_exceptions=True)
+
+    async def _begin(self, prepared: Prepared, call: Call, exchange: Exchange, stream: Stream) -> None:
+        headers = self._headers(call)
+        if exchange.place is None:
+            forecast = self._parts.dispatcher.forecast(prepared.wanted.ask)
+            headers |= {"X-Queue-Position": str(forecast.position), "X-Queue-Wait": f"{forecast.wait_s:.1f}"}
+        await stream.start(headers)
+        await stream.write(COMMENT)
 
     async def _whole(self, prepared: Prepared, call: Call, exchange: Exchange) -> web.StreamResponse:
         await exchange.open()
