@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from argparse import Namespace
 
 import uvloop
@@ -24,6 +25,7 @@ from paddock_gateway.store.opening import open_store
 def run(options: Namespace) -> int:
     """Raises SettingsError, StoreError."""
     said = configuration(options.configuration)
+    os.environ.setdefault("UV_USE_IO_URING", "0")  # libuv would make a system call of it for each of a request's changes to its poll set
     uvloop.install()
     with logs.written(requests=said.access_log):
         asyncio.run(_serve(said))
