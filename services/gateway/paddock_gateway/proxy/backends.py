@@ -133,8 +133,7 @@ class Pool:
                 backend.slots_of[name] = found
 
     async def _ask(self, backend: Backend, path: str, **query: str) -> dict[str, Any]:
-        raw = await asyncio.wait_for(_page(backend.client, path + ("?" + urlencode(query) if query else "")), self.patience.look_s)
-        said = orjson.loads(raw)
+        said = orjson.loads(await backend.client.page(path + ("?" + urlencode(query) if query else ""), LARGEST_LOOK))
         if not isinstance(said, dict):
             raise ValueError(f"no object at {path}")
         return said
@@ -155,19 +154,6 @@ class Pool:
         backend = self._backends[name]
         if backend.up:
             backend.failures = 0
-
-
-async def _page(client: Client, path: str) -> bytes:
-    answer = await client.ask("GET", path)
-    try:
-        if answer.status != 200:
-            raise ValueError(f"status {answer.status} of {path}")
-        raw = bytearray()
-        while len(raw) < LARGEST_LOOK and (piece := await answer.content.readany()):
-            raw += piece
-        return bytes(raw)
-    finally:
-        answer.release()
 
 
 def _at_once(configuration: Configuration) -> dict[str, int]:

@@ -112,6 +112,20 @@ class Client:
                 return await self._answer(kept, head, body)
         return await self._answer(await self._connected(), head, body)
 
+    async def page(self, path: str, largest: int) -> bytes:
+        """The first `largest` bytes, or some more. Raises what `ask` does, and ValueError for another status than 200."""
+        async with timeout(self._patience.look_s):
+            answer = await self.ask("GET", path)
+            try:
+                if answer.status != 200:
+                    raise ValueError(f"status {answer.status} of {path}")
+                raw = bytearray()
+                while len(raw) < largest and (piece := await answer.content.readany()):
+                    raw += piece
+                return bytes(raw)
+            finally:
+                answer.release()
+
     def keep(self, connection: _Connection) -> None:
         if connection.should_close or not connection.is_connected():
             connection.close()

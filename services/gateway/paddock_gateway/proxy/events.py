@@ -14,30 +14,35 @@ LARGEST_EVENT = 4 * 1024 * 1024
 """Bytes, besides what the request itself has: /completion repeats the prompt in its last event."""
 
 
+DONE = b"data: [DONE]\n\n"
+
+
 class TooLarge(Exception):
     """An event that does not end."""
 
 
 class Splitter:
-    """Gives whole events, each with the empty line that ends it."""
+    """Gives whole events, each with the empty line that ends it, as many as have come, in one piece."""
 
     def __init__(self, largest: int = LARGEST_EVENT) -> None:
         self._pieces: list[bytes] = []
         self._size = 0
         self._largest = largest
 
-    def feed(self, chunk: bytes) -> list[bytes]:
+    def feed(self, chunk: bytes) -> bytes:
         """Raises TooLarge."""
+        if not self._pieces and chunk.endswith(b"\n\n") and b"\r" not in chunk:
+            return chunk
         if b"\n\n" not in chunk and b"\r" not in chunk and chunk[:1] != b"\n":
             self._keep(chunk)  # joined once, when its end has come: an event may have come in a thousand pieces
-            return []
+            return b""
         data = b"".join([*self._pieces, chunk])
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n")
-        *whole, rest = data.split(b"\n\n")
+        ends = data.rfind(b"\n\n") + 2 if b"\n\n" in data else 0
         self._pieces, self._size = [], 0
-        self._keep(rest)
-        return [event + b"\n\n" for event in whole]
+        self._keep(data[ends:])
+        return data[:ends]
 
     def _keep(self, rest: bytes) -> None:
         if rest:
@@ -45,6 +50,11 @@ class Splitter:
             self._size += len(rest)
             if self._size > self._largest:
                 raise TooLarge
+
+
+def split(batch: bytes) -> list[bytes]:
+    """A batch of whole events into each."""
+    return [event + b"\n\n" for event in batch.split(b"\n\n")[:-1]]
 
 
 def data_of(event: bytes) -> bytes:
@@ -67,14 +77,20 @@ def parsed(event: bytes) -> dict[str, Any] | None:
     return said if isinstance(said, dict) else None
 
 
-def objects(batch: list[bytes]) -> list[dict[str, Any]]:
-    """What `parsed` finds in each, taken apart at once."""
-    data = [event[6:-2] if event.startswith(b"data: ") else data_of(event) for event in batch]
+def objects(batch: bytes) -> list[dict[str, Any]]:
+    """What `parsed` finds in each, taken apart at once where they are llama-server's."""
+    data = batch[: -len(DONE)] if batch.endswith(DONE) else batch
+    if not data.startswith(b"data: {"):
+        return _objects(batch)
     try:
-        said = orjson.loads(b"[" + b",".join([each for each in data if each.startswith(b"{")]) + b"]")
+        said = orjson.loads(b"[" + data[6:-2].replace(b"\n\ndata: ", b",") + b"]")  # no text in JSON has a line end
     except orjson.JSONDecodeError:
-        said = [parsed(event) for event in batch]
-    return [each for each in said if isinstance(each, dict)]
+        return _objects(batch)
+    return said if all(type(each) is dict for each in said) else _objects(batch)
+
+
+def _objects(batch: bytes) -> list[dict[str, Any]]:
+    return [said for event in split(batch) if (said := parsed(event)) is not None]
 
 
 def is_event(event: bytes) -> bool:
@@ -89,15 +105,20 @@ _ENDS: dict[Kind, tuple[bytes, ...]] = {
     "transcription": (b"data: [DONE]",),
     "responses": (b"event: response.completed", b"event: response.incomplete", b"event: response.failed"),
 }
-_MARKS = {kind: (*_ERRORS, *begins) for kind, begins in _ENDS.items()}
+_COUNTS = (b'"usage":', b'"timings":')
+_MARKS: dict[Kind, tuple[bytes, ...]] = {
+    "native": (*_ERRORS, *_COUNTS, b'"stop":true'),
+    **{kind: (*_ERRORS, *_COUNTS, *begins) for kind, begins in _ENDS.items()},
+}
 
 
-def marked(kind: Kind, batch: list[bytes]) -> list[bytes]:
-    """Those that may count, end or fail: few of a stream, in which most are a piece of text."""
-    if kind == "native":
-        return [event for event in batch if b'"stop":true' in event or b'"timings":' in event or event.startswith(_ERRORS)]
-    begins = _MARKS.get(kind, _ERRORS)
-    return [event for event in batch if b'"usage":' in event or b'"timings":' in event or event.startswith(begins)]
+def marked(kind: Kind, batch: bytes) -> list[bytes]:
+    """All from the first on that may count, end or fail: few of a stream, in which most are a piece of text."""
+    found = [at for mark in _MARKS.get(kind, (*_ERRORS, *_COUNTS)) if (at := batch.find(mark)) >= 0]
+    if not found:
+        return []
+    before = batch.rfind(b"\n\n", 0, min(found))
+    return split(batch[before + 2 :] if before >= 0 else batch)
 
 
 def is_error(event: bytes) -> bool:
@@ -111,8 +132,12 @@ def ends(kind: Kind, event: bytes) -> bool:
     return event.startswith(_ENDS.get(kind, ()))
 
 
-def has_content(event: bytes) -> bool:
-    """Whether it may be the first token: no comment, no count of the prompt's progress, no opening of a response."""
+def has_content(batch: bytes) -> bool:
+    """Whether the first token may be in it: no comment, no count of the prompt's progress, no opening of a response."""
+    return any(_has_content(event) for event in split(batch))
+
+
+def _has_content(event: bytes) -> bool:
     if event.startswith(b":"):
         return False
     return b'"prompt_progress":' not in event and not event.startswith((b"event: response.created", b"event: response.in_progress"))
@@ -125,10 +150,12 @@ class Unprogressed:
     def __init__(self, kind: Kind) -> None:
         self._kind, self._opened = kind, False
 
-    def __call__(self, batch: list[bytes]) -> list[bytes]:
-        return [said for event in batch if (said := event if b'"prompt_progress":' not in event else self._without(event))]
+    def __call__(self, batch: bytes) -> bytes:
+        return batch if b'"prompt_progress":' not in batch else b"".join([self._without(event) for event in split(batch)])
 
     def _without(self, event: bytes) -> bytes:
+        if b'"prompt_progress":' not in event:
+            return event
         if self._kind != "responses" or self._opened:
             return b""
         self._opened = True
@@ -199,13 +226,13 @@ def _count(counts: dict[str, Any], name: str) -> int:
     return found if isinstance(found, int) and found >= 0 else 0
 
 
-_COUNTS = re.compile(rb'"(?:usage|timings)": ?\{[^{}]{0,2048}(?:\{[^{}]{0,1024}\}[^{}]{0,2048}){0,4}\}')
+_COUNTED = re.compile(rb'"(?:usage|timings)": ?\{[^{}]{0,2048}(?:\{[^{}]{0,1024}\}[^{}]{0,2048}){0,4}\}')
 
 
 def used_in(answer: bytes) -> Used | None:
     """Of an unstreamed answer, which may have megabytes of vectors: its counts stand near its beginning or its end."""
     ends = answer if len(answer) <= 16384 else answer[:8192] + answer[-8192:]
-    found = _COUNTS.search(ends)
+    found = _COUNTED.search(ends)
     try:
         return used_of(orjson.loads(b"{" + found[0] + b"}")) if found else None
     except orjson.JSONDecodeError:

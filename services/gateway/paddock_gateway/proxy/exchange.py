@@ -60,7 +60,7 @@ class Exchange:
     def __init__(self, wanted: Wanted, pool: Pool, dispatcher: Dispatcher, observer: Observer, retries: int) -> None:
         self._wanted, self._pool, self._dispatcher, self._observer, self._retries = wanted, pool, dispatcher, observer, retries
         self._response: Answer | None = None
-        self._ready: list[bytes] = []
+        self._ready = b""
         self._splitter, self._seen = events.Splitter(), events.Unprogressed(wanted.kind)
         self._tally = events.Tally(wanted.kind)
         self._settled = False
@@ -131,13 +131,15 @@ class Exchange:
                 found = self._heard(chunk)
             except events.TooLarge:
                 raise Unusable("sent an event without an end") from None
-            self._ready += [event for event in found if not event.startswith(b":")]
-            if self._ready:
-                if not events.is_event(self._ready[0]):
+            while found.startswith(b":"):
+                found = found[found.index(b"\n\n") + 2 :]
+            if found:
+                self._ready = found
+                if not events.is_event(found):
                     raise Unusable("sent something else than events")
                 return
 
-    def _heard(self, chunk: bytes) -> list[bytes]:
+    def _heard(self, chunk: bytes) -> bytes:
         found = self._splitter.feed(chunk)
         return found if self._wanted.progress else self._seen(found)
 
@@ -159,11 +161,11 @@ class Exchange:
             raise Unusable(f"could not answer: {message.rstrip('.')}", blame=False)
         self.whole, self.used = raw, Used()
 
-    async def events(self) -> AsyncGenerator[list[bytes], None]:
+    async def events(self) -> AsyncGenerator[bytes, None]:
         """Whole events, as many as came together. Raises Failure where the back end breaks off."""
         assert self._response is not None and self.place is not None
         content, kind = self._response.content, self._wanted.kind
-        batch, self._ready = self._ready, []
+        batch, self._ready = self._ready, b""
         while True:
             for event in events.marked(kind, batch):
                 self._tally.hear(event)
@@ -211,7 +213,7 @@ class Exchange:
                 response.release()
             else:
                 response.close()
-        self._ready = []
+        self._ready = b""
 
 
 async def _bounded(response: Answer, largest: int) -> bytes:

@@ -212,13 +212,13 @@ class Handler:
         call.converted = converted = prepared.converter.stream() if prepared.converter else None
         last = b""
         async for batch in exchange.events():
-            if call.first is None and any(events.has_content(event) for event in batch):
+            if call.first is None and events.has_content(batch):
                 call.first = time.monotonic()
             if converted:
                 if exchange.error:
                     raise failure_of(exchange.error)
-                batch = [converted.feed(said) for said in events.objects(batch)]
-            said = renamed(b"".join(batch))
+                batch = b"".join([converted.feed(said) for said in events.objects(batch)])
+            said = renamed(batch)
             if exchange.complete and prepared.wanted.kind != "native":
                 last = said  # goes with the end of the body
             elif said:
@@ -261,7 +261,7 @@ class Handler:
             async for batch in exchange.events():
                 if exchange.error:
                     raise failure_of(exchange.error)
-                size += sum(map(len, batch)) - BESIDE_TEXT * len(batch)
+                size += len(batch) - BESIDE_TEXT * batch.count(b"\n\n")
                 if size > LARGEST:
                     raise Failure(502, "The back end sent an answer that is too large.", "backend_failed")
                 said = events.objects(batch)
