@@ -36,6 +36,8 @@ class Slot:
     def match(self, prefixes: tuple[bytes, ...]) -> int:
         """How many messages of the conversation it holds from the start. Each digest covers all before it, so equal ones come first."""
         mine = self.prefixes
+        if mine == prefixes:
+            return len(mine)
         if not mine or not prefixes or mine[0] != prefixes[0]:
             return 0
         if len(mine) <= len(prefixes) and mine[-1] == prefixes[len(mine) - 1]:
@@ -91,11 +93,10 @@ class Process:
         busy = self.running / self.places
         free = [slot for slot in self.slots[: self.places] if not slot.busy]
         warm: tuple[Rank, Slot] | None = None
-        for slot in free:
-            if slot.user == user and (match := slot.match(prefixes)):
-                lost = len(slot.prefixes) - match
+        for slot in free if prefixes else ():
+            if slot.user == user and (match := slot.match(prefixes)) > (lost := len(slot.prefixes) - match) <= 1:
                 rank: Rank = (0, -match, lost, busy, slot.used)
-                if match > lost <= 1 and (warm is None or rank < warm[0]):
+                if warm is None or rank < warm[0]:
                     warm = rank, slot
         if warm or not free:
             return warm

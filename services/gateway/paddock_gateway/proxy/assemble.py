@@ -22,7 +22,9 @@ LARGEST = 64 * 1024 * 1024
 BESIDE_TEXT = 256
 """Bytes of an event that the answer does not keep."""
 
-_WHOLE_ONLY = ("logprobs", "top_logprobs", "n_probs", "return_tokens")
+_WHOLE_ONLY = frozenset({"logprobs", "top_logprobs", "n_probs", "return_tokens"})
+_WHOLE_ONLY_NATIVE = _WHOLE_ONLY | {"response_fields"}
+_WHOLE_ONLY_VERBOSE = _WHOLE_ONLY | {"verbose"}
 
 
 class Broken(Exception):
@@ -40,8 +42,8 @@ def whole_only(kind: Kind, body: Body, *, converted: bool) -> bool:
     """`converted`: the conversion reads the whole answer, and takes `__verbose` as the stream has it."""
     if kind == "transcription":
         return True
-    more = ("response_fields",) if kind == "native" else () if converted else ("verbose",)
-    return any(name in body and body.bytes_of(name) not in (b"null", b"false", b"0") for name in (*_WHOLE_ONLY, *more))
+    names = _WHOLE_ONLY_NATIVE if kind == "native" else _WHOLE_ONLY if converted else _WHOLE_ONLY_VERBOSE
+    return any(body.bytes_of(name) not in (b"null", b"false", b"0") for name in names & body.members.keys())
 
 
 def assembly(kind: Kind) -> Assembly:
