@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import orjson
 
 from paddock_gateway.contract import Used
 from paddock_gateway.proxy.routes import Kind
+
+T = TypeVar("T")
 
 LARGEST_EVENT = 4 * 1024 * 1024
 """Bytes, besides what the request itself has: /completion repeats the prompt in its last event."""
@@ -77,20 +81,23 @@ def parsed(event: bytes) -> dict[str, Any] | None:
     return said if isinstance(said, dict) else None
 
 
-def objects(batch: bytes) -> list[dict[str, Any]]:
-    """What `parsed` finds in each, taken apart at once where they are llama-server's."""
+def decoded(batch: bytes, decode: Callable[[bytes], list[T]], wrong: type[Exception]) -> list[T]:
+    """The JSON objects of a batch, taken apart at once where all are as llama-server writes them. `decode` takes a list of objects; what
+    it finds `wrong` is left out."""
     data = batch[: -len(DONE)] if batch.endswith(DONE) else batch
-    if not data.startswith(b"data: {"):
-        return _objects(batch)
-    try:
-        said = orjson.loads(b"[" + data[6:-2].replace(b"\n\ndata: ", b",") + b"]")  # no text in JSON has a line end
-    except orjson.JSONDecodeError:
-        return _objects(batch)
-    return said if all(type(each) is dict for each in said) else _objects(batch)
+    if data.startswith(b"data: {"):
+        with suppress(wrong):
+            return decode(b"[" + data[6:-2].replace(b"\n\ndata: ", b",") + b"]")  # no text in JSON has a line end
+    found: list[T] = []
+    for event in split(batch):
+        if (said := data_of(event)).startswith(b"{"):
+            with suppress(wrong):
+                found += decode(b"[" + said + b"]")
+    return found
 
 
-def _objects(batch: bytes) -> list[dict[str, Any]]:
-    return [said for event in split(batch) if (said := parsed(event)) is not None]
+def objects(batch: bytes) -> list[dict[str, Any]]:
+    return [said for said in decoded(batch, orjson.loads, orjson.JSONDecodeError) if isinstance(said, dict)]
 
 
 def is_event(event: bytes) -> bool:

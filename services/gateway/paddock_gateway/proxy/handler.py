@@ -264,11 +264,8 @@ class Handler:
                 size += len(batch) - BESIDE_TEXT * batch.count(b"\n\n")
                 if size > LARGEST:
                     raise Failure(502, "The back end sent an answer that is too large.", "backend_failed")
-                said = events.objects(batch)
-                if said and call.first is None:
+                if made.add(batch) and call.first is None:
                     call.first = time.monotonic()
-                for each in said:
-                    made.add(each)
             answer = made.whole()
         except (Broken, KeyError, TypeError, AttributeError, IndexError):
             exchange.complete = False
