@@ -32,6 +32,11 @@ async def read(request: web.BaseRequest, largest: int, within_s: float) -> bytes
     if (request.content_length or 0) > largest:
         raise too_large
     content = request.content
+    if content.is_eof() and content.exception() is None:  # it came with the head, as small ones do
+        whole = content.read_nowait()
+        if len(whole) > largest:
+            raise too_large
+        return whole
     slow = asyncio.get_running_loop().call_later(within_s, content.set_exception, TimeoutError())
     pieces: list[bytes] = []
     size = 0

@@ -32,7 +32,7 @@ class Sent(Protocol):
         """It is not needed any more: a thousand streams that run do not keep what they were asked with."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Wanted:
     """A request as it goes up."""
 
