@@ -79,6 +79,8 @@ def _databases(options: argparse.Namespace, this: Opened, vault: Vault, file: Pa
     """How many were not put back."""
     from cli.servers import hosts_reached
     from control.lifecycle.databases import HostDatabase
+    from control.lifecycle.recording import recording
+    from control.lifecycle.records import RecordedChange
     from control.lifecycle.restore import databases_in, put_database
     from control.state.lock import operator_lock
 
@@ -90,13 +92,19 @@ def _databases(options: argparse.Namespace, this: Opened, vault: Vault, file: Pa
         return 0
     asked = [each for each in wanted if confirmed(_question(each), options.yes, "`--yes` does it, `--state-only` leaves them")]
     failed = 0
-    with operator_lock(this.state, "restore"), hosts_reached(this, [each.host for each in asked]) as reach:
+    with (
+        recording(this.state, "restore", progress.error) as record,
+        operator_lock(this.state, "restore"),
+        hosts_reached(this, [each.host for each in asked]) as reach,
+    ):
         for each in asked:
             if each.host in reach.failures:
                 failed += 1
                 continue
+            record.adds(each.host, RecordedChange("mend", "database", "~"))
             try:
-                done = put_database(vault, file, manifest, each, HostDatabase(reach, each.host))
+                with record.failing(each.host):
+                    done = put_database(vault, file, manifest, each, HostDatabase(reach, each.host))
             except PaddockError as error:
                 progress.error(str(error))
                 failed += 1

@@ -166,9 +166,9 @@ def test_one_that_only_looks_found_down_is_looked_at_again_soon() -> None:
         backend, health = BackendUnderTest(streaming(*HELLO)), Health(every_s=0.005, failures=1, cooldown_s=600)
         async with backend.serving(), gateway(backend.url, health=health) as under:
             found = under.upstream.pool["b0"]
-            found.base = NOWHERE
+            client, found.client = found.client, Client(NOWHERE, {}, Patience())
             await until(lambda: not found.up)
-            found.base = backend.url
+            found.client = client
             await until(lambda: found.up)
 
     run(test())
