@@ -244,4 +244,4 @@ def test_a_host_without_a_gateway_is_named(kept: Kept) -> None:
     kept.fleet.on("far", "mv /opt/paddock/gateway /opt/paddock/gateway.away")
     said = kept.told("backup", "--limit", "far", code=1)
     kept.fleet.on("far", "mv /opt/paddock/gateway.away /opt/paddock/gateway")
-    assert "far: no gateway is installed there: `paddock up` does that" in said and "its database is not in the backup" in said
+    assert "no gateway is installed there: `paddock up` does that" in said and "its database is not in the backup" in said
