@@ -33,7 +33,19 @@ LOWEST = ("inventory.*", "resources", "resources.*", "roles", *OF_ROLES)
 
 FIRST_FLOOR = ("control.state", "control.state.*", "control.fetching.*")
 
-GATEWAY = ("aiohttp", "uvloop", "orjson", "msgspec", "sqlalchemy", "alembic", "asyncpg", "prometheus_client", "multidict", "yarl")
+GATEWAY = (
+    "aiohttp",
+    "uvloop",
+    "orjson",
+    "msgspec",
+    "sqlalchemy",
+    "alembic",
+    "asyncpg",
+    "prometheus_client",
+    "multidict",
+    "yarl",
+    "aiohappyeyeballs",
+)
 """What the gateway runs on: services/gateway/pyproject.toml."""
 
 # Room → what it may import beyond the standard library: distributions by name, own modules by pattern. {role} is the role's own package,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,12 +19,8 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohappyeyeballs import start_connection
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.helpers import ceil_timeout
 from aiohttp.http_exceptions import HttpProcessingError
-
-if sys.version_info >= (3, 11):
-    from asyncio import timeout
-else:
-    from async_timeout import timeout
 
 KEEPALIVE_S = 3.0
 """llama-server closes an idle connection after 5 s."""
@@ -114,7 +109,7 @@ class Client:
 
     async def page(self, path: str, largest: int) -> bytes:
         """The first `largest` bytes, or some more. Raises what `ask` does, and ValueError for another status than 200."""
-        async with timeout(self._patience.look_s):
+        async with ceil_timeout(self._patience.look_s):
             answer = await self.ask("GET", path)
             try:
                 if answer.status != 200:
@@ -182,7 +177,7 @@ class Client:
         loop = asyncio.get_running_loop()
         connection = _Connection(loop)
         try:
-            async with timeout(self._patience.connect_s):
+            async with ceil_timeout(self._patience.connect_s):
                 if self._path:
                     await loop.create_unix_connection(lambda: connection, self._path)
                 elif self._numbers:
