@@ -117,6 +117,7 @@ def _upgrade(this: Opened, options: argparse.Namespace, sizes: tuple[str, ...], 
             ),
             at_once=options.max_unavailable,
             soak_s=options.soak,
+            takes_back=not options.plan,
         )
         with _kept(edit, upgrade, progress) as keep:
             with upgrade.looked():

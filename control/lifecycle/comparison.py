@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from control.deployment.fit import pools_of
 from control.lifecycle.judgement import Judgement
 from control.lifecycle.measuring import Manner, judged, measured
-from control.lifecycle.requests import AskedModel, requests
+from control.lifecycle.requests import asked_models, requests
 from control.ssh.reach import Reach
 from inventory.fleet import Fleet
 from inventory.knowledge import Knowledge
 from inventory.upgrade import UpgradeSettings
 from resources import Release, Resource
 from roles.llama_cpp.measuring import Side, measurement
-from roles.preset import Preset, purpose
 from roles.server import Server
 
 MIB = 1 << 20
@@ -35,7 +34,7 @@ def chosen(host: str, fleet: Fleet, knowledge: Knowledge) -> tuple[Compared, ...
     found: dict[tuple[str, str], Server] = {}
     for server in fleet.servers(host):
         if not server.workers:
-            found.setdefault((server.kind, _asked(fleet, server)[0].purpose), server)
+            found.setdefault((server.kind, asked_models(server, fleet)[0].purpose), server)
     return tuple(Compared(each, _manner(each, fleet, knowledge)) for each in found.values())
 
 
@@ -55,7 +54,7 @@ def compare(
     """
     serving = replace(release, path=f"{release.path.rpartition('/')[0]}/{before}")
     packed = measurement(
-        server.unit, Side(serving, resources), Side(release, resources), requests(_asked(reach.fleet, server), server.kind)
+        server.unit, Side(serving, resources), Side(release, resources), requests(asked_models(server, reach.fleet), server.kind)
     )
 
     def measure(rounds: int) -> Iterator[str]:
@@ -63,19 +62,6 @@ def compare(
 
     version = before.rpartition("-")[0]
     return judged(server.host, measure, settings, before if version == release.version else version, tell)
-
-
-def _asked(fleet: Fleet, server: Server) -> tuple[AskedModel, ...]:
-    presets = {name: fleet.preset(server, name) for name in server.models}
-    return tuple(AskedModel(name, purpose(preset), _context(preset)) for name, preset in presets.items())
-
-
-def _context(preset: Preset) -> int | None:
-    """A slot's, in tokens; at least what it is where the slots share it. None where the preset does not say it."""
-    size, slots = (str(preset.get(long, preset.get(short, ""))) for long, short in (("ctx-size", "c"), ("parallel", "np")))
-    if not size.isdecimal() or size == "0":
-        return None
-    return int(size) // max(1, int(slots) if slots.isdecimal() else 1)
 
 
 def _manner(server: Server, fleet: Fleet, knowledge: Knowledge) -> Manner | None:

@@ -56,8 +56,9 @@ class Upgrade:
     """One upgrade of these hosts. `tell` hears what happens on a host, `say` what happens to all, `complain` what failed a check. `accept`
     is asked whether to go on where the measurements of a canary do not decide, `record` is the run's, `holder` has the fleet's lock.
 
-    A canary is watched for `soak_s` seconds after its switch. `failures` is host → why it does not serve the new release, `done` are the
-    hosts that do, `taken_back` those that serve the one before again. `id` names the switches on the hosts.
+    What an earlier run has left unconfirmed is taken back first, if it `takes_back`. A canary is watched for `soak_s` seconds after its
+    switch. `failures` is host → why it does not serve the new release, `done` are the hosts that do, `taken_back` those that serve the one
+    before again. `id` names the switches on the hosts.
     """
 
     fleet: Fleet
@@ -73,6 +74,7 @@ class Upgrade:
     sizes: Sequence[str]
     at_once: int = 1
     soak_s: int = 0
+    takes_back: bool = True
     upgrades: dict[str, HostUpgrade] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
@@ -87,10 +89,23 @@ class Upgrade:
         self._looking = self._deployment(self.hosts)
         with self._looking.connected():
             self._looking.survey(fit=True)
+            if self.takes_back and self._took_back():
+                self._looking.run.failures.clear()
+                self._looking.survey(fit=True)
             self.failures.update(self._looking.failures)
             self._knowledge = self._looking.knowledge()
             self.upgrades = {each.host: each for name in self._looking.work if (each := _upgrade_of(self._looking, name))}
             yield
+
+    def _took_back(self) -> bool:
+        """Has switches taken back that a run which did not end has left waiting: this one begins with the release from before."""
+        found = False
+        for name, actual in self._looking.actual.items():
+            if waits := actual.waiting:
+                self.say(f"{name}: {waits.words} was never confirmed: it is taken back first")
+                switch = Switch(self._looking.run, name, Guard(waits.id, DEADLINE_S, waits.words))
+                found = bool(switch.take_back("the run that began it did not end", "")) or found
+        return found
 
     def bring(self) -> bool:
         """Has the releases of all classes built, and those of the canaries laid beside what serves there, and tried by their gates. False
@@ -172,7 +187,18 @@ class Upgrade:
                 self._end(switches, dict.fromkeys(guards, "it was interrupted"))
                 raise
             self._end(switches, failed, {name: deployment.record_of(name) for name in deployment.work if name not in failed})
-        return not failed
+        if not failed:
+            self._tidied(deployment.hosts)
+        return not self.failures
+
+    def _tidied(self, hosts: tuple[Host, ...]) -> None:
+        """What a switch keeps until it is confirmed goes: packages of the release before, its lines in the manifest."""
+        deployment = self._deployment(hosts)
+        with deployment.connected():
+            deployment.survey()
+            if any(work.drift for work in deployment.work.values()):
+                deployment.converge()
+        self.failures.update(deployment.failures)
 
     def _end(
         self, switches: Iterable[Switch], failed: Mapping[str, str], records: Mapping[str, Record | None] = MappingProxyType({})
