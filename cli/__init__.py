@@ -1,7 +1,7 @@
 """The `paddock` command. Each verb is a module of its own here, loaded when it is asked for.
 
 The verb `up` is cli/up.py, the action `certs issue` is cli/certs/issue.py. Both have `arguments` and `run`; their docstring is their help.
-A noun names its actions in ACTIONS.
+A noun names its actions in ACTIONS; one that is a verb too has both.
 """
 
 # PYTHON_ARGCOMPLETE_OK
@@ -16,6 +16,7 @@ import gc
 import os
 import sys
 import traceback
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from importlib import import_module
 from keyword import iskeyword
@@ -30,7 +31,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 CLOSED = (errno.EACCES, errno.EPERM)
 
 VERBS = (
-    *("check", "schema", "render", "plan", "up", "verify", "status", "teardown"),
+    *("check", "schema", "render", "plan", "up", "upgrade", "rollback", "verify", "status", "history", "teardown"),
+    *("backup", "restore"),
     *("models", "chat", "logs", "start", "stop", "restart"),
     *("certs", "keys", "secrets", "artifacts", "state", "lab", "rehearse", "completion"),
 )
@@ -43,13 +45,15 @@ examples:
   paddock -i home.yml up --limit ai    only one host, group or role
   paddock rehearse -i home.yml         try all of it on throw-away hosts
 
-exit codes: 0 done, 1 failed, 2 the inventory or the command line is wrong, 3 something would change or has drifted
+exit codes: 0 done, 1 failed, 2 the inventory or the command line is wrong, 3 something would change or has drifted,
+4 taken back
 """
 
 
 def parser(verbs: tuple[str, ...] = VERBS, action: str = "") -> argparse.ArgumentParser:
     """The parser with the named verbs; of a noun that has the action, with that one alone."""
     from cli.arguments import inventory_argument
+    from control.state.fleet import paddock_version
 
     top = argparse.ArgumentParser(
         prog="paddock",
@@ -58,7 +62,7 @@ def parser(verbs: tuple[str, ...] = VERBS, action: str = "") -> argparse.Argumen
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    top.add_argument("--version", action="version", version=f"paddock {_version()}")
+    top.add_argument("--version", action="version", version=f"paddock {paddock_version()}")
     inventory_argument(top, default=None)
     commands = top.add_subparsers(metavar="VERB", required=True)
     for name in verbs:
@@ -82,28 +86,29 @@ def _add(commands: Any, name: str, package: str, only: str = "", *, is_action: b
         allow_abbrev=False,
     )
     inventory_argument(command, default=argparse.SUPPRESS)
+    runs, nested = hasattr(module, "run"), None
     if actions := getattr(module, "ACTIONS", ()):
-        nested = command.add_subparsers(dest="action", metavar="|".join(actions), required=True)
+        nested = command.add_subparsers(dest="action", metavar="|".join(actions), required=not runs)
         for action in (only,) if only in actions else actions:
             _add(nested, action, module.__name__, is_action=True)
-    else:
+    if runs:
         module.arguments(command)
         command.set_defaults(run=module.run)
+    if runs and nested:
+        _inherit(nested.choices.values(), {each.dest for each in command._actions})
+
+
+def _inherit(actions: Iterable[argparse.ArgumentParser], said: Collection[str]) -> None:
+    """What a noun that is a verb takes itself stays as it was said there, unless the action's own words say it again."""
+    for each in (argument for action in actions for argument in action._actions):
+        if each.dest in said:
+            each.default = argparse.SUPPRESS
 
 
 def module_name(name: str) -> str:
     """`roll-over` is roll_over.py, `import` import_.py."""
     module = name.replace("-", "_")
     return f"{module}_" if iskeyword(module) else module
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("paddock")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 def command() -> NoReturn:

@@ -91,6 +91,14 @@ def take_over_argument(command: argparse.ArgumentParser) -> None:
     )
 
 
+def steal_lock_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--steal-lock",
+        action="store_true",
+        help="also hosts that a run on another machine is changing, for one that is known to be dead: it changes them no more",
+    )
+
+
 def yes_argument(command: argparse.ArgumentParser) -> None:
     command.add_argument("--yes", "-y", action="store_true", help="do not ask")
 

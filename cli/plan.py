@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from cli.arguments import Opened, deep_argument, limit_argument, opened
-from cli.views import looking
+from cli.views import looking, switches
 from cli.views.changes import as_data, lines, reasons
 from cli.views.colour import coloured
 from cli.views.fit import on_terminal, together
@@ -49,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
     from control.deployment.deployment import Deployment
     from control.deployment.fit import pools_of
     from control.deployment.known_options import require_known_options
+    from control.lifecycle.rollback import taken_back
 
     require_known_options(this.positions, this.fleet)
     deployment = Deployment(this.fleet, this.state, this.hosts, ask=lambda question: False, deep=options.deep, looks=True)
@@ -56,7 +57,15 @@ def run(options: argparse.Namespace) -> int:
         deployment.survey(fit=True)
     if options.json:
         hosts = {name: as_data(work) for name, work in deployment.work.items()}
-        beside = {"strangers": deployment.strangers, "not_compared": looking.ids(deployment.work)}
+        waiting = {name: found for name, work in deployment.work.items() if (found := switches.as_data(work.actual))}
+        backwards = {name: back for name, work in deployment.work.items() if (back := taken_back(work, this.fleet.name))}
+        beside = {
+            "strangers": deployment.strangers,
+            "not_compared": looking.ids(deployment.work),
+            "leases": looking.leases(deployment.work),
+            "switches": waiting,
+            "rolled_back": backwards,
+        }
         print(json.dumps({"hosts": hosts, "failed": dict(deployment.failures), **beside}, indent=1))
     else:
         for issued in deployment.due():
@@ -65,7 +74,10 @@ def run(options: argparse.Namespace) -> int:
         knowledge, said = deployment.knowledge(), set[str]()
         for name, work in deployment.work.items():
             print(looking.stranger(name, deployment.strangers[name]) + "\n" if name in deployment.strangers else "", end="")
+            print(f"{name}: {back}\n" if (back := taken_back(work, this.fleet.name)) else "", end="")
+            print(looking.lease(name, work.actual.lease), end="")
             print(f"{name}: " + (f"{len(work.shown)} to change" if work.drift else "as declared"))
+            print(*(f"{line}\n" for line in switches.switches(work.actual)), sep="", end="")
             print(*lines(work, said), sep="\n", end="\n" if work.drift or work.drift.left or work.drift.unknown else "")
             print(*(f"{line}\n" for line in on_terminal(pools_of(name, this.fleet, knowledge))), sep="", end="")
     if words := looking.not_compared(deployment.vault.unopened, deployment.work.values()):

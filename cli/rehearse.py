@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         hosts.up(fleet)
         this = opened(argparse.Namespace(inventory=options.inventory, lab=True, limit=[]))
-        result = bring_up(this, yes=True, verified="always", chat=keep, take_over=True)
+        result = bring_up(this, verb="rehearse", yes=True, verified="always", chat=keep, take_over=True)
     finally:
         if not keep:
             hosts.down(fleet.name)

@@ -29,6 +29,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     this = opened(options)
     from control.deployment.deployment import Deployment
+    from control.lifecycle.rollback import taken_back
 
     deployment = Deployment(this.fleet, this.state, this.hosts, deep=options.deep, looks=True)
     with deployment.connected():
@@ -36,15 +37,17 @@ def run(options: argparse.Namespace) -> int:
         machines = conditions(deployment)
     if options.json:
         strangers = deployment.strangers
-        print(
-            json.dumps(
-                {name: as_data(work, machines.get(name), strangers.get(name, "")) for name, work in deployment.work.items()}, indent=1
-            )
-        )
+        shown = {
+            name: as_data(work, machines.get(name), strangers.get(name, ""), taken_back(work, this.fleet.name))
+            for name, work in deployment.work.items()
+        }
+        print(json.dumps(shown, indent=1))
     else:
         for name, work in deployment.work.items():
             if name in deployment.strangers:
                 print(looking.stranger(name, deployment.strangers[name]))
+            print(f"{name}: {back}\n" if (back := taken_back(work, this.fleet.name)) else "", end="")
+            print(looking.lease(name, work.actual.lease), end="")
             for line in lines(name, work, machines.get(name)):
                 print(line)
     if words := looking.not_compared(deployment.vault.unopened, deployment.work.values()):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from cli.arguments import limit_argument, opened, take_over_argument
+from cli.arguments import limit_argument, opened, steal_lock_argument, take_over_argument
 from cli.asking import confirmed
 from cli.views.changes import lines
 from cli.views.progress import Progress
@@ -23,17 +23,27 @@ def arguments(command: argparse.ArgumentParser) -> None:
     limit_argument(command)
     command.add_argument("--yes", "-y", action="store_true", help="do not ask")
     take_over_argument(command)
+    steal_lock_argument(command)
     command.add_argument("--data", action="store_true", help="remove models and other data too")
 
 
 def run(options: argparse.Namespace) -> int:
     this, progress, began = opened(options), Progress(), time.monotonic()
     from control.deployment.deployment import Deployment
+    from control.lifecycle.recording import recording
     from control.state.lock import operator_lock
 
-    with operator_lock(this.state, "teardown"):
+    with (
+        recording(this.state, "teardown", progress.error) as record,
+        operator_lock(this.state, "teardown", steals=options.steal_lock) as holder,
+    ):
         deployment = Deployment(
-            this.fleet, this.state, this.hosts, progress.of, leaving=True, data=options.data, takes_over=options.take_over
+            *(this.fleet, this.state, this.hosts, progress.of),
+            leaving=True,
+            data=options.data,
+            takes_over=options.take_over,
+            changing=record.opens,
+            holder=holder,
         )
         with deployment.connected():
             deployment.survey()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cli.arguments import limit_argument, opened
@@ -30,12 +32,17 @@ def change(verb: str, done: str, options: argparse.Namespace) -> int:
         if not confirmed(f"{verb} all {len(servers)} llama-servers ({', '.join(map(told, servers))})?", options.yes, otherwise):
             print("nothing was done")
             return 1
+    from control.lifecycle.recording import recording
+    from control.lifecycle.records import RecordedChange
     from control.servers import served, units
 
     def act(reach: Reach, server: Server) -> None:
-        units.change(reach, verb, server)
-        if verb != "stop":
-            served.ready(reach, server, saying(server))
+        record.adds(server.host, RecordedChange(verb, f"service:{server.unit}"))
+        with record.failing(server.host):
+            units.change(reach, verb, server)
+            if verb != "stop":
+                served.ready(reach, server, saying(server))
         print(f"{told(server)}: {done}", flush=True)
 
-    return on_each(this, servers, act)
+    with recording(this.state, verb, partial(print, file=sys.stderr)) as record:
+        return on_each(this, servers, act)

@@ -13,10 +13,12 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from inventory.errors import PaddockError
 from resources import scripts
-from resources.steps import Steps
+from resources.lease import LASTS_S
+from resources.steps import Steps, call
 
-RECEIVE = r"""echo "paddock-does: " >&2; set -eu; umask 077; LC_ALL=C; export LC_ALL; at=; stage=
+RECEIVE = r"""echo "paddock-does: " >&2; set -eu; umask 077; LC_ALL=C; export LC_ALL; at=; stage=; lease_kept=
 trap 'rc=$?; [ $rc = 0 ] || ! command -v undone >/dev/null || undone
+  [ -z "$lease_kept" ] || (lease_renewed) || true
   [ -z "$stage" ] || rm -rf "$stage"; rmdir /var/lib/paddock 2>/dev/null || true; [ $rc = 0 ] || echo "paddock-at: $at" >&2' EXIT
 for own in /run/paddock /var/lib/paddock; do at=directory:$own
   [ ! -L "$own" ] || { echo "it is a symbolic link to $(readlink "$own"): remove it" >&2; exit 1; }
@@ -44,7 +46,10 @@ def apply(steps: Steps | Callable[[], Steps]) -> Generator[StringCommand, None, 
 
 
 def command(steps: Steps) -> StringCommand:
-    """What carries the steps out: the steps themselves go through standard input."""
+    """What carries the steps out, while the run has its lease of the host: the steps themselves go through standard input."""
+    work = host.data.get("work")
+    if lease := work.lease if work else "":
+        steps = Steps([call("lease_keep", lease, LASTS_S), *steps.calls], steps.members)
     return StringCommand("sh", "-c", quote(RECEIVE), _stdin=base64.encodebytes(steps.archive(scripts().encode())).decode())
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from control.deployment.work import ADMITTING, Work
+from pyinfra import host
+
+from control.deployment.work import ADMITTING, Turn, Work
 from deploys.applying import apply, stage
 from deploys.packages import apt_ready, installed, unheld
 from deploys.uploads import uploaded, uploads
@@ -31,8 +33,16 @@ def claim(work: Work) -> None:
     """
     if work.drift.claims != work.actual.manifest or work.owner != work.actual.owner or work.actual.rest:
         apply(name="manifest", steps=lambda: _manifest(work.drift.claims, work.newest.owner))
+    if work.record:
+        begun = Steps()
+        work.record.begin(begun)
+        apply(name="history", steps=begun)
     if steps := room(of_kind(work.wrong(ModelFile), ModelFile)):
         apply(name="room for models", steps=steps)
+    if not work.plan and work.actual.waiting:
+        steps = Steps()
+        steps.add("guard_dropped")
+        apply(name="guard", steps=steps)
 
 
 def prepare(work: Work) -> None:
@@ -51,7 +61,7 @@ def prepare(work: Work) -> None:
         apply(name="preparations", steps=steps)
     if work.actual.rest and not work.wrong(Package):
         apt_ready("packages")
-    if steps := _removals(work, AT_ONCE):
+    if not work.guard and (steps := _removals(work, AT_ONCE)):  # what is old may still be put back, and need it
         apply(name="removals", steps=steps)
 
 
@@ -64,7 +74,7 @@ def converge(role: str, work: Work) -> None:
 
 def leave(work: Work) -> None:
     """Takes away what was to stay until the reverse proxies point elsewhere, once they do; then come the roles that guarded it so long."""
-    last = _removals(work, LAST)
+    last = Steps() if work.guard else _removals(work, LAST)
     stage(name="removals", needs=work.doors if last else (), words=STAYS)
     if last:
         apply(name="removals", steps=last)
@@ -78,8 +88,12 @@ def _land(role: str, work: Work) -> None:
         apply(name=f"{role}: files", steps=_last_moment(role, work, "files") if role in ADMITTING else steps)
     for model, local in uploads(role, work):
         uploaded(name=model.id, model=model, local=local)
-    if steps := _steps(role, work, "services"):
-        apply(name=f"{role}: services", steps=_last_moment(role, work, "services") if role in ADMITTING else steps)
+    turn = work.turns.get(role, Turn())
+    for number in host.loop(range(turn.of)):
+        if turn.of > 1:
+            stage(name=f"{role}: turn {number + 1} of {turn.of}")
+        if number == turn.number and (steps := _steps(role, work, "services")):
+            apply(name=f"{role}: services", steps=_last_moment(role, work, "services") if role in ADMITTING else steps)
 
 
 def _last_moment(role: str, work: Work, phase: Phase) -> Callable[[], Steps]:
@@ -94,8 +108,11 @@ def _last_moment(role: str, work: Work, phase: Phase) -> Callable[[], Steps]:
 
 
 def finish(work: Work) -> None:
-    """The manifest says what is there now. Where nothing is planned any more, what stays there is nobody's."""
+    """The manifest says what is there now. Where nothing is planned any more, what stays there is nobody's. Where it may be taken back, it
+    goes on to say what was there, too."""
     stage(name="done")
+    if work.guard:
+        return
 
     def steps() -> Steps:
         newest, made = work.newest, Steps()
@@ -104,10 +121,21 @@ def finish(work: Work) -> None:
             made = _manifest(newest.drift.manifest, owner, newest.owner)
         if work.actual.rest and not work.drift.partial:
             made.add("gone_kept")
+        if not newest.plan:
+            made.add("guard_dropped")
+        elif work.actual.taken_back and not work.drift.partial:
+            made.add("guard_seen")
         return made
 
     if steps():
         apply(name="manifest", steps=steps)
+    ended = Steps()
+    if work.record:
+        work.record.end(ended, confirmed=work.guard is None)
+    for kind in kinds():
+        kind.at_end(ended, work.drift.changes)
+    if ended:
+        apply(name="history", steps=ended)
 
 
 def _manifest(entries: Mapping[str, Origin], owner: Owner | None, known: Owner | None = None) -> Steps:
@@ -135,13 +163,16 @@ def _steps(role: str, work: Work, phase: Phase, *, after: Owner | None = None) -
     if phase == "files":
         for kind in kinds():
             kind.before_landing(steps, wrong, work)
-        _remove(steps, work, role)
+        if not work.guard:
+            _remove(steps, work, role)
     stamps = work.stamps(role)  # they land with their services, after everything that they vouch for
     for kind in kinds():
         if kind.phase == phase:
             kind.land_all(steps, [each for each in changes if type(each.resource) is kind and each.id not in stamps], work)
     if phase == "files":
         unheld(steps, work, changes)
+    if steps and work.guard and work.is_guarded(role):
+        work.kept.arm(steps, work.guard)
     return steps
 
 

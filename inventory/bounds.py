@@ -54,6 +54,7 @@ GIT = Bound("a commit of a Git repository, and its packages for the web page", 4
 SOURCE = Bound("llama.cpp's source, unpacked", GIB, items=100_000, of="files")
 ARTIFACT = Bound("an artifact, unpacked", 4 * GIB, memory=MIB, items=20_000, of="files")
 ARTIFACT_FILE = Bound("an artifact, packed", 4 * GIB, 3 * HOUR, 256 * KIB, items=2, of="files")
+BACKUP = Bound("a backup, opened", TIB, memory=64 * MIB, items=100_000, of="files")
 ARCHIVE_HEADERS = Bound("what an archive says of its files", 64 * MIB, piece=16 * KIB, piece_of="header")
 PROGRAM = Bound("what is read of a program to learn what it needs", 4 * MIB)
 WEB_PAGE = Bound("llama.cpp's web page, built", 256 * MIB, items=10_000, of="files")
@@ -62,7 +63,10 @@ SSH_GREETING = Bound("what a host greets with before SSH begins", 64 * KIB, MINU
 SSH_PACKET = Bound("a packet of SSH", 256 * KIB)
 HOST_OUTPUT = Bound("what a command prints on a host", 128 * MIB, 48 * HOUR, items=2_000_000, of="lines", piece=4 * MIB)
 HOST_ERRORS = Bound("the errors of a command whose lines are followed", MIB)
+MEASURED = Bound("what a host measured of two releases", 64 * MIB, 4 * HOUR, items=10_000, of="lines", piece=MIB)
 REVOCATIONS = Bound("who has been thrown out, as a host keeps it", 1_000_000)
+EVIDENCE = Bound("what a host has collected of a switch that was taken back", 16 * MIB, items=200, of="files")
+HISTORY = Bound("an earlier configuration, as a host keeps it", 16 * MIB)
 FOLLOWED = Bound("a line of a journal that is followed", MIB, memory=MIB, piece=MIB)
 
 SERVER_ANSWER = Bound("an answer of llama-server", 16 * MIB, MINUTE)

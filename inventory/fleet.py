@@ -16,6 +16,7 @@ from inventory.errors import InventoryError
 from inventory.model_components import Component, named_by_options
 from inventory.model_sources import ModelSource
 from inventory.schema import SETTLE_S, Client, HostEntry, ModelEntry, ModelName, Network
+from inventory.upgrade import UpgradeSettings
 from roles import ROLES
 from roles.preset import Preset, layered
 from roles.role import Domain, Name, RoleSettings, Settings, address_of, is_address, is_loopback, loopback_of, port_of
@@ -76,6 +77,7 @@ class Fleet(Memoized):
     networks: tuple[Network, ...] = ()
     settle: int = SETTLE_S
     """Seconds."""
+    upgrade: UpgradeSettings = UpgradeSettings()
     hosts: dict[Name, Host]
     models: dict[ModelName, ModelEntry] = {}
     clients: dict[Name, Client] = {}

@@ -172,7 +172,7 @@ def _fleet(root: Mapping, found: dict[str, Draft], problems: list[Problem], besi
     document, _ = _validated(Document, _replaced(alone, "defaults", "groups"))
     if problems or document is None:
         return None, problems
-    names = {name: getattr(document, name) for name in ("domain", "networks", "settle", "models", "clients", "users")}
+    names = {name: getattr(document, name) for name in ("domain", "networks", "settle", "upgrade", "models", "clients", "users")}
     return Fleet(name=document.fleet, hosts=hosts, **names), []
 
 

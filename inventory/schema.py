@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, SerializeAsAny, TypeAdapter, create_
 
 from inventory.model_components import OPTIONS, Component, OptionFile, ScaledFile
 from inventory.model_sources import AnyModelSource, BesideModel, ModelSource
+from inventory.upgrade import UpgradeSettings
 from roles import ROLES, settings_of
 from roles.preset import Preset
 from roles.role import Account, Domain, LocalFile, Matches, Name, Settings
@@ -273,6 +274,9 @@ class Document(Settings):
 
     settle: Annotated[int, Field(ge=0, le=600)] = SETTLE_S
     """How many seconds `up` watches the services that it started, before it calls them verified."""
+
+    upgrade: UpgradeSettings = UpgradeSettings()
+    """How upgrades are judged."""
 
     defaults: HostDefaults = HostDefaults()
     """Keys for every host."""

@@ -18,7 +18,7 @@ from resources.line import Line
 from resources.model import ModelFile
 from resources.package import Package
 from resources.port import Port
-from resources.release import Release
+from resources.release import Release, Releases, on_trial
 from resources.service import Service
 from resources.user import User
 from resources.venv import Venv, Wheel
@@ -35,6 +35,7 @@ __all__ = [
     "Package",
     "Port",
     "Release",
+    "Releases",
     "Resource",
     "ResourceError",
     "Service",
@@ -48,6 +49,7 @@ __all__ = [
     "kinds",
     "lines_of",
     "of_kind",
+    "on_trial",
     "scripts",
 ]
 
@@ -77,6 +79,7 @@ def kind_of(name: str) -> type[Resource] | None:
 @cache
 def scripts() -> str:
     """The shell functions of all kinds, what they share first."""
-    shared = (Path(__file__).with_name("manager.sh"), Path(__file__).with_name("base.sh"), Path(__file__).with_name("kept.sh"))
+    names = ("manager", "base", "kept", "guard", "taken_back", "history", "lease")
+    shared = (Path(__file__).with_name(f"{name}.sh") for name in names)
     files = (Path(str(import_module(f"resources.{module}").__file__)).with_suffix(".sh") for module in MODULES)
     return "\n".join(file.read_text(encoding="utf-8") for file in (*shared, *files))

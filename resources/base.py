@@ -145,6 +145,10 @@ class Resource:
         raise NotImplementedError
 
     @classmethod
+    def at_end(cls, steps: Steps, changes: Sequence[Change]) -> None:
+        """What there is to do once all is as declared, for the changes of all roles."""
+
+    @classmethod
     def before_leaving(cls, steps: Steps, gone: Mapping[str, Origin]) -> None:
         """What there is to do before anything of what leaves last (id → origin) leaves."""
 

@@ -79,10 +79,11 @@ no_newer() {
   fi
 }
 
-# Takes the manifest away, and what only builds and probes have left.
+# Takes the manifest away, and what only builds, probes and the history have left.
 gone_manifest() {
   at manifest
-  rm -rf /var/lib/paddock/build /var/lib/paddock/roots /var/lib/paddock/digests /var/lib/paddock/kept
+  rm -rf /var/lib/paddock/build /var/lib/paddock/roots /var/lib/paddock/digests /var/lib/paddock/kept \
+    /var/lib/paddock/history
   rm -f /var/lib/paddock/manifest
 }
 
@@ -90,6 +91,7 @@ gone_manifest() {
 gone_kept() {
   at kept
   rm -rf /var/lib/paddock/kept
+  guard_waits || guard_gone
 }
 
 # NAME: what follows in the probe's answer is of this section. $mark is random, so that no text on a host can look like
@@ -121,9 +123,15 @@ probe_begin() {
   date +%s
   section identity
   identity
+  section lease
+  lease_read
+  [ -z "$lease_id" ] || lease_line
   section rest
   find /var/lib/paddock -maxdepth 1 \( -name 'stage.*' -o -name kept ! -empty \) 2>/dev/null
+  guard_rest
+  probe_guard
   probe_manifest
+  probe_history
 }
 
 # The manifest, with whose the host is, and how large the model files are that it names, which file each is and how many

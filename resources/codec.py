@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, fields
-from typing import Any
+from functools import cache
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from resources import File, Resource, ResourceError, digest, kind_of
+from resources import File, Resource, ResourceError, kind_of
 from resources.disk import Sealed
 
 Plan = Mapping[str, tuple[Resource, ...]]
@@ -27,7 +29,7 @@ def read(data: Mapping[str, Any], secrets: Callable[[str], Content]) -> dict[str
     try:
         reader = _Reader({each["id"]: each for resources in data.values() for each in resources}, secrets)
         return {role: tuple(reader.resource(each["id"]) for each in resources) for role, resources in data.items()}
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ResourceError(f"this is no plan: {type(error).__name__}: {error}") from None
 
 
@@ -39,11 +41,6 @@ def seals(plan: Plan) -> dict[str, str]:
 def contents(plan: Plan) -> dict[str, Content]:
     """File id → content of each secret file."""
     return {each.id: each.content for each in _all(plan) if isinstance(each, File) and each.secret}
-
-
-def digests(plan: Plan) -> dict[str, str]:
-    """Resource id → sixteen hex digits over what it is to be. A secret's says that it is one, and nothing of its content."""
-    return {each.id: "secret" if each.hidden else digest([each]) for each in _all(plan)}
 
 
 def _all(plan: Plan) -> Iterable[Resource]:
@@ -93,17 +90,22 @@ class _Reader:
     def of(self, data: Mapping[str, Any]) -> Resource:
         if (kind := kind_of(data["kind"])) is None:
             raise LookupError(f"no kind of resource is called {data['kind']}")
-        values = {name: self.value(value) for name, value in data.items() if name not in ("id", "kind")}
+        values = {name: self.value(value, data) for name, value in data.items() if name not in ("id", "kind")}
+        for name, value in values.items():
+            if (hint := _hints(kind.kind).get(name)) is None or not _is(value, hint):
+                raise ValueError(f"{data['id']}: {name} cannot be {type(value).__name__}")
         made: Resource = kind(**values)
         if made.id != data["id"]:
             raise ValueError(f"{data['id']} turns out to be {made.id}")
         return made
 
-    def value(self, value: Any) -> Any:
+    def value(self, value: Any, within: Mapping[str, Any]) -> Any:
         match value:
             case {"resource": name}:
                 return self.resource(name)
             case {"secret": name}:
+                if within["id"] != name or within.get("secret") is not True:  # else a file that everybody reads could have it
+                    raise ValueError(f"{within['id']} has the content of a secret")
                 return self.secrets(name)
             case {"base64": text}:
                 return base64.b64decode(text)
@@ -112,5 +114,32 @@ class _Reader:
             case {"kind": _}:
                 return self.of(value)
             case list():
-                return tuple(map(self.value, value))
+                return tuple(self.value(each, within) for each in value)
         return value
+
+
+@cache
+def _hints(kind: str) -> Mapping[str, Any]:
+    """Field → its type, of a kind."""
+    found = kind_of(kind)
+    assert found
+    known = get_type_hints(found)
+    return {each.name: known[each.name] for each in fields(found)}
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether a value is of a field's type. An integer is no truth value, nor the other way round."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_is(value, each) for each in parts)
+    if origin is Literal:
+        return value in parts
+    if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):  # a named one, which JSON has as a list
+        origin, parts = tuple, tuple(get_type_hints(hint).values())
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if parts[-1] is ...:
+            return all(_is(each, parts[0]) for each in value)
+        return len(value) == len(parts) and all(map(_is, value, parts))
+    return isinstance(value, hint) and isinstance(value, bool) == (hint is bool)

@@ -33,6 +33,12 @@ class Change:
     stage: str = AT_ONCE
 
     @property
+    def told(self) -> Mapping[str, tuple[str, str]]:
+        """The attributes that may be shown: the digest of a secret would tell it from others."""
+        hidden = self.resource.hidden if self.resource else frozenset[str]()
+        return {name: value for name, value in self.attributes.items() if name not in hidden}
+
+    @property
     def starts(self) -> bool:
         """Whether a service is started or restarted."""
         return isinstance(self.resource, Service) and not self.resource.is_timer and self.action in ("put", "restart")

@@ -26,7 +26,7 @@ service_keep() {
         ;;
       *)
         printf '%s\n' "$each" >>"$kept.new/paths"
-        [ ! -e "$each" ] || (cd / && cp -a --parents -- "${each#/}" "$kept.new/files")
+        { [ ! -e "$each" ] && [ ! -L "$each" ]; } || (cd / && cp -a --parents -- "${each#/}" "$kept.new/files")
         ;;
     esac
   done
@@ -63,7 +63,7 @@ service_back() {
 # PATH: where no copy comes to be, on a full disk say, what is there stays
 service_back_path() {
   near=${1%/*}/.paddock-${1##*/}
-  if [ ! -e "$kept/files$1" ]; then
+  if [ ! -e "$kept/files$1" ] && [ ! -L "$kept/files$1" ]; then
     rm -rf "$1"
   elif ! diff -rq --no-dereference "$kept/files$1" "$1" >/dev/null 2>&1; then
     rm -rf "$near"
@@ -71,8 +71,8 @@ service_back_path() {
       rm -rf "$near"
       return 1
     }
-    rm -rf "$1"
-    mv -T "$near" "$1"
+    [ ! -d "$1" ] || [ -L "$1" ] || rm -rf "$1"
+    mv -fT "$near" "$1"
   fi
 }
 
@@ -84,6 +84,7 @@ service_unkept() {
 
 # What is still kept when steps fail
 undone() {
+  service_undrained
   for kept in /var/lib/paddock/kept/*.service; do
     [ -d "$kept" ] || continue
     if service_past "${kept##*/}"; then

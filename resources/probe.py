@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from shlex import quote
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from resources.guard import TakenBack, Waiting, taken_back_of, waiting_of
+from resources.history import NOTHING, History, history_of
+from resources.lease import Lease, lease_of
 from resources.owner import Owner, owner_of
 
 if TYPE_CHECKING:
@@ -24,22 +27,28 @@ class Actual:
     """What a host is. `resources` has the attributes of each resource that is there at all, `texts` the files that differ and may be shown.
 
     `manifest` says of each resource that Paddock declared there before whether it `put` it or it was `kept` from before; `owner` is whose
-    the host is by its manifest, None where that does not say; `clock` is the host's time in seconds since 1970; `identity` changes with the
-    machine; with `rest`, files lie about that a run did not get to use before it died, or dpkg has not ended; `data` has the bytes of each
-    model file that the manifest names, and of what lies beside it of a download, `names` which file each of these paths is a name of, and
-    how many names that has; `held` is path → sha256 of the model files that are whole, as the host noted it.
+    the host is by its manifest, None where that does not say; `lease` is of the run that is changing the host, or did so last; `clock` is
+    the host's time in seconds since 1970; `identity` changes with the machine; with `rest`, files lie about that a run did not get to use
+    before it died, or dpkg has not ended; `data` has the bytes of each model file that the manifest names, and of what lies beside it of a
+    download, `names` which file each of these paths is a name of, and how many names that has; `held` is path → sha256 of the model files
+    that are whole, as the host noted it; `waiting` is a switch that is to be confirmed, `taken_back` the last one that was not, until
+    somebody has been told; `history` says which configurations the host has had.
     """
 
     resources: Mapping[str, Attributes] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     manifest: Mapping[str, Origin] = field(default_factory=dict)
     owner: Owner | None = None
+    lease: Lease | None = None
     clock: int = 0
     identity: str = ""
     rest: bool = False
     data: Mapping[str, int] = field(default_factory=dict)
     names: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     held: Mapping[str, str] = field(default_factory=dict)
+    waiting: Waiting | None = None
+    taken_back: TakenBack | None = None
+    history: History = NOTHING
 
     def differing(self, resource: Resource) -> dict[str, tuple[str, str]]:
         """Attribute → (actual, desired), of those that are not as declared."""
@@ -125,12 +134,16 @@ def actual_of(output: Iterable[str], asked: Sequence[Resource]) -> Actual:
         texts={path: _decoded(text) for path, text in answer.pairs("text")},
         manifest={name: _origin(origin) for origin, _, name in (line.partition(" ") for line in answer.lines("manifest")) if name},
         owner=owner_of(answer.lines("owner")),
+        lease=lease_of(next(iter(answer.lines("lease")), "")),
         clock=int(next(iter(answer.lines("clock")), "0")),
         identity=" ".join(answer.lines("identity")),
         rest=bool(answer.lines("rest")),
         data={path: int(size) for path, (size, _, _) in stats.items()},
         names={path: (file, int(count)) for path, (_, file, count) in stats.items()},
         held=answer.table("held"),
+        waiting=waiting_of(answer.table("guard")),
+        taken_back=taken_back_of(answer.table("taken_back")),
+        history=history_of(answer.lines("history"), answer.lines("entries")),
     )
 
 

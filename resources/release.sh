@@ -22,11 +22,58 @@ probe_release() {
     fi
     echo "$path$tab$print$tab$(sha256sum <"$path/MANIFEST" | cut -c 1-64)"
   done
+  section lying
+  for place in $(release_places); do
+    runs=$(find /proc -maxdepth 2 -name exe -lname "$place/*" -printf '%l/\n' 2>/dev/null)
+    # shellcheck disable=SC2044 # by line: IFS is a line break
+    for path in $(find "$place" -mindepth 1 -maxdepth 1 -type d ! -name '*.paddock' 2>/dev/null); do
+      case $runs in
+        *"$path/"*) used=used ;;
+        *) used=idle ;;
+      esac
+      made=$(stat -c %Y "$path/.paddock-release" 2>/dev/null || echo 0)
+      echo "$path$tab$(du -sk "$path" | cut -f 1)$tab$made$tab$used"
+    done
+  done
+}
+
+# PLACE: the directory in which releases lie
+put_releases() {
+  at "releases:$1"
+  [ ! -L "$1" ] || fail "$1 is a symbolic link to $(readlink "$1"): remove it"
+  install -d -m 755 "$1"
+}
+
+# PLACE NAME…: releases that are not kept, unless one serves by now, or a process runs it
+releases_leave() {
+  at "releases:$1"
+  place=$1
+  shift
+  for name; do
+    case $(readlink "${place%/*}/current") in
+      "$place/$name") continue ;;
+    esac
+    [ -z "$(find /proc -maxdepth 2 -name exe -lname "$place/$name/*" -print 2>/dev/null)" ] || continue
+    rm -rf "${place:?}/${name:?}"
+  done
+}
+
+# PLACE
+gone_releases() {
+  at "releases:$1"
+  [ ! -d "$1" ] || rmdir --ignore-fail-on-non-empty "$1"
+}
+
+# CURRENT PATH: it serves from now on
+put_release() {
+  at "release:$1"
+  ln -sfnT "$2" "$1.paddock"
+  mv -fT "$1.paddock" "$1"
 }
 
 # CURRENT PATH FINGERPRINT PACKED MANIFEST GATE TRIAL: packed only where it does not lie here yet, with the sha256 that
-# its list of files is to have; `current` moves once it has passed its gate
-put_release() {
+# its list of files is to have. What serves goes on; this one has passed its gate
+bring_release() {
   at "release:$1"
   if [ -n "$4" ]; then
     release_unpack "$2" "$3" "$4" "$5"
@@ -37,8 +84,6 @@ put_release() {
     fail "does not pass its gate, so the one before serves on: $(printf '%s\n' "$said" | tail -n 1 |
       sed 's/^the gate refuses it: //')"
   }
-  ln -sfnT "$2" "$1.paddock"
-  mv -fT "$1.paddock" "$1"
 }
 
 # CURRENT PATH GATE TRIAL: what serves is asked whether it takes what its services are to read

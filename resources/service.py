@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,6 +18,7 @@ from resources.port import Port
 from resources.probe import ProbeAnswer
 from resources.release import Release
 from resources.steps import Steps
+from resources.venv import Venv
 
 if TYPE_CHECKING:
     from resources.drift import Change
@@ -51,6 +53,9 @@ class Service(Resource):
     answers: it may listen long before. `in_force` is a shell command that succeeds while what a start and a reload put in force, in the
     kernel say, still is. With `joins`, a process that ran before Paddock came goes on: a reload is enough, and what only a start reads
     comes with the next one. `left_open` is a shell command that succeeds while the process has something open that only a restart ends.
+    `drain` has the path of the Unix socket where it is asked, that of the one where HAProxy before it says how many are being answered
+    there, and for how many seconds they may go on before it is restarted. Those that are `alike` are not restarted at the same time.
+    `cuts` says what a restart of it breaks off all the same.
     A `name` may be a socket unit's too: systemd holds its ports, over all starts of the service that it hands them to, and a restart of it
     is one of that service.
 
@@ -76,6 +81,9 @@ class Service(Resource):
     left_open: str = ""
     answers: str = ""
     answer_timeout_s: int = 600
+    drain: tuple[str, ...] = ()
+    cuts: str = ""
+    alike: str = ""
 
     @property
     def id(self) -> str:
@@ -262,6 +270,8 @@ class Service(Resource):
         for each in (*self.reads, self.stamp):
             if isinstance(each, Line):
                 yield f"{each.path}\t{each.text}"
+            elif isinstance(each, Venv):
+                yield each.current  # the environment before it stays beside it
             elif isinstance(each, OnDisk) and each.path.rpartition("/")[0] not in whole and (each.path in whole or isinstance(each, File)):
                 yield each.path
 
@@ -292,16 +302,29 @@ class Service(Resource):
                 steps.add("service_vacate", service.unit)
         for account in sorted({service.user for service, _ in services} - {""}):
             steps.add("service_awake", account)
+        restarted = Counter(service.alike for service, action in services if action == "restart")
+        alike, again = {each for each, number in restarted.items() if each and number > 1}, set[str]()
         for service, action in services:
             for command in service.validate if VERBS[action] != "none" else ():
                 steps.add("service_valid", service.unit, command)
+            if service.drain and VERBS[action] == "restart":
+                if service.alike in again:
+                    steps.add("service_noticed")
+                steps.add("service_drain", service.unit, *service.drain)
+                again |= alike & {service.alike}
             ports = (port.place for port in service.ports)
             steps.add("put_service", service.unit, VERBS[action], service.ready_timeout_s, *ports)
             if action == "reload" and "started" in landing.actual.differing(service):
                 steps.add("service_joined", service.unit, service.started)
+            if service.alike in alike:
+                service._answering(steps, action)
         for service, action in services:  # once all are at it: models are read side by side
-            if service.answers and VERBS[action] != "none":
-                steps.add("service_answers", service.unit, service.answer_timeout_s, service.answers)
+            if service.alike not in alike:
+                service._answering(steps, action)
+
+    def _answering(self, steps: Steps, action: Action) -> None:
+        if self.answers and VERBS[action] != "none":
+            steps.add("service_answers", self.unit, self.answer_timeout_s, self.answers)
 
     @classmethod
     def before_leaving(cls, steps: Steps, gone: Mapping[str, Origin]) -> None:

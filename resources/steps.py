@@ -22,7 +22,7 @@ class Steps:
         return bool(self.calls)
 
     def add(self, function: str, *arguments: object) -> None:
-        self.calls.append(" ".join([function, *(quote(str(each)) for each in arguments)]))
+        self.calls.append(call(function, *arguments))
 
     def pack(self, data: bytes, owner: str = "root", group: str = "root", mode: int = 0o600) -> str:
         """Adds a file to the archive and gives its name there. It has its owner and mode from its first moment on the host."""
@@ -51,6 +51,11 @@ class Steps:
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
         return packed.getvalue()
+
+
+def call(function: str, *arguments: object) -> str:
+    """A call of a shell function, as a shell reads it."""
+    return " ".join([function, *(quote(str(each)) for each in arguments)])
 
 
 def _member(name: str, data: bytes) -> tuple[tarfile.TarInfo, Callable[[], bytes]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from inventory.errors import PaddockError
 from resources import Directory, ModelFile, Release, Resource, ResourceError, Service, expand
-from roles import plan_of
+from roles import ROLES, plan_of, settings_of
 from roles.quoting import Unquotable
 from roles.references import Finding
 from roles.role import port_of
@@ -22,16 +22,24 @@ HostPlan = Mapping[str, tuple[Resource, ...]]
 """Role → its resources, in deployment order."""
 
 
-def host_plan(host: Host, fleet: Fleet, knowledge: Knowledge) -> HostPlan:
+def host_plan(host: Host, fleet: Fleet, knowledge: Knowledge, earlier: HostPlan | None = None) -> HostPlan:
     """The plan of every role that the host carries. An identity belongs to the role that declares it first. Raises PaddockError.
 
-    A role with a `plan_beside` in place of a `plan` is planned last, and is given what the others declare.
+    A role with a `plan_beside` in place of a `plan` is planned last, and is given what the others declare. With `earlier`, the roles that
+    roll back are those that it has, and as it has them.
     """
-    planned: dict[str, tuple[Resource, ...]] = dict.fromkeys(host.carried, ())
-    for role in _in_order(host):
+    before = earlier or {}
+    roles = [role for role in ROLES if role in before or (role in host.carried and not (earlier is not None and rolls_back(role)))]
+    planned: dict[str, tuple[Resource, ...]] = dict.fromkeys(roles, ())
+    for role in sorted(roles, key=lambda each: each not in before and _is_beside(each)):
         with _named(host, role):
-            planned[role] = tuple(_planned(host, role, fleet, knowledge, planned))
+            planned[role] = before[role] if role in before else tuple(_planned(host, role, fleet, knowledge, planned))
     return _expanded(host, planned)
+
+
+def rolls_back(role: str) -> bool:
+    """Whether `paddock rollback` puts back how the role was."""
+    return role in ROLES and settings_of(role).rolls_back
 
 
 def faults_of(host: Host, fleet: Fleet, knowledge: Knowledge) -> Iterator[Finding]:
@@ -67,7 +75,7 @@ def faults_of(host: Host, fleet: Fleet, knowledge: Knowledge) -> Iterator[Findin
 
 
 def _expanded(host: Host, planned: Mapping[str, tuple[Resource, ...]]) -> HostPlan:
-    parts: dict[str, list[Resource]] = {role: [] for role in host.carried}
+    parts: dict[str, list[Resource]] = {role: [] for role in planned}
     accepted = tuple(path for settings in host.carried.values() for path in settings.accepts())
     try:
         for role, resource in expand((role, resource) for role, resources in planned.items() for resource in resources):

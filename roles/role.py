@@ -390,6 +390,9 @@ class RoleSettings(Settings):
     guards_ports: ClassVar[bool] = False
     """Whether it keeps callers away from ports that only the fleet's reverse proxies are to reach."""
 
+    rolls_back: ClassVar[bool] = False
+    """Whether `paddock rollback` puts back how it was. What lets somebody in, or has data of its own, is always as the inventory says."""
+
     admits_users: ClassVar[bool] = False
     """Whether the keys of the inventory's users open something here."""
 

@@ -77,6 +77,8 @@ class Server:
     """The network interface at whose address it listens, beside loopback; `listen` then has every address."""
     encrypted: bool = True
     """Whether hosts that call it do so through an encrypted tunnel."""
+    wait_s: int = 120
+    """How long a request waits for it while it starts anew."""
 
     @property
     def listener(self) -> str:

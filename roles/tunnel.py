@@ -123,9 +123,7 @@ class Tunnel:
         trusted = tuple(File(self.peers(each), "".join(_trusted(each, knowledge))) for each in hops)
         pinned = tuple(File(self.pins(each), "".join(_pins(each, knowledge))) for each in hops if not each.calls)
         shown = (File(self.certificate, own.chain), File(key, own.key, owner=ACCOUNT, group="root", mode=0o600, secret=True))
-        yield Package("haproxy")
-        yield Directory(OWN_SERVICE.rpartition("/")[0])
-        yield File(OWN_SERVICE, render("shared/haproxy.conf.j2", name=OWN_SERVICE.rpartition("/")[2]))
+        yield from haproxy()
         yield User(ACCOUNT, "/nonexistent")
         if self.group:
             yield User(self.group, "/nonexistent")
@@ -138,8 +136,16 @@ class Tunnel:
             self.unit,
             restarts=(unit,) if calls else (unit, configuration),
             reloads=(*shown, *trusted, *pinned, *((configuration,) if calls else ())),
-            validate=(_validate(configuration.path),),
+            validate=(validation(configuration.path),),
+            cuts=f"what {'callers here ask' if calls else 'other hosts ask here'} breaks off",
         )
+
+
+def haproxy() -> Iterator[Resource]:
+    """The package, whose own service stays down until somebody has given it something to do."""
+    yield Package("haproxy")
+    yield Directory(OWN_SERVICE.rpartition("/")[0])
+    yield File(OWN_SERVICE, render("shared/haproxy.conf.j2", name=OWN_SERVICE.rpartition("/")[2]))
 
 
 def inwards(tunnel: Tunnel, ways: Sequence[Tunnelled], knowledge: Knowledge, expiry: ExpirySettings) -> Iterator[Resource]:
@@ -171,7 +177,7 @@ def _require_callable(host: str, hops: Iterable[Hop]) -> None:
             raise PaddockError(f"hosts.{host}: {words}: give {' and '.join(hop.peers)} another one, or say `encrypted: false` there")
 
 
-def _validate(configuration: str) -> str:
+def validation(configuration: str) -> str:
     """A shell command that succeeds where HAProxy takes a configuration, without its sockets, and says what it does not take."""
     checked = f"sed 's/^  bind fd@[0-9]*/  bind 127.0.0.1:1/' {configuration} | haproxy -c -f /dev/stdin 2>&1"
     return f"said=$({checked}) || {{ printf '%s\\n' \"$said\" | grep -m 1 -F '[ALERT]'; false; }}"

@@ -73,6 +73,11 @@ COMMAND = (
 )
 """What root runs on a gateway's host to see and change its users; the words behind it say what."""
 
+UNIT = "paddock-gateway.service"
+ADMIN_SOCKET = "/run/paddock-gateway/admin.sock"
+DATABASE_UNIT = "paddock-postgres-gateway.service"
+"""Where the database is PostgreSQL's: at each start it says anew who may what there."""
+
 
 def user_key_name(user: str) -> str:
     """The name of the secret that holds a declared user's key."""

@@ -6,7 +6,23 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from resources import Directory, File, Line, Link, ModelFile, OnDisk, Package, Port, Release, Resource, Service, User, Venv, lines_of
+from resources import (
+    Directory,
+    File,
+    Line,
+    Link,
+    ModelFile,
+    OnDisk,
+    Package,
+    Port,
+    Release,
+    Releases,
+    Resource,
+    Service,
+    User,
+    Venv,
+    lines_of,
+)
 from resources.port import EVERYWHERE
 from roles.role import render
 from verification.subject import VerifiedHost
@@ -120,6 +136,16 @@ def _release(subject: VerifiedHost, release: Release) -> None:
         assert not (more := sorted(set(there) - set(named))), f"its list of files does not have {', '.join(more)}"
     altered = host.run("cd %s && sha256sum --check --quiet --strict MANIFEST", release.path)
     assert altered.rc == 0, f"its files are not as they were built: {altered.stdout}{altered.stderr}"
+
+
+def _releases(subject: VerifiedHost, releases: Releases) -> None:
+    """One that a process runs is left for it."""
+    host, current = subject.host, f"{releases.path.rpartition('/')[0]}/current"
+    assert host.file(releases.path).is_directory, f"{releases.path} is no directory"
+    lying = set(lines_of(host.check_output("find %s -mindepth 1 -maxdepth 1 -type d ! -name '*.paddock' -printf '%%p\\n'", releases.path)))
+    run = {each.partition("/bin/")[0] for each in lines_of(host.run("readlink /proc/[0-9]*/exe").stdout)}
+    idle = sorted(lying - run - {host.check_output("readlink -- %s || true", current)})
+    assert len(idle) < releases.most, f"more than {releases.most} releases lie there: besides the one that serves {', '.join(idle)}"
 
 
 INSTALLED = r"""
@@ -253,6 +279,7 @@ LOOKS: Mapping[str, Callable[[VerifiedHost, Any], None]] = {
     "line": _line,
     "link": _link,
     "release": _release,
+    "releases": _releases,
     "venv": _venv,
     "model": _model,
     "port": _port,

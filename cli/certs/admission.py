@@ -6,14 +6,20 @@ import argparse
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from cli.arguments import Opened, opened
 from cli.asking import agreed, ask_at_terminal
 from cli.views.progress import Progress
 from control.pki.authority import Authority
+from control.state.lineage import lineage_of
+from control.state.lock import Holder
 from control.state.secrets import Vault
 from inventory.errors import PaddockError, UsageError
 from roles.role import LABEL
+
+if TYPE_CHECKING:
+    from control.deployment.deployment import Changing
 
 LATER = "the hosts are not updated yet: run `paddock up`"
 
@@ -63,44 +69,65 @@ def in_inventory(this: Opened, entries: Mapping[str, Mapping[str, str]], options
 
 def changed(
     this: Opened,
+    verb: str,
     act: Callable[[Authority, datetime], Iterable[str]],
     *,
     push: bool,
     signs: bool = True,
     clock_is_right: bool = False,
     of_clients: bool = False,
+    holder: Holder | None = None,
 ) -> int:
-    """Changes the state, says what was done, and has the hosts know of it, for the exit code. Where that `signs`, hosts are asked for their
-    time before: nothing is changed where they say another one. With `of_clients` only hosts are asked that clients' certificates matter to.
+    """Changes the state, says what was done, and has the hosts know of it, for the exit code. `verb` is what the history calls it.
+
+    Where that `signs`, hosts are asked for their time before: nothing is changed where they say another one. With `of_clients` only hosts
+    are asked that clients' certificates matter to. Without a `holder` of the fleet's lock it is done beside a run that is at work.
     """
+    from control.lifecycle.recording import recording
+
     progress, done = Progress(), False
+    with recording(this.state, verb, progress.error) as record:
 
-    def change() -> None:
-        nonlocal done
-        for line in act(Authority(this.state, Vault(this.state), clock_is_right=clock_is_right), datetime.now(UTC)):
-            progress.line(line)
-        done = True
+        def change() -> None:
+            nonlocal done
+            before, lines = lineage_of(this.state), []
+            for line in act(Authority(this.state, Vault(this.state), clock_is_right=clock_is_right), datetime.now(UTC)):
+                progress.line(line)
+                lines.append(line)
+            if lineage_of(this.state) != before:
+                record.notes(lines)
+            done = True
 
-    if not push:
-        change()
-        progress.line(LATER)
-        return 0
-    if not signs:
-        change()
-    try:
-        return _pushed(this, progress, change if signs else None, of_clients)
-    except PaddockError as error:
-        if not done:
-            raise
-        progress.error(f"{error}\n{LATER}")
-        return 1
+        if not push:
+            change()
+            progress.line(LATER)
+            return 0
+        if not signs:
+            change()
+        try:
+            return _pushed(this, progress, record.opens, change if signs else None, of_clients, holder)
+        except PaddockError as error:
+            if not done:
+                raise
+            record.outcome = "failed"
+            progress.error(f"{error}\n{LATER}")
+            return 1
 
 
-def _pushed(this: Opened, progress: Progress, first: Callable[[], None] | None, of_clients: bool) -> int:
+def _pushed(
+    this: Opened, progress: Progress, changing: Changing, first: Callable[[], None] | None, of_clients: bool, holder: Holder | None
+) -> int:
     from control.deployment.admission import push
 
     pushed = push(
-        this.fleet, this.state, tell=progress.line, tell_host=progress.of, ask=ask_at_terminal, first=first, of_clients=of_clients
+        *(this.fleet, this.state),
+        tell=progress.line,
+        tell_host=progress.of,
+        ask=ask_at_terminal,
+        changing=changing,
+        first=first,
+        of_clients=of_clients,
+        holder=holder,
     )
     if not pushed.hosts:
         progress.line("no host of the fleet carries certificates")

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cli.arguments import opened, yes_argument
+from cli.arguments import opened, steal_lock_argument, yes_argument
 from cli.certs.admission import changed, in_inventory, lab_argument, push_argument
 from control.pki.authorities import Issuer
 from control.pki.authority import Authority
@@ -32,6 +32,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--client", action="append", default=[], metavar="NAME=FILE", help="a client's existing certificate; repeatable")
     yes_argument(command)
     push_argument(command)
+    steal_lock_argument(command)
     lab_argument(command)
 
 
@@ -64,10 +65,10 @@ def run(options: argparse.Namespace) -> int:
         if not key:
             yield "once no client needs it any more, `paddock certs roll-over finish` ends its trust"
 
-    with operator_lock(this.state, "certs import"):
+    with operator_lock(this.state, "certs import", steals=options.steal_lock) as holder:
         checked(Authority(this.state, Vault(this.state)), datetime.now(UTC))  # before the inventory lets anybody in
         reopened = in_inventory(this, {name: {"days": "180"} for name in held if name not in this.fleet.clients}, options)
-        return 1 if reopened is None else changed(reopened, act, push=not options.no_push)
+        return 1 if reopened is None else changed(reopened, "certs import", act, push=not options.no_push, holder=holder)
 
 
 def _pair(text: str) -> tuple[str, Path]:

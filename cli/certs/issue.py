@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from cli.arguments import opened, yes_argument
+from cli.arguments import opened, steal_lock_argument, yes_argument
 from cli.certs.admission import changed, in_inventory, lab_argument, push_argument, require_names
 from control.pki.authority import Authority
 from control.state.secrets import Vault
@@ -23,6 +23,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--admin", action="store_true", help="allow it to restart servers and change presets; written to the inventory")
     yes_argument(command)
     push_argument(command)
+    steal_lock_argument(command)
     lab_argument(command)
 
 
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
 
     this = opened(options)
     require_names([options.name])
-    with operator_lock(this.state, "certs issue"):
+    with operator_lock(this.state, "certs issue", steals=options.steal_lock) as holder:
         Authority(this.state, Vault(this.state)).require_signing(this.fleet, datetime.now(UTC))  # before the inventory lets anybody in
         said = {"days": options.days, "admin": "true" if options.admin else None}
         entry = {key: value for key, value in said.items() if value is not None}
@@ -49,6 +50,6 @@ def run(options: argparse.Namespace) -> int:
             if not list(reopened.fleet.entrances(options.name)):
                 yield f"no site lets {options.name} in: add it to the `clients` of one"
 
-        code = changed(reopened, act, push=not options.no_push, of_clients=True)
+        code = changed(reopened, "certs issue", act, push=not options.no_push, of_clients=True, holder=holder)
     print(f"`paddock certs export {options.name}` writes the files that it needs")
     return code

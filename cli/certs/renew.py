@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Iterable
 from datetime import datetime
 
-from cli.arguments import inventory_path, opened
+from cli.arguments import inventory_path, opened, steal_lock_argument
 from cli.certs.admission import changed, clock_argument, lab_argument, push_argument
 from control.pki.authority import Authority
 from control.pki.leaves import subjects_of
@@ -30,6 +30,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--yes", "-y", action="store_true", help=argparse.SUPPRESS)  # asks nothing: for scripts that always pass it
     clock_argument(command)
     push_argument(command)
+    steal_lock_argument(command)
     lab_argument(command)
 
 
@@ -57,5 +58,5 @@ def run(options: argparse.Namespace) -> int:
         lines = authority.renew(this.fleet, names, now) if names else authority.issue(this.fleet, now)
         return lines or ["nothing is due: `paddock certs renew --all` renews everything all the same"]
 
-    with operator_lock(this.state, "certs renew"):
-        return changed(this, act, push=not options.no_push, clock_is_right=options.clock_is_right)
+    with operator_lock(this.state, "certs renew", steals=options.steal_lock) as holder:
+        return changed(this, "certs renew", act, push=not options.no_push, clock_is_right=options.clock_is_right, holder=holder)

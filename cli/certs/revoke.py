@@ -46,4 +46,4 @@ def run(options: argparse.Namespace) -> int:
                 yield f"client {name}: {'revoked' if was_in else 'was revoked already'}, and stays so until `paddock certs issue {name}`"
 
     # Not under the operator's lock: a run that holds it takes in what is revoked before it lands who is let in.
-    return changed(this, act, push=not options.no_push, signs=False, of_clients=True)
+    return changed(this, "certs revoke", act, push=not options.no_push, signs=False, of_clients=True)

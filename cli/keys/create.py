@@ -15,7 +15,7 @@ import re
 from datetime import date
 
 from cli.arguments import limit_argument, opened
-from cli.keys.gateways import answering, databases, on_argument, only_one
+from cli.keys.gateways import answering, databases, on_argument, only_one, told_beside
 from cli.keys.new_key import json_argument, show
 from inventory.errors import UsageError
 from roles.wording import UNSEEN, one_line
@@ -52,18 +52,21 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--label: one line of text, 128 characters at most")
     said = {name: getattr(options, name) for name in OF_USER if getattr(options, name) is not None}
     found = only_one(databases(this, options.on), f"{user} is to be made")
+    from control.lifecycle.recording import recording
+    from control.lifecycle.records import RecordedChange
     from control.servers.gateway_users import Terms
 
     of_user = {name.replace("_", "-"): str(value) for name, value in said.items()}
     terms = Terms(options.label, options.expires or "", of_user, options.admin)
-    with answering(this, (found,), changes=True) as there:
+    with recording(this.state, "keys create", told_beside) as record, answering(this, (found,), changes=True) as there:
         gateway = there.only
-        if not gateway.exists(user):
-            made, words = gateway.create(user, terms), "made"
-        elif of_user or options.admin:
+        is_user = gateway.exists(user)
+        if is_user and (of_user or options.admin):
             raise UsageError(f"{user}: is a user already, and another key of one takes --label and --expires alone")
-        else:
-            made, words = gateway.add_key(user, terms), "another key was made"
+        record.adds(gateway.host, RecordedChange("create", f"key:{user}", "+"))
+        make, words = (gateway.add_key, "another key was made") if is_user else (gateway.create, "made")
+        with record.failing(gateway.host):
+            made = make(user, terms)
     return show(made, f"{user}: {words} on {' and '.join(found.hosts)}, id {made.id}", found.hosts, options)
 
 

@@ -67,6 +67,11 @@ def require_no_key(word: str) -> None:
         raise UsageError("this is a key, which others may read on a command line: name its user, or its id as `paddock keys list` has it")
 
 
+def told_beside(words: str) -> None:
+    """On standard error: standard output has the key alone."""
+    print(words, file=sys.stderr)
+
+
 def databases(this: Opened, on: str | None) -> tuple[Database, ...]:
     """Those of the gateways that `--limit` and `--on` leave. Raises UsageError where there are none."""
     fleet = this.fleet

@@ -14,7 +14,7 @@ import argparse
 
 from cli.arguments import Opened, limit_argument, opened, yes_argument
 from cli.asking import confirmed
-from cli.keys.gateways import answering, databases, named, on_argument, require_no_key, user_argument
+from cli.keys.gateways import answering, databases, named, on_argument, require_no_key, told_beside, user_argument
 from control.state.secrets import Vault
 from inventory.errors import PaddockError, UsageError
 from roles.users import user_key_name
@@ -36,7 +36,10 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"{which}: is declared in {this.path}: {words}")
     if Vault(this.state).is_named(user_key_name(which)):
         return _forget(this, which, options.yes)
-    with answering(this, databases(this, options.on), changes=True) as there:
+    from control.lifecycle.recording import recording
+    from control.lifecycle.records import RecordedChange
+
+    with recording(this.state, "keys revoke", told_beside) as record, answering(this, databases(this, options.on), changes=True) as there:
         found = named(which, there)
         where = " and ".join(found[0].hosts)
         of = ", ".join(dict.fromkeys(each.record.user for each in found))
@@ -45,7 +48,9 @@ def run(options: argparse.Namespace) -> int:
             print("nothing was changed")
             return 1
         for each in found:
-            each.users.revoke(each.record)
+            record.adds(each.users.host, RecordedChange("revoke", f"key:{each.record.user}:{each.record.id}", "-"))
+            with record.failing(each.users.host):
+                each.users.revoke(each.record)
             print(f"{one_line(each.record.user)}: {each.record.id} is revoked on {where}", flush=True)
         return 1 if there.lacking else 0
 

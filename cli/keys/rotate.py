@@ -14,7 +14,7 @@ import sys
 import time
 
 from cli.arguments import Opened, limit_argument, opened, yes_argument
-from cli.keys.gateways import answering, databases, named, on_argument, require_no_key, user_argument
+from cli.keys.gateways import answering, databases, named, on_argument, require_no_key, told_beside, user_argument
 from cli.keys.new_key import agreed, json_argument, show
 from cli.views.keys import as_data
 from control.state.api_keys import new_key
@@ -37,7 +37,10 @@ def run(options: argparse.Namespace) -> int:
     require_no_key(which)
     if which in this.fleet.users:
         return _declared(this, which, options)
-    with answering(this, databases(this, options.on), changes=True) as there:
+    from control.lifecycle.recording import recording
+    from control.lifecycle.records import RecordedChange
+
+    with recording(this.state, "keys rotate", told_beside) as record, answering(this, databases(this, options.on), changes=True) as there:
         found = named(which, there)
         if len(found) > 1:
             ids = ", ".join(each.record.id for each in found)
@@ -46,7 +49,9 @@ def run(options: argparse.Namespace) -> int:
         where = " and ".join(key.hosts)
         if not agreed(f"Refuse {key.record.id} of {key.record.user} on {where} at once, and make another?", options):
             return 1
-        made = key.users.rotate(key.record)
+        record.adds(key.users.host, RecordedChange("rotate", f"key:{key.record.user}:{key.record.id}"))
+        with record.failing(key.users.host):
+            made = key.users.rotate(key.record)
     return show(made, f"{one_line(made.user)}: another key on {where}, id {made.id}", key.hosts, options)
 
 

@@ -99,7 +99,7 @@ def _bring_about(servers: tuple[Server, ...], model: str, options: argparse.Name
     hosts, meant = list(dict.fromkeys(each.host for each in servers)), {(each.host, each.name) for each in servers}
     this = opened(argparse.Namespace(inventory=options.inventory, lab=options.lab, limit=hosts))
     servers = tuple(each for host in hosts for each in this.fleet.servers(host) if (host, each.name) in meant)  # as they are by now
-    if code := bring_up(this, yes=options.yes, verified="never", chat=False):
+    if code := bring_up(this, verb="models preset", yes=options.yes, verified="never", chat=False):
         print("the inventory has it: `paddock up` brings it about")
         return code
 

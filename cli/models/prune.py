@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from cli.arguments import limit_argument, opened, yes_argument
+from cli.arguments import limit_argument, opened, steal_lock_argument, yes_argument
 from cli.asking import confirmed
 from cli.models.pull import carried_out
 from cli.views.models import in_words
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def arguments(command: argparse.ArgumentParser) -> None:
     yes_argument(command)
     limit_argument(command)
+    steal_lock_argument(command)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -36,4 +37,5 @@ def run(options: argparse.Namespace) -> int:
         return confirmed("Take them away?", options.yes, "`paddock models prune --yes` takes away what is listed here")
 
     nothing = "nothing is there that the inventory does not name"
-    return carried_out(opened(options), "models prune", lambda name, work: pruned(work), agree, nothing)
+    steals = options.steal_lock
+    return carried_out(opened(options), "models prune", lambda name, work: pruned(work), agree, nothing, steals=steals)

@@ -14,7 +14,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from cli.arguments import Opened, inventory_path, kept_inventory, limit_argument, opened
+from cli.arguments import Opened, inventory_path, kept_inventory, limit_argument, opened, steal_lock_argument
 from cli.asking import ask_at_terminal
 from cli.views.progress import Progress
 from inventory.errors import UsageError
@@ -36,6 +36,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
         "--lock", action="store_true", help="write the lock beside the inventory: commits, sizes, digests. Connects to no host"
     )
     limit_argument(command)
+    steal_lock_argument(command)
 
 
 def _models(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         return _lock(path, load(path), options.model)  # the inventory's own, also where its lab is meant
     this = opened(options)
     _known(options.model, this.fleet, this.path)
-    return _fetch(this, options.model)
+    return _fetch(this, options.model, steals=options.steal_lock)
 
 
 def _known(models: list[str], fleet: Fleet, path: Path) -> None:
@@ -86,7 +87,7 @@ def _tell_unloadable(fleet: Fleet, state: FleetState, hosts: tuple[Host, ...], m
     return bool(found.refused)
 
 
-def _fetch(this: Opened, models: list[str]) -> int:
+def _fetch(this: Opened, models: list[str], *, steals: bool) -> int:
     from control.deployment.known_options import require_known_options
     from control.deployment.model_files import pulled
 
@@ -103,17 +104,32 @@ def _fetch(this: Opened, models: list[str]) -> int:
         print(*(f"{name}: {change.id}" for name, work in works.items() for change in work.drift.changes), sep="\n")
         return True
 
-    return carried_out(this, "models pull", to_do, agree, "every model that a host serves is there")
+    return carried_out(this, "models pull", to_do, agree, "every model that a host serves is there", steals=steals)
 
 
 def carried_out(
-    this: Opened, verb: str, part: Callable[[str, Work], Work], agree: Callable[[Mapping[str, Work]], bool], nothing: str
+    this: Opened,
+    verb: str,
+    part: Callable[[str, Work], Work],
+    agree: Callable[[Mapping[str, Work]], bool],
+    nothing: str,
+    *,
+    steals: bool,
 ) -> int:
     """Carries out what `part` leaves of the work on each host, if that is agreed; or says `nothing`. For the exit code."""
     from control.deployment.partial import carry_out_part
+    from control.lifecycle.recording import recording
 
     progress = Progress()
-    done = carry_out_part(this.fleet, this.state, this.hosts, verb, part, agree=agree, tell=progress.of, ask=ask_at_terminal)
+    with recording(this.state, verb, progress.error) as record:
+        done = carry_out_part(
+            *(this.fleet, this.state, this.hosts, verb, part),
+            agree=agree,
+            changing=record.opens,
+            tell=progress.of,
+            ask=ask_at_terminal,
+            steals=steals,
+        )
     if not done.agreed:
         progress.error("nothing was changed")
         return 1

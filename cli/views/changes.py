@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.views.colour import coloured
 from cli.views.table import table
-from resources import File, ModelFile, Release, Resource, Service, Venv, lines_of
+from resources import File, ModelFile, Release, Releases, Resource, Service, Venv, lines_of
 
 if TYPE_CHECKING:
     from control.deployment.work import Work
@@ -68,6 +68,8 @@ def _detail(change: Change, work: Work) -> str:
         return f"  ({_doing(change)})"
     if change.action == "remove":
         return "  (what was there before comes back)" if work.actual.manifest.get(change.id) == "kept" else ""
+    if isinstance(change.resource, Releases) and (spare := change.attributes.get("spare")):
+        return f"  ({', '.join(spare[0].split())} leave: {change.resource.most} are kept)"
     if change.sign == "+":
         if isinstance(change.resource, Venv):
             return f"  ({change.resource.summary})"
@@ -88,7 +90,8 @@ def _held(resource: Resource | None, work: Work) -> str:
 def _doing(change: Change) -> str:
     """What happens to a service."""
     if words := DOING.get(change.action):
-        return words
+        cuts = change.resource.cuts if isinstance(change.resource, Service) and change.action == "restart" else ""
+        return f"{words}: {cuts}" if cuts else words
     return ", ".join(f"{name} {actual or 'none'} → {desired}" for name, (actual, desired) in change.attributes.items())
 
 
@@ -113,7 +116,7 @@ def as_data(work: Work) -> list[Mapping[str, Any]]:
             "action": change.action,
             "resource": change.id,
             "role": change.role,
-            "attributes": _told(change.resource, change.attributes),
+            "attributes": change.told,
         }
         for change in work.drift.changes
         if change.action != "keep"
@@ -122,10 +125,5 @@ def as_data(work: Work) -> list[Mapping[str, Any]]:
 
 def state_as_data(work: Work) -> Mapping[str, Any]:
     """What each resource is, for `--json`."""
-    return {each.id: _told(each, work.actual.resources[each.id]) for each in work.resources if each.id in work.actual.resources}
-
-
-def _told(resource: Resource | None, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The digest of a secret would tell it from others."""
-    hidden = resource.hidden if resource else frozenset[str]()
-    return {name: value for name, value in attributes.items() if name not in hidden}
+    found = ((each, work.actual.resources[each.id]) for each in work.resources if each.id in work.actual.resources)
+    return {each.id: {name: value for name, value in attributes.items() if name not in each.hidden} for each, attributes in found}

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from resources import Service
+from resources.lease import Lease
 
 if TYPE_CHECKING:
     from control.deployment.work import Work
@@ -16,6 +17,18 @@ NAMED = 3
 
 def stranger(host: str, whose: str) -> str:
     return f"{host}: {whose}: `paddock up` refuses it without --take-over"
+
+
+def lease(host: str, found: Lease | None) -> str:
+    """The line that says who is changing a host, with its end; empty where nobody is."""
+    words = found.words() if found else ""
+    return f"{host}: {words}\n" if words else ""
+
+
+def leases(works: Mapping[str, Work]) -> dict[str, Mapping[str, str | int]]:
+    """For `--json`: host → the lease of the run that is changing it, or that has died."""
+    found = {name: work.actual.lease for name, work in works.items()}
+    return {name: each.as_data() for name, each in found.items() if each and each.words()}
 
 
 def not_compared(unopened: Collection[str], works: Iterable[Work]) -> str:

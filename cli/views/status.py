@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from cli.views import switches
 from cli.views.changes import state_as_data
 from cli.views.colour import coloured
 from cli.views.table import table
@@ -26,6 +27,7 @@ def lines(host: str, work: Work, machine: Condition | None) -> Iterator[str]:
     yield coloured(f"{host}: {len(wrong)} of {len(work.resources)} resources differ", "~" if wrong else "+")
     for line in machine.lines() if machine else ():
         yield coloured(f"  {line}", "-" if machine and line in machine.faults else "")
+    yield from switches.switches(work.actual)
     yield table(rows) if rows else ""
 
 
@@ -38,11 +40,16 @@ def _how(change: Change) -> str:
     return ", ".join(f"{name} ({actual})" if by_hand(name) else name for name, (actual, _) in change.attributes.items())
 
 
-def as_data(work: Work, machine: Condition | None, whose: str) -> Mapping[str, Any]:
-    """For `--json`. `stranger` says whose the host is, where it is another state's; `not_compared` lists what was not."""
+def as_data(work: Work, machine: Condition | None, whose: str, taken_back: str = "") -> Mapping[str, Any]:
+    """For `--json`. `stranger` says whose the host is, where it is another state's; `lease` is of who is changing it; `rolled_back` says to
+    what it was, where it was; `not_compared` lists what was not."""
+    lease = work.actual.lease
     beside = {
         "machine": machine.as_data() if machine else None,
         "stranger": whose,
+        "lease": lease.as_data() if lease and lease.words() else None,
+        "switch": switches.as_data(work.actual),
+        "rolled_back": taken_back,
         "not_compared": [each.id for each in work.unopened],
     }
     return {**state_as_data(work), **{name: said for name, said in beside.items() if said}}

@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from control.deployment.asking import leases_there
 from control.deployment.bearers import bearing, certificates_alone
-from control.deployment.deployment import Deployment
+from control.deployment.deployment import Changing, Deployment
 from control.deployment.partial import parts, parts_of
 from control.deployment.work import Work
 from control.pki.leaves import KINDS
 from control.ssh.run import Tell
 from control.state.fleet import FleetState
+from control.state.lock import Holder
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.knowledge import TO_BE_ISSUED
@@ -42,24 +44,28 @@ def push(
     tell: Callable[[str], None],
     tell_host: Tell,
     ask: Callable[[str], bool],
+    changing: Changing,
     first: Callable[[], None] | None = None,
     of_clients: bool = False,
+    holder: Holder | None = None,
 ) -> Pushed:
     """Brings the roles that lay certificates up to date on every host that carries one, or `of_clients` where these matter. `tell` hears
-    what is issued for that.
+    what is issued for that, `changing` what is about to be done on hosts.
 
-    `first` signs what is to be signed, once hosts have agreed with this machine's clock. Raises PaddockError where they say another time.
+    `first` signs what is to be signed, once hosts have agreed with this machine's clock. Raises PaddockError where they say another time,
+    and where another run is changing one of them; without a `holder` of the fleet's lock that is done beside such a run.
     """
     hosts = bearing(fleet, of_clients=of_clients)
     if not hosts:
         if first:
             first()
         return Pushed((), (), {})
-    deployment = Deployment(fleet, state, hosts, tell_host, ask)
+    deployment = Deployment(fleet, state, hosts, tell_host, ask, changing=changing, holder=holder)
     with deployment.connected():
         if first:
             deployment.ask_time()
             deployment.require_time()
+            deployment.leases.require_free(leases_there(deployment.run, [host.name for host in hosts]))
             first()
             deployment.outdated()
         deployment.survey()

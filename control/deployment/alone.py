@@ -44,4 +44,6 @@ def work_for(target: Host) -> Work:
     work = Work(plan, actual, found, needs, doors=doors_of(fleet), alternatives=alternatives)
     if whose := stranger(actual.owner, fleet.name, lineage_of(state)):
         raise PyinfraError(f"{target.name}: {refusal(target.name, whose, work, fleet.name, state.path)}")
+    if actual.lease and actual.lease.holds:
+        raise PyinfraError(f"{target.name}: {actual.lease.words()}: wait for it")
     return replace(work, owner=told_hosts(state))

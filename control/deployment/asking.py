@@ -17,7 +17,8 @@ from facts.hardware import HardwareFact
 from facts.state import State, probe_script
 from inventory.bounds import REVOCATIONS
 from inventory.hardware import Hardware
-from resources import Resource
+from resources import Resource, lease
+from resources.lease import Lease
 from resources.owner import MANIFEST, Owner, owner_of
 from resources.probe import Actual
 
@@ -44,6 +45,12 @@ def owners_there(run: Run, names: Iterable[str]) -> dict[str, Owner | None]:
     """Host → whose it is by its manifest, None of one that is nobody's. A host that does not answer is left out."""
     asked = dict.fromkeys(names, f"[ ! -f {MANIFEST} ] || grep -a '^fleet' {MANIFEST} | head -c 1000")
     return {name: owner_of(lines) for name, lines in run.said(asked).items()} if asked else {}
+
+
+def leases_there(run: Run, names: Iterable[str]) -> dict[str, Lease | None]:
+    """Host → the lease of the run that is changing it, or did so last. A host that does not answer is left out."""
+    said = run.said(dict.fromkeys(names, lease.asking()))
+    return {name: lease.lease_of(next(iter(lines), "")) for name, lines in said.items()}
 
 
 def refuse_strangers(run: Run, names: Iterable[str], state: FleetState) -> None:

@@ -14,6 +14,7 @@ from control.deployment.work import Work
 from control.llama_cpp.artifacts import Artifacts
 from control.ssh.run import Tell
 from control.state.fleet import FleetState
+from control.state.lock import Holder
 from inventory.fleet import Fleet
 from resources import Release
 from resources.drift import Drift
@@ -24,9 +25,11 @@ assert control.ssh.cooperative
 NOTHING = Drift((), (), {}, {}, recorded=True)
 
 
-def compile_for(wanted: Iterable[str], fleet: Fleet, state: FleetState, tell: Tell, ask: Callable[[str], bool]) -> Mapping[str, str]:
+def compile_for(
+    wanted: Iterable[str], fleet: Fleet, state: FleetState, tell: Tell, ask: Callable[[str], bool], holder: Holder
+) -> Mapping[str, str]:
     """Has what the named hosts are to serve built, as far as it is not among the artifacts; they themselves are not asked.
-    A builder that is another state's builds nothing.
+    A builder that is another state's builds nothing. Raises PaddockError where another run is changing a builder.
 
     Gives host → why that could not be, none where all is well.
     """
@@ -42,9 +45,11 @@ def compile_for(wanted: Iterable[str], fleet: Fleet, state: FleetState, tell: Te
     failures |= assignment.failures
     builders = tuple(fleet.hosts[name] for name in assignment.builds)
     if builders:
-        deployment = Deployment(fleet, state, builders, tell, ask)
+        deployment = Deployment(fleet, state, builders, tell, ask, holder=holder)
         with deployment.connected():
             refuse_strangers(deployment.run, assignment.builds, state)
-            deployment.carry({name: Work({}, Actual(), NOTHING, builds=each) for name, each in assignment.builds.items()})
+            deployment.take_leases(assignment.builds)
+            lease = deployment.leases.id
+            deployment.carry({name: Work({}, Actual(), NOTHING, builds=each, lease=lease) for name, each in assignment.builds.items()})
         failures |= deployment.failures
     return failures

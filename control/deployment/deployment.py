@@ -13,13 +13,17 @@ from pathlib import Path
 
 from control.deployment import beside, clocks
 from control.deployment.accounts import missing_sh, missing_words, required_accounts
+from control.deployment.ahead import releases_alone
 from control.deployment.asking import hardware, probe, revoked_there
 from control.deployment.builds import assigned, compiling, kept, with_compilers
+from control.deployment.guard import in_the_way
+from control.deployment.leases import Leases
 from control.deployment.ownership import refusal, stranger
 from control.deployment.payload import asks_for, payload_for, trials_for
 from control.deployment.peers import offered
 from control.deployment.plans import Plans
 from control.deployment.remaining import still
+from control.deployment.turns import turns
 from control.deployment.work import Work, admits, changes_admission
 from control.llama_cpp.artifacts import Artifacts
 from control.llama_cpp.releases import ROLE
@@ -32,7 +36,7 @@ from control.ssh.run import Run
 from control.state import api_keys
 from control.state.fleet import FleetState
 from control.state.lineage import lineage_of, note_admission, note_change, told_hosts
-from control.state.lock import admission_lock
+from control.state.lock import Holder, admission_lock
 from control.state.secrets import Secrets, Vault
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
@@ -41,6 +45,8 @@ from inventory.knowledge import Knowledge
 from inventory.summary import warnings
 from resources import Package, Release, Resource
 from resources.drift import drift, with_newest
+from resources.guard import Guard
+from resources.history import Record
 from resources.owner import Owner
 from resources.probe import Actual
 from roles.host_plan import HostPlan, alternatives_of, doors_of, guards_of, needs_of, refusals_of, remarks_of
@@ -48,7 +54,10 @@ from roles.server import Entrance, Server
 
 assert control.ssh.cooperative
 
-SITE = Path(__file__).parents[2] / "deploys" / "site.py"
+Changing = Callable[["Deployment", Mapping[str, Work]], None]
+
+DEPLOYS = Path(__file__).parents[2] / "deploys"
+SITE, BRING = DEPLOYS / "site.py", DEPLOYS / "bring.py"
 
 
 @dataclass
@@ -56,10 +65,15 @@ class Deployment:
     """One fleet, or some of its hosts, in one run. `ask` answers questions (a host key nobody has seen), `tell` hears what happens.
 
     With `leaving`, every plan is empty: what Paddock put there goes, with `data` its data too. With `deep` models and releases are read
-    whole, to find what changed without a trace. One that only `looks` does without the secrets that nobody here can open.
+    whole, to find what changed without a trace. One that only `looks` does without the secrets that nobody here can open. One with a
+    `holder` of the fleet's lock has leases of the hosts that it changes.
 
     `work` is what there is to do on each host that answered; `run.failures` why the others did not. `strangers` is whose a host is, in
-    words, of those that are not this state's: they have failed, unless this only `looks`, or `takes_over`.
+    words, of those that are not this state's: they have failed, unless this only `looks`, or `takes_over`. `changing` hears what is about
+    to be done, before any host is changed.
+
+    With a `guard`, hosts take back by themselves what this changes, unless it is confirmed (control/deployment/guard.py): the next run then
+    takes away what is old. That is no failure of this one.
     """
 
     fleet: Fleet
@@ -72,6 +86,11 @@ class Deployment:
     deep: bool = False
     looks: bool = False
     takes_over: bool = False
+    guard: Callable[[Work], Guard | None] = lambda work: None
+    verb: str = "up"
+    """What hosts note of who changed them."""
+    changing: Changing = lambda deployment, works: None
+    holder: Holder | None = None
     work: dict[str, Work] = field(default_factory=dict)
     strangers: dict[str, str] = field(default_factory=dict)
     actual: dict[str, Actual] = field(default_factory=dict)
@@ -88,6 +107,7 @@ class Deployment:
         self.authority = Authority(self.state, self.vault)
         self.plans = Plans(self.fleet, self.state, self.vault)
         self.lineage = lineage_of(self.state)
+        self.leases = Leases(self.run, self.fleet.name, self.holder)
 
     @contextmanager
     def connected(self) -> Iterator[None]:
@@ -96,7 +116,10 @@ class Deployment:
         try:
             yield
         finally:
-            self.run.disconnect()
+            try:
+                self.leases.give_back()
+            finally:
+                self.run.disconnect()
 
     @property
     def failures(self) -> Mapping[str, str]:
@@ -110,7 +133,7 @@ class Deployment:
 
         With `fit`, a host whose models cannot have the memory that they would take has failed, one without the account that is to serve,
         and one where somebody else has a port or an account of the plan: before anything there is touched. So has one that is another
-        state's.
+        state's. Raises PaddockError where another run is changing one that is not another fleet's, unless this only `looks`.
         """
         self._learn([host.name for host in self.hosts if not self.state.hardware(host.name)])
         self._probe([host for host in self.hosts if host.name not in self.failures])
@@ -125,11 +148,14 @@ class Deployment:
             self._refuse_what_does_not_fit(self.knowledge())
         self._plan()
         answered = set(self.work)
+        ours = [name for name, work in self.work.items() if self.takes_over or work.actual.owner is None or _is_of(self.fleet, work)]
+        self.leases.require_free({name: self.actual[name].lease for name in ours})
         if not self.looks and not self.takes_over:
             self._refuse_strangers()
         if fit and not self.leaving:
             self._refuse_what_is_taken()
             self._refuse_missing_accounts()
+            self._refuse_beside_a_switch()
         if answered != set(self.work):
             self._plan()  # without them: who compiles, and for whom, may be another matter
 
@@ -163,6 +189,12 @@ class Deployment:
         for name, missing in (self.run.said(asked) if asked else {}).items():
             for account in missing[:1]:
                 self.run.failures[name] = missing_words(wanted[name][account])
+                del self.work[name]
+
+    def _refuse_beside_a_switch(self) -> None:
+        for name, work in list(self.work.items()):
+            if not self.looks and (words := in_the_way(work, self.guard(work))):
+                self.run.failures[name] = words
                 del self.work[name]
 
     def _changed(self, found: Mapping[str, Actual]) -> list[str]:
@@ -310,26 +342,15 @@ class Deployment:
             return ()
 
     def converge(self) -> None:
-        """Issues what is due, builds what is missing, makes the hosts so, and looks again: what still differs has failed."""
+        """Issues what is due, builds what is missing, makes the hosts so, and looks again: what still differs has failed.
+
+        Raises PaddockError, before any of that, where another run is changing one of the hosts, or has done so since they were looked at.
+        """
+        self.take_leases(name for name, work in self.work.items() if work.drift)
         self.issue()
-        busy = {}
-        missing = {name: work.missing for name, work in self.work.items()}
-        there = {name: work for name, work in self.work.items() if name not in self.failures}
-        where = kept(there, Artifacts(self.state))
-        assignment = assigned(missing, self.fleet, self.state, self.knowledge(), there, where)
-        self.run.failures.update(assignment.failures)
-        wanted = {name: work for name, work in self.work.items() if work.drift or name in assignment.builds}
-        if any(assignment.builds.values()):
-            Artifacts(self.state).key.make()  # a secret more makes the state another one, before hosts hear of it
-        owner = self._owner(wanted)
-        for name, work in wanted.items():
-            try:
-                needs, builds = _with(work.needs, assignment.waits.get(name), name), assignment.builds.get(name, ())
-                busy[name] = replace(
-                    self._supplied(name, work), needs=needs, builds=builds, owner=owner, renew=partial(self._renewed, name=name)
-                )
-            except PaddockError as error:
-                self.run.failures[name] = str(error)
+        busy = self._busy(self.work)
+        turn = turns(busy, self.fleet)
+        busy = {name: replace(work, turns=turn[name]) for name, work in busy.items()}
         with offered(self.run, busy, self.work, self.fleet) as asking:
             self.carry(asking)
         # Who is let in may have changed meanwhile: what follows goes by what is so now.
@@ -341,12 +362,58 @@ class Deployment:
             work = self._work(name, actual)
             if not self.leaving and (whose := stranger(actual.owner, self.fleet.name, self.lineage)):
                 self.run.failures[name] = f"another run has changed it meanwhile: {whose}"
-            elif work.drift:
+            elif lost := self.leases.lost(actual.lease):
+                self.run.failures[name] = lost
+            elif any(each.attributes for each in work.drift.changes) if busy[name].guard else work.drift:
                 self.run.failures[name] = "still differs after the run: " + still(work)
         links = {name: f'basename "$(readlink {release.current})"' for name in self.failures if (release := self._release(name))}
         self._served = {name: lines[0] for name, lines in self.run.said(links, failed=True).items() if lines}
         # What this run has installed is learned now: the next one need not look a second time.
         self._learn(self._changed(found))
+
+    def bring(self) -> None:
+        """Has the releases that hosts lack built, and laid beside those that serve, which go on. What does not pass its gate has failed."""
+        busy = self._busy({name: releases_alone(work) for name, work in self.work.items()}, whole=False)
+        if busy:
+            self.changing(self, busy)
+        self.run.carry_out(BRING, busy)
+
+    def _busy(self, works: Mapping[str, Work], *, whole: bool = True) -> dict[str, Work]:
+        """The hosts with anything to do, and what it takes: who builds, what travels, whose the host is. Why a host cannot have it is told
+        in `failures`."""
+        busy, missing = {}, {name: work.missing for name, work in works.items()}
+        there = {name: work for name, work in self.work.items() if name not in self.failures}
+        where = kept(there, Artifacts(self.state))
+        assignment = assigned(missing, self.fleet, self.state, self.knowledge(), there, where)
+        self.run.failures.update(assignment.failures)
+        wanted = {name: work for name, work in works.items() if work.drift or name in assignment.builds}
+        self.take_leases(wanted)
+        if any(assignment.builds.values()):
+            Artifacts(self.state).key.make()  # a secret more makes the state another one, before hosts hear of it
+        owner = self._owner(wanted, whole=whole)
+        for name, work in wanted.items():
+            try:
+                needs, builds = _with(work.needs, assignment.waits.get(name), name), assignment.builds.get(name, ())
+                busy[name] = replace(
+                    self._supplied(name, work),
+                    needs=needs,
+                    builds=builds,
+                    owner=owner,
+                    renew=partial(self._renewed, name=name),
+                    guard=self.guard(work) if whole else None,
+                    record=self.record_of(name) if whole else None,
+                )
+            except PaddockError as error:
+                self.run.failures[name] = str(error)
+        return busy
+
+    def record_of(self, name: str) -> Record | None:
+        """What the host is to keep of what it gets; None where it has just that, or nothing that rolls back."""
+        return None if self.leaving else self.plans.record(name, self.work[name].actual.history, self.verb)
+
+    def take_leases(self, names: Iterable[str]) -> None:
+        """Before hosts are changed. Raises PaddockError where another run is doing that, or has done so since they were looked at."""
+        self.leases.take(names, {name: actual.lease for name, actual in self.actual.items()})
 
     def _settle(self, hosts: Iterable[str]) -> None:
         """Watches what was started, on all hosts at once: what dies of itself soon is seen by the look that follows."""
@@ -385,7 +452,8 @@ class Deployment:
         return replace(work, plan=plan, drift=with_newest(work.drift, plan), owner=self._newest_owner)
 
     def carry_out(self, works: Mapping[str, Work]) -> None:
-        """Does on each host the work that is given for it, and nothing else. Builds nothing."""
+        """Does on each host the work that is given for it, and nothing else. Builds nothing. Raises PaddockError as `take_leases`."""
+        self.take_leases(works)
         busy, owner = {}, self._owner(works, whole=False)
         for name, work in works.items():
             try:
@@ -397,6 +465,8 @@ class Deployment:
 
     def carry(self, work: Mapping[str, Work]) -> None:
         """Runs deploys/site.py with this work."""
+        if work:
+            self.changing(self, work)
 
         def doing(host: str, name: str) -> str:
             return ", ".join(each.id for each in work[host].wrong(Package)) if name == "packages" else name
@@ -407,7 +477,7 @@ class Deployment:
         """With the files that travel, and where the host gets the others. Raises PaddockError."""
         payload = payload_for(work, name, self.fleet, self.state)
         asks, trials = asks_for(work, self.run.secrets), trials_for(work)
-        return replace(work, payload=payload, asks=asks, trials=trials, artifacts=Artifacts(self.state))
+        return replace(work, payload=payload, asks=asks, trials=trials, artifacts=Artifacts(self.state), lease=self.leases.id)
 
 
 def _is_of(fleet: Fleet, work: Work) -> bool:

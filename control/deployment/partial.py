@@ -6,7 +6,7 @@ import control.ssh.cooperative  # isort: skip - first of all
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from control.deployment.deployment import Deployment
+from control.deployment.deployment import Changing, Deployment
 from control.deployment.work import Work
 from control.ssh.run import Tell
 from control.state.fleet import FleetState
@@ -48,12 +48,15 @@ def carry_out_part(
     part: Part,
     *,
     agree: Callable[[Mapping[str, Work]], bool],
+    changing: Changing,
     tell: Tell,
     ask: Callable[[str], bool],
+    steals: bool = False,
 ) -> Partial:
-    """Looks at the hosts, and where `agree` says so carries out their part of the work, all under the lock of the fleet."""
-    with operator_lock(state, verb):
-        deployment = Deployment(fleet, state, hosts, tell, ask)
+    """Looks at the hosts, and where `agree` says so carries out their part of the work, all under the lock of the fleet. `changing`
+    is the deployment's."""
+    with operator_lock(state, verb, steals=steals) as holder:
+        deployment = Deployment(fleet, state, hosts, tell, ask, changing=changing, holder=holder)
         with deployment.connected():
             work = parts(deployment, part)
             if work and not agree(work):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from control.deployment import replay
 from control.deployment.knowledge import knowledge_for
+from control.deployment.replay import Entry
 from control.state.fleet import FleetState
+from control.state.lock import operator
 from control.state.secrets import Vault
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
-from roles.host_plan import HostPlan, host_plan
+from resources.history import PACKED_MOST, History, Line, Record
+from roles.host_plan import HostPlan, host_plan, rolls_back
 
 
 class Plans:
@@ -20,6 +24,8 @@ class Plans:
         self._fleet, self._state, self._vault = fleet, state, vault
         self._knowledge: Knowledge | None = None
         self._made: dict[str, HostPlan | PaddockError] = {}
+        self.earlier: dict[str, Entry] = {}
+        """Host → what it is to be again, as far as that rolls back."""
 
     @property
     def knowledge(self) -> Knowledge:
@@ -32,13 +38,31 @@ class Plans:
         """Raises PaddockError where there can be none."""
         if host.name not in self._made:
             try:
-                self._made[host.name] = host_plan(host, self._fleet, self.knowledge)
+                self._made[host.name] = self._of(host)
             except PaddockError as error:
                 self._made[host.name] = error
         made = self._made[host.name]
         if isinstance(made, PaddockError):
             raise made
         return made
+
+    def _of(self, host: Host) -> HostPlan:
+        today = host_plan(host, self._fleet, self.knowledge)
+        entry = self.earlier.get(host.name)
+        return host_plan(host, self._fleet, self.knowledge, entry.parts(today)) if entry else today
+
+    def record(self, host: str, history: History, verb: str) -> Record | None:
+        """What the host is to keep of what it gets by its plan; None where it has just that, or nothing that rolls back."""
+        plan, earlier, fleet = self.of(self._fleet.hosts[host]), self.earlier.get(host), self._fleet
+        digest = earlier.line.digest if earlier else replay.digest_of(plan)
+        number = earlier.line.number if earlier else history.number_for(fleet.name, digest)
+        newest, has_entry = history.of(fleet.name).newest, number in history.entries
+        is_whole = newest and has_entry and (newest.state, newest.digest) == ("done", digest)
+        if is_whole or not (newest or any(map(rolls_back, plan))):
+            return None
+        packed = b"" if has_entry else replay.packed(host, plan, fleet)
+        line = Line(number, "done", datetime.now(UTC), verb, fleet.name, replay.release_of(plan), operator(), digest)
+        return Record(line, packed if len(packed) <= PACKED_MOST else b"", history.spare(number))
 
     def outdated(self) -> None:
         """Something was learned, issued or taken in: what is known, and the plans, are made anew."""

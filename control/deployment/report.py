@@ -1,11 +1,9 @@
-"""What one run of `up` did on each host: kept in the state directory, and printed with --json."""
+"""What one run of `up` did on each host: printed, and with --json as data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-
-from resources.codec import digests
 
 if TYPE_CHECKING:
     from control.deployment.deployment import Deployment
@@ -24,11 +22,6 @@ def report(deployment: Deployment, changes: Mapping[str, int], failed_checks: Ma
         for name in (host.name for host in deployment.hosts)
     }
     return {"fleet": deployment.fleet.name, "hosts": hosts, "verification_skipped": skipped}
-
-
-def kept(report: Mapping[str, Any], deployment: Deployment) -> dict[str, Any]:
-    """The report as the state directory keeps it: with a digest of each resource that was declared."""
-    return {**report, "resources": {name: digests(work.plan) for name, work in deployment.work.items()}}
 
 
 def has_failed(report: Mapping[str, Any]) -> bool:

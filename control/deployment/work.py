@@ -13,9 +13,12 @@ from control.llama_cpp.artifacts import Artifacts
 from control.llama_cpp.releases import Recipe
 from control.models.curl import curl_configuration
 from control.models.origins import Request, asked_of
-from resources import File, ModelFile, Release, Resource, Service
+from resources import File, ModelFile, Release, Resource, Service, of_kind
 from resources.base import Origin, R
 from resources.drift import Change, Drift
+from resources.guard import Guard
+from resources.guarded import Kept, kept
+from resources.history import Record
 from resources.owner import Owner
 from resources.probe import Actual
 from roles import ROLES
@@ -27,6 +30,10 @@ STAGES = ROLES
 
 ADMITTING = frozenset({"caddy", "client", "firewall", "admin", "rpc_worker"})
 """The roles that decide who is let in."""
+
+STAYS_NEW = ADMITTING | {"gateway", "postgres"}
+"""The roles of which nothing is taken back: the gateway's configuration says whose keys it takes, and its data is what is new has made
+of it."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,14 @@ class Wanted:
     distribution: str
     """That it is built for."""
     is_there: bool = False
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The `number` of a host, from 0 up, out of how many."""
+
+    number: int = 0
+    of: int = 1
 
 
 @dataclass(frozen=True)
@@ -68,11 +83,17 @@ class Work:
     alternatives: Mapping[str, tuple[frozenset[str], ...]] = field(default_factory=dict)
     """Role → hosts of which one must be ready before."""
 
+    turns: Mapping[str, Turn] = field(default_factory=dict)
+    """Role → when its services come, where they are not to at the same time as those of other hosts."""
+
     trials: Mapping[str, bytes] = field(default_factory=dict)
     """Release id → the archive that its gate tries it with."""
 
     owner: Owner | None = None
     """Whose the host is, as its manifest is to say."""
+
+    lease: str = ""
+    """The id of the run that has the lease of the host; empty where it takes none."""
 
     renew: Callable[[Work], Work] | None = field(default=None, repr=False)
 
@@ -83,6 +104,11 @@ class Work:
 
     artifacts: Artifacts | None = None
     """Where the releases are that it is given."""
+
+    guard: Guard | None = None
+    """With one, the host takes the roles' changes back unless they are confirmed."""
+    record: Record | None = None
+    """What the host is to keep of the configuration that it gets; None where it is the one that it has."""
 
     @cached_property
     def resources(self) -> tuple[Resource, ...]:
@@ -111,6 +137,16 @@ class Work:
         """The secret files, and the services that read one, of which nobody here can tell how they are to be."""
         found = (each for each in self.resources if isinstance(each, Service) or (isinstance(each, File) and each.secret))
         return tuple(each for each in found if each.is_unopened)
+
+    @cached_property
+    def kept(self) -> Kept:
+        """What the host puts back where it takes its changes back."""
+        return kept(self.drift.changes, self.resources, STAYS_NEW)
+
+    def is_guarded(self, role: str) -> bool:
+        """Whether a change of this role is a part of what the host takes back."""
+        services = of_kind((each.resource for each in self.drift.of(role) if each.resource), Service)
+        return self.guard is not None and (role not in STAYS_NEW or any(each.unit in self.kept.units for each in services))
 
     def stamps(self, role: str) -> frozenset[str]:
         """The ids of the files that note what a role's services were started with."""

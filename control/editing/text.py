@@ -18,7 +18,7 @@ from inventory.errors import PaddockError
 from inventory.marks import plain
 from inventory.scalars import meant, trap
 
-PLAIN = re.compile(r"[A-Za-z0-9/+-]?[A-Za-z0-9][A-Za-z0-9._/+-]*|\.[0-9]+")
+PLAIN = re.compile(r"[A-Za-z0-9/+-]?[A-Za-z0-9][A-Za-z0-9._/+=-]*|\.[0-9]+")
 STEP = "  "
 """How far a key stands to the right of the one that it belongs to."""
 

@@ -30,16 +30,6 @@ look() {
     echo "process $1 ${port:-0} ${resident:-0} $(($(drm_kib "$pid") + $(nvidia_kib "$pid")))"
   done
 }
-
-# nvidia_kib PID: what nvidia-smi says that it holds
-nvidia_kib() {
-  printf '%s\\n' "$cards" | awk -F', *' -v pid="$1" '$1 == pid {sum += $2} END {printf "%d\\n", sum * 1024}'
-}
-
-cards=
-if command -v nvidia-smi >/dev/null; then
-  cards=$(timeout 10 nvidia-smi --query-compute-apps=pid,used_gpu_memory --format=csv,noheader,nounits 2>/dev/null) || cards=
-fi
 """
 """Memory of a card is what the kernel says of a process (https://docs.kernel.org/gpu/drm-usage-stats.html), or nvidia-smi."""
 
@@ -78,7 +68,11 @@ def look(reach: Reach, host: str, servers: Iterable[Server]) -> dict[str, Unit]:
     servers = tuple(servers)
     calls = [f"look {shlex.join((each.name, each.unit, _whose(each)))}" for each in servers]
     found: dict[str, Unit] = {}
-    for line in reach.shell(host, "\n".join([render("manager.sh"), render("shared/drm.sh"), LOOK, *calls, ""]), "what its servers hold"):
+    for line in reach.shell(
+        host,
+        "\n".join([render("manager.sh"), render("shared/drm.sh"), render("shared/nvidia.sh"), LOOK, "nvidia_cards", *calls, ""]),
+        "what its servers hold",
+    ):
         try:
             kind, name, *rest = line.split()
             if kind == "unit":

@@ -11,6 +11,7 @@ from paramiko.ssh_exception import AuthenticationException, SSHException
 
 from control.ssh import apt_words
 from control.ssh.ways import Way
+from resources.lease import lost_to
 
 LINES_SHOWN = 15
 """Of what a host said before it failed; a build sends fourteen."""
@@ -63,6 +64,8 @@ def last_words(lines: Sequence[str], doing: str) -> str:
 
     A host says what was wrong last; apt and dpkg say it further up. One that was killed begins a resource and never ends it.
     """
+    if lost := lost_to(lines):
+        return lost
     ended, began = (any(line.startswith(mark) for line in lines) for mark in MARKS)
     if began and not ended:
         return f"{at_work(lines, doing)}: {KILLED}"

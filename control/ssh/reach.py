@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from queue import Queue
 from typing import Any, TypeVar
@@ -92,17 +92,11 @@ class Reach:
 
     def lines(self, host: str, command: str, doing: str) -> Iterator[str]:
         """What a command prints, run as root, line by line, as long as it runs: its standard input is open until nobody reads any more."""
-        target = self._target(host)
-        if self.run.way(host).becomes_root:
-            self.shell(host, "true", "sudo")  # whether sudo asks for a password is found out, and settled, here
-        arguments = {"_sudo": target.data.get("_sudo"), "_sudo_password": target.data.get("_sudo_password")}
-        shell = make_unix_command_for_host(self.run.pyinfra, target, StringCommand(command), **arguments)
-        channel = self._transport(host).open_session(timeout=OPEN_TIMEOUT_S)
+        target, channel = self._target(host), self._started(host, command)
         self._read.add(channel)
         try:
             if self.hung_up:  # while this was on its way
                 return
-            channel.exec_command(shell.get_raw_value())
             begun, cut = b"", False
             received = io.BufferedReader(Received(channel.recv))
             while line := received.readline(bounds.FOLLOWED.piece):
@@ -126,7 +120,54 @@ class Reach:
                 raise PaddockError(f"{host}: {GONE}") from None
         finally:
             self._read.discard(channel)
-            channel.close()
+            _close(channel)
+
+    def blocks(self, host: str, command: str, doing: str) -> Iterator[bytes]:
+        """What a command prints, run as root, as it is. Raises PaddockError as `shell` does, then also where its output has come whole."""
+        with self._running(host, command, doing) as channel:
+            channel.shutdown_write()
+            while data := channel.recv(bounds.KIB << 8):
+                yield data
+
+    @contextmanager
+    def feed(self, host: str, command: str, doing: str) -> Iterator[Callable[[bytes], None]]:
+        """What gives bytes to a command's standard input, run as root. Raises PaddockError as `shell` does, once there are no more."""
+        with self._running(host, command, doing) as channel:
+            yield channel.sendall
+            channel.shutdown_write()
+            while channel.recv(bounds.KIB << 8):
+                pass
+
+    @contextmanager
+    def _running(self, host: str, command: str, doing: str) -> Iterator[Channel]:
+        """Whatever it prints has to be read within. It has succeeded where this ends."""
+        channel = self._started(host, command)
+        try:
+            try:
+                yield channel
+            except OSError:
+                if not channel.exit_status_ready():
+                    raise
+                # it has ended before it had read all: its own words say why
+            status = channel.recv_exit_status()
+            if status:
+                said = channel.makefile_stderr("rb").read(bounds.HOST_ERRORS.size).decode(errors="replace").split("\n")
+                raise PaddockError(f"{host}: {last_words(said, doing) if connected(self._target(host)) else GONE}")
+        except (SSHException, OSError, EOFError):
+            raise PaddockError(f"{host}: {GONE}") from None
+        finally:
+            _close(channel)
+
+    def _started(self, host: str, command: str) -> Channel:
+        """A command at work, as root."""
+        target = self._target(host)
+        if self.run.way(host).becomes_root:
+            self.shell(host, "true", "sudo")  # whether sudo asks for a password is found out, and settled, here
+        arguments = {"_sudo": target.data.get("_sudo"), "_sudo_password": target.data.get("_sudo_password")}
+        shell = make_unix_command_for_host(self.run.pyinfra, target, StringCommand(command), **arguments)
+        channel = self._transport(host).open_session(timeout=OPEN_TIMEOUT_S)
+        channel.exec_command(shell.get_raw_value())
+        return channel
 
     def http(self, host: str, address: str, port: int) -> Tunnelled:
         """A connection to what listens on the host, seen from itself. Raises NotListening, or PaddockError where sshd forwards nothing."""
@@ -158,6 +199,12 @@ class Reach:
         link = transport(target)
         assert link
         return link
+
+
+def _close(channel: Channel) -> None:
+    """Also where the connection is gone, which paramiko raises then."""
+    with suppress(SSHException, OSError, EOFError):
+        channel.close()
 
 
 class Tunnelled(HTTPConnection):

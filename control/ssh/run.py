@@ -118,6 +118,15 @@ class Run:
 
         return {name: lines for name, lines in self.of_each(scripts, ask, failed=failed).items() if lines is not None}
 
+    def told(self, names: Iterable[str], script: str) -> None:
+        """Has hosts run a shell script, as root, also those that have failed, where they are still connected. Nothing comes of it here."""
+
+        def ask(target: Target) -> None:
+            with suppress(PyinfraError, PaddockError, SSHException, OSError, EOFError):
+                fact(target, Said(), "sh -s", script)
+
+        self.of_each(names, ask, failed=True)
+
     def carry_out(self, deploy: Path, work: Mapping[str, object], doing: Callable[[str, str], str] = lambda host, name: name) -> None:
         """Runs a deploy file on the named hosts, each with its `work` as host data. Hosts that failed before are left out.
 

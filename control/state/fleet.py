@@ -1,6 +1,6 @@
 """What the control machine keeps of a fleet, in `.paddock/<fleet>/` beside its inventory. `PADDOCK_STATE` moves `.paddock`.
 
-    .gitignore          admits what may be committed: everything listed here from recipients.txt to artifacts/, of those the descriptions
+    .gitignore          admits what may be committed: everything listed here from recipients.txt to history/, of artifacts/ the descriptions
     recipients.txt      who can open what is sealed: an age or SSH public key a line
     fleet.json          which state this is, and what hosts know of it: see control/state/lineage.py
     certs/              authorities.json: the fleet's CAs, and which of them signs; server/NAME.json and client/NAME.json: which certificate
@@ -10,7 +10,8 @@
     known_hosts         the hosts' pinned keys, as OpenSSH writes them
     hardware/HOST.json  what each host's machine is
     artifacts/          NAME.json: what each release is; NAME.tar.gz: the release itself, packed to travel
-    reports/            the last runs
+    evidence/HOST-ID/   what a host has collected of a switch that was taken back
+    history/            what the last runs changed: see control/lifecycle/history.py
     export/CLIENT/      a client's certificate and its key, unsealed
     lock                who is changing the fleet
     admission.lock      held for a moment while who is let in changes
@@ -20,18 +21,15 @@ Everything here is readable to its owner only, and each file is replaced whole o
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -45,7 +43,16 @@ PACKAGES = Path(__file__).resolve().parents[2]
 
 IN_A_CLONE = (PACKAGES / "scripts" / "setup").is_file()
 
-REPORTS_KEPT = 50
+
+def paddock_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("paddock")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
 HOST_KEY = re.compile(r"(ssh-ed25519|ecdsa-sha2-\S+|ssh-rsa) \S+")
 
 # What is not named here stays out of git, so that nothing new gets in by being forgotten.
@@ -68,9 +75,18 @@ GITIGNORE = """\
 !/artifacts/
 /artifacts/*
 !/artifacts/*.json
+!/history/
+!/history/*.json
+!/history/*.json.gz
 """
 
-EARLIER_GITIGNORE = "".join(line for line in GITIGNORE.splitlines(keepends=True) if "artifacts" not in line and "fleet.json" not in line)
+
+def _without(*words: str) -> bytes:
+    return "".join(line for line in GITIGNORE.splitlines(keepends=True) if not any(word in line for word in words)).encode()
+
+
+EARLIER_GITIGNORES = (_without("history"), _without("history", "artifacts", "fleet.json"))
+"""As earlier versions wrote it."""
 
 
 def tell(text: str) -> None:
@@ -240,7 +256,7 @@ class FleetState:
         if not self.path.is_dir():
             make_private(self.path.parent)
             make_private(self.path)
-        if read(self.path / ".gitignore") in (None, EARLIER_GITIGNORE.encode()):
+        if read(self.path / ".gitignore") in (None, *EARLIER_GITIGNORES):
             write_atomically(self.path / ".gitignore", GITIGNORE)
         directory = self.path
         for part in parts:
@@ -282,18 +298,6 @@ class FleetState:
 
     def save_hardware(self, host: str, hardware: Hardware) -> None:
         write_atomically(self.directory("hardware") / f"{host}.json", _hardware_type().dump_json(hardware, indent=1) + b"\n")
-
-    # Reports
-
-    def write_report(self, report: Mapping[str, Any]) -> Path:
-        """Keep what a run did, and of older runs the last ones."""
-        directory = self.directory("reports")
-        path = directory / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"
-        write_atomically(path, json.dumps(report, indent=1) + "\n")
-        for old in sorted(directory.glob("*.json"))[:-REPORTS_KEPT]:
-            with in_words(old, "cannot be deleted"):
-                old.unlink(missing_ok=True)
-        return path
 
 
 @cache

@@ -51,7 +51,7 @@ class Vault:
         path = self.path(name)
         self._state.directory(*path.relative_to(self._state.path).parts[:-1])
         note_change(self._state)
-        write_atomically(path, pyrage.encrypt(data, self._recipients()))
+        write_atomically(path, pyrage.encrypt(data, self.recipient_keys()))
 
     def unseal(self, name: str) -> bytes:
         """What was sealed. Raises PaddockError where it is missing or damaged, or where it was sealed to others."""
@@ -62,7 +62,7 @@ class Vault:
         if sealed is None:
             raise PaddockError(f"{path}: there is no such file")
         try:
-            return bytes(pyrage.decrypt(sealed, [identity.key for identity in self._identities()]))
+            return bytes(pyrage.decrypt(sealed, [identity.key for identity in self.identities()]))
         except pyrage.DecryptError as error:
             if "No matching keys" in str(error):
                 if self._looks:
@@ -132,14 +132,14 @@ class Vault:
     @property
     def own(self) -> list[str]:
         """The public keys of the person here."""
-        return [identity.public for identity in self._identities() if identity.public]
+        return [identity.public for identity in self.identities() if identity.public]
 
     def require_recipients(self) -> None:
         """Has recipients.txt, where there is one, agreed to before anything is begun. Raises PaddockError as `seal` does."""
         if self.recipients.file.exists():
-            self._recipients()
+            self.recipient_keys()
 
-    def _recipients(self) -> list[Any]:
+    def recipient_keys(self) -> list[Any]:
         import pyrage
 
         if not self.recipients.file.exists():
@@ -160,7 +160,7 @@ class Vault:
 
     def _write_recipients(self) -> None:
         if not self.own:
-            where = self._identities()[0].where
+            where = self.identities()[0].where
             raise PaddockError(
                 f"{self.recipients.file} is missing, and there is no {where}.pub to fill it from: write the public key of {where} there"
             )
@@ -170,7 +170,7 @@ class Vault:
         )
 
     def _refusal(self) -> str:
-        mine = " or ".join(identity.public or identity.where for identity in self._identities())
+        mine = " or ".join(identity.public or identity.where for identity in self.identities())
         theirs = ", ".join(each.line for each in self.recipients.listed()) or "unknown keys, recipients.txt lists none"
         return (
             f"encrypted for other recipients than you ({mine}). It was encrypted for: {theirs}. "
@@ -178,7 +178,7 @@ class Vault:
             f"or have one of them add your public key to {self.recipients.file} and run `paddock secrets rotate`"
         )
 
-    def _identities(self) -> tuple[Identity, ...]:
+    def identities(self) -> tuple[Identity, ...]:
         if self._found is None:
             self._found = tuple(self._look_for_identities())
         return self._found

@@ -35,6 +35,8 @@ VALIDATE = as_unit(UNIT, "caddy", f"caddy validate --adapter caddyfile --config 
 RELOADS_SAFELY = (2, 8, 0)
 """A reload with a request in flight ends Caddy 2.6.2 (`panic: missing cancel error`): the distribution's Caddy is restarted instead."""
 
+CUTS = "answers that take longer than 2 seconds break off, and nobody is let in for half a second; Caddy 2.8 and later would reload"
+
 TRUST_POOL = (2, 8, 0)
 
 ADMINISTRATION_BY_ENVIRONMENT = (2, 7, 0)
@@ -53,9 +55,9 @@ REVOKED = f"{DIRECTORY}/revoked"
 
 BEGIN = "-----BEGIN CERTIFICATE-----"
 
-HEALTH = {"interval_s": 2, "timeout_s": 5, "cool_down_s": 10, "patience_s": 10, "pause_ms": 50}
+HEALTH = {"interval_s": 2, "timeout_s": 5, "cool_down_s": 3, "pause_ms": 50}
 """Of servers that stand in for each other: how often each is asked for its health, and how long it may take to answer; how long it is not
-asked after it did not; and how long, and how often, a client's request looks for one that is ready."""
+asked after it did not; and how often a client's request looks for one that is ready."""
 
 CLOSED = {
     "error": {
@@ -135,6 +137,7 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
         ports=tuple(_ports(settings, release, theirs, binds)),
         validate=(VALIDATE,),
         joins=joins,
+        cuts="" if reloads else CUTS,
         left_open=_left_open(configuration) if settings.shared and reloads else "",
     )
     if settings.sites:
@@ -371,6 +374,8 @@ def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledg
         else None,
         "administrators": tuple(each for each, client in clients.items() if fleet.clients[client].admin),
         "hosts": len(fleet.hosts_behind(site)),
+        "wait_s": max((each.wait_s for each in fleet.behind(site.upstream)), default=0),
+        "gateway": isinstance(site.upstream, OfGateway),
         # A gateway has a list of its own of what may be asked for.
         "apart": not isinstance(site.upstream, OfGateway) and any(not fleet.clients[client].admin for client in leaves),
         "open": tuple(routes.patterns(site.routes)),

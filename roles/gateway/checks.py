@@ -6,9 +6,10 @@ import time
 
 from testinfra.host import Host as TestinfraHost
 
-from roles.gateway.plan import ACCOUNT, CONFIGURATION, DATABASE, MASTER_KEY_FILE, PEPPER_FILE, STATE, UNIT
+from roles.gateway.plan import ACCOUNT, CONFIGURATION, DATABASE, MASTER_KEY_FILE, PEPPER_FILE, STATE
 from roles.gateway.settings import GatewaySettings, OnPostgres, called_at
 from roles.role import interface_of, port_of
+from roles.users import UNIT
 
 LOOK_S = 15
 """What a look at a server may take."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,10 +20,9 @@ from roles.gateway.settings import PEPPER, GatewaySettings, OnPostgres, called_a
 from roles.role import address_of, interface_of, is_address, is_loopback, port_of, render, with_address
 from roles.server import CALLERS, Server, Tunnelled
 from roles.upstream import hosts_of
-from roles.users import UserLimits, user_key_name
+from roles.users import ADMIN_SOCKET, COMMAND, UNIT, UserLimits, user_key_name
 
 ACCOUNT = "paddock-gateway"
-UNIT = "paddock-gateway.service"
 LISTENER = "paddock-gateway.socket"
 ENVIRONMENT = "/opt/paddock/gateway"
 DIRECTORY = "/etc/paddock/gateway"
@@ -31,9 +31,14 @@ PEPPER_FILE = f"{DIRECTORY}/pepper"
 MASTER_KEY_FILE = f"{DIRECTORY}/master-key"
 STATE = "/var/lib/paddock-gateway"
 DATABASE = f"{STATE}/gateway.db"
-ADMIN_SOCKET = "/run/paddock-gateway/admin.sock"
 ON_POSTGRES = f"postgresql://{ACCOUNT}@/paddock_gateway?host=/run/postgresql"
 """By its socket: who may is told by the account."""
+
+PREPARE = f"cd / && {shlex.join((*COMMAND, 'prepare'))}"
+"""While the version before serves: where the migration fails, or no copy can be restored, that one goes on with what it has."""
+
+PREPARING_S = 4 * 3600
+"""A large database is copied, restored and migrated within this."""
 
 SHORTEST_PEPPER, SHORTEST_KEY = 32, 16
 
@@ -77,6 +82,7 @@ def plan(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Knowled
     yield Service(
         UNIT,
         restarts=(environment, *keys, configuration, unit),
+        validate=(PREPARE,),
         # Where it asks the model for a token first, it is ready when that has come.
         answers=f"curl --silent --fail --max-time 5 http://{called_at(metrics or listens[0])}/{'readyz' if warm else 'livez'}",
         answer_timeout_s=600 if warm else 120,
@@ -259,6 +265,7 @@ def _unit(host: Host, settings: GatewaySettings, servers: Sequence[Server], flee
         configuration=CONFIGURATION,
         postgres=postgres,
         memory_max=settings.memory_max,
+        start_s=PREPARING_S,
         stop_s=settings.drain_s + AFTER_DRAINING_S,
         addresses=list(dict.fromkeys(("localhost", *called))) if here else (),
     )

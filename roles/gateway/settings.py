@@ -104,6 +104,9 @@ class Health(Settings):
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     """How often a request is given to another server, as long as nothing of the answer has come."""
 
+    wait_s: Annotated[float, Field(ge=0, le=31 * 24 * 3600, allow_inf_nan=False)] = 120.0
+    """Seconds that a request waits while none of its servers answers, during a restart for example. Then it gets 503."""
+
 
 class OnPostgres(Settings):
     """A PostgreSQL database of the fleet."""

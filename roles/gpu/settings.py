@@ -70,6 +70,8 @@ class Amd(Settings):
 class GpuSettings(RoleSettings):
     """GPU drivers and limits. AMD's and Intel's drivers come with the kernel and Mesa and need no extra package."""
 
+    rolls_back = True
+
     nvidia: Nvidia | None = None
     """NVIDIA cards: driver, power limits: `{driver: distribution}`."""
 

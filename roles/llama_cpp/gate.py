@@ -31,15 +31,10 @@ INSTEAD = {
     "--json-schema-file": f"{HOME}/schema",
 }
 PRESETS = "--models-preset"
+NO_AUTOLOAD = "--no-models-autoload"
 
 ELSEWHERE = frozenset(("--rpc",))
 """What has other hosts compute, and is left out with its value: one that computes for a server that runs answers nobody else."""
-
-IN_PRESETS = {
-    re.compile(rf"^({key}[ \t]*=).*$".encode(), re.MULTILINE): value.encode()
-    for key, value in {"load-on-startup": "false", **{option[2:]: value for option, value in INSTEAD.items()}}.items()
-}
-"""The same of a router's presets, and that no model is loaded when it starts: each key is tried with another value."""
 
 OF_THE_UNIT = frozenset(
     (
@@ -61,6 +56,28 @@ OWN_CARDS = ("Environment=CUDA_VISIBLE_DEVICES=",)
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a service is tried: its files lie below `home`, it listens on `socket`, and `instead` has the values that options get there.
+
+    Where it `serves` its models, a router loads them when it is asked for them; otherwise it loads none.
+    """
+
+    home: str
+    socket: str
+    instead: Mapping[str, str]
+    serves: bool = False
+
+    def in_presets(self, presets: bytes) -> bytes:
+        """The same of a router's presets, and that no model is loaded when it starts: each key is tried with another value."""
+        for key, value in {"load-on-startup": "false", **{option[2:]: value for option, value in self.instead.items()}}.items():
+            presets = re.sub(rf"^({key}[ \t]*=).*$".encode(), rb"\1 " + value.encode(), presets, flags=re.MULTILINE)
+        return presets
+
+
+AT_THE_GATE = Place(HOME, SOCKET, INSTEAD)
+
+
+@dataclass(frozen=True)
 class Instance:
     """A service that is to run the release.
 
@@ -75,10 +92,10 @@ class Instance:
     presets: str = ""
 
 
-def instances(resources: Iterable[Resource], release: Release) -> tuple[Instance, ...]:
+def instances(resources: Iterable[Resource], release: Release, at: Place = AT_THE_GATE) -> tuple[Instance, ...]:
     """The services that run the release, among a host's resources as `expand` gives them."""
     services = (each for each in resources if isinstance(each, Service) and any(one.id == release.id for one in each.restarts))
-    return tuple(filter(None, (_instance(each, release) for each in services)))
+    return tuple(filter(None, (_instance(each, release, at) for each in services)))
 
 
 def trial(release: Release, resources: Iterable[Resource], tiny_model: bytes, *, flags_only: bool = False) -> bytes:
@@ -118,7 +135,7 @@ def _of_any(found: Sequence[Instance]) -> Iterator[str]:
     yield from dict.fromkeys(each for one in found for each in one.properties if each.startswith("DeviceAllow="))
 
 
-def _instance(service: Service, release: Release) -> Instance | None:
+def _instance(service: Service, release: Release, at: Place) -> Instance | None:
     files = {each.path: each for each in service.restarts if isinstance(each, File)}
     unit = next((file for path, file in files.items() if path.endswith(f"/{service.name}")), None)
     lines = tuple(_settings(unit.data.decode())) if unit else ()
@@ -130,22 +147,24 @@ def _instance(service: Service, release: Release) -> Instance | None:
     tried: dict[str, bytes] = {}
     presets = ""
     for option, value in pairwise(command):
-        if ELSEWHERE & {option, value}:
+        if not at.serves and ELSEWHERE & {option, value}:
             continue
         file = files.get(value)
         if file is None or file.secret:
-            arguments.append(INSTEAD.get(option, value))
+            arguments.append(at.instead.get(option, value))
             continue
         name = f"files/{len(tried)}"
         tried[name] = file.data
-        arguments.append(f"{HOME}/services/{service.name}/{name}")
+        arguments.append(f"{at.home}/services/{service.name}/{name}")
         if option == PRESETS:
             presets = value
-            tried[name] = _for_a_trial(file.data)
+            tried[name] = at.in_presets(file.data)
     if "--host" not in arguments:
-        arguments += ["--host", SOCKET]  # else llama-server takes a port of its own choice
-    if presets:
-        arguments.append("--no-models-autoload")
+        arguments += ["--host", at.socket]  # else llama-server takes a port of its own choice
+    if presets and not at.serves:
+        arguments.append(NO_AUTOLOAD)
+    elif at.serves:
+        arguments = [each for each in arguments if each != NO_AUTOLOAD]
     properties = tuple(f"{key}={each}" for key, value in lines if _decides(key, value) for each in _given(key, value))
     whose = (f"User={service.user}",) if service.user else ()
     return Instance(service.name, tuple(arguments), (*whose, *properties), tried, presets)
@@ -159,12 +178,6 @@ def _decides(key: str, value: str) -> bool:
 def _given(key: str, value: str) -> list[str]:
     """As systemd-run takes it, which reads `localhost` where it stands alone, but not beside an address."""
     return value.split() if key == "IPAddressAllow" else [value]
-
-
-def _for_a_trial(presets: bytes) -> bytes:
-    for line, value in IN_PRESETS.items():
-        presets = line.sub(rb"\1 " + value, presets)
-    return presets
 
 
 def _settings(unit: str) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
-from resources import Directory, Package, Release, Resource
+from resources import Directory, Package, Release, Releases, Resource
 from roles.llama_cpp.recipe import ACCOUNT
 from roles.llama_cpp.releases import HOME, TARGETS
 from roles.llama_cpp.settings import LlamaCppSettings
@@ -24,8 +24,9 @@ def plan(host: Host, settings: LlamaCppSettings, fleet: Fleet, knowledge: Knowle
         yield replace(ACCOUNT, needed=False)
     if not settings.serve:
         return
-    for path in ("/opt/paddock", HOME, f"{HOME}/releases"):
+    for path in ("/opt/paddock", HOME):
         yield Directory(path)
+    yield Releases(f"{HOME}/releases", settings.keep.releases, settings.keep.disk_mib)
     found = knowledge.releases.get(host.name) or _undetected(settings)
     if isinstance(found, PaddockError):
         raise found

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from roles.references import Finding, Whole
-from roles.role import LINE_ENDS, Matches, Name, RoleSettings
+from roles.role import LINE_ENDS, Matches, Name, RoleSettings, Settings
 from roles.source import DEFAULT, Source
 from roles.wording import quoted
 
@@ -46,8 +46,28 @@ Program = Annotated[
 ]
 
 
+DiskSize = Annotated[str, Matches(r"[1-9][0-9]{0,8}[MGT]", "is not a size on a disk, such as 20G")]
+
+
+class Keep(Settings):
+    """How many releases a host keeps. `paddock plan` shows which ones leave."""
+
+    releases: Annotated[int, Field(ge=2, le=100)] = 3
+    """How many, with the one that serves and the one before it: these two always stay, and so does one that a process still runs."""
+
+    disk: DiskSize | None = None
+    """How much disk the others may take: `20G`. By default nothing but their number counts."""
+
+    @property
+    def disk_mib(self) -> int:
+        """0 where it is not said."""
+        return int(self.disk[:-1]) * 1024 ** "MGT".index(self.disk[-1]) if self.disk else 0
+
+
 class LlamaCppSettings(RoleSettings):
     """llama.cpp: built from source for the host's hardware, or made of the distribution's packages."""
+
+    rolls_back = True
 
     source: Source = DEFAULT
     """The source to build, or the packages to take."""
@@ -82,6 +102,9 @@ class LlamaCppSettings(RoleSettings):
 
     serve: bool = True
     """Set to `false` for a host that only compiles for others."""
+
+    keep: Keep = Keep()
+    """The releases that the host keeps, for `paddock rollback`. The others leave at the end of a run."""
 
     @field_validator("accelerator", "options", "jobs", "builder", "ui", "programs")
     @classmethod

@@ -13,11 +13,12 @@ from inventory.options import Options, as_arguments
 from resources import Directory, File, Port, Release, Resource, Service, User
 from roles import tunnel
 from roles.devices import OTHER_GGML, reads_proc
-from roles.llama_server import environment
+from roles.llama_server import environment, proxy
 from roles.llama_server.cards import nodes, pin
 from roles.llama_server.drafting import drafting
 from roles.llama_server.interfaces import address_at
 from roles.llama_server.settings import LlamaServerSettings, api_key_name
+from roles.llama_server.slots import directories, keyed
 from roles.llama_server.workers import TUNNEL, addresses, endpoints, started_with, tunnels
 from roles.preset import Preset, layered, uncut
 from roles.role import address_of, listed_as, loopback_of, render
@@ -29,9 +30,7 @@ DIRECTORY = "/etc/paddock/llama-server"
 PRESETS = f"{DIRECTORY}/presets.ini"
 WAIT_SCRIPT = f"{DIRECTORY}/wait-for.sh"
 WAIT_UNIT = "paddock-gpu-nodes.service"
-
-CONNECTIONS = 1024
-"""At a time, to one server: who comes beyond that is hung up on."""
+SLOTS_SCRIPT = f"{DIRECTORY}/slots.sh"
 
 WAY_IN = tunnel.Tunnel(
     "paddock-http-tunnel.service", "/etc/paddock/http-tunnel", "Encrypted way to the llama.cpp servers of this host", group=CALLERS
@@ -67,6 +66,8 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Kno
     yield from tunnels(host, fleet, knowledge)
     yield from _waiting(fleet.servers(host.name), knowledge)
     yield from _written_to(fleet.servers(host.name), fleet)
+    if any(_slots(server, fleet, knowledge) for server in fleet.servers(host.name)):
+        yield File(SLOTS_SCRIPT, render("llama_server/slots.sh"), mode=0o755)
     for server in fleet.servers(host.name):
         presets = (*_presets(server, settings, fleet, knowledge), *environment.of_file(server, settings, knowledge))
         unit = _unit(server, settings, fleet, knowledge)
@@ -81,11 +82,12 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Kno
             ports=() if server.listener else (port,),
             user=settings.user or "",
             answers=_answers(server, fleet),
+            drain=proxy.drain(server, settings) if server.listener else (),
+            cuts="" if server.listener else "what it is answering breaks off, and nobody is answered meanwhile",
+            alike=f"{server.group} of {server.models[0]}" if server.group else "",
         )
         if server.listener:
-            proxy = _proxy(server, fleet, knowledge)
-            yield from proxy
-            yield Service(server.listener, restarts=proxy, ports=(port,))
+            yield from proxy.resources(server, settings, _listens(server, fleet, knowledge), port)
     ways = [each for each in fleet.tunnels_to(host.name) if each.socket in {server.socket for server in fleet.servers(host.name)}]
     yield from tunnel.inwards(WAY_IN, ways, knowledge, settings.expiry)
 
@@ -105,36 +107,6 @@ def _listens(server: Server, fleet: Fleet, knowledge: Knowledge) -> tuple[str, .
         own = address_at(server, fleet, hardware.addresses)
         return (loopback_of(server.listen),) if fleet.is_tunnelled(server) else (own, loopback_of(server.listen))
     return (loopback_of(server.listen) if fleet.is_tunnelled(server) else server.listen,)
-
-
-def _proxy(server: Server, fleet: Fleet, knowledge: Knowledge) -> tuple[File, ...]:
-    """The unit by which systemd holds the server's port, and that of the program that hands on what comes there."""
-    name = server.listener.removesuffix(".socket")
-    listener = render(
-        "llama_server/paddock-proxy.socket.j2",
-        server=server.unit,
-        listens=_listens(server, fleet, knowledge),
-        socket=server.socket,
-        callers=CALLERS,
-    )
-    service = render(
-        "llama_server/paddock-proxy.service.j2",
-        server=server.unit,
-        listener=server.listener,
-        own_socket=_own_socket(server),
-        connections=CONNECTIONS,
-    )
-    return File(f"/etc/systemd/system/{server.listener}", listener), File(f"/etc/systemd/system/{name}.service", service)
-
-
-def _runtime(server: Server) -> str:
-    """Its directory below /run, which is there while it runs."""
-    return f"llama-server/{server.unit.removesuffix('.service')}"
-
-
-def _own_socket(server: Server) -> str:
-    """Where it listens. A path that ends so is no address to llama-server (tools/server/server-http.cpp: start)."""
-    return f"/run/{_runtime(server)}/http.sock"
 
 
 def _answers(server: Server, fleet: Fleet) -> str:
@@ -192,13 +164,16 @@ def _presets(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowle
     if server.kind != "router":
         return ()
     own = routers_own(server.preset, knowledge.options.get(server.host))
-    of_models = {option: value for option, value in server.preset.items() if option not in own}
+    release = _release(server, knowledge)
+    of_models = keyed({option: value for option, value in server.preset.items() if option not in own}, release)
     shared = {**defaults(server, settings, _memory_mib(server, knowledge), shared=fleet.is_shared(server)), **of_models}
     models = {
         name: {
             "model": fleet.model_path(server.host, name),
             **({"alias": ",".join(entry.aliases)} if entry.aliases else {}),
-            **_options({**fleet.own_preset(server.host, name), **drafting(server, name, fleet, knowledge)}, f"models.{name}"),
+            **_options(
+                keyed({**fleet.own_preset(server.host, name), **drafting(server, name, fleet, knowledge)}, release), f"models.{name}"
+            ),
         }
         for name, entry in ((name, fleet.models[name]) for name in server.models)
     }
@@ -226,7 +201,7 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
         secrets=[*filter(None, (server.key_file,)), *(each.path for each in environment.of_file(server, settings, knowledge))],
         networked=server.egress or bool(asked.peers or server.workers),
         egress=server.egress,
-        runtime=_runtime(server),
+        runtime=proxy.runtime(server),
         environment=[f"{name}={value}" for name, value in environment.of_unit(server, settings, own).items()],
         devices=pinned.devices if pinned else (),
         hidden=(*(pinned.hidden if pinned else ()), *(OTHER_GGML if release and release.downloads else ())),
@@ -238,6 +213,8 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
         state=[path.removeprefix(f"{dirname(HOME)}/") for path in asked.writes if path != HOME and hidden(path, (HOME,))],
         writes=[path for path in asked.writes if not hidden(path, (HOME,))],
         makes=[path for path in asked.writes if hidden(path)],
+        slots_script=SLOTS_SCRIPT,
+        slots=_slots(server, fleet, knowledge),
         wait_script=WAIT_SCRIPT,
         wait_unit=WAIT_UNIT if waits and not settings.user else "",
         waits=(*waits, f"{RELEASE}/bin/llama-server", *paths),
@@ -253,6 +230,10 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
 
 def _grants(server: Server, fleet: Fleet) -> Grants:
     return grants(fleet.preset(server, name) for name in server.models)
+
+
+def _slots(server: Server, fleet: Fleet, knowledge: Knowledge) -> tuple[str, ...]:
+    return directories((fleet.preset(server, name) for name in server.models), _release(server, knowledge))
 
 
 def _nodes(server: Server, knowledge: Knowledge) -> tuple[str, ...]:
@@ -283,7 +264,7 @@ def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, know
     """The command line, an element for each of its lines. A router's has what is the router's own: the rest would win over every preset."""
     release = _release(server, knowledge)
     # With a Unix socket the port is only what `paddock models list` tells the server's own process by.
-    yield ["--host", _own_socket(server) if server.listener else str(ip_address(server.address)), "--port", str(server.port)]
+    yield ["--host", proxy.own_socket(server) if server.listener else str(ip_address(server.address)), "--port", str(server.port)]
     if server.kind == "router":
         yield [
             "--models-preset",
@@ -293,7 +274,7 @@ def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, know
             *([] if settings.autoload else ["--no-models-autoload"]),
         ]
         options = knowledge.options.get(server.host)
-        yield from flags(routers_own(server.preset, options), options)
+        yield from flags(keyed(routers_own(server.preset, options), release), options)
     else:
         (model,) = server.models
         yield ["--model", fleet.model_path(server.host, model), "--alias", ",".join(_names(model, server, fleet, knowledge))]
@@ -301,7 +282,7 @@ def _arguments(server: Server, settings: LlamaServerSettings, fleet: Fleet, know
             yield ["--rpc", ",".join(endpoints(server, fleet))]
         servers, memory_mib = len(fleet.servers(server.host)), _memory_mib(server, knowledge)
         shared = defaults(server, settings, memory_mib, servers, fleet.is_shared(server))
-        own = {**fleet.preset(server, model), **drafting(server, model, fleet, knowledge)}
+        own = keyed({**fleet.preset(server, model), **drafting(server, model, fleet, knowledge)}, release)
         yield from flags(layered(shared, own), knowledge.options.get(server.host))
     yield ["--offline", *([] if release and release.ui else ["--no-ui"]), "--cors-origins", "localhost"]
 

@@ -161,6 +161,8 @@ def _not_root(account: str) -> str:
 class LlamaServerSettings(RoleSettings):
     """llama-server as a router, which starts a worker process for a model at its first request, as instances with fixed models, or both."""
 
+    rolls_back = True
+
     listen: InterfaceEndpoint = "127.0.0.1:8080"
     """The router's listening address, or a network interface of the host, at whose address it listens: `eth0:8080`. Use loopback unless a
     reverse proxy on another host must reach it."""
@@ -206,6 +208,12 @@ class LlamaServerSettings(RoleSettings):
     rpc_port: Annotated[int, Field(ge=1024, le=65535)] = 50060
     """The port on loopback by which an instance reaches its first worker; the others use the following ports."""
 
+    drain_s: Annotated[int, Field(ge=0, le=3600)] = 60
+    """How many seconds the answers that a server is giving have to end before it is restarted. What comes meanwhile waits."""
+
+    wait_s: Annotated[int, Field(ge=1, le=3600)] = 120
+    """How many seconds a request waits for a server that is being restarted, or that reads its model. Then it fails."""
+
     user: Annotated[Account, AfterValidator(_not_root)] | None = None
     """Run the servers as user services of this account; they also run while it is not logged in. By default they are system services, which
     have a tighter sandbox."""
@@ -246,7 +254,7 @@ class LlamaServerSettings(RoleSettings):
     def servers(self, host: str, first_card: int = 0) -> Iterator[Server]:
         """The router first, where there is one, then the instances in the inventory's order."""
         alike: dict[str, Any] = {"count_from": first_card, "api_key": self.api_key, "key_name": api_key_name(host), "shared": self.preset}
-        alike |= {"opens": frozenset(self.opens), "egress": self.egress, "encrypted": self.encrypted}
+        alike |= {"opens": frozenset(self.opens), "egress": self.egress, "encrypted": self.encrypted, "wait_s": self.wait_s}
         if self.user:
             alike |= {"scope": "user", "user": self.user}
         if self.models:

@@ -30,6 +30,8 @@ def _own(directory: str) -> str:
 class ModelsSettings(RoleSettings):
     """The files of all models that the host's servers use."""
 
+    rolls_back = True
+
     directory: Annotated[PlainDirectory, AfterValidator(_own)] = MODEL_DIRECTORY
     """The directory of the files on the host."""
 

@@ -9,10 +9,10 @@ from inventory.knowledge import Knowledge
 from resources import Directory, File, Package, Resource, Service
 from roles.postgres.settings import PostgresSettings
 from roles.role import render
+from roles.users import DATABASE_UNIT as UNIT
 
 DIRECTORY = "/etc/paddock/postgres"
 SCRIPT = f"{DIRECTORY}/gateway.sql"
-UNIT = "paddock-postgres-gateway.service"
 DATABASE = "paddock_gateway"
 OWNER = "paddock-gateway"
 """As the account that may be it is called: the distribution's pg_hba.conf lets an account in by its name (peer)."""

@@ -32,6 +32,8 @@ class WatchdogSettings(RoleSettings):
     that takes: a long prompt, a model that loads. It never loads or wakes a model.
     """
 
+    rolls_back = True
+
     every_s: Annotated[int, Field(ge=10, le=3600)] = 60
     """Seconds from the end of one check to the next."""
 

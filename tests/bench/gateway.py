@@ -5,8 +5,8 @@
 First all run on this machine before a back end that answers at once, then with and without the gateway before a real llama-server of a lab
 host with a tiny model. They take turns, so that whatever else the machine does hits all alike. The
 gateway does all that it does on a host: keys, limits, turns, the log in SQLite, metrics. LiteLLM has one master key, no limits and no log;
-it is installed into build/litellm once. wrk sends the requests. A machine with other work is refused, as its figures say nothing; --anyway
-measures all the same.
+it is installed into build/litellm once. wrk sends the requests. What stands before a back end has a core of its own; the back end and wrk
+share another. A machine with other work is refused, as its figures say nothing; --anyway measures all the same.
 
 CPU is all that a contender's processes take, by the kernel's count. Memory is the proportional share (PSS).
 """
@@ -29,6 +29,7 @@ from pathlib import Path
 
 from cli.views.table import table
 from tests.bench.__main__ import machine
+from tests.bench.processes import CORES, alone, cpu_s, memory_mib
 from tests.gateway.process import ROOT, back_end, free_port, key_of, running, wait_for
 from tests.lab_fleet import lab_fleet
 
@@ -37,7 +38,6 @@ BUSY = 0.5
 """A load average above this, before anything was started, says that the machine has other work."""
 
 LITELLM = ("litellm[proxy]==1.108.7", "prometheus_client")
-TICKS = os.sysconf("SC_CLK_TCK")
 AIMS = {"p50_ms": 0.5, "cpu": 30.0, "mib": 64.0, "of_direct": 0.95}
 
 INVENTORY = f"""
@@ -81,9 +81,13 @@ def main(rounds: int, *, anyway: bool) -> int:
     if before > BUSY and not anyway:
         print(f"the machine has other work (load {before:.1f}, at most {BUSY}): wait, or measure with --anyway", file=sys.stderr)
         return 1
+    if len(CORES) < 2:
+        print("two cores are needed: one for what is measured, one for the back end and wrk", file=sys.stderr)
+        return 1
     if not shutil.which("wrk"):
         print("wrk, which sends the requests, is not here: apt-get install wrk", file=sys.stderr)
         return 1
+    os.sched_setaffinity(0, {CORES[-1]})  # and so for all that is started here
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         directory = Path(scratch)
         contenders = [stack.enter_context(each) for each in started(directory, stack)]
@@ -138,6 +142,7 @@ def before_llama_server(rounds: int, directory: Path) -> Iterator[tuple[str, ...
     (directory / "lab").mkdir()
     with lab_fleet("gwbench", directory / "lab", INVENTORY, ready=True) as lab:
         lab.up("--no-verify")
+        lab.on("box", f"taskset --all-tasks --cpu-list --pid {CORES[-1]} $(systemctl show --property MainPID --value llama-server-one)")
         url = f"http://{lab.host('box').address}:8081"
         with _direct(url) as direct, _gateway(directory / "real", url) as gateway:
             for number in range(rounds + 1):
@@ -188,6 +193,7 @@ def _gateway(directory: Path, back_end: str) -> Iterator[Contender]:
     ann = {"limits": {"requests": 10**9, "tokens": 10**12, "parallel": 4000}}
     with running(directory / "gateway", configuration, {"ann": ann, **{f"user{number}": {} for number in range(999)}}) as gateway:
         assert gateway.process
+        alone(gateway.process.pid)
         yield Contender("gateway", gateway.url, key_of("ann"), gateway.process.pid)
 
 
@@ -213,6 +219,7 @@ def _litellm(directory: Path, back_end: str) -> Iterator[Contender]:
         process = subprocess.Popen([*command, "--num_workers", "1", "--telemetry", "False"], stdout=log, stderr=log, env=environment)
     try:
         wait_for(f"http://127.0.0.1:{port}/health/liveliness", process, directory / "litellm.log", within_s=120)
+        alone(process.pid)
         yield Contender("LiteLLM", f"http://127.0.0.1:{port}", key, process.pid)
     finally:
         process.kill()
@@ -264,28 +271,6 @@ def streams(directory: Path) -> float:
             most = max(most, memory_mib(contender.pid))
             time.sleep(0.25)
     return most
-
-
-def _family(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    try:
-        return [pid, *(each for child in children.read_text().split() for each in _family(int(child)))]
-    except OSError:
-        return []
-
-
-def cpu_s(pid: int) -> float:
-    """Seconds of all processes of a contender."""
-    return (
-        sum(sum(map(int, Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[11:13])) for each in _family(pid)) / TICKS
-        if pid
-        else 0.0
-    )
-
-
-def memory_mib(pid: int) -> float:
-    rollups = (Path(f"/proc/{each}/smaps_rollup").read_text() for each in (_family(pid) if pid else ()))
-    return sum(int(found[1]) for text in rollups if (found := re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE))) / 1024
 
 
 if __name__ == "__main__":

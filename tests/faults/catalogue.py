@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from shlex import quote
 
-from resources import Directory, File, Line, Link, ModelFile, Owned, Package, Port, Release, Resource, Service, User, Venv
+from resources import Directory, File, Line, Link, ModelFile, Owned, Package, Port, Release, Releases, Resource, Service, User, Venv
 
 ASIDE = "/var/tmp/paddock-fault"
 """Where on the host lies what a fault has put away."""
@@ -55,6 +55,8 @@ def faults_of(resource: Resource) -> Iterator[Fault]:
             yield from _of_model(resource)
         case Release():
             yield from _of_release(resource)
+        case Releases():
+            yield from _of_releases(resource)
         case Venv():
             yield from _of_venv(resource)
         case Port():
@@ -173,6 +175,13 @@ def _of_release(release: Release) -> Iterator[Fault]:
         more = f"{path}/bin/libggml-more.so"  # llama.cpp loads what is called so (ggml/src/ggml-backend-reg.cpp)
         yield Fault(release, "a library more", UNSEEN, f"touch {more}", f"rm {more}", "its list of files does not have bin/libggml-more.so")
     yield Fault(release, "a program missing", "fingerprint", _away(binary), _back(binary), "its files are not as they were built")
+
+
+def _of_releases(releases: Releases) -> Iterator[Fault]:
+    path, numbers = quote(releases.path), " ".join(map(str, range(releases.most + 1)))
+    made = f"for each in {numbers}; do mkdir -p {path}/1-more$each; done"
+    says = f"more than {releases.most} releases lie there"
+    yield Fault(releases, "more than are kept", "spare", made, f"rm -rf {path}/1-more*", says)
 
 
 def _of_venv(venv: Venv) -> Iterator[Fault]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from snapshot import inside
@@ -50,6 +52,24 @@ def compiled(fleet: LabFleet) -> list[str]:
     """What was built on the hosts, by the units of their journals."""
     said = (inside(fleet.host(name).container, "journalctl -q -o cat -u 'paddock-build-*' || true") for name in ("one", "two"))
     return [line for each in said for line in each.splitlines()]
+
+
+def runs(fleet: LabFleet) -> list[dict[str, Any]]:
+    """Those that the history has, the newest first."""
+    found: list[dict[str, Any]] = json.loads(fleet.paddock("history", "--lab", "--json").stdout)
+    return found
+
+
+def test_the_first_run_is_in_the_history_with_its_plans_and_one_that_changes_nothing_is_not(restored: LabFleet) -> None:
+    first = runs(restored)[-1]
+    assert (first["number"], first["verb"], first["outcome"]) == (1, "up", "done")
+    assert {name: host["verified"] for name, host in first["hosts"].items()} == {"one": "yes", "two": "yes"}
+    assert all(host["before"] == "" and host["after"].startswith("0.3.36-") for host in first["hosts"].values())
+    shown = restored.paddock("history", "show", "1", "--diff", "--lab", "--limit", "one").stdout
+    assert "\n  + file:/etc/paddock/llama-server/presets.ini\n" in shown, shown
+    before = runs(restored)
+    assert "0 changed" in restored.up().stdout
+    assert runs(restored) == before
 
 
 def test_hosts_serve_on_give_back_what_another_lacks_and_nothing_is_compiled(restored: LabFleet) -> None:

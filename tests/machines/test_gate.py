@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from control.models.local import tiny_model
-from resources import File, Release, Resource, Service
+from resources import File, Release, Resource, Service, on_trial
 from roles.llama_cpp.gate import trial
 from tests.lab.snapshot import inside
-from tests.lab_fleet import ROOT, LabFleet, lab_fleet
+from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
 
 pytestmark = turn(0, of=5)
@@ -82,7 +82,7 @@ class Gate:
         return int(code), words.rstrip().rpartition("\n")[2]
 
     def send(self, release: Release, resources: tuple[Resource, ...], program: str = "") -> None:
-        self.write("/opt/gate/gate.sh", (ROOT / "resources/gate.sh").read_bytes())
+        self.write("/opt/gate/gate.sh", on_trial("gate.sh"))
         self.write("/opt/gate/trial.tar", trial(release, resources, tiny_model().read_bytes()))
         self.write(PROGRAM, f'#!/bin/sh\nreal={CURRENT}/bin/llama-server\n{program}\nexec "$real" "$@"\n'.encode())
         inside(self.container, f"chmod 755 {PROGRAM}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import gzip
 import io
 import json
 import os
@@ -59,6 +60,10 @@ VERBS: dict[str, tuple[str, ...]] = {
     "verify": ("--limit plays", "--limit babbles,fails", "--limit silent,halves", "--limit binary"),
     "status": ("", "--json"),
     "teardown": ("--yes", "--yes --take-over --limit others"),
+    "backup": ("--limit plays,babbles,fails", "--json", f"--to {LINE}"),
+    "backup list": ("", "--json"),
+    "backup check": ("hostile.pem", LINE),
+    "restore": ("hostile.pem --yes", f"{LINE} --yes"),
     "models list": ("", "--json"),
     "models load": ("demo", LINE),
     "models unload": ("demo",),
@@ -97,6 +102,8 @@ VERBS: dict[str, tuple[str, ...]] = {
     "artifacts import": ("hostile.pem", LINE),
     "artifacts prune": ("", LINE),
     "state adopt": ("--yes",),
+    "history": ("", "--json"),
+    "history show": ("1 --diff", "", LINE),
     "lab up": ("",),
     "lab down": ("",),
     "lab list": ("",),
@@ -116,10 +123,10 @@ def test_every_verb_is_walked() -> None:
 
 def verbs(of: argparse.ArgumentParser, name: str = "") -> Iterator[str]:
     """The verbs and actions that can be run, as the parser knows them: `certs issue`."""
-    actions = next((each.choices for each in of._actions if isinstance(each, argparse._SubParsersAction)), None)
-    if not actions:
+    nested = next((each for each in of._actions if isinstance(each, argparse._SubParsersAction)), None)
+    if nested is None or not nested.required:
         yield name
-    for action, below in (actions or {}).items():
+    for action, below in nested.choices.items() if nested else ():
         yield from verbs(below, f"{name} {action}".strip())
 
 
@@ -287,7 +294,7 @@ def names(directory: Path) -> None:
         ):
             (state / where.format(each)).parent.mkdir(parents=True, exist_ok=True)
             (state / where.format(each)).write_text("{}")
-        for where in ("artifacts/{}.json", "artifacts/{}.tar.gz", "hardware/{}.json", "reports/{}.json"):
+        for where in ("artifacts/{}.json", "artifacts/{}.tar.gz", "hardware/{}.json", "history/{}.json"):
             (state / where.format(each)).parent.mkdir(parents=True, exist_ok=True)
             (state / where.format(each)).write_text("{}")
 
@@ -297,6 +304,14 @@ def texts(directory: Path) -> None:
     state = directory / ".paddock" / "home"
     for path in (*state.glob("certs/*/*.json"), *state.glob("hardware/*.json")):
         path.write_text(json.dumps(hostile(json.loads(path.read_text()))))
+    moment = datetime.now(UTC).isoformat()
+    change = {"action": LINES, "resource": LINES, "sign": LINES, "role": LINES, "attributes": {LINES: [LINES, LINES]}}
+    run = {"number": 1, "began": moment, "hosts": {LINES: {"changes": [change], "plan": LINES, "after": LINES, "figures": {LINES: LINES}}}}
+    run |= dict.fromkeys(("verb", "who", "paddock", "inventory", "digest", "outcome", "failed"), LINES) | {"words": [LINES]}
+    (state / "history").mkdir(exist_ok=True)
+    (state / "history" / "000001.json").write_text(json.dumps(run))
+    plan = {"resources": [{"id": LINES, "kind": LINES, "content": LINES, LINES: LINES}], "plans": {LINES: {LINES: [0]}}}
+    (state / "history" / "000001.plans.json.gz").write_bytes(gzip.compress(json.dumps(plan).encode()))
     (state / "fleet.json").write_text(json.dumps({"id": LINES, "changed": LINES, "told": [LINES]}))
     with (state / "recipients.txt").open("a") as file:
         file.write(f"age1{LINES}")

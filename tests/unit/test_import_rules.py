@@ -33,7 +33,19 @@ LOWEST = ("inventory.*", "resources", "resources.*", "roles", *OF_ROLES)
 
 FIRST_FLOOR = ("control.state", "control.state.*", "control.fetching.*")
 
-GATEWAY = ("aiohttp", "uvloop", "orjson", "msgspec", "sqlalchemy", "alembic", "asyncpg", "prometheus_client", "multidict", "yarl")
+GATEWAY = (
+    "aiohttp",
+    "uvloop",
+    "orjson",
+    "msgspec",
+    "sqlalchemy",
+    "alembic",
+    "asyncpg",
+    "prometheus_client",
+    "multidict",
+    "yarl",
+    "aiohappyeyeballs",
+)
 """What the gateway runs on: services/gateway/pyproject.toml."""
 
 # Room → what it may import beyond the standard library: distributions by name, own modules by pattern. {role} is the role's own package,
@@ -100,7 +112,11 @@ RULES: dict[str, tuple[str, ...]] = {
     "control/editing/*.py": (*LOWEST, *FIRST_FLOOR, "control.editing.*", "control.llama_cpp.*", "ruamel"),
     "control/deployment/*.py": (
         *(*LOWEST, *FIRST_FLOOR, "control.deployment.*", "control.ssh", "control.ssh.*", "control.models.*", "control.llama_cpp.*"),
-        *("control.pki", "control.pki.*", "roles.host_plan", "roles.references", "facts.*", "pyinfra"),
+        *("control.pki", "control.pki.*", "roles.host_plan", "roles.references", "facts.*", "pyinfra", "pydantic"),
+    ),
+    "control/lifecycle/*.py": (
+        *(*LOWEST, *FIRST_FLOOR, "control.lifecycle", "control.lifecycle.*", "control.deployment", "control.deployment.*"),
+        *("control.ssh", "control.ssh.*", "pydantic", "paramiko"),
     ),
     "control/*.py": (),
     "deploys/*.py": (
@@ -136,6 +152,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("control/llama_cpp/*.py", "roles.llama_cpp.*"): "this room serves that role: it fetches, keeps and hands on what the role builds",
     ("control/pki/client_archive.py", "roles.client.archive"): "it seals and packs what that role lands, for a machine without Paddock",
     ("control/deployment/fit.py", "roles.llama_server.*"): "what models take of a host's memory is arithmetic of the role",
+    ("control/lifecycle/*.py", "roles.llama_cpp.measuring"): "what is measured of two releases is started as that role starts them",
     ("control/servers/contexts.py", "roles.llama_server.*"): "what a context is, out of a model's options, is arithmetic of the role",
 }
 """Who outside roles/ imports a role by name all the same: (room, modules of the role) → why. Eight at most."""

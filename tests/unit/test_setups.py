@@ -365,7 +365,7 @@ def test_requests_go_to_a_server_that_is_up(setup: Setup) -> None:
     both = "reverse_proxy unix//run/paddock/hop-new.8080.sock unix//run/paddock/hop-old.8080.sock"
     assert f"{both} {{" in ai and f"{both} unix//run/paddock/hop-old.8081.sock {{" in llama
     assert "reverse_proxy unix//run/paddock/hop-old.8081.sock {" in old and "hop-new" not in old
-    for line in ("lb_policy least_conn", "health_uri /health", "health_interval 2s", "fail_duration 10s"):
+    for line in ("lb_policy least_conn", "health_uri /health", "health_interval 2s", "fail_duration 3s"):
         assert line in ai and line in llama
     assert "clients/family.pem" in ai and "clients/family.pem" not in old.partition("log {")[0]
 

@@ -60,7 +60,8 @@ def in_repository() -> Iterator[tuple[str, str]]:
 
 def embedded() -> Iterator[tuple[str, str]]:
     """Whole scripts that stand in Python."""
-    yield "control/servers/units.py", "\n".join((render("manager.sh"), render("shared/drm.sh"), LOOK, "look server server.service -"))
+    shared = (render("manager.sh"), render("shared/drm.sh"), render("shared/nvidia.sh"))
+    yield "control/servers/units.py", "\n".join((*shared, LOOK, "nvidia_cards", "look server server.service -"))
     yield "facts/condition.py", CONDITION_SH
     yield "lab/lab_host.py", ADMIT
     yield "lab/container.py", BOOT

@@ -24,6 +24,8 @@ ELSEWHERE = {
     "control/deployment/render.py": "in a directory that was made the moment before, each file exclusively",
     "control/deployment/verification.py": SCRATCH,
     "control/editing/candidate.py": "by the descriptor of a temporary file",
+    "control/lifecycle/restore.py": SCRATCH,
+    "control/state/sealing.py": "by the descriptor of a temporary file",
     "control/state/fleet.py": "write_atomically itself: by the descriptor of a temporary file",
     "lab/cache.py": CACHE,
     "lab/engine.py": CACHE,

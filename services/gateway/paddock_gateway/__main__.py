@@ -13,12 +13,14 @@ from paddock_gateway.settings import SettingsError
 from paddock_gateway.store.database import StoreError
 
 CONFIGURATION = Path("/etc/paddock/gateway/gateway.json")
+COPIES = Path("/var/lib/paddock/backups")
 
 EXAMPLES = """examples:
   paddock-gateway init-db
   paddock-gateway create-user --username ann --models qwen-3b --requests 60 --window-s 60
   paddock-gateway keys create --user ann --label laptop --expires 30d
   paddock-gateway keys list --json
+  paddock-gateway copies make
   paddock-gateway --configuration ./gateway.json check
 
 Every command but `serve` works beside a running gateway, which sees the change within a second. Run as root, it becomes the user that
@@ -62,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     _add(commands, "serve", "serve:run", "answer requests, until SIGTERM")
     _add(commands, "init-db", "database:make", "make the tables, or bring those of an older version up to date")
+    _add_copies(commands)
     _add(commands, "check", "check:run", "say what is wrong with the configuration and the files that it names")
     create = _add(commands, "create-user", "users:create", "make a user and its first key, which is shown once")
     create.add_argument("--username", required=True, metavar="NAME")
@@ -91,6 +94,26 @@ def parser() -> argparse.ArgumentParser:
     ):
         _add(verbs, verb, f"keys:{function}", does).add_argument("id", metavar="ID", help="as `keys list` shows it")
     return top
+
+
+def _add_copies(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    copies = commands.add_parser("copies", help="make, list, send and put back copies of the database", allow_abbrev=False)
+    verbs = copies.add_subparsers(metavar="VERB", required=True)
+    for parent, verb, function, does in (
+        (commands, "prepare", "prepare", "copy the database, try the migration on the copy, then migrate; nothing where none is due"),
+        (verbs, "make", "make", "a copy that was restored and counted; the gateway may run"),
+        (verbs, "list", "show_all", "the copies on this host, the oldest first"),
+        (verbs, "send", "send", "write a copy to standard output"),
+        (verbs, "receive", "receive", "take a copy from standard input, behind a line with its record"),
+        (verbs, "put-back", "put_back", "it takes the database's place, which is kept aside; the gateway must have ended"),
+        (verbs, "undo", "undo", "the database that was kept aside takes its place again"),
+        (verbs, "settle", "settle", "delete the database that was kept aside"),
+        (verbs, "remove", "remove", "delete a copy"),
+    ):
+        added = _add(parent, verb, f"copies:{function}", does)
+        added.add_argument("--directory", type=Path, default=COPIES, metavar="DIR", help=f"{COPIES} where it is not given")
+        if function in ("send", "put_back", "remove"):
+            added.add_argument("name", metavar="NAME", help="as `copies list` shows it")
 
 
 def _add(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, does: str, help: str) -> argparse.ArgumentParser:

@@ -50,6 +50,14 @@ class Runner(web.AppRunner):
             **made._kwargs,
         )
 
+    def open(self) -> bool:
+        """Whether somebody is being answered, or says what to. Connections that wait for a request are closed."""
+        connections = [cast(_Connection, each) for each in self.server.connections] if self.server else []
+        for each in connections:
+            if each.silent:
+                each.force_close()
+        return not all(each.silent for each in connections)
+
 
 class _Server(web.Server):
     def __init__(self, bounds: Bounds, *arguments: Any, **more: Any) -> None:
@@ -83,6 +91,11 @@ class _Connection(RequestHandler):
     def idle(self) -> bool:
         """Whether it waits for a request: its first, or the next."""
         return self._request_count == 0 or (self._waiter is not None and not self._waiter.done())
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing has come of the request that it waits for."""
+        return self.idle and (self._request_count > 0 or not self._begun)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # aiohttp forgets its own when it closes it

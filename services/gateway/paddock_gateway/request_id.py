@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import random
 import re
-from uuid import uuid4
 
 from aiohttp import web
 
@@ -16,4 +16,4 @@ _SANE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 def request_id(request: web.BaseRequest) -> str:
     """The caller's own X-Request-Id where it is sane, else a new one."""
     said = request.headers.get("X-Request-Id", "")
-    return said if _SANE.fullmatch(said) else uuid4().hex
+    return said if _SANE.fullmatch(said) else f"{random.getrandbits(128):032x}"

@@ -35,6 +35,9 @@ Held: TypeAlias = "dict[tuple[str, int], socket.socket]"
 LATE_S = 0.5
 """A connection that was taken a moment before the end may send its request so late, and still gets its answer."""
 
+LOOK_S = 0.05
+"""At the end, whether somebody is still being answered is looked at so often."""
+
 CLOSE_S = 1.0
 """How long an answer that is done may take to be written at the end."""
 
@@ -67,7 +70,7 @@ async def serve(
 
 async def _listening(
     stack: AsyncExitStack, app: web.Application, wanted: Sequence[str], held: Held, bounds: Bounds
-) -> tuple[web.BaseRunner, list[asyncio.Task[None]]]:
+) -> tuple[Runner, list[asyncio.Task[None]]]:
     """Until the stack ends. The tasks follow interfaces. Takes out of `held` what is wanted."""
     runner = Runner(app, bounds, handler_cancellation=True, access_log=None, shutdown_timeout=CLOSE_S, keepalive_timeout=75.0)
     await runner.setup()
@@ -95,17 +98,24 @@ async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def drained(runner: web.BaseRunner, dispatcher: Dispatcher, within_s: float, following: list[asyncio.Task[None]]) -> None:
+async def drained(runner: Runner, dispatcher: Dispatcher, within_s: float, following: list[asyncio.Task[None]]) -> None:
     for task in following:
         task.cancel()
     for site in list(runner.sites):
         await site.stop()
     await asyncio.sleep(LATE_S)
-    dispatcher.drain()
     try:
-        await asyncio.wait_for(dispatcher.idle(), within_s)
+        await asyncio.wait_for(_answered(runner, dispatcher), within_s)
     except (TimeoutError, asyncio.TimeoutError):
         log.warning("Requests that took longer than %g s were cut off.", within_s)
+
+
+async def _answered(runner: Runner, dispatcher: Dispatcher) -> None:
+    """None is refused that has got in: its body may still be on its way. A connection ends once it waits for another request."""
+    while runner.open():
+        await asyncio.sleep(LOOK_S)
+    dispatcher.drain()
+    await dispatcher.idle()
 
 
 async def _told_to_end() -> None:

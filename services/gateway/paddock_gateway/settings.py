@@ -91,6 +91,8 @@ class Health(Struct, frozen=True, forbid_unknown_fields=True):
     cooldown_s: Seconds = 60.0
     retries: Annotated[int, Meta(ge=0, le=10)] = 2
     """On another back end, before the first byte."""
+    wait_s: Annotated[float, Meta(ge=0)] = 120.0
+    """A request waits so long for a model of which no back end is up: 503 after it."""
 
 
 class KeysGenerate(Struct, frozen=True, forbid_unknown_fields=True):

@@ -20,8 +20,10 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cli import main
 from cli.certs.admission import clients
 from cli.certs.renew import holders
+from control.lifecycle.history import History
 from control.pki.authority import Authority
 from control.state.fleet import FleetState
+from control.state.lineage import told_hosts
 from control.state.secrets import Vault
 from inventory.errors import PaddockError
 from inventory.load import load
@@ -143,6 +145,19 @@ def test_a_revoked_client_stays_out_until_it_is_issued_one_again(issued: Certs) 
     assert "`paddock certs issue phone` admits it again" in told(issued("export", "phone"))
     assert issued("issue", "phone", "--no-push").returncode == 0
     assert rows(issued)["phone"] == "in use"
+
+
+def test_who_was_thrown_out_is_in_the_history_once_hosts_know_the_state(issued: Certs, tmp_path: Path) -> None:
+    state = FleetState.of(tmp_path / "home.yml", "home")
+    issued("revoke", "laptop", "--no-push")
+    assert not History(state).numbers(), "no host knows the state yet"
+    told_hosts(state)
+    issued("revoke", "phone", "--no-push")
+    issued("revoke", "phone", "--no-push")
+    issued("renew", "--no-push")
+    (found,) = History(state).newest(pytest.fail)
+    assert (found.verb, found.outcome, found.hosts) == ("certs revoke", "done", {})
+    assert found.words == ("client phone: revoked, and stays so until `paddock certs issue phone`",)
 
 
 def test_a_renewal_leaves_the_one_before_good_until_that_is_thrown_out(issued: Certs) -> None:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import paramiko
 
-READS_A_SCRIPT = re.compile(r"\bsh( -s)?'?$")
+READS = re.compile(r"\b(sh( -s)?|cat)'?$")
+"""Commands that read their standard input, by their end."""
 
 
 class Host(paramiko.ServerInterface):
-    """Lets in whoever has one of its keys, or everybody where it has none; runs what it is told to, and forwards to where it is asked."""
+    """Lets in whoever has one of its keys, or everybody where it has none; runs what it is told to, with its `environment` beside that of
+    this process, and forwards to where it is asked."""
 
-    def __init__(self, keys: tuple[str, ...] = (), forwards: bool = True) -> None:
-        self.keys, self.forwards = keys, forwards
+    def __init__(self, keys: tuple[str, ...] = (), forwards: bool = True, environment: Mapping[str, str] | None = None) -> None:
+        self.keys, self.forwards, self.environment = keys, forwards, environment or {}
         self.forwarded: dict[int, tuple[str, int]] = {}
         self.offered: list[str] = []
 
@@ -44,15 +47,16 @@ class Host(paramiko.ServerInterface):
         return paramiko.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        threading.Thread(target=run, args=(channel, command.decode()), daemon=True).start()
+        threading.Thread(target=run, args=(channel, command.decode(), self.environment), daemon=True).start()
         return True
 
 
-def run(channel: paramiko.Channel, command: str) -> None:
-    with subprocess.Popen(["sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+def run(channel: paramiko.Channel, command: str, environment: Mapping[str, str]) -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(["sh", "-c", command], env={**os.environ, **environment}, **pipes) as process:
         assert process.stdin and process.stdout and process.stderr
         with suppress(OSError, EOFError), process.stdin:
-            while READS_A_SCRIPT.search(command) and (data := channel.recv(1 << 15)):
+            while READS.search(command) and (data := channel.recv(1 << 15)):
                 process.stdin.write(data)
         try:
             while data := process.stdout.read(1 << 15):
@@ -108,10 +112,10 @@ class Served:
 
 
 @contextmanager
-def served(*keys: str, address: str = "127.0.0.1", forwards: bool = True) -> Iterator[Served]:
+def served(*keys: str, address: str = "127.0.0.1", forwards: bool = True, environment: Mapping[str, str] | None = None) -> Iterator[Served]:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.create_server((address, 0), family=family) as listening:
-        this = Served(address, listening.getsockname()[1], paramiko.ECDSAKey.generate(), Host(keys, forwards))
+        this = Served(address, listening.getsockname()[1], paramiko.ECDSAKey.generate(), Host(keys, forwards, environment))
         threading.Thread(target=_serve, args=(listening, this), daemon=True).start()
         yield this
         this.die()

@@ -17,6 +17,9 @@ from typing import Any
 import pytest
 
 from cli import main
+from control.lifecycle.history import History
+from control.lifecycle.recorded_plans import as_data, plan_digest
+from control.lifecycle.records import HostRecord, Record, RecordedChange
 from control.llama_cpp.artifacts import Artifacts
 from control.pki.authority import Authority
 from control.state import api_keys
@@ -25,6 +28,7 @@ from control.state.lineage import told_hosts
 from control.state.secrets import Vault
 from facts.hardware import HardwareFact
 from inventory.load import load
+from resources import File
 from tests.share import chance, spread
 from tests.unit.control.test_artifacts import RELEASE, packed
 
@@ -68,6 +72,7 @@ VERBS = (
         ("certs", "export", "laptop"),
     ),
     *(("certs", "roll-over", "begin"), ("certs", "roll-over", "switch"), ("secrets", "list"), ("secrets", "show", "token")),
+    *(("history",), ("history", "show"), ("history", "show", "1", "--diff"), ("history", "--json")),
     *(("secrets", "rotate"), ("secrets", "recipients"), ("artifacts", "list"), ("artifacts", "prune", "none"), ("models", "prune")),
 )
 
@@ -169,10 +174,21 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         told_hosts(state)
         state.pin("ai", "[127.0.0.1]:1", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHkp9Y2VvZXhhbXBsZWV4YW1wbGVleGFtcGxlZXhh")
         state.save_hardware("ai", HardwareFact().process(RECORDED.read_text().splitlines()))
-        state.write_report({})
+        history_of(state)
         Artifacts(state).add(packed(directory / "built.tar.gz"), RELEASE, "debian 13")
         assert main(["-i", str(path), "certs", "export", "laptop"]) == 0
         yield directory
+
+
+def history_of(state: FleetState) -> None:
+    """Two runs on one host, each with a plan of its own."""
+    plans = [as_data({"base": (File("/etc/motd", text), File("/etc/key", text, mode=0o600, secret=True))}) for text in ("a\n", "b\n")]
+    for plan in plans:
+        changes = (RecordedChange("mend", "file:/etc/motd", "~", "base", {"sha256": ("1", "2")}),)
+        host = HostRecord(changes, plan_digest(plan), "0.3.35-1", "0.3.36-2", 1.5, "yes", figures={"tokens_per_s": 30.5})
+        moment = datetime.now(UTC)
+        run = Record(0, "up", "anna@desk", moment, "0.1.0", "/home/anna/home.yml", "1" * 64, {"ai": host}, ("a word",), moment, "done")
+        History(state).put_plans(History(state).add(run).number, {"ai": plan})
 
 
 def kept(whole: Path) -> list[Path]:

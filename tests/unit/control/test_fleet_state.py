@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from control.state.fleet import GITIGNORE, REPORTS_KEPT, FleetState, write_atomically
+from control.state.fleet import GITIGNORE, FleetState, write_atomically
 from inventory.errors import PaddockError
 from inventory.hardware import Hardware
 
@@ -55,7 +55,7 @@ def test_somebody_elses_directory_is_refused(tmp_path: Path, state: FleetState) 
         FleetState.of(tmp_path / "home.yml", "home")
 
 
-PLANTED = ("certs", "export", "secrets/token.age", "certs/client/laptop", "hardware/pea.json", "reports", "artifacts")
+PLANTED = ("certs", "export", "secrets/token.age", "certs/client/laptop", "hardware/pea.json", "history", "artifacts")
 
 
 @pytest.mark.parametrize("name", PLANTED)
@@ -97,12 +97,14 @@ def test_git_takes_what_is_sealed_or_public_and_nothing_else(state: FleetState) 
         "secrets/token.age",
         "hardware/pea.json",
         "artifacts/a.json",
+        "history/000001.json",
+        "history/000001.plans.json.gz",
     ]
     committed += ["certs/client/laptop.pem", "certs/client/laptop.json", "certs/client/laptop.key.age", "certs/revoked/client/phone-1.pem"]
     kept_out = [
         "lock",
         "export/laptop/key.pem",
-        "reports/1.json",
+        "history/notes.txt",
         "artifacts/a.tar",
         "artifacts/b.age",
         "ca.key",
@@ -134,8 +136,10 @@ EARLIER = """*
 """
 """As the first version wrote it."""
 
+WITHOUT_HISTORY = GITIGNORE.partition("!/history/")[0]
 
-@pytest.mark.parametrize(("found", "becomes"), [(EARLIER, GITIGNORE), ("*\n", "*\n")])
+
+@pytest.mark.parametrize(("found", "becomes"), [(EARLIER, GITIGNORE), (WITHOUT_HISTORY, GITIGNORE), ("*\n", "*\n")])
 def test_a_list_of_what_git_takes_is_renewed_unless_somebody_wrote_it(state: FleetState, found: str, becomes: str) -> None:
     (state.directory() / ".gitignore").write_text(found)
     state.directory("hardware")
@@ -177,12 +181,6 @@ WRONG_TYPE = json.dumps({**dataclasses.asdict(PEA), "cpu_flags": [], "memory_mib
 def test_hardware_that_cannot_be_understood_is_unknown(state: FleetState, text: str) -> None:
     (state.directory("hardware") / "pea.json").write_text(text)
     assert state.hardware("pea") is None
-
-
-def test_the_last_reports_are_kept(state: FleetState) -> None:
-    written = [state.write_report({"run": number}) for number in range(REPORTS_KEPT + 3)]
-    assert sorted((state.path / "reports").iterdir()) == written[3:]
-    assert json.loads(written[-1].read_text()) == {"run": REPORTS_KEPT + 2}
 
 
 @pytest.mark.parametrize("call", ["fsync", "fchmod"])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from control.state.fleet import FleetState
-from control.state.lock import operator_lock
+from control.state.lock import ENDED_MOST, operator_lock
 from inventory.errors import PaddockError
 
 HOLD = """
@@ -60,7 +62,7 @@ def test_a_failed_run_lets_go(state: FleetState) -> None:
         raise ZeroDivisionError
     with operator_lock(state, "up"):
         pass
-    assert (state.path / "lock").read_text() == ""
+    assert "pid" not in (state.path / "lock").read_text()
 
 
 def test_a_child_that_outlives_the_run_does_not_keep_the_lock(state: FleetState) -> None:
@@ -78,4 +80,60 @@ def test_a_child_that_outlives_the_run_does_not_keep_the_lock(state: FleetState)
 
 def test_two_fleets_do_not_wait_for_each_other(state: FleetState, tmp_path: Path) -> None:
     with operator_lock(state, "up"), operator_lock(FleetState.of(tmp_path / "home.yml", "office"), "up"):
+        pass
+
+
+# Whose leases on hosts are known to be dead ones
+
+
+def killed(inventory: Path) -> str:
+    """The id of a run that was killed while it held the lock."""
+    with holder(inventory) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    return str(json.loads((FleetState.of(inventory, "home").path / "lock").read_text())["run"])
+
+
+def test_the_runs_that_held_it_before_are_known_to_have_ended(state: FleetState) -> None:
+    with operator_lock(state, "up") as first:
+        assert first.ended == ()
+    second = killed(state.inventory)
+    with operator_lock(state, "up") as third:
+        assert third.ended == (first.run, second)
+    for _ in range(30):
+        with operator_lock(state, "up") as last:
+            assert last.run not in last.ended and len(last.ended) <= ENDED_MOST
+
+
+def test_a_copy_of_the_lock_says_nothing_of_the_run_that_may_be_at_work(state: FleetState, tmp_path: Path) -> None:
+    killed(state.inventory)
+    other = FleetState.of(tmp_path / "copy" / "home.yml", "home")
+    shutil.copytree(state.path, other.path)
+    with operator_lock(other, "up") as found:
+        assert found.ended == ()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"file": 1}', '{"file": "FILE"}', '{"file": "FILE", "ended": 7}', "[" * 5000])
+def test_a_lock_that_says_nothing_of_use_is_taken_all_the_same(state: FleetState, text: str) -> None:
+    with operator_lock(state, "up"):
+        file = json.loads((state.path / "lock").read_text())["file"]
+    (state.path / "lock").write_text(text.replace("FILE", file))
+    with operator_lock(state, "up") as found:
+        assert found.ended == ()
+
+
+def test_ids_that_no_run_has_are_left_out(state: FleetState) -> None:
+    with operator_lock(state, "up"):
+        note = json.loads((state.path / "lock").read_text())
+    (state.path / "lock").write_text(json.dumps({**note, "ended": ["x; rm -rf /", 7, "a" * 16], "run": None}))
+    with operator_lock(state, "up") as found:
+        assert found.ended == ("a" * 16,)
+
+
+def test_the_lock_of_a_living_run_is_not_stolen(state: FleetState) -> None:
+    with (
+        holder(state.inventory) as process,
+        pytest.raises(PaddockError, match=rf"pid {process.pid}\): wait for it, or stop it \(--steal-lock takes the leases of runs on"),
+        operator_lock(state, "up", steals=True),
+    ):
         pass

@@ -18,6 +18,7 @@ from control.deployment.work import Work
 from control.pki.authority import Authority
 from control.state.fleet import FleetState
 from control.state.lineage import Lineage, lineage_of, note_change, told_hosts
+from control.state.lock import Holder
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.hardware import Hardware
@@ -225,6 +226,7 @@ def test_before_a_push_that_signs_the_hosts_are_asked_for_the_time(
             tell=lambda line: None,
             tell_host=lambda host, line: None,
             ask=lambda question: False,
+            changing=lambda deployment, works: None,
             first=lambda: done.append("signed"),
         )
 
@@ -312,7 +314,9 @@ def test_nothing_is_built_on_a_strangers_host(
     monkeypatch.setattr(Deployment, "connected", nullcontext)
     monkeypatch.setattr("control.ssh.run.Run.said", lambda run, scripts, *, failed=False: said)
     monkeypatch.setattr(Deployment, "carry", lambda deployment, work: carried.extend(work.keys() - deployment.failures.keys()))
-    failures = compile_for(["pea"], fleet, state, lambda host, line: None, lambda question: False)
+    holder = Holder("a" * 16, "anna@desk", "artifacts build")
+    monkeypatch.setattr(Deployment, "take_leases", lambda deployment, names: None)
+    failures = compile_for(["pea"], fleet, state, lambda host, line: None, lambda question: False, holder)
     assert words in failures.get("pea", "") and carried == ([] if words else ["pea"]), failures
 
 
@@ -321,7 +325,14 @@ def test_certificates_are_not_pushed_to_a_strangers_host(
 ) -> None:
     fleet = looked({"ai": OFFICE}).fleet
     monkeypatch.setattr(Deployment, "connected", nullcontext)
-    pushed = push(fleet, state, tell=lambda line: None, tell_host=lambda host, line: None, ask=lambda question: False)
+    pushed = push(
+        fleet,
+        state,
+        tell=lambda line: None,
+        tell_host=lambda host, line: None,
+        ask=lambda question: False,
+        changing=lambda deployment, works: None,
+    )
     assert (pushed.hosts, pushed.reached) == (("ai",), ()) and "belongs to fleet office" in pushed.failures["ai"]
     assert authority.leaves.names() == []
 
@@ -340,7 +351,14 @@ def test_a_revocation_goes_where_it_can_though_nothing_can_be_signed(
     monkeypatch.setattr(Deployment, "require_time", refuse)
     monkeypatch.setattr("control.deployment.admission.parts_of", lambda deployment, part: {})
     told: list[str] = []
-    pushed = push(fleet, state, tell=told.append, tell_host=lambda host, line: None, ask=lambda question: False)
+    pushed = push(
+        fleet,
+        state,
+        tell=told.append,
+        tell_host=lambda host, line: None,
+        ask=lambda question: False,
+        changing=lambda deployment, works: None,
+    )
     assert told == ["nothing was signed"]
     assert (pushed.reached, dict(pushed.failures)) == (("pea",), {"ai": "a certificate is to be issued for it first"})
 

@@ -4,12 +4,11 @@ import io
 import subprocess
 import tarfile
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from control.models.tiny_model import ANSWER as SAID
-from resources import File, Release, Resource, Service
+from resources import File, Release, Resource, Service, on_trial
 from roles.llama_cpp.gate import ANSWER, HOME, OF_THE_UNIT, SOCKET, Instance, instances, trial
 from tests.unit.roles.small_fleet import Small
 
@@ -175,12 +174,12 @@ def test_the_answer_is_what_the_tiny_model_says() -> None:
 
 
 def test_the_script_is_one_that_dash_reads() -> None:
-    subprocess.run(["dash", "-n", Path(__file__).parents[3] / "resources/gate.sh"], check=True)
+    subprocess.run(["dash", "-n"], input=on_trial("gate.sh"), check=True)
 
 
 def test_script_and_trial_agree_on_the_directories() -> None:
-    script = (Path(__file__).parents[3] / "resources/gate.sh").read_text()
-    assert f"gate={HOME.rpartition('/')[2]} " in script and f"server={SOCKET.split('/')[2]}\n" in script
+    script = on_trial("gate.sh").decode()
+    assert f"trial={HOME.rpartition('/')[2]} " in script and f"server={SOCKET.split('/')[2]}\n" in script
 
 
 @pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\v", "\f", "\x1c", "\x1d", "\x1e", "\r"])

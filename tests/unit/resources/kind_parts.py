@@ -26,7 +26,7 @@ DEPLOYS = FOLDER.parent / "deploys"
 
 LANDING = ("before_landing", "land_all", "land")
 LEAVING = ("before_leaving", "leave", "after_leaving")
-SHARED = ("base.sh", "kept.sh", "manager.sh")
+SHARED = ("base.sh", "guard.sh", "history.sh", "kept.sh", "lease.sh", "manager.sh", "taken_back.sh")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 from inventory.knowledge import Knowledge
 from inventory.load import load
 from resources import Directory, File, Link, ResourceError, Service
-from resources.codec import contents, digests, read, seals, written
+from resources.codec import contents, read, seals, written
 from resources.disk import Sealed
 from roles.host_plan import HostPlan, host_plan
 
@@ -79,10 +79,3 @@ def test_what_is_no_plan_is_refused_in_one_line(entry: object, words: str) -> No
     with pytest.raises(ResourceError, match=words) as caught:
         read({"x": [entry]}, str)
     assert "\n" not in str(caught.value)
-
-
-def test_the_digest_of_a_secret_is_in_no_report() -> None:
-    key, plain = File("/etc/x/key", SECRET, mode=0o600, secret=True), File("/etc/x/conf", "a")
-    found = digests({"x": (key, plain)})
-    assert found[key.id] == "secret"
-    assert found[plain.id] != digests({"x": (replace(plain, content="b"),)})[plain.id]

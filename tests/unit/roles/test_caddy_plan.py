@@ -253,6 +253,7 @@ def test_the_version_that_the_host_has_decides_syntax_and_whether_it_is_reloaded
     small.hardware = replace(small.hardware, caddy=version)
     assert f"\t\t\t{trust} /etc/caddy/paddock/ca.pem\n" in sites(small)
     assert bool(service(small).reloads) == reloads
+    assert bool(service(small).cuts) != reloads, "plan says what a restart breaks off"
     assert ("file:/etc/caddy/paddock/cut" in small.plan("door")) == reloads
     assert ("ExecReload" in small.text("door", "/etc/systemd/system/caddy.service.d/40-restart.conf")) == reloads
 

@@ -74,7 +74,7 @@ def test_a_request_goes_to_a_server_that_says_that_it_is_ready_and_to_no_other(s
         "method HEAD",
         "rewrite /health",
         "health_uri /health",
-        "fail_duration 10s",
+        "fail_duration 3s",
         "unhealthy_status 5xx",
         "lb_policy least_conn",
     ):
@@ -199,3 +199,8 @@ def test_pi_is_offered_the_models_of_all_servers_with_the_least_context_of_any(s
     several.models["demo"] = {}
     found = {each["id"]: each["contextWindow"] for each in _models(several.fleet.behind(("ai", "two")), several.fleet, several.context)}
     assert json.dumps(found) == '{"demo": 1024, "code": 1024}'
+
+
+def test_who_asks_while_all_servers_start_anew_waits_as_long_as_for_one_of_them(several: Small) -> None:
+    several.roles["two"]["llama_server"]["wait_s"] = 300
+    assert several.text("door", SITES).count("\tlb_try_duration 300s\n") == 2

@@ -22,11 +22,11 @@ from inventory.knowledge import TO_BE_ISSUED, Certificate, Knowledge
 from paddock_gateway.settings import Configuration, configuration
 from resources import UNOPENED, File, Port, Resource, Service, Venv
 from roles.gateway.checks import MOST_EXPOSED
-from roles.gateway.plan import CONFIGURATION, ENVIRONMENT, MASTER_KEY_FILE, PEPPER_FILE, UNIT, remarks
+from roles.gateway.plan import CONFIGURATION, ENVIRONMENT, MASTER_KEY_FILE, PEPPER_FILE, remarks
 from roles.gateway.settings import PEPPER, GatewaySettings, master_key_name
 from roles.host_plan import alternatives_of, doors_of, host_plan, needs_of
 from roles.llama_server.settings import api_key_name
-from roles.users import user_key_name
+from roles.users import UNIT, user_key_name
 
 SALT, ALICES = "pepper-of-thirty-two-letters-or-more", "sk-of-alice-and-nobody-else"
 SECRETS = {
@@ -217,6 +217,18 @@ def test_a_break_in_finds_little(listen: str, tmp_path: Path) -> None:
 
 def test_requests_end_before_systemd_ends_it() -> None:
     assert "TimeoutStopSec=135" in Fronted(drain_s=120).unit
+
+
+def test_its_tables_are_brought_up_to_date_before_the_version_that_serves_has_ended() -> None:
+    """By `up` with the new version, whose environment is the one to go back from; and by each start of it, as root."""
+    fronted = Fronted()
+    service = fronted.plan[f"service:{UNIT}"]
+    assert isinstance(service, Service)
+    [prepare] = service.validate
+    assert prepare.startswith(f"cd / && {ENVIRONMENT}/current/bin/python ") and prepare.endswith(" prepare")
+    assert f"{ENVIRONMENT}/current" in service._kept()
+    [before] = [line for line in fronted.unit if line.startswith("ExecStartPre=")]
+    assert before.startswith("ExecStartPre=+/") and before.endswith(" prepare") and "TimeoutStartSec=14400" in fronted.unit
 
 
 def test_it_listens_at_the_address_of_an_interface() -> None:

@@ -128,12 +128,33 @@ def test_systemd_has_its_port_and_the_server_a_unix_socket(small: Small, listen:
     assert f"ListenStream={listen}\n" in socket
     assert "ListenStream=/run/paddock/llama-server.sock\nSocketGroup=paddock-callers\nSocketMode=0660\n" in socket
     proxy = small.text("ai", "/etc/systemd/system/paddock-proxy-llama-server.service")
-    assert "systemd-socket-proxyd --connections-max=1024 /run/llama-server/llama-server/http.sock\n" in proxy
-    assert {each.id for each in held.restarts} == {
-        f"file:/etc/systemd/system/paddock-proxy-llama-server.{kind}" for kind in ("socket", "service")
-    }
+    assert "ExecStart=/usr/sbin/haproxy -Ws -f /etc/paddock/llama-server/paddock-proxy-llama-server.cfg\n" in proxy
+    assert [each.id for each in held.restarts] == ["file:/etc/systemd/system/paddock-proxy-llama-server.socket"]
     text = small.text("ai", UNIT)
     assert "--host /run/llama-server/llama-server/http.sock --port" in text and "RuntimeDirectory=llama-server/llama-server\n" in text
+
+
+def test_who_asks_while_a_server_starts_anew_waits_in_haproxy_and_another_wait_restarts_nothing(small: Small) -> None:
+    path = "/etc/paddock/llama-server/paddock-proxy-llama-server.cfg"
+    assert "  retries 120\n" in small.text("ai", path)
+    before, proxy = small.plan("ai"), "service:paddock-proxy-llama-server.service"
+    small.roles["ai"]["llama_server"] |= {"wait_s": 300}
+    after = small.plan("ai")
+    assert "  retries 300\n" in small.text("ai", path)
+    assert {name for name in after if after[name].desired != before[name].desired} - {f"file:{path}"} == {
+        proxy,
+        "file:/etc/systemd/system/paddock-proxy-llama-server.service.d/50-paddock.conf",
+    }
+    assert [each.desired["started"] for each in (before[proxy], after[proxy])] == [before[proxy].desired["started"]] * 2
+
+
+def test_before_its_restart_a_server_ends_what_it_answers(small: Small) -> None:
+    small.roles["ai"]["llama_server"] |= {"drain_s": 30}
+    server = small.plan("ai")["service:llama-server.service"]
+    assert isinstance(server, Service)
+    figures = "/run/paddock-proxy-llama-server/figures.sock"
+    assert server.drain == ("/run/llama-server/llama-server/http.sock", figures, "30")
+    assert f"  bind unix@{figures} mode 600\n" in small.text("ai", "/etc/paddock/llama-server/paddock-proxy-llama-server.cfg")
 
 
 def test_an_accounts_own_server_holds_its_port_itself(small: Small) -> None:

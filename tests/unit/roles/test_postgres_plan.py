@@ -5,7 +5,8 @@ from __future__ import annotations
 from small_fleet import Small
 
 from resources import File, Package, Service
-from roles.postgres.plan import SCRIPT, UNIT
+from roles.postgres.plan import SCRIPT
+from roles.users import DATABASE_UNIT as UNIT
 
 
 def planned() -> Small:

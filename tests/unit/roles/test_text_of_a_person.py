@@ -105,6 +105,7 @@ def test_html_has_no_tag_and_no_end_of_an_attribute_in_it(text: str) -> None:
 # What the fields of the schema take.
 
 RENDERED_NOWHERE = {
+    "Keep.disk": "a number on the control machine",
     "Document.groups{key}": "a group is gone once the hosts are made of it",
     "Group.hosts[]": "a group is gone once the hosts are made of it",
     "HostDefaults.user": "what the control machine logs in with",

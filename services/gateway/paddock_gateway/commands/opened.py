@@ -7,8 +7,10 @@ import os
 import pwd
 from argparse import Namespace
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from paddock_gateway.pepper import pepper
 from paddock_gateway.settings import Configuration, configuration
@@ -41,14 +43,21 @@ def become_owner(said: Configuration) -> None:
     try:
         owner = (path.parent if path else Path(said.state)).stat().st_uid
     except OSError:
-        return  # opening it says what is wrong
-    if not owner:
-        return
+        owner = 0  # opening it says what is wrong
+    if not path and not said.database_password_file:
+        with suppress(KeyError):  # also before the service has made its directory
+            owner = pwd.getpwnam(urlsplit(said.database).username or "").pw_uid
+    if owner:
+        become(owner)
+
+
+def become(user: int) -> None:
+    """Root becomes this account, with its groups, for good."""
     try:
-        account = pwd.getpwuid(owner)
+        account = pwd.getpwuid(user)
     except KeyError:
         os.setgroups([])
     else:
         os.initgroups(account.pw_name, account.pw_gid)
         os.setgid(account.pw_gid)
-    os.setuid(owner)
+    os.setuid(user)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 from argparse import Namespace
 
 import uvloop
@@ -23,6 +25,7 @@ from paddock_gateway.store.opening import open_store
 def run(options: Namespace) -> int:
     """Raises SettingsError, StoreError."""
     said = configuration(options.configuration)
+    os.environ.setdefault("UV_USE_IO_URING", "0")  # libuv would make a system call of it for each of a request's changes to its poll set
     uvloop.install()
     with logs.written(requests=said.access_log):
         asyncio.run(_serve(said))
@@ -40,6 +43,9 @@ async def _serve(said: Configuration) -> None:
         others = [(said.metrics_listen, admin.metrics_application(parts))] if said.metrics_listen else []
         if said.admin_socket:
             others.append((f"unix:{said.admin_socket}", admin.admin_application(parts)))
+        gc.collect()
+        gc.freeze()  # what stays is not looked through again
+        gc.set_threshold(10_000, 20, 20)
         try:
             await serve(said, app, dispatcher, others=others)
         except BadAddress as error:

@@ -11,9 +11,11 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from itertools import count
+from operator import attrgetter
 from typing import TypeAlias
 
 _uses = count(1)
+_used = attrgetter("used")
 
 Rank: TypeAlias = "tuple[float, ...]"
 """The least is the best."""
@@ -34,8 +36,12 @@ class Slot:
     def match(self, prefixes: tuple[bytes, ...]) -> int:
         """How many messages of the conversation it holds from the start. Each digest covers all before it, so equal ones come first."""
         mine = self.prefixes
+        if mine == prefixes:
+            return len(mine)
         if not mine or not prefixes or mine[0] != prefixes[0]:
             return 0
+        if len(mine) <= len(prefixes) and mine[-1] == prefixes[len(mine) - 1]:
+            return len(mine)
         return bisect_left(range(min(len(mine), len(prefixes))), True, key=lambda at: mine[at] != prefixes[at])
 
 
@@ -84,26 +90,30 @@ class Process:
         A slot that is warm but busy is not waited for: how long a generation goes on nobody knows, and a prompt is read many times faster
         than an answer is written. The rank compares slots of several processes.
         """
-        best: tuple[Rank, Slot] | None = None
         busy = self.running / self.places
         free = [slot for slot in self.slots[: self.places] if not slot.busy]
+        warm: tuple[Rank, Slot] | None = None
+        for slot in free if prefixes else ():
+            if slot.user == user and (match := slot.match(prefixes)) > (lost := len(slot.prefixes) - match) <= 1:
+                rank: Rank = (0, -match, lost, busy, slot.used)
+                if warm is None or rank < warm[0]:
+                    warm = rank, slot
+        if warm or not free:
+            return warm
+        nobodys = [slot for slot in free if slot.user is None]
+        if nobodys:
+            slot = min(nobodys, key=_used)
+            return (1, 0, 0, 0, busy, slot.used), slot
         held = Counter(slot.user for slot in free)
-        for slot in free:
-            rank: Rank
-            match = slot.match(prefixes) if slot.user == user else 0
-            lost = len(slot.prefixes) - match
-            if match > lost <= 1:
-                rank = (0, -match, lost, busy, slot.used)
-            elif slot.user is None:
-                rank = (1, 0, 0, 0, busy, slot.used)
-            elif slot.user == user:
-                rank = (1, 1, -held[user] - 1, 0, busy, slot.used)
-            else:
-                same = shared and prefixes and slot.prefixes[:1] == prefixes[:1]
-                rank = (1, 1, -held[slot.user], 1 if same else 2, busy, slot.used)
-            if best is None or rank < best[0]:
-                best = rank, slot
-        return best
+
+        def given_up(slot: Slot) -> Rank:
+            if slot.user == user:
+                return (1, 1, -held[user] - 1, 0, busy, slot.used)
+            same = shared and prefixes and slot.prefixes[:1] == prefixes[:1]
+            return (1, 1, -held[slot.user], 1 if same else 2, busy, slot.used)
+
+        slot = min(free, key=given_up)
+        return given_up(slot), slot
 
     def taken(self, slot: Slot, places: int) -> tuple[Slot, ...]:
         """Such a slot, with others of which llama-server may take any."""

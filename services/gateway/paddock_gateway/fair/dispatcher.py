@@ -31,7 +31,7 @@ class FairDispatcher:
         """`clock` gives seconds from any moment on."""
         self._clock = clock
         self._settings = configuration.queue
-        self._cooldown_s = configuration.health.cooldown_s
+        self._cooldown_s, self._none_up_s = configuration.health.cooldown_s, configuration.health.wait_s
         self._shared = configuration.shared_system_prompt
         self._queue_of = queues(configuration.models)
         self._queues = list({id(queue): queue for queue in self._queue_of.values()}.values())
@@ -61,7 +61,7 @@ class FairDispatcher:
             request = Request(ask, next(self._numbers), now, allowance, self._queue(ask))
         try:
             candidates = _candidates(ask)
-            if not self._backends.up(candidates):
+            if ask.exclude and not self._backends.up(candidates):
                 raise self._none_left(ask.model)
             # one that takes no slot is in the way of none that waits for one
             at_once = None if request.queue.waiting and ask.places else self._give(request, candidates)
@@ -86,6 +86,8 @@ class FairDispatcher:
             else:
                 self._check_room(request, candidates)
                 timer = loop.call_later(max(0.0, self._settings.wait_s - request.waited_s), self._expire, request, candidates)
+                if not self._backends.up(candidates):
+                    self._stranded(request, candidates)
             place = await granted
         except BaseException:
             if granted.done() and not granted.cancelled() and granted.exception() is None:
@@ -118,6 +120,14 @@ class FairDispatcher:
             return
         told = f"No place came free in {self._settings.wait_s:g} seconds."
         self._fail(request, self._admission.limiter.refused("wait", told, self._forecast(request.ask, candidates).wait_s))
+
+    def _stranded(self, request: Request, candidates: Candidates) -> None:
+        """None of its back ends is up: it waits for one, as over a restart, but not as long as others."""
+        asyncio.get_running_loop().call_later(self._none_up_s, self._give_up, request, candidates)
+
+    def _give_up(self, request: Request, candidates: Candidates) -> None:
+        if request.lane is not None and not self._backends.up(candidates):
+            self._fail(request, self._none_left(request.ask.model))
 
     def _fail(self, request: Request, failure: Failure) -> None:
         if request.granted is not None and not request.granted.done():
@@ -230,13 +240,15 @@ class FairDispatcher:
         return Failure(503, f'No back end of model "{model}" is up.', "no_backend", retry_after_s=self._cooldown_s)
 
     def update(self, backend: str, state: BackendState) -> None:
-        self._backends.all.setdefault(backend, Backend(backend)).update(state)
+        found = self._backends.all.setdefault(backend, Backend(backend))
+        fell = found.up and not state.up
+        found.update(state)
         for queue in self._queues:
-            for lane in list(queue.lanes.values()):
+            for lane in queue.lanes.values() if fell else ():
                 if not self._backends.up(lane.candidates):
-                    for request in list(lane.turns):
+                    for request in lane.turns:
                         assert isinstance(request, Request)
-                        self._fail(request, self._none_left(lane.model))
+                        self._stranded(request, lane.candidates)
             if queue.waiting:
                 self._serve(queue)
 

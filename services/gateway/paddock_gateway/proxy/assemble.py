@@ -13,13 +13,22 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from paddock_gateway.proxy.body import Body
+import msgspec
+from msgspec import Raw, Struct
+
+from paddock_gateway.proxy.body import NONE, Body
+from paddock_gateway.proxy.events import decoded, objects
 from paddock_gateway.proxy.routes import Kind
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of one answer."""
 
-_WHOLE_ONLY = ("logprobs", "top_logprobs", "n_probs", "return_tokens")
+BESIDE_TEXT = 256
+"""Bytes of an event that the answer does not keep."""
+
+_WHOLE_ONLY = frozenset({"logprobs", "top_logprobs", "n_probs", "return_tokens"})
+_WHOLE_ONLY_NATIVE = _WHOLE_ONLY | {"response_fields"}
+_WHOLE_ONLY_VERBOSE = _WHOLE_ONLY | {"verbose"}
 
 
 class Broken(Exception):
@@ -27,7 +36,8 @@ class Broken(Exception):
 
 
 class Assembly(Protocol):
-    def add(self, event: dict[str, Any]) -> None: ...
+    def add(self, batch: bytes) -> bool:
+        """Whole events. Whether there was anything in them. Raises Broken, and what comes of types that are wrong: KeyError and others."""
 
     def whole(self) -> Any:
         """Raises Broken."""
@@ -37,8 +47,8 @@ def whole_only(kind: Kind, body: Body, *, converted: bool) -> bool:
     """`converted`: the conversion reads the whole answer, and takes `__verbose` as the stream has it."""
     if kind == "transcription":
         return True
-    more = ("response_fields",) if kind == "native" else () if converted else ("verbose",)
-    return any(name in body and body.bytes_of(name) not in (b"null", b"false", b"0") for name in (*_WHOLE_ONLY, *more))
+    names = _WHOLE_ONLY_NATIVE if kind == "native" else _WHOLE_ONLY if converted else _WHOLE_ONLY_VERBOSE
+    return any(body.bytes_of(name) not in (b"null", b"false", b"0") for name in names & body.members.keys())
 
 
 def assembly(kind: Kind) -> Assembly:
@@ -46,40 +56,98 @@ def assembly(kind: Kind) -> Assembly:
     return made[kind]()
 
 
+class _Delta(Struct, gc=False):
+    content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: Any = None
+
+
+class _Choice(Struct, gc=False):
+    index: int
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Event(Struct):
+    """Of a chat. What only its last event is asked for is not taken apart."""
+
+    choices: list[_Choice] | None = None
+    created: Raw = NONE
+    model: Raw = NONE
+    system_fingerprint: Raw = NONE
+    id: Raw = NONE
+    usage: Any = None
+    timings: Any = None
+    verbose: Any = msgspec.field(name="__verbose", default=None)
+
+
+_EVENTS = msgspec.json.Decoder(list[_Event])
+
+
+def _chat_events(raw: bytes) -> list[_Event]:
+    try:
+        return _EVENTS.decode(raw)
+    except (msgspec.ValidationError, RecursionError):
+        raise Broken from None
+
+
+class _Message:
+    def __init__(self) -> None:
+        self.content: list[str] = []
+        self.reasoning: list[str] = []
+        self.calls: list[dict[str, Any]] = []
+
+
 class Chat:
     def __init__(self) -> None:
-        self._messages: dict[int, dict[str, Any]] = {}
-        self._ends: dict[int, dict[str, Any]] = {}
+        self._messages: dict[int, _Message] = {}
+        self._ends: dict[int, tuple[str, _Event]] = {}
+        self._counts: dict[int, _Event] = {}
         self._last: int = 0
         self._verbose: Any = None
 
-    def add(self, event: dict[str, Any]) -> None:
-        self._verbose = event.get("__verbose", self._verbose)
-        for choice in event.get("choices") or ():
-            self._last = index = choice["index"]
-            delta = choice.get("delta") or {}
-            message = self._messages.setdefault(index, {"content": [], "reasoning_content": [], "tool_calls": []})
-            for name in ("content", "reasoning_content"):
-                if delta.get(name):
-                    message[name].append(delta[name])
-            for call in delta.get("tool_calls") or ():
-                _add_call(message["tool_calls"], call)
-            if choice.get("finish_reason"):
-                self._ends[index] = {"finish_reason": choice["finish_reason"], "said": event}
-        if not event.get("choices") and "usage" in event and self._last in self._ends:
-            self._ends[self._last]["counts"] = event
+    def add(self, batch: bytes) -> bool:
+        found = decoded(batch, _chat_events, msgspec.DecodeError)
+        for event in found:
+            if event.verbose is not None:
+                self._verbose = event.verbose
+            for choice in event.choices or ():
+                self._add(choice, event)
+            if not event.choices and event.usage is not None and self._last in self._ends:
+                self._counts[self._last] = event
+        return bool(found)
+
+    def _add(self, choice: _Choice, event: _Event) -> None:
+        self._last = index = choice.index
+        message = self._messages.get(index)
+        if message is None:
+            message = self._messages[index] = _Message()
+        if delta := choice.delta:
+            if delta.content:
+                message.content.append(delta.content)
+            if delta.reasoning_content:
+                message.reasoning.append(delta.reasoning_content)
+            for call in delta.tool_calls or ():
+                _add_call(message.calls, call)
+        if choice.finish_reason:
+            self._ends[index] = choice.finish_reason, event
 
     def whole(self) -> dict[str, Any]:
         if not self._ends or set(self._ends) != set(self._messages):
             raise Broken
         choices = [
-            {"finish_reason": self._ends[index]["finish_reason"], "index": index, "message": _message(self._messages[index])}
+            {"finish_reason": self._ends[index][0], "index": index, "message": _message(self._messages[index])}
             for index in sorted(self._messages)
         ]
-        first = self._ends[min(self._ends)]
-        counts = first.get("counts") or {}
-        timings = counts.get("timings") or first["said"].get("timings")
-        return _answer(choices, first["said"], "chat.completion", counts.get("usage"), timings, self._verbose)
+        first = min(self._ends)
+        said, counts = self._ends[first][1], self._counts.get(first)
+        named = {name: _parsed(getattr(said, name)) for name in ("created", "model", "system_fingerprint", "id")}
+        usage, timings = (counts.usage, counts.timings) if counts else (None, None)
+        return _answer(choices, named, "chat.completion", usage, timings or said.timings, self._verbose)
+
+
+def _parsed(raw: Raw) -> Any:
+    return msgspec.json.decode(raw) if bytes(raw) else None
 
 
 def _add_call(calls: list[dict[str, Any]], delta: dict[str, Any]) -> None:
@@ -95,19 +163,19 @@ def _add_call(calls: list[dict[str, Any]], delta: dict[str, Any]) -> None:
             call[name].append(function[name])
 
 
-def _message(parts: dict[str, Any]) -> dict[str, Any]:
+def _message(said: _Message) -> dict[str, Any]:
     """As common_chat_msg::to_json_oaicompat has it: content is "" where there is none."""
-    message: dict[str, Any] = {"role": "assistant", "content": "".join(parts["content"])}
-    if parts["reasoning_content"]:
-        message["reasoning_content"] = "".join(parts["reasoning_content"])
-    if parts["tool_calls"]:
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(said.content)}
+    if said.reasoning:
+        message["reasoning_content"] = "".join(said.reasoning)
+    if said.calls:
         message["tool_calls"] = [
             {
                 "type": "function",
                 "function": {"name": "".join(call["name"]), "arguments": "".join(call["arguments"])},
                 **({"id": call["id"]} if call["id"] else {}),
             }
-            for call in parts["tool_calls"]
+            for call in said.calls
         ]
     return message
 
@@ -130,12 +198,23 @@ def _answer(
     return {name: value for name, value in answer.items() if value is not None or name not in optional}
 
 
-class Completion:
+class _Parsed:
+    def add(self, batch: bytes) -> bool:
+        found = objects(batch)
+        for event in found:
+            self._add(event)
+        return bool(found)
+
+    def _add(self, event: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class Completion(_Parsed):
     def __init__(self) -> None:
         self._texts: dict[int, list[str]] = {}
         self._ends: dict[int, dict[str, Any]] = {}
 
-    def add(self, event: dict[str, Any]) -> None:
+    def _add(self, event: dict[str, Any]) -> None:
         for choice in event.get("choices") or ():
             index = choice["index"]
             self._texts.setdefault(index, []).append(choice.get("text") or "")
@@ -153,14 +232,14 @@ class Completion:
         return _answer(choices, said, "text_completion", said.get("usage"), said.get("timings"))
 
 
-class Native:
+class Native(_Parsed):
     """llama-server's own format: one object, or a list of them for several prompts."""
 
     def __init__(self) -> None:
         self._texts: dict[int, list[str]] = {}
         self._ends: dict[int, dict[str, Any]] = {}
 
-    def add(self, event: dict[str, Any]) -> None:
+    def _add(self, event: dict[str, Any]) -> None:
         index = event.get("index", 0)
         self._texts.setdefault(index, []).append(event.get("content") or "")
         if event.get("stop"):
@@ -175,13 +254,13 @@ class Native:
         return answers[0] if len(answers) == 1 else answers
 
 
-class Response:
+class Response(_Parsed):
     """The last event has the whole response; the unstreamed one says the time of its end and the state of each item besides."""
 
     def __init__(self) -> None:
         self._said: dict[str, Any] | None = None
 
-    def add(self, event: dict[str, Any]) -> None:
+    def _add(self, event: dict[str, Any]) -> None:
         if event.get("type") in ("response.completed", "response.incomplete", "response.failed"):
             self._said = event.get("response")
 

@@ -1,33 +1,32 @@
-"""The back ends: a session with each, what a look at it finds, and when it is left alone for a while.
+"""The back ends: a client for each, what a look at it finds, and when it is left alone for a while.
 
 What was found goes to `Dispatcher.update`. A back end is looked at every `health.every_s`; after `health.failures` failures in a row, of
-looks or of requests, it takes no request for `health.cooldown_s`, then a look decides.
+looks or of requests, it takes no request for `health.cooldown_s`, then a look decides. One that only looks have found down, as over a
+restart, is looked at again soon.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import orjson
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_exceptions import HttpProcessingError
 
 from paddock_gateway.contract import BackendState, Dispatcher
+from paddock_gateway.proxy.client import Client, Patience
 from paddock_gateway.settings import Backend as Declared
 from paddock_gateway.settings import Configuration, SettingsError
 
 log = logging.getLogger(__name__)
 
-KEEPALIVE_S = 3.0
-"""llama-server closes an idle connection after 5 s."""
+AGAIN_S = 1.0
+"""Between two looks at a back end that did not answer the last one."""
 
 LARGEST_LOOK = 8 * 1024 * 1024
 """Bytes of /props or /v1/models: a router's list has every model's arguments."""
@@ -36,34 +35,11 @@ PARALLEL = ("--parallel", "-np")
 META = ("vocab_type", "n_vocab", "n_ctx", "n_ctx_train", "n_embd", "n_params", "size", "ftype")
 
 
-@dataclass(frozen=True)
-class Patience:
-    """Seconds. A router may load a model before it answers; llama-server sends a comment every 30 s in a stream, even in a long prompt."""
-
-    connect_s: float = 5.0
-    answer_s: float = 600.0
-    """From the request to the first byte of the answer, and from one to the next."""
-    look_s: float = 5.0
-
-
-class _Connection(ResponseHandler):
-    """aiohttp 3.14.5 closes a connection whose chunks it cannot read and forgets to tell who reads them: they would wait for ever."""
-
-    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        payload = self._payload
-        super().set_exception(exc, *cause)
-        if isinstance(exc, HttpProcessingError) and payload is not None and payload.exception() is None:
-            payload.set_exception(aiohttp.ClientPayloadError("the answer cannot be read"))
-
-
 @dataclass
 class Backend:
     name: str
     declared: Declared
-    headers: Mapping[str, str]
-    """With its key."""
-    session: aiohttp.ClientSession
-    base: str
+    client: Client
     failures: int = 0
     up: bool = True
     """Until a look says otherwise: a gateway that starts takes requests at once."""
@@ -78,13 +54,11 @@ class Pool:
     """Raises SettingsError where a back end's key cannot be read."""
 
     def __init__(self, configuration: Configuration, dispatcher: Dispatcher, patience: Patience | None = None) -> None:
-        self._declared = configuration.backends
         self._health = configuration.health
         self._dispatcher = dispatcher
         self.patience = patience or Patience()
-        self._keys = {name: _key(name, each.key_file) for name, each in self._declared.items()}
+        self._backends = {name: self._backend(name, declared) for name, declared in configuration.backends.items()}
         self._at_once = _at_once(configuration)
-        self._backends: dict[str, Backend] = {}
         self._looks: list[asyncio.Task[None]] = []
 
     def __getitem__(self, name: str) -> Backend:
@@ -94,9 +68,7 @@ class Pool:
         return iter(self._backends.values())
 
     async def open(self) -> None:
-        """Opens the sessions and looks at each back end for the first time."""
-        for name, declared in self._declared.items():
-            self._backends[name] = self._backend(name, declared)
+        """Looks at each back end for the first time."""
         await asyncio.gather(*(self.look(backend) for backend in self._backends.values()))
         self._looks = [asyncio.create_task(self._follow(backend)) for backend in self._backends.values()]
 
@@ -104,24 +76,15 @@ class Pool:
         for task in self._looks:
             task.cancel()
         await asyncio.gather(*self._looks, return_exceptions=True)
-        await asyncio.gather(*(backend.session.close() for backend in self._backends.values()))
+        for backend in self._backends.values():
+            backend.client.close()
 
     def _backend(self, name: str, declared: Declared) -> Backend:
-        connector: aiohttp.BaseConnector
-        if declared.url.startswith("unix:"):
-            connector, base = aiohttp.UnixConnector(declared.url[5:], limit=0, keepalive_timeout=KEEPALIVE_S), "http://localhost"
-        else:
-            connector, base = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S), declared.url
-        connector._factory = partial(_Connection, loop=asyncio.get_running_loop())  # type: ignore[assignment]
-        session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.patience.connect_s, sock_read=self.patience.answer_s),
-            auto_decompress=False,
-            skip_auto_headers=("Accept-Encoding", "User-Agent", "Content-Type"),
-        )
-        key = self._keys[name]
-        return Backend(name, declared, {"Authorization": f"Bearer {key}"} if key else {}, session, base)
+        key = _key(name, declared.key_file)
+        try:
+            return Backend(name, declared, Client(declared.url, {"Authorization": f"Bearer {key}"} if key else {}, self.patience))
+        except ValueError as error:
+            raise SettingsError(f"backends.{name}.url: {error}") from None
 
     async def _follow(self, backend: Backend) -> None:
         loop = asyncio.get_running_loop()
@@ -136,7 +99,7 @@ class Pool:
         try:
             state = await self._state(backend)
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            self.failed(backend.name, f"{type(error).__name__} {error}".strip())
+            self.failed(backend.name, f"{type(error).__name__} {error}".strip(), rest_s=min(AGAIN_S, self._health.cooldown_s))
             return
         if not backend.up:
             log.warning("Back end %s answers again.", backend.name)
@@ -174,28 +137,22 @@ class Pool:
                 backend.slots_of[name] = found
 
     async def _ask(self, backend: Backend, path: str, **query: str) -> dict[str, Any]:
-        timeout = aiohttp.ClientTimeout(total=self.patience.look_s)
-        async with backend.session.get(backend.base + path, params=query, headers=backend.headers, timeout=timeout) as response:
-            if response.status != 200:
-                raise ValueError(f"status {response.status} of {path}")
-            raw = await response.content.read(LARGEST_LOOK)
-            while not response.content.at_eof() and len(raw) < LARGEST_LOOK:
-                raw += await response.content.read(LARGEST_LOOK)
-        said = orjson.loads(raw)
+        said = orjson.loads(await backend.client.page(path + ("?" + urlencode(query) if query else ""), LARGEST_LOOK))
         if not isinstance(said, dict):
             raise ValueError(f"no object at {path}")
         return said
 
-    def failed(self, name: str, why: str) -> None:
-        """A look or a request that the back end did not answer."""
+    def failed(self, name: str, why: str, rest_s: float | None = None) -> None:
+        """A look or a request that the back end did not answer. Without a time of its own it rests for the cool-down."""
         backend = self._backends[name]
         backend.failures += 1
         if backend.failures < self._health.failures and backend.up:
             return
         if backend.up:
-            log.warning("Back end %s rests for %g s: %s.", name, self._health.cooldown_s, why)
+            log.warning("Back end %s gets no requests until it answers: %s.", name, why)
         backend.up = False
-        backend.resting_until = asyncio.get_running_loop().time() + self._health.cooldown_s
+        resting_until = asyncio.get_running_loop().time() + (self._health.cooldown_s if rest_s is None else rest_s)
+        backend.resting_until = max(backend.resting_until, resting_until)
         self._dispatcher.update(name, BackendState(up=False, slots=backend.declared.slots))
 
     def answered(self, name: str) -> None:

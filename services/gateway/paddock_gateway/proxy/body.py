@@ -32,6 +32,11 @@ async def read(request: web.BaseRequest, largest: int, within_s: float) -> bytes
     if (request.content_length or 0) > largest:
         raise too_large
     content = request.content
+    if content.is_eof() and content.exception() is None:  # it came with the head, as small ones do
+        whole = content.read_nowait()
+        if len(whole) > largest:
+            raise too_large
+        return whole
     slow = asyncio.get_running_loop().call_later(within_s, content.set_exception, TimeoutError())
     pieces: list[bytes] = []
     size = 0
@@ -54,32 +59,32 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-_NONE = Raw(b"")
+NONE = Raw(b"")
 
 
 class Large(Struct):
     """Members that may be large."""
 
-    model: Raw = _NONE
-    messages: Raw = _NONE
-    system: Raw = _NONE
-    instructions: Raw = _NONE
-    input: Raw = _NONE
-    prompt: Raw = _NONE
-    content: Raw = _NONE
-    tokens: Raw = _NONE
-    query: Raw = _NONE
-    documents: Raw = _NONE
-    texts: Raw = _NONE
-    tools: Raw = _NONE
-    functions: Raw = _NONE
-    response_format: Raw = _NONE
-    json_schema: Raw = _NONE
-    grammar: Raw = _NONE
-    logit_bias: Raw = _NONE
-    input_prefix: Raw = _NONE
-    input_suffix: Raw = _NONE
-    input_extra: Raw = _NONE
+    model: Raw = NONE
+    messages: Raw = NONE
+    system: Raw = NONE
+    instructions: Raw = NONE
+    input: Raw = NONE
+    prompt: Raw = NONE
+    content: Raw = NONE
+    tokens: Raw = NONE
+    query: Raw = NONE
+    documents: Raw = NONE
+    texts: Raw = NONE
+    tools: Raw = NONE
+    functions: Raw = NONE
+    response_format: Raw = NONE
+    json_schema: Raw = NONE
+    grammar: Raw = NONE
+    logit_bias: Raw = NONE
+    input_prefix: Raw = NONE
+    input_suffix: Raw = NONE
+    input_extra: Raw = NONE
 
 
 _LARGE = msgspec.json.Decoder(Large)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import orjson
 
 from paddock_gateway.contract import Used
 from paddock_gateway.proxy.routes import Kind
 
+T = TypeVar("T")
+
 LARGEST_EVENT = 4 * 1024 * 1024
 """Bytes, besides what the request itself has: /completion repeats the prompt in its last event."""
+
+
+DONE = b"data: [DONE]\n\n"
 
 
 class TooLarge(Exception):
@@ -19,25 +26,27 @@ class TooLarge(Exception):
 
 
 class Splitter:
-    """Gives whole events, each with the empty line that ends it."""
+    """Gives whole events, each with the empty line that ends it, as many as have come, in one piece."""
 
     def __init__(self, largest: int = LARGEST_EVENT) -> None:
         self._pieces: list[bytes] = []
         self._size = 0
         self._largest = largest
 
-    def feed(self, chunk: bytes) -> list[bytes]:
+    def feed(self, chunk: bytes) -> bytes:
         """Raises TooLarge."""
+        if not self._pieces and chunk.endswith(b"\n\n") and b"\r" not in chunk:
+            return chunk
         if b"\n\n" not in chunk and b"\r" not in chunk and chunk[:1] != b"\n":
             self._keep(chunk)  # joined once, when its end has come: an event may have come in a thousand pieces
-            return []
+            return b""
         data = b"".join([*self._pieces, chunk])
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n")
-        *whole, rest = data.split(b"\n\n")
+        ends = data.rfind(b"\n\n") + 2 if b"\n\n" in data else 0
         self._pieces, self._size = [], 0
-        self._keep(rest)
-        return [event + b"\n\n" for event in whole]
+        self._keep(data[ends:])
+        return data[:ends]
 
     def _keep(self, rest: bytes) -> None:
         if rest:
@@ -45,6 +54,11 @@ class Splitter:
             self._size += len(rest)
             if self._size > self._largest:
                 raise TooLarge
+
+
+def split(batch: bytes) -> list[bytes]:
+    """A batch of whole events into each."""
+    return [event + b"\n\n" for event in batch.split(b"\n\n")[:-1]]
 
 
 def data_of(event: bytes) -> bytes:
@@ -67,21 +81,55 @@ def parsed(event: bytes) -> dict[str, Any] | None:
     return said if isinstance(said, dict) else None
 
 
+def decoded(batch: bytes, decode: Callable[[bytes], list[T]], wrong: type[Exception]) -> list[T]:
+    """The JSON objects of a batch, taken apart at once where all are as llama-server writes them. `decode` takes a list of objects; what
+    it finds `wrong` is left out."""
+    data = batch[: -len(DONE)] if batch.endswith(DONE) else batch
+    if data.startswith(b"data: {"):
+        with suppress(wrong):
+            return decode(b"[" + data[6:-2].replace(b"\n\ndata: ", b",") + b"]")  # no text in JSON has a line end
+    found: list[T] = []
+    for event in split(batch):
+        if (said := data_of(event)).startswith(b"{"):
+            with suppress(wrong):
+                found += decode(b"[" + said + b"]")
+    return found
+
+
+def objects(batch: bytes) -> list[dict[str, Any]]:
+    return [said for said in decoded(batch, orjson.loads, orjson.JSONDecodeError) if isinstance(said, dict)]
+
+
 def is_event(event: bytes) -> bool:
     """Whether it is one of llama-server's, or a comment: its error page is not."""
     return event.startswith((b"data:", b"event:", b":"))
 
 
-def is_error(event: bytes) -> bool:
-    return event.startswith((b'data: {"error":', b"event: error"))
-
-
+_ERRORS = (b'data: {"error":', b"event: error")
 _ENDS: dict[Kind, tuple[bytes, ...]] = {
     "chat": (b"data: [DONE]",),
     "completion": (b"data: [DONE]",),
     "transcription": (b"data: [DONE]",),
     "responses": (b"event: response.completed", b"event: response.incomplete", b"event: response.failed"),
 }
+_COUNTS = (b'"usage":', b'"timings":')
+_MARKS: dict[Kind, tuple[bytes, ...]] = {
+    "native": (*_ERRORS, *_COUNTS, b'"stop":true'),
+    **{kind: (*_ERRORS, *_COUNTS, *begins) for kind, begins in _ENDS.items()},
+}
+
+
+def marked(kind: Kind, batch: bytes) -> list[bytes]:
+    """All from the first on that may count, end or fail: few of a stream, in which most are a piece of text."""
+    found = [at for mark in _MARKS.get(kind, (*_ERRORS, *_COUNTS)) if (at := batch.find(mark)) >= 0]
+    if not found:
+        return []
+    before = batch.rfind(b"\n\n", 0, min(found))
+    return split(batch[before + 2 :] if before >= 0 else batch)
+
+
+def is_error(event: bytes) -> bool:
+    return event.startswith(_ERRORS)
 
 
 def ends(kind: Kind, event: bytes) -> bool:
@@ -91,8 +139,12 @@ def ends(kind: Kind, event: bytes) -> bool:
     return event.startswith(_ENDS.get(kind, ()))
 
 
-def has_content(event: bytes) -> bool:
-    """Whether it may be the first token: no comment, no count of the prompt's progress, no opening of a response."""
+def has_content(batch: bytes) -> bool:
+    """Whether the first token may be in it: no comment, no count of the prompt's progress, no opening of a response."""
+    return any(_has_content(event) for event in split(batch))
+
+
+def _has_content(event: bytes) -> bool:
     if event.startswith(b":"):
         return False
     return b'"prompt_progress":' not in event and not event.startswith((b"event: response.created", b"event: response.in_progress"))
@@ -105,8 +157,8 @@ class Unprogressed:
     def __init__(self, kind: Kind) -> None:
         self._kind, self._opened = kind, False
 
-    def __call__(self, batch: list[bytes]) -> list[bytes]:
-        return [said for event in batch if (said := self._without(event))]
+    def __call__(self, batch: bytes) -> bytes:
+        return batch if b'"prompt_progress":' not in batch else b"".join([self._without(event) for event in split(batch)])
 
     def _without(self, event: bytes) -> bytes:
         if b'"prompt_progress":' not in event:
@@ -181,13 +233,13 @@ def _count(counts: dict[str, Any], name: str) -> int:
     return found if isinstance(found, int) and found >= 0 else 0
 
 
-_COUNTS = re.compile(rb'"(?:usage|timings)": ?\{[^{}]{0,2048}(?:\{[^{}]{0,1024}\}[^{}]{0,2048}){0,4}\}')
+_COUNTED = re.compile(rb'"(?:usage|timings)": ?\{[^{}]{0,2048}(?:\{[^{}]{0,1024}\}[^{}]{0,2048}){0,4}\}')
 
 
 def used_in(answer: bytes) -> Used | None:
     """Of an unstreamed answer, which may have megabytes of vectors: its counts stand near its beginning or its end."""
     ends = answer if len(answer) <= 16384 else answer[:8192] + answer[-8192:]
-    found = _COUNTS.search(ends)
+    found = _COUNTED.search(ends)
     try:
         return used_of(orjson.loads(b"{" + found[0] + b"}")) if found else None
     except orjson.JSONDecodeError:

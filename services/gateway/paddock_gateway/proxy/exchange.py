@@ -14,6 +14,7 @@ from paddock_gateway.contract import Ask, Dispatcher, Observer, Place, Used
 from paddock_gateway.errors import Failure
 from paddock_gateway.proxy import events
 from paddock_gateway.proxy.backends import Pool
+from paddock_gateway.proxy.client import Answer, Unreachable
 from paddock_gateway.proxy.routes import Kind
 
 LARGEST_ANSWER = 64 * 1024 * 1024
@@ -31,7 +32,7 @@ class Sent(Protocol):
         """It is not needed any more: a thousand streams that run do not keep what they were asked with."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Wanted:
     """A request as it goes up."""
 
@@ -58,8 +59,8 @@ class Exchange:
 
     def __init__(self, wanted: Wanted, pool: Pool, dispatcher: Dispatcher, observer: Observer, retries: int) -> None:
         self._wanted, self._pool, self._dispatcher, self._observer, self._retries = wanted, pool, dispatcher, observer, retries
-        self._response: aiohttp.ClientResponse | None = None
-        self._ready: list[bytes] = []
+        self._response: Answer | None = None
+        self._ready = b""
         self._splitter, self._seen = events.Splitter(), events.Unprogressed(wanted.kind)
         self._tally = events.Tally(wanted.kind)
         self._settled = False
@@ -70,6 +71,8 @@ class Exchange:
         self.whole: bytes | None = None
         """The answer where it is no stream."""
         self.used: Used | None = None
+        self.error: bytes | None = None
+        """The event that says what went wrong, in the last batch."""
         self.complete = False
         """Whether the answer has come to its end."""
 
@@ -99,21 +102,12 @@ class Exchange:
                 self._observer.retried(place.backend)
 
     async def _send(self, place: Place) -> None:
-        backend, wanted = self._pool[place.backend], self._wanted
-        headers = {**wanted.headers, **backend.headers}
-        if wanted.stream:
-            headers["Connection"] = "close"  # it closes the connection after a stream anyway, while it announces to keep it
+        wanted = self._wanted
         body = wanted.body.made_for(place)
         self._splitter, self._seen = events.Splitter(events.LARGEST_EVENT + len(body)), events.Unprogressed(wanted.kind)
         try:
-            try:
-                response = await backend.session.post(backend.base + wanted.path, data=body, headers=headers, allow_redirects=False)
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                if wanted.stream or isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError)):
-                    raise
-                # a connection that was kept may have been closed as the request left
-                headers["Connection"] = "close"
-                response = await backend.session.post(backend.base + wanted.path, data=body, headers=headers, allow_redirects=False)
+            # llama-server closes a connection after a stream, while it announces to keep it
+            response = await self._pool[place.backend].client.ask("POST", wanted.path, wanted.headers, body, keep=not wanted.stream)
             self._response, self.status = response, response.status
             if response.status == 200 and response.content_type == "text/event-stream":
                 place.begun = True  # llama-server sends the headers when the slot has let go of what it held and is not this prompt
@@ -122,12 +116,12 @@ class Exchange:
                 await self._read(response)
         except (asyncio.TimeoutError, aiohttp.ServerTimeoutError):
             raise Unusable("did not answer in time", 504) from None
-        except aiohttp.ClientConnectorError:
+        except Unreachable:
             raise Unusable("cannot be reached") from None
         except (aiohttp.ClientError, OSError, ValueError):
             raise Unusable("broke off its answer, or does not speak HTTP") from None
 
-    async def _begin(self, response: aiohttp.ClientResponse) -> None:
+    async def _begin(self, response: Answer) -> None:
         """Until an event that is no comment."""
         while True:
             chunk = await response.content.readany()
@@ -137,17 +131,19 @@ class Exchange:
                 found = self._heard(chunk)
             except events.TooLarge:
                 raise Unusable("sent an event without an end") from None
-            self._ready += [event for event in found if not event.startswith(b":")]
-            if self._ready:
-                if not events.is_event(self._ready[0]):
+            while found.startswith(b":"):
+                found = found[found.index(b"\n\n") + 2 :]
+            if found:
+                self._ready = found
+                if not events.is_event(found):
                     raise Unusable("sent something else than events")
                 return
 
-    def _heard(self, chunk: bytes) -> list[bytes]:
+    def _heard(self, chunk: bytes) -> bytes:
         found = self._splitter.feed(chunk)
         return found if self._wanted.progress else self._seen(found)
 
-    async def _read(self, response: aiohttp.ClientResponse) -> None:
+    async def _read(self, response: Answer) -> None:
         raw = await _bounded(response, LARGEST_ANSWER if response.status == 200 else LARGEST_ERROR)
         if response.status == 200:
             if response.content_type != "application/json" or raw[:1] not in (b"{", b"["):
@@ -165,17 +161,18 @@ class Exchange:
             raise Unusable(f"could not answer: {message.rstrip('.')}", blame=False)
         self.whole, self.used = raw, Used()
 
-    async def events(self) -> AsyncGenerator[list[bytes], None]:
+    async def events(self) -> AsyncGenerator[bytes, None]:
         """Whole events, as many as came together. Raises Failure where the back end breaks off."""
         assert self._response is not None and self.place is not None
         content, kind = self._response.content, self._wanted.kind
-        batch, self._ready = self._ready, []
+        batch, self._ready = self._ready, b""
         while True:
-            for event in batch:
+            for event in events.marked(kind, batch):
                 self._tally.hear(event)
                 if events.ends(kind, event):
                     self.complete = True
                 elif events.is_error(event):
+                    self.error = event
                     yield batch
                     return
             if batch:
@@ -216,10 +213,10 @@ class Exchange:
                 response.release()
             else:
                 response.close()
-        self._ready = []
+        self._ready = b""
 
 
-async def _bounded(response: aiohttp.ClientResponse, largest: int) -> bytes:
+async def _bounded(response: Answer, largest: int) -> bytes:
     pieces, size = [], 0
     while piece := await response.content.readany():
         size += len(piece)

@@ -17,7 +17,7 @@ from paddock_gateway.contract import Account, Keys, Parts, Row
 from paddock_gateway.convert.converter import Stream as Converted
 from paddock_gateway.errors import Failure
 from paddock_gateway.proxy import events
-from paddock_gateway.proxy.assemble import Broken, assembly
+from paddock_gateway.proxy.assemble import BESIDE_TEXT, LARGEST, Broken, assembly
 from paddock_gateway.proxy.body import Body, read
 from paddock_gateway.proxy.credentials import key_of
 from paddock_gateway.proxy.exchange import Exchange, failure_of
@@ -92,7 +92,7 @@ class Call:
 
 async def account_of(request: web.Request, keys: Keys) -> Account:
     """Raises Failure."""
-    key = key_of(request.headers, request.query)
+    key = key_of(request.headers, request.query if "?" in request.raw_path else ())
     return keys.known(key) or await keys.account(key)
 
 
@@ -210,53 +210,62 @@ class Handler:
             await stream.start(self._headers(call))
         renamed = Renamed(prepared.asked_name, exchange.place.model)
         call.converted = converted = prepared.converter.stream() if prepared.converter else None
+        last = b""
         async for batch in exchange.events():
-            if call.first is None and any(events.has_content(event) for event in batch):
+            if call.first is None and events.has_content(batch):
                 call.first = time.monotonic()
-            said = b"".join(_converted(batch, converted) if converted else batch)
-            if said:
-                await stream.write(renamed(said))
-        if converted:
-            await stream.write(converted.end())
+            if converted:
+                if exchange.error:
+                    raise failure_of(exchange.error)
+                batch = b"".join([converted.feed(said) for said in events.objects(batch)])
+            said = renamed(batch)
+            if exchange.complete and prepared.wanted.kind != "native":
+                last = said  # goes with the end of the body
+            elif said:
+                await stream.write(said)
         if not exchange.complete:
             call.status = 502  # the back end has said in an event what went wrong
-        await stream.end()
+        await stream.end(last + converted.end() if converted else last)
         assert stream.response
         return stream.response
 
     async def _opened(self, prepared: Prepared, call: Call, exchange: Exchange, stream: Stream) -> None:
         """Meanwhile the caller hears a comment at each heartbeat."""
-        opening = asyncio.ensure_future(exchange.open())
+        loop = asyncio.get_running_loop()
+        begun: list[asyncio.Task[None]] = []
+        timer = loop.call_later(
+            self._configuration.heartbeat_s, lambda: begun.append(loop.create_task(self._begin(prepared, call, exchange, stream)))
+        )
         try:
-            done, _ = await asyncio.wait({opening}, timeout=self._configuration.heartbeat_s)
-            if not done:
-                headers = self._headers(call)
-                if exchange.place is None:
-                    forecast = self._parts.dispatcher.forecast(prepared.wanted.ask)
-                    headers |= {"X-Queue-Position": str(forecast.position), "X-Queue-Wait": f"{forecast.wait_s:.1f}"}
-                await stream.start(headers)
-                await stream.write(COMMENT)
-                await asyncio.wait({opening})
-        except BaseException:
-            opening.cancel()
-            await asyncio.gather(opening, return_exceptions=True)
-            raise
-        opening.result()
+            await exchange.open()
+        finally:
+            timer.cancel()
+            if begun:
+                await asyncio.gather(*begun, return_exceptions=True)
+
+    async def _begin(self, prepared: Prepared, call: Call, exchange: Exchange, stream: Stream) -> None:
+        headers = self._headers(call)
+        if exchange.place is None:
+            forecast = self._parts.dispatcher.forecast(prepared.wanted.ask)
+            headers |= {"X-Queue-Position": str(forecast.position), "X-Queue-Wait": f"{forecast.wait_s:.1f}"}
+        await stream.start(headers)
+        await stream.write(COMMENT)
 
     async def _whole(self, prepared: Prepared, call: Call, exchange: Exchange) -> web.StreamResponse:
         await exchange.open()
         assert exchange.place
         if exchange.whole is not None:
             return await self._passed(prepared, call, exchange)
-        made = assembly(prepared.wanted.kind)
+        made, size = assembly(prepared.wanted.kind), 0
         try:
             async for batch in exchange.events():
-                for event in batch:
-                    if events.is_error(event):
-                        raise failure_of(event)
-                    if (said := events.parsed(event)) is not None:
-                        call.first = call.first or time.monotonic()
-                        made.add(said)
+                if exchange.error:
+                    raise failure_of(exchange.error)
+                size += len(batch) - BESIDE_TEXT * batch.count(b"\n\n")
+                if size > LARGEST:
+                    raise Failure(502, "The back end sent an answer that is too large.", "backend_failed")
+                if made.add(batch) and call.first is None:
+                    call.first = time.monotonic()
             answer = made.whole()
         except (Broken, KeyError, TypeError, AttributeError, IndexError):
             exchange.complete = False
@@ -288,9 +297,3 @@ class Handler:
     def _json(self, raw: bytes, call: Call, status: int = 200) -> web.Response:
         call.response_bytes = len(raw)
         return web.Response(status=status, body=raw, content_type="application/json", charset="utf-8", headers=self._headers(call))
-
-
-def _converted(batch: list[bytes], converted: Converted) -> list[bytes]:
-    if any(events.is_error(event) for event in batch):
-        raise failure_of(next(event for event in batch if events.is_error(event)))
-    return [converted.feed(said) for event in batch if (said := events.parsed(event)) is not None]

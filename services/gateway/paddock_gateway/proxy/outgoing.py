@@ -52,6 +52,11 @@ class Renamed:
         return said.replace(self._found, self._wanted)
 
 
+class _Response(web.StreamResponse):
+    _send_headers_immediately = False
+    """They go with the first event."""
+
+
 class Stream:
     """Starts with the first write, or with the first heartbeat where that comes before."""
 
@@ -66,7 +71,7 @@ class Stream:
         self.bytes = 0
 
     async def start(self, headers: Mapping[str, str]) -> None:
-        self.response = web.StreamResponse(headers={**STREAM_HEADERS, **headers})
+        self.response = _Response(headers={**STREAM_HEADERS, **headers})
         await self.response.prepare(self._request)
         self._last = self._loop.time()
         self._timer = self._loop.call_later(self._every, self._tick)
@@ -93,10 +98,11 @@ class Stream:
         with suppress(ConnectionError):
             await self.write(COMMENT)
 
-    async def end(self) -> None:
+    async def end(self, last: bytes = b"") -> None:
         assert self.response is not None
         self.stop()
-        await self.response.write_eof()
+        await self.response.write_eof(last)
+        self.bytes += len(last)
 
     def stop(self) -> None:
         if self._timer is not None:

@@ -32,7 +32,7 @@ _COUNTING = ("/input_tokens", "/count_tokens", "/tokenize", "/detokenize", "/app
 """Routes that compute no token."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Prepared:
     wanted: Wanted
     asked_name: str

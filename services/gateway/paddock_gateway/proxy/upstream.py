@@ -12,8 +12,9 @@ import orjson
 from paddock_gateway.contract import Account, Dispatcher, Observer, RequestLog, Row
 from paddock_gateway.errors import Failure
 from paddock_gateway.proxy import events
-from paddock_gateway.proxy.backends import Patience, Pool
+from paddock_gateway.proxy.backends import Pool
 from paddock_gateway.proxy.body import Body
+from paddock_gateway.proxy.client import Patience
 from paddock_gateway.proxy.exchange import Exchange, Wanted, failure_of
 from paddock_gateway.proxy.models import Models
 from paddock_gateway.proxy.prepared import prepare
@@ -66,13 +67,12 @@ class HttpUpstream:
                 raise Failure(exchange.status if exchange.status >= 400 else 502, refused.message, "backend_refused")
             async with aclosing(exchange.events()) as batches:
                 async for batch in batches:
-                    for event in batch:
-                        if events.is_error(event):
-                            raise failure_of(event)
-                        row.response_bytes += len(event)
-                        if (said := events.parsed(event)) is not None:
-                            row.ttft_ms = row.ttft_ms or (time.monotonic() - begun) * 1000
-                            yield said
+                    if exchange.error:
+                        raise failure_of(exchange.error)
+                    row.response_bytes += len(batch)
+                    for said in events.objects(batch):
+                        row.ttft_ms = row.ttft_ms or (time.monotonic() - begun) * 1000
+                        yield said
             row.status_code = 200
         except Failure as failure:
             row.status_code = failure.status

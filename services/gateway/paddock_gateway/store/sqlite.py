@@ -91,7 +91,7 @@ def in_words(error: sqlite3.Error, path: Path) -> StoreError:
 
 
 @lru_cache(maxsize=256)
-def _numbered(sql: str) -> str:
+def numbered(sql: str) -> str:
     """`$1` is a name to SQLite, `?1` a place."""
     return re.sub(r"\$(\d+)", r"?\1", sql)
 
@@ -121,7 +121,7 @@ class SqliteTransaction:
         self._call = call
 
     async def fetch(self, sql: str, *values: Any) -> Sequence[Sequence[Any]]:
-        found: list[Sequence[Any]] = await self._call(lambda connection: connection.execute(_numbered(sql), values).fetchall())
+        found: list[Sequence[Any]] = await self._call(lambda connection: connection.execute(numbered(sql), values).fetchall())
         return found
 
 

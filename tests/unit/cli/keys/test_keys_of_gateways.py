@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from control.lifecycle.history import History
+from control.state.fleet import FleetState
 from roles.base.settings import BaseSettings
 from tests.unit.cli.keys.gateway_of_pi import KEY, Paddock, asked, declare, gateway, keys_of
 
@@ -85,6 +87,23 @@ def test_another_key_takes_the_place_of_one_that_is_refused_from_then_on(paddock
     ((now, label),) = ((id, label) for id, user, label in keys_of(kept) if user == "dave")
     assert code == 0 and KEY.fullmatch(out.strip()) and now != before and label == "phone"
     assert f"dave: another key on pi, id {now}" in err
+
+
+def test_what_is_done_to_keys_is_in_the_history_without_a_key(paddock: Paddock, inventory: Path, kept: Path) -> None:
+    (before,) = (id for id, user, _ in keys_of(kept) if user == "dave")
+    made = [paddock("create", "erin")[1].strip(), paddock("rotate", "dave", "--yes")[1].strip()]
+    paddock("revoke", "erin", "--yes")
+    assert paddock("create", "eve", "--models", "chta")[0] == 1
+    history = History(FleetState.of(inventory, "home"))
+    told = [
+        (each.verb, each.outcome, *((done.action, done.resource) for done in each.hosts["pi"].changes))
+        for each in history.newest(pytest.fail)
+    ]
+    assert told[0] == ("keys create", "failed", ("create", "key:eve"))
+    assert [each[:2] for each in told[1:]] == [("keys revoke", "done"), ("keys rotate", "done"), ("keys create", "done")]
+    assert (told[2][2], told[3][2]) == (("rotate", f"key:dave:{before}"), ("create", "key:erin"))
+    files = "".join(path.read_text() for path in (inventory.parent / ".paddock" / "home" / "history").iterdir())
+    assert all(made) and not any(key in files for key in made)
 
 
 def test_what_is_known_of_a_user_is_shown_and_of_the_key_a_hint(paddock: Paddock) -> None:

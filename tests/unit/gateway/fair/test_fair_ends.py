@@ -12,7 +12,7 @@ from fair_world import ONE, TWO, ask, at_rest, configuration, dispatcher, run
 
 from paddock_gateway.contract import BackendState, Place, Used
 from paddock_gateway.errors import Failure
-from paddock_gateway.settings import Limits, Queue
+from paddock_gateway.settings import Health, Limits, Queue
 
 
 def test_draining_serves_those_that_wait_and_takes_no_new_ones() -> None:
@@ -156,6 +156,44 @@ def test_whoever_leaves_in_the_moment_of_the_grant_gives_the_place_to_the_next()
             place = await stays
             assert gone.cancelled()
         one.done(place, None, whole=True)
+        at_rest(one)
+
+    run(main())
+
+
+def test_over_a_restart_of_the_only_back_end_requests_wait_and_then_go_there() -> None:
+    async def main() -> None:
+        one = dispatcher(configuration(ONE), 1)
+        held = await one.place(ask())
+        before = asyncio.ensure_future(one.place(ask()))
+        await asyncio.sleep(1)
+        one.update("one", BackendState(up=False, slots=0))
+        after = asyncio.ensure_future(one.place(ask()))
+        await asyncio.sleep(60)
+        assert not before.done() and not after.done()
+        one.update("one", BackendState(up=True, slots=2))
+        one.done(held, None, whole=True)
+        for each in await asyncio.gather(before, after):
+            one.done(each, None, whole=True)
+        at_rest(one)
+
+    run(main())
+
+
+def test_a_request_waits_for_a_back_end_that_is_down_only_so_long() -> None:
+    async def main() -> None:
+        one = dispatcher(configuration(ONE, health=Health(wait_s=10)), 1)
+        held = await one.place(ask())
+        before = asyncio.ensure_future(one.place(ask()))
+        await asyncio.sleep(1)
+        one.update("one", BackendState(up=False, slots=0))
+        began = asyncio.get_running_loop().time()
+        for waiting in (before, asyncio.ensure_future(one.place(ask()))):
+            with pytest.raises(Failure, match='No back end of model "m" is up') as told:
+                await waiting
+            assert told.value.status == 503
+        assert asyncio.get_running_loop().time() - began == 10
+        one.done(held, None, whole=True)
         at_rest(one)
 
     run(main())

@@ -19,7 +19,7 @@ from paddock_gateway.app import application
 from paddock_gateway.connections import Bounds, Runner
 from paddock_gateway.contract import Account, Ask, BackendState, Figures, Forecast, Parts, Place, Row, Used, Users
 from paddock_gateway.errors import Failure
-from paddock_gateway.proxy.backends import Patience
+from paddock_gateway.proxy.client import Patience
 from paddock_gateway.proxy.upstream import HttpUpstream
 from paddock_gateway.settings import Backend, Configuration, Health, Limits, Model, Target
 from tests.unit.gateway.proxy.scripted import Answer

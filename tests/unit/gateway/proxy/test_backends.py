@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from paddock_gateway.contract import BackendState, Used
-from paddock_gateway.proxy.backends import Patience
+from paddock_gateway.proxy.client import Client, Patience
 from paddock_gateway.settings import Backend, Health, Pi, SettingsError
 from tests.unit.gateway.proxy.gateway_under_test import BackendUnderTest, Places, gateway, raw_backend, run, until
 from tests.unit.gateway.proxy.scripted import HELLO, chat, endless, json_answer, streaming
@@ -147,16 +147,29 @@ def test_a_dead_back_end_rests_and_is_tried_again() -> None:
             health = Health(every_s=0.005, failures=2, cooldown_s=0.02)
             async with gateway(backend.url, health=health) as under:
                 assert under.places.states[0] == ("b0", BackendState(up=True, slots=4))
-                url, found = backend.url, under.upstream.pool["b0"]
-                found.base = NOWHERE
+                found = under.upstream.pool["b0"]
+                client, found.client = found.client, Client(NOWHERE, {}, Patience())
                 await until(lambda: not found.up)
                 assert found.failures >= 2 and under.places.states[-1][1].up is False
                 status, _, _ = await under.post("/v1/chat/completions", chat())
                 assert status == 503
-                found.base = url
+                found.client = client
                 await until(lambda: found.up)
                 assert under.places.states[-1] == ("b0", BackendState(up=True, slots=4))
                 assert (await under.post("/v1/chat/completions", chat(stream=True)))[0] == 200
+
+    run(test())
+
+
+def test_one_that_only_looks_found_down_is_looked_at_again_soon() -> None:
+    async def test() -> None:
+        backend, health = BackendUnderTest(streaming(*HELLO)), Health(every_s=0.005, failures=1, cooldown_s=600)
+        async with backend.serving(), gateway(backend.url, health=health) as under:
+            found = under.upstream.pool["b0"]
+            client, found.client = found.client, Client(NOWHERE, {}, Patience())
+            await until(lambda: not found.up)
+            found.client = client
+            await until(lambda: found.up)
 
     run(test())
 

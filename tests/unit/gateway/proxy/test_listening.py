@@ -4,19 +4,21 @@ import asyncio
 import os
 import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
 import aiohttp
+import orjson
 import pytest
 
 from paddock_gateway.app import application
 from paddock_gateway.contract import Parts, Users
 from paddock_gateway.listening import BadAddress, Listen, addresses, parsed
 from paddock_gateway.proxy.upstream import HttpUpstream
-from paddock_gateway.server import serve
+from paddock_gateway.server import LATE_S, serve
 from paddock_gateway.settings import Backend, Configuration, Model, Target
-from tests.unit.gateway.proxy.gateway_under_test import KEY, BackendUnderTest, Keyring, Places, Rows, run, until
+from tests.unit.gateway.proxy.gateway_under_test import KEY, BackendUnderTest, Keyring, Places, Rows, run
 from tests.unit.gateway.proxy.scripted import HELLO, chat, endless, streaming
 
 
@@ -54,6 +56,14 @@ def free_port() -> int:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]
         return port
+
+
+async def until_refused(port: int) -> None:
+    with suppress(ConnectionRefusedError):
+        while True:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            await asyncio.sleep(0.002)
 
 
 async def started(configuration: Configuration, places: Places) -> tuple[asyncio.Task[None], Rows]:
@@ -100,13 +110,33 @@ def test_a_stream_that_runs_is_finished_after_the_signal_and_nothing_new_is_acce
             async with session.post(url, json=chat(stream=True), headers={"x-api-key": KEY}) as response:
                 assert await response.content.readuntil(b"\n\n") == HELLO[0]
                 os.kill(os.getpid(), signal.SIGTERM)
-                await until(lambda: places.draining)
-                with pytest.raises(aiohttp.ClientConnectorError):
-                    await session.post(url)
+                await until_refused(port)
                 go_on.set()
                 assert await response.content.read() == b"".join(HELLO[1:])
             await task
             assert [row.status_code for row in log.rows] == [200]
+
+    run(test())
+
+
+def test_who_has_got_in_before_the_end_gets_an_answer_however_late_its_body_comes_and_nobody_else_is_waited_for() -> None:
+    async def test() -> None:
+        port, body = free_port(), orjson.dumps(chat())
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nx-api-key: {KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
+        async with BackendUnderTest(streaming(*HELLO)).serving() as backend:
+            task, _ = await started(settings(backend.url, f"127.0.0.1:{port}"), Places())
+            _, idle = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head.encode())
+            await writer.drain()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await until_refused(port)
+            await asyncio.sleep(LATE_S * 2)
+            writer.write(body)
+            answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+            await task
+            idle.close()
 
     run(test())
 

@@ -1,0 +1,157 @@
+"""Switches that hosts take back by themselves: begun, extended, confirmed, taken back, and what was collected of them."""
+
+from __future__ import annotations
+
+import base64
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from shlex import quote
+
+from control.ssh.run import Run, ask_as_root, connected  # isort: skip - first of all, for gevent
+from pyinfra.api import Host as Target
+
+from control.deployment.work import Work
+from control.fetching.archives import members
+from control.ssh.failures import LOST, last_words
+from control.state.fleet import FleetState, write_atomically
+from inventory.bounds import EVIDENCE, MIB
+from inventory.errors import PaddockError
+from resources import File, Package, Release, of_kind, scripts
+from resources.guard import Guard, TakenBack, taken_back_of, waiting_words
+from resources.history import Record
+
+COLLECTED = re.compile(r"\./[A-Za-z0-9@_:\\-][A-Za-z0-9@_.:\\-]{0,127}")
+"""The names of the files that a host collects."""
+
+ALONE = """set -eu; umask 077; LC_ALL=C; export LC_ALL; at=; stage=
+mkdir -p /run/paddock; [ ! -L /run/paddock/lock ] || rm -f /run/paddock/lock
+exec 9>>/run/paddock/lock; flock -w 300 9 || { echo "another run has been changing this host for five minutes" >&2; exit 75; }
+trap 'rc=$?; [ $rc = 0 ] || echo "paddock-at: $at" >&2' EXIT
+"""
+"""What is done beside no other command of a run's: see deploys/applying.py."""
+
+
+def guard_of(work: Work, id: str, deadline_s: int) -> Guard | None:
+    """The guard for a host's work, None where it changes nothing that could be taken back. `id` is the run's; where the same switch waits
+    on the host already, its own is taken, so that a rerun goes on with it."""
+    if not work.kept:
+        return None
+    words, waits = words_of(work), work.actual.waiting
+    # A rerun may find that `current` has moved: then there is no release among its changes, and what waits says which it was.
+    goes_on = waits is not None and (words == waits.words or not _switched(work))
+    return Guard(waits.id, deadline_s, waits.words) if waits and goes_on else Guard(id, deadline_s, words)
+
+
+def words_of(work: Work) -> str:
+    """`the switch from 0.3.35-1f0c to 0.3.36-8a2b`, `the change of llama-server.service`"""
+    for release in _switched(work):
+        before = work.actual.resources.get(release.id, {}).get("current", "").rpartition("/")[2]
+        return f"the switch from {before} to {release.name}" if before else f"the switch to {release.name}"
+    return f"the change of {', '.join(work.kept.units or work.kept.paths)}"[:200]
+
+
+def _switched(work: Work) -> list[Release]:
+    found = [each.resource for each in work.drift.changes if each.resource is not None and each.action != "keep"]
+    return of_kind(found, Release)
+
+
+def irreversible(work: Work) -> Iterator[str]:
+    """What keeps a host's work from being taken back, as a whole: it is to be done in a run of its own, before."""
+    changes = work.drift.changes
+    gone = [each.id for each in changes if each.action == "remove" and not each.id.startswith(f"{Package.kind}:")]
+    rules = [each.id for each in changes if each.role == "firewall" and isinstance(each.resource, File) and each.action != "keep"]
+    if gone:
+        yield f"{_first(gone)} left the inventory"
+    if rules:
+        yield f"{_first(rules)} changes, and rules of the firewall are not taken back"
+
+
+def _first(names: list[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def in_the_way(work: Work, guard: Guard | None) -> str:
+    """Why nothing may be changed on a host now; empty where it may. Who is let in may change beside what waits: only the rest may not."""
+    waits = work.actual.waiting
+    if guard and (lines := list(irreversible(work))):
+        return f"the host could not take this back by itself: {'; '.join(lines)}: let `paddock up` do that before the version changes"
+    if waits and work.kept and (guard is None or guard.id != waits.id):
+        return f"{waiting_words(waits, datetime.now())}. Nothing was changed there: confirm it, or wait until it is taken back"
+    return ""
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A switch on one host, while the run is connected. Each call raises PaddockError with what the host says, or that it is lost."""
+
+    run: Run
+    host: str
+    guard: Guard
+
+    def extend(self, deadline_s: int | None = None) -> None:
+        """It has so many seconds from now on; as many as it began with where nothing else is said."""
+        self._do("guard_extend", deadline_s or self.guard.deadline_s, self.guard.id)
+
+    def confirm(self, record: Record | None = None) -> None:
+        """It stays: no unit, no timer and no copy is left of it, and the host's history has it. Old packages and the manifest are the next
+        run's."""
+        self._do("guard_confirm", self.guard.id)
+        if record:
+            self._do("history_line", record.line.text, *record.gone)
+
+    def take_back(self, why: str, evidence: str) -> TakenBack | None:
+        """All is as it was before, now, once what tells of the switch is collected there, with this `evidence` of the control machine's.
+        None where nothing had been changed."""
+        told = base64.b64encode(evidence.encode()[-MIB:]).decode()
+        said = self._do("guard_take_back", self.guard.id, " ".join(why.split())[:500], told)
+        try:
+            return taken_back_of(dict(tuple(line.split("\t", 1)) for line in said if "\t" in line))  # type: ignore[misc]
+        except (ValueError, LookupError):
+            raise PaddockError(f"{self.host}: how the switch was taken back makes no sense") from None
+
+    def evidence(self, state: FleetState) -> Path:
+        """Fetches what the host has collected into `evidence/HOST-ID/` of the state, where that is. The host then says no more that
+        something was taken back."""
+        return fetched(self.run, self.host, self.guard.id, state)
+
+    def _do(self, function: str, *arguments: object) -> list[str]:
+        return said_alone(self.run, self.host, " ".join([function, *(quote(str(each)) for each in arguments)]))
+
+
+def fetched(run: Run, host: str, id: str, state: FleetState) -> Path:
+    """As `Switch.evidence`, of a switch that is known by its `id` alone."""
+    script = f"cd /var/lib/paddock/evidence/{id}; tar -czf - . | head -c {EVIDENCE.size} | base64; guard_seen"
+    packed = "".join(said_alone(run, host, script))
+    directory = state.directory("evidence") / f"{host}-{id}"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    archive = directory / ".fetched"
+    try:
+        write_atomically(archive, base64.b64decode(packed))
+        for member in members(archive, EVIDENCE, f"{host}: what it has collected of the switch {id}"):
+            if member.info.isfile() and COLLECTED.fullmatch(member.name):
+                write_atomically(directory / member.name.removeprefix("./"), member.content())
+    except (ValueError, tarfile.TarError, OSError) as error:
+        raise PaddockError(f"{host}: what it has collected of the switch {id} cannot be read: {error}") from None
+    finally:
+        archive.unlink(missing_ok=True)
+    return directory
+
+
+def said_alone(run: Run, host: str, call: str) -> list[str]:
+    """What a call of the hosts' shell functions prints, alone on the host; also on one that has failed, while it is connected."""
+    script = f"{ALONE}{scripts()}\n{{\n{call}\n}} </dev/null\n"
+
+    def ask(target: Target) -> list[str] | str:
+        ok, output = ask_as_root(target, "sh -s", script)
+        if ok:
+            return list(output.stdout_lines)
+        return last_words(output.stderr_lines, "the switch") if connected(target) else LOST
+
+    answer = run.of_each([host], ask, failed=True).get(host, run.failures.get(host, LOST))
+    if isinstance(answer, str):
+        raise PaddockError(f"{host}: {answer}")
+    return answer

@@ -1,0 +1,275 @@
+"""Another llama.cpp for a fleet: built and brought while the one before serves, tried on a canary of each build class, then in waves."""
+
+from __future__ import annotations
+
+import control.ssh.cooperative  # isort: skip - first of all
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from control.deployment.deployment import Deployment
+from control.deployment.guard import Switch, guard_of
+from control.deployment.verification import verify
+from control.deployment.work import Work
+from control.lifecycle.comparison import chosen, compare
+from control.lifecycle.judgement import Judgement
+from control.lifecycle.recording import Recording
+from control.lifecycle.waves import CANARY, Upgraded, Wave, waves
+from control.ssh.reach import Reach
+from control.ssh.run import Tell
+from control.state.fleet import FleetState
+from control.state.lock import Holder
+from inventory.errors import PaddockError
+from inventory.fleet import Fleet, Host
+from inventory.knowledge import Knowledge
+from resources import Release, Resource, Service, of_kind
+from resources.guard import Guard, taken_back_words
+from resources.history import Record
+
+assert control.ssh.cooperative
+
+DEADLINE_S = 600
+"""How long a host waits for its confirmation after the last command of a run, before it takes its switch back by itself."""
+LOOK_S = 10
+"""How often a host is looked at while it is watched after its switch."""
+
+
+@dataclass(frozen=True)
+class HostUpgrade:
+    """One host that is to serve another release: directory names, `0.3.36-1f0c8a2b3c4d`."""
+
+    host: str
+    before: str
+    release: Release = field(repr=False)
+    resources: tuple[Resource, ...] = field(repr=False)
+
+    @property
+    def after(self) -> str:
+        return self.release.name
+
+
+@dataclass
+class Upgrade:
+    """One upgrade of these hosts. `tell` hears what happens on a host, `say` what happens to all, `complain` what failed a check. `accept`
+    is asked whether to go on where the measurements of a canary do not decide, `record` is the run's, `holder` has the fleet's lock.
+
+    What an earlier run has left unconfirmed is taken back first, if it `takes_back`. A canary is watched for `soak_s` seconds after its
+    switch. `failures` is host → why it does not serve the new release, `done` are the hosts that do, `taken_back` those that serve the one
+    before again. `id` names the switches on the hosts.
+    """
+
+    fleet: Fleet
+    state: FleetState
+    hosts: tuple[Host, ...]
+    tell: Tell
+    say: Callable[[str], None]
+    complain: Callable[[str], None]
+    ask: Callable[[str], bool]
+    accept: Callable[[str], bool]
+    record: Recording
+    holder: Holder
+    sizes: Sequence[str]
+    at_once: int = 1
+    soak_s: int = 0
+    takes_back: bool = True
+    upgrades: dict[str, HostUpgrade] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    done: list[str] = field(default_factory=list)
+    taken_back: list[str] = field(default_factory=list)
+    id: str = field(default_factory=lambda: f"upgrade-{secrets.token_hex(4)}")
+    _looking: Deployment = field(init=False, repr=False)
+    _knowledge: Knowledge = field(init=False, repr=False)
+
+    @contextmanager
+    def looked(self) -> Iterator[None]:
+        """Inside the block it is known what each host serves and what it is to serve, and releases can be brought."""
+        self._looking = self._deployment(self.hosts)
+        with self._looking.connected():
+            self._looking.survey(fit=True)
+            if self.takes_back and self._took_back():
+                self._looking.run.failures.clear()
+                self._looking.survey(fit=True)
+            self.failures.update(self._looking.failures)
+            self._knowledge = self._looking.knowledge()
+            self.upgrades = {each.host: each for name in self._looking.work if (each := _upgrade_of(self._looking, name))}
+            yield
+
+    def _took_back(self) -> bool:
+        """Has switches taken back that a run which did not end has left waiting: this one begins with the release from before."""
+        found = False
+        for name, actual in self._looking.actual.items():
+            if waits := actual.waiting:
+                self.say(f"{name}: {waits.words} was never confirmed: it is taken back first")
+                switch = Switch(self._looking.run, name, Guard(waits.id, DEADLINE_S, waits.words))
+                found = bool(switch.take_back("the run that began it did not end", "")) or found
+        return found
+
+    def bring(self) -> bool:
+        """Has the releases of all classes built, and those of the canaries laid beside what serves there, and tried by their gates. False
+        where one cannot be: nothing has been switched then."""
+        canaries = self.waves[0].hosts
+        wanted = {*canaries, *(self.upgrades[name].release.builder for name in canaries)}
+        self._looking.work = {name: work for name, work in self._looking.work.items() if name in wanted}
+        self._looking.bring()
+        self.failures.update(self._looking.failures)
+        return not self._looking.failures
+
+    def judge(self) -> bool:
+        """Measures each canary's new release beside the one that serves there. False where one does not do: nothing has been switched."""
+        return all(self._judged(self.upgrades[host]) for host in self.waves[0].hosts)
+
+    def _judged(self, this: HostUpgrade) -> bool:
+        reach = Reach(self.fleet, self.state, [self.fleet.hosts[this.host]])
+        with reach.connected():
+            for each in chosen(this.host, self.fleet, self._knowledge):
+                where = f"{this.host}: {each.server.unit}"
+                if each.manner is None:
+                    self.say(f"{where}: is not measured: the host has no room for one more beside what serves")
+                    continue
+                self.say(f"{where}: {this.after} is measured beside {this.before}")
+                try:
+                    judgement = compare(
+                        *(reach, each.server, each.manner, this.before, this.release, this.resources, self.fleet.upgrade),
+                        lambda judgement: self.say("not decided yet: it is measured again"),
+                    )
+                except PaddockError as error:
+                    self.failures[this.host] = f"cannot be measured: {error}"
+                    return False
+                if not self._passes(this.host, each.server.unit, judgement):
+                    return False
+        return True
+
+    def _passes(self, host: str, unit: str, judgement: Judgement) -> bool:
+        for finding in judgement.findings:
+            self.say(f"  {finding.verdict:12}  {finding.words}")
+        self.record.figures[host] = {each: spread.middle for each, spread in judgement.reached.items()}
+        causes = "; ".join(judgement.causes)
+        if judgement.verdict == "pass":
+            return True
+        if judgement.verdict == "inconclusive" and self.accept(f"{host}: {unit}: the measurements do not decide: {causes}. Go on?"):
+            return True
+        words = "is worse than the one that serves" if judgement.verdict == "fail" else "cannot be judged"
+        self.failures[host] = f"{unit}: {self.upgrades[host].after} {words}: {causes}"
+        return False
+
+    @property
+    def waves(self) -> tuple[Wave, ...]:
+        found = [Upgraded(each.host, each.release.fingerprint, self._models(each.host)) for each in self.upgrades.values()]
+        return waves(found, self.sizes, self.at_once) if found else ()
+
+    def _models(self, host: str) -> frozenset[str]:
+        return frozenset(model for server in self.fleet.servers(host) for model in server.models)
+
+    def carry_out(self) -> bool:
+        """Whether every host serves the new release now. What has failed is in `failures`, and no host after it has been touched."""
+        for wave in self.waves:
+            for batch in wave.batches:
+                self.say(f"{wave.name}: {', '.join(batch)}")
+                if not self._switched(batch, watched=wave.name == CANARY):
+                    return False
+        return True
+
+    def _switched(self, batch: Sequence[str], *, watched: bool) -> bool:
+        deployment = self._deployment(tuple(self.fleet.hosts[name] for name in batch), lambda work: guard_of(work, self.id, DEADLINE_S))
+        with deployment.connected():
+            deployment.survey(fit=True)
+            guards = {name: guard for name, work in deployment.work.items() if (guard := deployment.guard(work))}
+            switches = [Switch(deployment.run, name, guard) for name, guard in guards.items()]
+            try:
+                deployment.converge()
+                failed = dict(deployment.failures) or self._verified(deployment, switches)
+                if watched and not failed:
+                    failed = self._soaked(deployment, switches)
+            except KeyboardInterrupt:
+                self._end(switches, dict.fromkeys(guards, "it was interrupted"))
+                raise
+            self._end(switches, failed, {name: deployment.record_of(name) for name in deployment.work if name not in failed})
+        if not failed:
+            self._tidied(deployment.hosts)
+        return not self.failures
+
+    def _tidied(self, hosts: tuple[Host, ...]) -> None:
+        """What a switch keeps until it is confirmed goes: packages of the release before, its lines in the manifest."""
+        deployment = self._deployment(hosts)
+        with deployment.connected():
+            deployment.survey()
+            if any(work.drift for work in deployment.work.values()):
+                deployment.converge()
+        self.failures.update(deployment.failures)
+
+    def _end(
+        self, switches: Iterable[Switch], failed: Mapping[str, str], records: Mapping[str, Record | None] = MappingProxyType({})
+    ) -> None:
+        """Confirms what does well, and has the rest taken back. `records` are what the hosts' histories are to have of it."""
+        self.failures.update(failed)
+        for each in switches:
+            try:
+                if each.host not in failed:
+                    each.confirm(records.get(each.host))
+                    self.done.append(each.host)
+                elif taken := each.take_back(failed[each.host], failed[each.host]):
+                    self.taken_back.append(each.host)
+                    self.record.releases[each.host], self.record.outcome = self.upgrades[each.host].before, "taken back"
+                    self.complain(f"{each.host}: {taken_back_words(taken)}")
+                    self.say(f"{each.host}: what tells why is in {each.evidence(self.state)}")
+            except PaddockError as error:
+                self.failures.setdefault(each.host, "nobody could confirm it")
+                self.complain(f"{error}: the host takes the switch back by itself within {DEADLINE_S} s")
+
+    def _verified(self, deployment: Deployment, switches: Iterable[Switch]) -> dict[str, str]:
+        words: list[str] = []
+        self._extend(switches)
+
+        def complain(line: str) -> None:
+            words.append(line.strip())
+            self.complain(line)
+
+        plans = {name: work.plan for name, work in deployment.work.items()}
+        failed = verify(self.fleet, self.state, plans, self.say, complain)
+        self.record.verified |= {name: "FAILED" if number else "yes" for name, number in failed.items()}
+        return {name: f"{number} checks failed: {'; '.join(words)}" for name, number in failed.items() if number}
+
+    def _extend(self, switches: Iterable[Switch]) -> None:
+        for each in switches:
+            each.extend()
+
+    def _soaked(self, deployment: Deployment, switches: Sequence[Switch]) -> dict[str, str]:
+        """What went wrong while the hosts were watched: a service that was started again, or that is not as declared any more."""
+        self.say(f"watches {', '.join(deployment.work)} for {self.soak_s} s")
+        end = time.monotonic() + self.soak_s
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(LOOK_S, left))
+            self._extend(switches)
+            deployment.survey()
+            if failed := dict(deployment.failures) | {name: "; ".join(each) for name, each in _unwell(deployment)}:
+                return failed
+        return {}
+
+    def _deployment(self, hosts: tuple[Host, ...], guard: Callable[[Work], Guard | None] = lambda work: None) -> Deployment:
+        return Deployment(
+            self.fleet, self.state, hosts, self.tell, self.ask, guard=guard, changing=self.record.opens, holder=self.holder, verb="upgrade"
+        )
+
+
+def _upgrade_of(deployment: Deployment, host: str) -> HostUpgrade | None:
+    """None for a host that serves what it is to serve, or serves nothing yet: that is for `up`."""
+    work = deployment.work[host]
+    for release in of_kind(work.resources, Release):
+        current = work.actual.resources.get(release.id, {}).get("current", "")
+        if current and current != release.path:
+            return HostUpgrade(host, current.rpartition("/")[2], release, work.resources)
+    return None
+
+
+def _unwell(deployment: Deployment) -> Iterator[tuple[str, list[str]]]:
+    """Host → its services that are not as they are to be."""
+    for name, work in deployment.work.items():
+        if wrong := [f"{each.unit} {_words(work.actual.differing(each))}" for each in work.wrong(Service)]:
+            yield name, wrong
+
+
+def _words(differing: Mapping[str, tuple[str, str]]) -> str:
+    return ", ".join(f"{name}: {found or 'nothing'}" for name, (found, _) in differing.items())

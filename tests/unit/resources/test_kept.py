@@ -1,0 +1,54 @@
+"""What a service reads is put back as it was: files, directories, and links, also those that lead to what is not kept."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+KEPT = Path(__file__).parents[3] / "resources" / "kept.sh"
+
+STUBS = """set -eu
+service_manager() { case $2 in is-active) return 0 ;; restart) echo restarted ;; esac; }
+systemctl() { :; }
+service_past() { return 1; }
+"""
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """An environment that `current` leads to, a configuration, and a directory."""
+    for name in ("old", "new"):
+        (tmp_path / "venv" / name).mkdir(parents=True)
+    (tmp_path / "venv" / "current").symlink_to("old")
+    (tmp_path / "configuration").write_text("old")
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / "a").write_text("old")
+    return tmp_path
+
+
+def run(there: Path, script: str) -> str:
+    source = KEPT.read_text().replace("/var/lib/paddock/kept", f"{there}/kept")
+    done = subprocess.run(["dash", "-c", f"{source}\n{STUBS}{script}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_it_read_is_in_its_place_again(there: Path) -> None:
+    paths = f"{there}/venv/current {there}/configuration {there}/whole {there}/later"
+    run(there, f"service_keep x.service {paths}")
+    (there / "venv" / "current").unlink()
+    (there / "venv" / "current").symlink_to("new")
+    for name in ("configuration", "later", "whole/a", "whole/b"):
+        (there / name).write_text("new")
+    assert run(there, "service_back x.service") == ""
+    assert (there / "venv" / "current").readlink() == Path("old")
+    assert (there / "configuration").read_text() == "old" and not (there / "later").exists()
+    assert [path.name for path in (there / "whole").iterdir()] == ["a"] and (there / "whole" / "a").read_text() == "old"
+    assert sorted(path.name for path in there.iterdir()) == ["configuration", "venv", "whole"]
+
+
+def test_one_that_was_restarted_with_what_landed_is_restarted_with_what_was_there(there: Path) -> None:
+    run(there, f"service_keep x.service {there}/venv/current")
+    assert run(there, "acted=restart; service_back x.service") == "restarted\n"
