@@ -126,8 +126,11 @@ class KeyTable:
 
     async def _keep_looking(self) -> None:
         while True:
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), LOOK_S)
+            timer = asyncio.get_running_loop().call_later(LOOK_S, self._wanted.set)  # wait_for could swallow a cancellation (bpo-37658)
+            try:
+                await self._wanted.wait()
+            finally:
+                timer.cancel()
             asked, self._waiting = self._waiting, []
             self._wanted.clear()
             failed: DatabaseAway | None = DatabaseAway("the gateway is stopping")
