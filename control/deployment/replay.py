@@ -71,6 +71,7 @@ def digest_of(plan: HostPlan) -> str:
             if each["kind"] == Release.kind:
                 resources[at] = {"id": each["id"], "fingerprint": each["fingerprint"]}
             each.pop("needed", None)
+        resources.sort(key=lambda each: str(each["id"]))  # what ways need comes first where an entry is put together
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 

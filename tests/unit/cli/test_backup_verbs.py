@@ -79,6 +79,12 @@ def test_older_ones_go_where_nobody_chose_the_place(paddock: Paddock, tmp_path: 
     assert (tmp_path / "mine").exists() and len(list(directory.glob("*.age"))) == 3
 
 
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`restore --identity` sets a variable for the rest of its process, which here goes on."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+
+
 @pytest.mark.parametrize(
     ("arguments", "words", "code"),
     [

@@ -32,7 +32,7 @@ def filled(state: FleetState, vault: Vault) -> FleetState:
     state.pin("pea", "192.0.2.7", "ssh-ed25519 AAAA")
     (state.directory("artifacts") / "0.3-1f.json").write_text("{}")
     (state.path / "artifacts" / "0.3-1f.tar.gz").write_bytes(b"large")
-    state.write_report({"what": "happened"})
+    (state.directory("history") / "000001.json").write_text("{}")
     (state.directory("export", "laptop") / "key.pem").write_text("clear")
     (state.path / "lock").write_text("")
     told_hosts(state)
