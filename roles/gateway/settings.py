@@ -105,7 +105,7 @@ class Health(Settings):
     """How often a request is given to another server, as long as nothing of the answer has come."""
 
     wait_s: Annotated[float, Field(ge=0, le=31 * 24 * 3600, allow_inf_nan=False)] = 120.0
-    """Seconds that a request waits while none of its servers answers, during a restart for example. Then it gets 503."""
+    """Seconds that requests wait once none of their servers is up any more, during a restart for example. Then they get 503."""
 
 
 class OnPostgres(Settings):

@@ -92,7 +92,7 @@ class Health(Struct, frozen=True, forbid_unknown_fields=True):
     retries: Annotated[int, Meta(ge=0, le=10)] = 2
     """On another back end, before the first byte."""
     wait_s: Annotated[float, Meta(ge=0)] = 120.0
-    """A request waits so long for a model of which no back end is up: 503 after it."""
+    """A model of which no back end is up any more is waited for so long: 503 after it."""
 
 
 class KeysGenerate(Struct, frozen=True, forbid_unknown_fields=True):

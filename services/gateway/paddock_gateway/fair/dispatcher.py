@@ -42,6 +42,8 @@ class FairDispatcher:
         """By the id of their place."""
         self._kept = Kept()
         self._waiting_of: dict[str, int] = {}
+        self._fell: dict[str, float] = {}
+        """When each back end that is down, or was, stopped to be up."""
         self._outlook = Outlook()
         self._draining = False
         self._timers: dict[int, asyncio.TimerHandle] = {}
@@ -61,7 +63,7 @@ class FairDispatcher:
             request = Request(ask, next(self._numbers), now, allowance, self._queue(ask))
         try:
             candidates = _candidates(ask)
-            if ask.exclude and not self._backends.up(candidates):
+            if not self._backends.up(candidates) and (ask.exclude or self._clock() >= self._given_up_at(candidates)):
                 raise self._none_left(ask.model)
             # one that takes no slot is in the way of none that waits for one
             at_once = None if request.queue.waiting and ask.places else self._give(request, candidates)
@@ -122,8 +124,13 @@ class FairDispatcher:
         self._fail(request, self._admission.limiter.refused("wait", told, self._forecast(request.ask, candidates).wait_s))
 
     def _stranded(self, request: Request, candidates: Candidates) -> None:
-        """None of its back ends is up: it waits for one, as over a restart, but not as long as others."""
-        asyncio.get_running_loop().call_later(self._none_up_s, self._give_up, request, candidates)
+        """None of its back ends is up: it waits for one that was a moment ago, as over a restart."""
+        left_s = max(0.0, self._given_up_at(candidates) - self._clock())
+        asyncio.get_running_loop().call_later(left_s, self._give_up, request, candidates)
+
+    def _given_up_at(self, candidates: Candidates) -> float:
+        """Until when one of them is waited for."""
+        return max((self._fell[name] + self._none_up_s for name, _ in candidates if name in self._fell), default=0.0)
 
     def _give_up(self, request: Request, candidates: Candidates) -> None:
         if request.lane is not None and not self._backends.up(candidates):
@@ -242,6 +249,8 @@ class FairDispatcher:
     def update(self, backend: str, state: BackendState) -> None:
         found = self._backends.all.setdefault(backend, Backend(backend))
         fell = found.up and not state.up
+        if fell:
+            self._fell[backend] = self._clock()
         found.update(state)
         for queue in self._queues:
             for lane in queue.lanes.values() if fell else ():

@@ -1,8 +1,8 @@
 """The back ends: a client for each, what a look at it finds, and when it is left alone for a while.
 
 What was found goes to `Dispatcher.update`. A back end is looked at every `health.every_s`; after `health.failures` failures in a row, of
-looks or of requests, it takes no request for `health.cooldown_s`, then a look decides. One that only looks have found down, as over a
-restart, is looked at again soon.
+looks or of requests, it takes no request for `health.cooldown_s`, then a look decides. One that did not answer a look, as over a restart,
+is looked at again soon.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ class Pool:
         loop = asyncio.get_running_loop()
         while True:
             resting = backend.resting_until - loop.time()
-            await asyncio.sleep(resting if resting > 0 else self._health.every_s)
+            every_s = min(AGAIN_S, self._health.every_s) if backend.failures else self._health.every_s
+            await asyncio.sleep(resting if resting > 0 else every_s)
             if backend.resting_until <= loop.time():
                 await self.look(backend)
 

@@ -193,6 +193,9 @@ def test_a_request_waits_for_a_back_end_that_is_down_only_so_long() -> None:
                 await waiting
             assert told.value.status == 503
         assert asyncio.get_running_loop().time() - began == 10
+        with pytest.raises(Failure, match="is up"):
+            await one.place(ask())
+        assert asyncio.get_running_loop().time() - began == 10, "who comes later does not wait"
         one.done(held, None, whole=True)
         at_rest(one)
 
