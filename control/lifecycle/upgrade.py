@@ -98,13 +98,14 @@ class Upgrade:
             yield
 
     def _took_back(self) -> bool:
-        """Has switches taken back that a run which did not end has left waiting: this one begins with the release from before."""
+        """Whether switches waited that a run which did not end has left. They are taken back: this one begins with the release before."""
         found = False
         for name, actual in self._looking.actual.items():
             if waits := actual.waiting:
                 self.say(f"{name}: {waits.words} was never confirmed: it is taken back first")
                 switch = Switch(self._looking.run, name, Guard(waits.id, DEADLINE_S, waits.words))
-                found = bool(switch.take_back("the run that began it did not end", "")) or found
+                switch.take_back("the run that began it did not end", "")
+                found = True
         return found
 
     def bring(self) -> bool:

@@ -89,7 +89,7 @@ class Upgrades:
         assert self.current() == {self.names[self.at]} and self.serve(), said
         for host in ("one", "two"):
             assert self.fleet.on(host, LEFT).strip() == "", f"{what}: {host}"
-            assert not self.fleet.on(host, "cat /run/paddock/lease 2>/dev/null; true").strip(), f"{what}: {host}"
+            assert self.fleet.on(host, "cut -f 3 /run/paddock/lease").strip() == "0", f"{what}: {host} is not given back"
 
 
 @pytest.fixture(scope="module")
