@@ -41,6 +41,10 @@ def artifact(release: Release) -> str:
     return f"{work(release)}/{release.name}.tar.gz"
 
 
+VERSION_S = 120
+"""What a llama-server that was built may take to say its version, on the slowest machine."""
+
+
 def script(release: Release, *, work: str, packed: str = "", ccache: str = CCACHE) -> str:
     """The shell script that makes the release in the directory `work`, of the `source.tar.gz` there or of packages, and leaves it packed in
     `packed`, or nothing."""
@@ -57,4 +61,5 @@ def script(release: Release, *, work: str, packed: str = "", ccache: str = CCACH
         build_mib=(UNPACKED_MIB if release.downloads else DISK_MIB)[release.backend],
         packages=packages(release),
         triplet=release.triplet,
+        version_s=VERSION_S,
     )

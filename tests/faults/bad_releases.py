@@ -28,8 +28,13 @@ class Bad:
 
 
 BAD = {
-    "does not start": Bad("gate", after='    std::fprintf(stderr, "error: no kernel image\\n"); return 1;'),
-    "hangs at its start": Bad("gate", after="    std::this_thread::sleep_for(std::chrono::hours(9));\n" + CALL),
+    "does not start": Bad(
+        "does not run here: error: no kernel image", after='    std::fprintf(stderr, "error: no kernel image\\n"); return 1;'
+    ),
+    "hangs at its start": Bad(
+        "does not pass its gate",
+        after='    if (std::strcmp(argv[argc - 1], "--version")) std::this_thread::sleep_for(std::chrono::hours(9));\n' + CALL,
+    ),
     "refuses a preset's key": Bad(
         "ctx-size",
         after="""    for (int at = 1; at < argc; ++at)

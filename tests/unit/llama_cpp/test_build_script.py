@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from resources import Release
+from roles.llama_cpp import recipe
 from roles.llama_cpp.recipe import script, unit
 from roles.llama_cpp.toolchain import DISK_MIB
 
@@ -90,6 +91,14 @@ def test_what_does_not_compile_leaves_nothing_packed(release: Release, tmp_path:
 def test_a_server_that_does_not_run_where_it_was_built_is_no_release(release: Release, tmp_path: Path) -> None:
     failed = run(release, tmp_path / "work", server=SERVER.replace("EXIT", "132"))
     assert "paddock: error: the llama-server that was built does not run here" in failed.stdout
+    assert not packed(tmp_path).exists()
+
+
+@needs_a_compiler
+def test_a_server_that_hangs_at_its_start_is_no_release(release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "VERSION_S", 1)
+    failed = run(release, tmp_path / "work", server="int main() { for (;;) {} }")
+    assert "does not run here: it does not end within 1 s" in failed.stdout
     assert not packed(tmp_path).exists()
 
 
