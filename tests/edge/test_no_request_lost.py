@@ -229,7 +229,10 @@ def test_an_answer_that_takes_too_long_is_ended_and_a_run_that_is_killed_meanwhi
     run = fleet.start("up", "--lab", "--yes")
     fleet.on("box", f"for i in $(seq 600); do [ -S {socket}.drained ] && exit 0; sleep 0.1; done; exit 1")
     run.kill()
-    fleet.on("box", "for each in $(find /proc/[0-9]*/fd -lname /run/paddock/lock | cut -d/ -f3 | sort -u); do kill -KILL $each 2>/dev/null || true; done")
+    fleet.on(
+        "box",
+        "for each in $(find /proc/[0-9]*/fd -lname /run/paddock/lock | cut -d/ -f3 | sort -u); do kill -KILL $each 2>/dev/null || true; done",
+    )
     run.wait()
     assert fleet.on("box", f"ls {socket}.drained").strip()
     fleet.on("box", f"for i in $(seq 60); do [ -S {socket} ] && exit 0; sleep 1; done; exit 1")
