@@ -273,4 +273,4 @@ def _unwell(deployment: Deployment) -> Iterator[tuple[str, list[str]]]:
 
 
 def _words(differing: Mapping[str, tuple[str, str]]) -> str:
-    return ", ".join(f"{name}: {found or 'nothing'}" for name, (found, _) in differing.items())
+    return ", ".join(f"{name}: {found or 'nothing'} instead of {wanted}" for name, (found, wanted) in differing.items())

@@ -43,7 +43,7 @@ BAD = {
         + CALL,
     ),
     "crashes after a while": Bad(
-        "restarts",
+        "llama-server.service",
         after="    std::thread([] { std::this_thread::sleep_for(std::chrono::seconds(40)); std::abort(); }).detach();\n" + CALL,
     ),
     "answers nonsense": Bad("nonsense", file=CONTEXT, before=SAMPLE, after=f"{SAMPLE}\n                id = 40 + id % 7;"),
