@@ -139,6 +139,8 @@ def _dumps(said: Configuration, root: Path) -> Dumps:
     directory = root / ("sqlite" if sqlite.path_in(said.database) else "postgres")
     try:
         root.mkdir(mode=0o711, exist_ok=True)
+        if os.geteuid() == 0:
+            root.chmod(0o711)  # whatever the umask: an account passes through to its own
         directory.mkdir(mode=0o700, exist_ok=True)
         if os.geteuid() == 0 and (user := _administrator(said)) and directory.lstat().st_uid != user:
             os.chown(directory, user, -1, follow_symlinks=False)

@@ -281,3 +281,11 @@ def test_a_copy_that_cannot_be_restored_stops_the_migration(
     assert done.returncode == 1 and "cannot be restored" in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert asyncio.run(asked(configuration, "SELECT version_num FROM alembic_version")) == [(REVISION,)]
     assert not list(tmp_path.glob("kept/*/*.dump"))
+
+
+def test_an_account_passes_through_to_its_copies_whatever_the_umask(configuration: Configuration, tmp_path: Path) -> None:
+    (tmp_path / "gateway.json").write_bytes(msgspec.json.encode(configuration))
+    program = [sys.executable, "-m", "paddock_gateway", "--configuration", str(tmp_path / "gateway.json")]
+    path = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    subprocess.run([*program, "copies", "list", "--directory", str(tmp_path / "kept")], env=path, umask=0o077, capture_output=True)
+    assert (tmp_path / "kept").stat().st_mode & 0o777 == (0o711 if os.geteuid() == 0 else 0o700)
