@@ -15,6 +15,9 @@ from tests.lab.snapshot import inside
 REVOKED = "/etc/caddy/paddock/revoked"
 """Is there once a client has left, and grows with each that does: it is another after every way."""
 
+HISTORY = "/var/lib/paddock/history/"
+"""What the host has had before: another after every way, too."""
+
 READ = r"""
 export LC_ALL=C; roots="/etc/paddock /etc/caddy /etc/systemd/system /opt/paddock /var/lib/paddock /run/systemd/system"
 echo "#entry"; find $roots -printf '%p\t%y %u:%g %m %l\n'
@@ -69,7 +72,7 @@ def host_state(container: str, state: Path) -> HostState:
         else:
             name, _, value = line.partition("\t")
             facts[f"{section} {' '.join(issued.get(word, word) for word in name.split())}"] = issued.get(value.split(" ")[0], value)
-    return HostState({name: value for name, value in facts.items() if REVOKED not in name})
+    return HostState({name: value for name, value in facts.items() if REVOKED not in name and HISTORY not in name})
 
 
 def _issued(state: Path) -> Iterator[tuple[str, str]]:
