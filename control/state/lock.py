@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 import socket
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -45,6 +46,10 @@ class Holder:
     steals: bool = False
 
 
+ROOM = 64 << 10
+"""Bytes that a run needs at least, for its record say."""
+
+
 @contextmanager
 def operator_lock(state: FleetState, verb: str, *, steals: bool = False) -> Iterator[Holder]:
     """Hold the fleet's lock. Raises PaddockError at once, with who holds it, where somebody does: a lock of a living run is not stolen.
@@ -65,6 +70,8 @@ def operator_lock(state: FleetState, verb: str, *, steals: bool = False) -> Iter
         note = {"file": file, "who": holder.who, "pid": os.getpid(), "verb": verb, "since": since, "run": holder.run, "ended": holder.ended}
         try:
             _write(handle, json.dumps(note))
+            with tempfile.TemporaryFile(dir=path.parent) as room:
+                room.write(b"\0" * ROOM)
         except OSError as error:  # better now than in the middle: what follows has more to keep here
             raise PaddockError(f"{path}: cannot be written: {error.strerror}") from None
         try:
