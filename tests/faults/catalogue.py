@@ -182,6 +182,7 @@ def _of_releases(releases: Releases) -> Iterator[Fault]:
     made = f"for each in {numbers}; do mkdir -p {path}/1-more$each; done"
     says = f"more than {releases.most} releases lie there"
     yield Fault(releases, "more than are kept", "spare", made, f"rm -rf {path}/1-more*", says)
+    yield Fault(releases, "gone", "type", _away(path), _back(path), f"{releases.path} is no directory")
 
 
 def _of_venv(venv: Venv) -> Iterator[Fault]:
@@ -321,7 +322,14 @@ def _killed(service: Service) -> str:
 
 
 def _restarted(unit: str, *ports: Port) -> str:
-    """It runs and listens again, also after more starts in ten seconds than systemd allows."""
+    """It runs and listens again, also after more starts in ten seconds than systemd allows. A socket does not come up while its service
+    is at work, or between two starts.
+    """
+    if unit.endswith(".socket"):
+        service = f"{unit.removesuffix('.socket')}.service"
+        stop, both = f"systemctl stop {service} {unit}", f"{unit} {service}"
+        again = f"systemctl reset-failed {both} 2>/dev/null || true; systemctl start {both}"
+        return "; ".join([stop, again, *map(_until_listening, ports)])
     return "; ".join([f"systemctl reset-failed {unit} 2>/dev/null || true; systemctl restart {unit}", *map(_until_listening, ports)])
 
 
