@@ -57,6 +57,8 @@ VERBS: dict[str, tuple[str, ...]] = {
     "render": ("--to out",),
     "plan": ("", "--json"),
     "up": ("--yes", "--yes --limit plays --take-over", "--yes --json", ""),
+    "upgrade": ("--plan", f"--to {LINE} --yes", f"--waves {LINE}", "--yes --no-measure --soak 0"),
+    "rollback": ("--list", "--yes", f"{LINE} --yes"),
     "verify": ("--limit plays", "--limit babbles,fails", "--limit silent,halves", "--limit binary"),
     "status": ("", "--json"),
     "teardown": ("--yes", "--yes --take-over --limit others"),
