@@ -164,6 +164,14 @@ service_undrained() {
   done
 }
 
+# What a run that was killed has left to let callers in again does so now, where it still has to
+service_drains_over() {
+  systemctl list-units --all --plain --no-legend 'paddock-drained-*.timer' | while read -r name _; do
+    systemctl start "${name%.timer}.service" 2>/dev/null </dev/null || true
+    systemctl stop "$name" 2>/dev/null </dev/null || true
+  done
+}
+
 # SERVICE: whether nothing more is to happen to it: a reload may have asked for a restart
 service_settled() {
   case $(service_manager "$1" show -P Job) in
