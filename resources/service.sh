@@ -166,9 +166,9 @@ service_undrained() {
 
 # What a run that was killed has left to let callers in again does so now, where it still has to
 service_drains_over() {
-  systemctl list-units --all --plain --no-legend 'paddock-drained-*.timer' | while read -r name _; do
-    systemctl start "${name%.timer}.service" 2>/dev/null </dev/null || true
-    systemctl stop "$name" 2>/dev/null </dev/null || true
+  systemctl list-units --all --plain --no-legend 'paddock-drained-*.timer' | while read -r ended _; do
+    systemctl start "${ended%.timer}.service" 2>/dev/null </dev/null || true
+    systemctl stop "$ended" 2>/dev/null </dev/null || true
   done
 }
 
