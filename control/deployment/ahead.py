@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from control.deployment.work import Work
-from resources import Package, Release
+from resources import Package, Release, User
 from resources.drift import Drift
 
 
@@ -17,6 +17,8 @@ def releases_alone(work: Work) -> Work:
         for each in work.drift.changes
         if each.role in roles and isinstance(each.resource, Release | Package)
     )
-    manifest = {**work.actual.manifest, **{each.id: work.drift.manifest[each.id] for each in changes if each.id in work.drift.manifest}}
+    # What compiles is installed too, and the account that does is made: both are Paddock's from now on.
+    kinds = (f"{Release.kind}:", f"{Package.kind}:", f"{User.kind}:")
+    manifest = {**work.actual.manifest, **{name: origin for name, origin in work.drift.manifest.items() if name.startswith(kinds)}}
     drift = Drift(changes, work.drift.left, manifest, manifest, recorded=manifest == work.actual.manifest, partial=True)
     return replace(work, drift=drift, needs={}, alternatives={})

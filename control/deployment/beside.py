@@ -17,7 +17,7 @@ def taken(work: Work) -> Iterator[str]:
     yield from _ports(work)
     for user in of_kind(work.resources, User):
         found, wanted = work.actual.resources.get(user.id), user.desired
-        if found and user.id not in work.actual.manifest and any(found[each] != wanted[each] for each in ("home", "shell")):
+        if found and wanted and user.id not in work.actual.manifest and any(found[each] != wanted[each] for each in ("home", "shell")):
             words = f"there is an account {user.name} that is not Paddock's (home {found['home']}, shell {found['shell']})"
             yield f"{words}: rename it (usermod --login), or set its home to {user.home} and its shell to {wanted['shell']}"
 
