@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -47,6 +48,8 @@ def test_an_account_of_somebody_elses_is_not_taken_over(manifest: Mapping[str, O
     found = {USER.id: {"home": "/home/llama-server", "shell": "/bin/bash", "groups": "llama-server"}}
     assert "; ".join(taken(work(USER, found=found, manifest=manifest))).partition(" (home")[0] == words
     assert list(taken(work(USER, found={USER.id: {**USER.desired, "groups": "llama-server video"}}))) == []
+    unneeded = replace(USER, needed=False)
+    assert list(taken(work(unneeded, found=found))) == [], "of an account that only a build needs, nothing is wanted now"
 
 
 def test_a_chain_that_drops_is_told_with_the_ports_that_it_names_nowhere() -> None:
