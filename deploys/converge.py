@@ -33,9 +33,9 @@ def claim(work: Work) -> None:
     """
     if work.drift.claims != work.actual.manifest or work.owner != work.actual.owner or work.actual.rest:
         apply(name="manifest", steps=lambda: _manifest(work.drift.claims, work.newest.owner))
-    if work.record:
+    if work.entry:
         begun = Steps()
-        work.record.begin(begun)
+        work.entry.begin(begun)
         apply(name="history", steps=begun)
     if steps := room(of_kind(work.wrong(ModelFile), ModelFile)):
         apply(name="room for models", steps=steps)
@@ -130,8 +130,8 @@ def finish(work: Work) -> None:
     if steps():
         apply(name="manifest", steps=steps)
     ended = Steps()
-    if work.record:
-        work.record.end(ended, confirmed=work.guard is None)
+    if work.entry:
+        work.entry.end(ended, confirmed=work.guard is None)
     for kind in kinds():
         kind.at_end(ended, work.drift.changes)
     if ended:

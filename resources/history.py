@@ -52,7 +52,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Record:
+class HostEntry:
     """What a run adds to a host's history: the entry's packed `plan`, empty where the host has it, and the entries that go for it."""
 
     line: Line
@@ -71,15 +71,15 @@ class Record:
 
 
 @dataclass(frozen=True)
-class History:
+class HostHistory:
     """The `lines` of a host's list, the newest last, and the numbers of the `entries` whose plan it has."""
 
     lines: tuple[Line, ...] = ()
     entries: frozenset[int] = frozenset()
 
-    def of(self, fleet: str) -> History:
+    def of(self, fleet: str) -> HostHistory:
         """What one fleet did there."""
-        return History(tuple(each for each in self.lines if each.fleet == fleet), self.entries)
+        return HostHistory(tuple(each for each in self.lines if each.fleet == fleet), self.entries)
 
     @property
     def newest(self) -> Line | None:
@@ -117,11 +117,11 @@ class History:
         return tuple(sorted(self.entries - set(stay)))
 
 
-def history_of(lines: Iterable[str], entries: Iterable[str]) -> History:
+def history_of(lines: Iterable[str], entries: Iterable[str]) -> HostHistory:
     """Out of the list and the names of the directories. A host may say anything: what is no line is left out."""
     found = (_line(each) for each in [*lines][-LINES_MOST:])
     numbers = (int(each) for each in [*entries][: 10 * LINES_MOST] if re.fullmatch(r"[1-9][0-9]{0,8}", each))
-    return History(tuple(filter(None, found)), frozenset(numbers))
+    return HostHistory(tuple(filter(None, found)), frozenset(numbers))
 
 
 def releases_had(lines: Sequence[Line]) -> Iterator[str]:
@@ -135,7 +135,7 @@ def listing_sh(entries: Collection[int] = ()) -> str:
     return "\n".join((*lines, "exit 0", ""))
 
 
-NOTHING = History()
+NOTHING = HostHistory()
 """Of a host that has noted nothing."""
 
 

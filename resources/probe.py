@@ -9,7 +9,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from resources.guard import TakenBack, Waiting, taken_back_of, waiting_of
-from resources.history import NOTHING, History, history_of
+from resources.history import NOTHING, HostHistory, history_of
 from resources.lease import Lease, lease_of
 from resources.owner import Owner, owner_of
 
@@ -48,7 +48,7 @@ class Actual:
     held: Mapping[str, str] = field(default_factory=dict)
     waiting: Waiting | None = None
     taken_back: TakenBack | None = None
-    history: History = NOTHING
+    history: HostHistory = NOTHING
 
     def differing(self, resource: Resource) -> dict[str, tuple[str, str]]:
         """Attribute → (actual, desired), of those that are not as declared."""

@@ -22,7 +22,7 @@ from inventory.bounds import EVIDENCE, MIB
 from inventory.errors import PaddockError
 from resources import File, Package, Release, of_kind, scripts
 from resources.guard import Guard, TakenBack, taken_back_of, waiting_words
-from resources.history import Record
+from resources.history import HostEntry
 
 COLLECTED = re.compile(r"\./[A-Za-z0-9@_:\\-][A-Za-z0-9@_.:\\-]{0,127}")
 """The names of the files that a host collects."""
@@ -96,12 +96,12 @@ class Switch:
         """It has so many seconds from now on; as many as it began with where nothing else is said."""
         self._do("guard_extend", deadline_s or self.guard.deadline_s, self.guard.id)
 
-    def confirm(self, record: Record | None = None) -> None:
+    def confirm(self, entry: HostEntry | None = None) -> None:
         """It stays: no unit, no timer and no copy is left of it, and the host's history has it. Old packages and the manifest are the next
         run's."""
         self._do("guard_confirm", self.guard.id)
-        if record:
-            self._do("history_line", record.line.text, *record.gone)
+        if entry:
+            self._do("history_line", entry.line.text, *entry.gone)
 
     def take_back(self, why: str, evidence: str) -> TakenBack | None:
         """All is as it was before, now, once what tells of the switch is collected there, with this `evidence` of the control machine's.

@@ -13,7 +13,7 @@ from control.state.secrets import Vault
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
-from resources.history import PACKED_MOST, History, Line, Record
+from resources.history import PACKED_MOST, HostEntry, HostHistory, Line
 from roles.host_plan import HostPlan, host_plan, rolls_back
 
 
@@ -51,7 +51,7 @@ class Plans:
         entry = self.earlier.get(host.name)
         return host_plan(host, self._fleet, self.knowledge, entry.parts(today)) if entry else today
 
-    def record(self, host: str, history: History, verb: str) -> Record | None:
+    def entry(self, host: str, history: HostHistory, verb: str) -> HostEntry | None:
         """What the host is to keep of what it gets by its plan; None where it has just that, or nothing that rolls back."""
         plan, earlier, fleet = self.of(self._fleet.hosts[host]), self.earlier.get(host), self._fleet
         digest = earlier.line.digest if earlier else replay.digest_of(plan)
@@ -62,7 +62,7 @@ class Plans:
             return None
         packed = b"" if has_entry else replay.packed(host, plan, fleet)
         line = Line(number, "done", datetime.now(UTC), verb, fleet.name, replay.release_of(plan), operator(), digest)
-        return Record(line, packed if len(packed) <= PACKED_MOST else b"", history.spare(number))
+        return HostEntry(line, packed if len(packed) <= PACKED_MOST else b"", history.spare(number))
 
     def outdated(self) -> None:
         """Something was learned, issued or taken in: what is known, and the plans, are made anew."""

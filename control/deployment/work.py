@@ -18,7 +18,7 @@ from resources.base import Origin, R
 from resources.drift import Change, Drift
 from resources.guard import Guard
 from resources.guarded import Kept, kept
-from resources.history import Record
+from resources.history import HostEntry
 from resources.owner import Owner
 from resources.probe import Actual
 from roles import ROLES
@@ -107,7 +107,7 @@ class Work:
 
     guard: Guard | None = None
     """With one, the host takes the roles' changes back unless they are confirmed."""
-    record: Record | None = None
+    entry: HostEntry | None = None
     """What the host is to keep of the configuration that it gets; None where it is the one that it has."""
 
     @cached_property

@@ -15,7 +15,7 @@ from control.deployment.work import Work
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from resources import ModelFile, Release, of_kind
-from resources.history import History, Line, listing_sh
+from resources.history import HostHistory, Line, listing_sh
 
 assert control.ssh.cooperative
 
@@ -26,7 +26,7 @@ WHEN = "%Y-%m-%d %H:%M UTC"
 class Kept:
     """A host's history, of this fleet: `gone` are the names of the releases in it that do not lie there any more."""
 
-    history: History
+    history: HostHistory
     gone: frozenset[str] = frozenset()
 
     def is_possible(self, line: Line) -> bool:
@@ -55,7 +55,7 @@ def kept_there(deployment: Deployment) -> dict[str, Kept]:
     return found
 
 
-def chosen(history: History, to: int | None = None) -> Line:
+def chosen(history: HostHistory, to: int | None = None) -> Line:
     """What a host is to have again: what it had before, or the entry of this number. Raises PaddockError where there is none."""
     if not history.newest:
         raise PaddockError("its history is empty: it begins with the next run that changes the host")

@@ -27,7 +27,7 @@ from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
 from resources import Release, Resource, Service, of_kind
 from resources.guard import Guard, taken_back_words
-from resources.history import Record
+from resources.history import HostEntry
 
 assert control.ssh.cooperative
 
@@ -187,7 +187,7 @@ class Upgrade:
             except KeyboardInterrupt:
                 self._end(switches, dict.fromkeys(guards, "it was interrupted"))
                 raise
-            self._end(switches, failed, {name: deployment.record_of(name) for name in deployment.work if name not in failed})
+            self._end(switches, failed, {name: deployment.entry_of(name) for name in deployment.work if name not in failed})
         if not failed:
             self._tidied(deployment.hosts)
         return not self.failures
@@ -202,14 +202,14 @@ class Upgrade:
         self.failures.update(deployment.failures)
 
     def _end(
-        self, switches: Iterable[Switch], failed: Mapping[str, str], records: Mapping[str, Record | None] = MappingProxyType({})
+        self, switches: Iterable[Switch], failed: Mapping[str, str], entries: Mapping[str, HostEntry | None] = MappingProxyType({})
     ) -> None:
-        """Confirms what does well, and has the rest taken back. `records` are what the hosts' histories are to have of it."""
+        """Confirms what does well, and has the rest taken back. `entries` are what the hosts' histories are to have of it."""
         self.failures.update(failed)
         for each in switches:
             try:
                 if each.host not in failed:
-                    each.confirm(records.get(each.host))
+                    each.confirm(entries.get(each.host))
                     self.done.append(each.host)
                 elif taken := each.take_back(failed[each.host], failed[each.host]):
                     self.taken_back.append(each.host)

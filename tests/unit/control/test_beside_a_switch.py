@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-import control.deployment.deployment as module
+import control.deployment.survey as module
 from control.deployment.deployment import Deployment
 from control.state.fleet import FleetState
 from inventory.fleet import Fleet

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from control.deployment import deployment as module
+from control.deployment import survey as module
 from control.deployment.admission import push, require_time
 from control.deployment.compile import compile_for
 from control.deployment.deployment import Deployment

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-import control.deployment.deployment as module
+import control.deployment.survey as module
 from control.deployment.deployment import Deployment
 from control.deployment.knowledge import knowledge_for
 from control.deployment.replay import digest_of, packed, release_of
@@ -21,7 +21,7 @@ from inventory.fleet import Fleet
 from inventory.hardware import Hardware
 from resources import File, ModelFile, Release
 from resources.drift import drift
-from resources.history import History, Line
+from resources.history import HostHistory, Line
 from resources.probe import Actual
 from roles.host_plan import host_plan
 from tests.unit.roles.small_fleet import Small
@@ -98,16 +98,16 @@ def test_without_its_release_nothing_is_done_there(back: Callable[..., Deploymen
 def test_a_rollback_is_noted_with_the_number_of_its_entry_and_up_with_that_of_what_it_brings(back: Callable[..., Deployment]) -> None:
     deployment = back("one")
     known = history(FIRST, SECOND)
-    newer = deployment.plans.record("one", known, "up")
+    newer = deployment.plans.entry("one", known, "up")
     assert newer and newer.line.number == 3 and newer.plan, "what the inventory says is in no entry"
-    third = History((*known.lines, newer.line), frozenset({1, 2, 3}))
-    assert deployment.plans.record("one", third, "up") is None
+    third = HostHistory((*known.lines, newer.line), frozenset({1, 2, 3}))
+    assert deployment.plans.entry("one", third, "up") is None
     prepare(deployment)
-    older = deployment.plans.record("one", third, "rollback")
+    older = deployment.plans.entry("one", third, "rollback")
     assert older and (older.line.number, older.line.verb, older.line.digest, older.plan) == (1, "rollback", FIRST.digest, b"")
     deployment.plans.earlier.clear()
     deployment.outdated()
-    again = deployment.plans.record("one", History((*third.lines, older.line), third.entries), "up")
+    again = deployment.plans.entry("one", HostHistory((*third.lines, older.line), third.entries), "up")
     assert again and (again.line.number, again.plan) == (3, b"")
 
 
@@ -118,8 +118,8 @@ def test_a_number_that_no_host_has_leaves_all_as_they_are(back: Callable[..., De
     assert deployment.work == {} and deployment.failures == {}
 
 
-def history(*lines: Line) -> History:
-    return History(lines, frozenset(each.number for each in lines))
+def history(*lines: Line) -> HostHistory:
+    return HostHistory(lines, frozenset(each.number for each in lines))
 
 
 def test_without_a_number_it_is_what_the_host_had_before() -> None:
@@ -143,13 +143,13 @@ def test_with_a_number_it_is_that_entry() -> None:
         (history(FIRST, replace(SECOND, state="begun")), 2, "no entry 2: it has 1"),
     ],
 )
-def test_what_there_is_not_is_said(known: History, to: int | None, words: str) -> None:
+def test_what_there_is_not_is_said(known: HostHistory, to: int | None, words: str) -> None:
     with pytest.raises(PaddockError, match=words):
         chosen(known, to)
 
 
 def test_the_list_says_what_is_possible() -> None:
-    kept = Kept(History((FIRST, SECOND, THIRD), frozenset({1, 3})), frozenset({SECOND.release}))
+    kept = Kept(HostHistory((FIRST, SECOND, THIRD), frozenset({1, 3})), frozenset({SECOND.release}))
     (listed,) = as_data({"ai": kept}).values()
     assert [(each["entry"], each["possible"], each["current"], each["before"]) for each in listed] == [
         (3, True, True, False),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import control.deployment.deployment as module
+import control.deployment.survey as module
 from control.deployment.deployment import Deployment
 from control.state.fleet import FleetState
 from control.state.lock import Holder

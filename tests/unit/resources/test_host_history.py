@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from resources import scripts
-from resources.history import KEPT, LINES_MOST, History, Line, Record, history_of, listing_sh, releases_had
+from resources.history import KEPT, LINES_MOST, HostEntry, HostHistory, Line, history_of, listing_sh, releases_had
 from resources.steps import Steps
 
 FIRST = Line(1, "done", datetime(2026, 11, 28, 9, 0, tzinfo=UTC), "up", "home", "0.3.34-1f0c8a2b3c4d", "ada@desk", f"{1:016x}")
@@ -21,12 +21,12 @@ def line(number: int, verb: str = "up", state: str = "done", fleet: str = "home"
     return replace(FIRST, number=number, verb=verb, state=state, fleet=fleet, at=at, digest=f"{number:016x}", release=f"0.3.{number}-00")
 
 
-def history(*lines: Line) -> History:
-    return History(lines, frozenset(each.number for each in lines))
+def history(*lines: Line) -> HostHistory:
+    return HostHistory(lines, frozenset(each.number for each in lines))
 
 
 def test_a_line_comes_back_as_it_was() -> None:
-    assert history_of([FIRST.text], ["1"]) == History((FIRST,), frozenset({1}))
+    assert history_of([FIRST.text], ["1"]) == HostHistory((FIRST,), frozenset({1}))
     assert history_of([replace(FIRST, who="ada lovelace@desk\nx").text], []).lines[0].who == "ada_lovelace@desk_x"
 
 
@@ -47,7 +47,7 @@ def test_a_line_comes_back_as_it_was() -> None:
     ],
 )
 def test_what_is_no_line_is_left_out(text: str) -> None:
-    assert history_of([text, FIRST.text], ["..", "1/..", "-1", "x" * 500]) == History((FIRST,))
+    assert history_of([text, FIRST.text], ["..", "1/..", "-1", "x" * 500]) == HostHistory((FIRST,))
 
 
 def test_of_a_list_without_end_only_the_end_is_read() -> None:
@@ -114,12 +114,12 @@ class Host:
             (self.stage / member.name).write_bytes(content())
         self.shell("\n".join(steps.calls))
 
-    def history(self) -> History:
+    def history(self) -> HostHistory:
         head = "LC_ALL=C; tab=$(printf '\\t'); mark='#m'; IFS='\n'; set -f"
         lines = self.shell(f"{head}\nprobe_history\nsection end").splitlines()
         at = {each: lines.index(f"#m {each}") for each in ("history", "entries", "end") if f"#m {each}" in lines}
         if "history" not in at:
-            return History()
+            return HostHistory()
         return history_of(lines[at["history"] + 1 : at["entries"]], lines[at["entries"] + 1 : at["end"]])
 
 
@@ -129,14 +129,14 @@ def host(tmp_path: Path) -> Host:
 
 
 def test_a_host_notes_what_it_gets_and_keeps_the_plan_where_nobody_else_reads_it(host: Host) -> None:
-    assert host.history() == History()
+    assert host.history() == HostHistory()
     for number in (1, 2):
         begun, ended = Steps(), Steps()
-        record = Record(line(number), f"plan {number}".encode())
-        record.begin(begun)
+        entry = HostEntry(line(number), f"plan {number}".encode())
+        entry.begin(begun)
         host.does(begun)
         assert host.history().newest == replace(line(number), state="begun")
-        record.end(ended)
+        entry.end(ended)
         host.does(ended)
     assert host.history().newest == line(2) and host.history().entries == {1, 2}
     assert host.history().before == line(1)
@@ -148,7 +148,7 @@ def test_a_host_notes_what_it_gets_and_keeps_the_plan_where_nobody_else_reads_it
 def test_entries_that_are_not_kept_go_and_the_list_stays_short(host: Host) -> None:
     for number in range(1, 80):
         steps, known = Steps(), host.history() if number % 20 == 1 else history(*map(line, range(max(1, number - 12), number)))
-        Record(line(number), b"plan", known.spare(number)).end(steps)
+        HostEntry(line(number), b"plan", known.spare(number)).end(steps)
         host.does(steps)
     found = host.history()
     assert len(found.lines) == LINES_MOST
@@ -157,7 +157,7 @@ def test_entries_that_are_not_kept_go_and_the_list_stays_short(host: Host) -> No
 
 def test_the_plan_of_an_entry_is_printed_whole_and_one_that_is_gone_is_an_empty_line(host: Host) -> None:
     steps = Steps()
-    Record(line(1), bytes(range(256)) * 40).end(steps)
+    HostEntry(line(1), bytes(range(256)) * 40).end(steps)
     host.does(steps)
     first, second = host.shell(listing_sh((1, 2))).split("\n")[:2]
     assert len(first) > 10_000 and second == ""
