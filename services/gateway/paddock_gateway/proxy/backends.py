@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,7 @@ import orjson
 
 from paddock_gateway.contract import BackendState, Dispatcher
 from paddock_gateway.proxy.client import Client, Patience
+from paddock_gateway.proxy.pace import Pace
 from paddock_gateway.settings import Backend as Declared
 from paddock_gateway.settings import Configuration, SettingsError
 
@@ -48,6 +50,8 @@ class Backend:
     """The id of a model there → what it says of it: META, no path and no argument."""
     slots_of: dict[str, int] = field(default_factory=dict)
     """The id of a router's model → its slots."""
+    paces: defaultdict[str, Pace] = field(default_factory=lambda: defaultdict(Pace))
+    """By the id of a model there."""
 
 
 class Pool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from paddock_gateway.errors import Failure
 from paddock_gateway.proxy import events
 from paddock_gateway.proxy.backends import Pool
 from paddock_gateway.proxy.client import Answer, Unreachable
+from paddock_gateway.proxy.pace import Size
 from paddock_gateway.proxy.routes import Kind
 
 LARGEST_ANSWER = 64 * 1024 * 1024
@@ -26,7 +28,7 @@ LARGEST_ERROR = 1024 * 1024
 class Sent(Protocol):
     """A body, made for the place that the request gets."""
 
-    def made_for(self, place: Place) -> bytes: ...
+    def made_for(self, place: Place, *, stream: bool) -> bytes: ...
 
     def release(self) -> None:
         """It is not needed any more: a thousand streams that run do not keep what they were asked with."""
@@ -44,6 +46,8 @@ class Wanted:
     headers: Mapping[str, str]
     progress: bool = True
     """Whether events that count the prompt's progress go on to the caller."""
+    size: Size | None = None
+    """Of a request whose answer is put together from a stream, unless it is over soon: then it goes up unstreamed."""
 
 
 class Unusable(Exception):
@@ -64,6 +68,9 @@ class Exchange:
         self._splitter, self._seen = events.Splitter(), events.Unprogressed(wanted.kind)
         self._tally = events.Tally(wanted.kind)
         self._settled = False
+        self._stream = wanted.stream
+        """Whether a stream was asked for."""
+        self._sent = 0.0
         self.place: Place | None = None
         self.last: Place | None = None
         """The place that it has or had, for the row."""
@@ -103,11 +110,14 @@ class Exchange:
 
     async def _send(self, place: Place) -> None:
         wanted = self._wanted
-        body = wanted.body.made_for(place)
+        backend = self._pool[place.backend]
+        self._stream = wanted.stream and not (wanted.size and backend.paces[place.model].soon(wanted.size))
+        body = wanted.body.made_for(place, stream=self._stream)
         self._splitter, self._seen = events.Splitter(events.LARGEST_EVENT + len(body)), events.Unprogressed(wanted.kind)
         try:
             # llama-server closes a connection after a stream, while it announces to keep it
-            response = await self._pool[place.backend].client.ask("POST", wanted.path, wanted.headers, body, keep=not wanted.stream)
+            self._sent = time.monotonic()
+            response = await backend.client.ask("POST", wanted.path, wanted.headers, body, keep=not self._stream)
             self._response, self.status = response, response.status
             if response.status == 200 and response.content_type == "text/event-stream":
                 place.begun = True  # llama-server sends the headers when the slot has let go of what it held and is not this prompt
@@ -204,12 +214,14 @@ class Exchange:
         if self.place is not None and not self._settled:
             self._settled = True
             self.used = self.used or self._tally.used()
+            if self.complete and self.used and self._wanted.size:
+                self._pool[self.place.backend].paces[self.place.model].took(time.monotonic() - self._sent, self.used)
             self._dispatcher.done(self.place, self.used, whole=self.complete)
 
     def _drop(self) -> None:
         response, self._response = self._response, None
         if response is not None:
-            if self.whole is not None and not self._wanted.stream:
+            if self.whole is not None and not self._stream:
                 response.release()
             else:
                 response.close()

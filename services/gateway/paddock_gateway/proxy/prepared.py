@@ -19,6 +19,7 @@ from paddock_gateway.proxy.digests import prefixes
 from paddock_gateway.proxy.exchange import Wanted
 from paddock_gateway.proxy.form import Form
 from paddock_gateway.proxy.models import Models
+from paddock_gateway.proxy.pace import Size
 from paddock_gateway.proxy.routes import ROUTES, Route
 
 DEFAULT_TOKENS = 1024
@@ -28,6 +29,10 @@ MOST_PROMPTS = 100_000
 """Of a list that may have more, each comma counts as one."""
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
+_MEDIA = (b"_url", b"image", b"audio", b"video", b"multimodal", b"file")
+"""Marks of a prompt whose bytes say nothing about the time that it takes; in a mere text they do no harm."""
+SHORT = 16 * 1024
+"""Bytes of a body that may be answered soon."""
 _COUNTING = ("/input_tokens", "/count_tokens", "/tokenize", "/detokenize", "/apply-template")
 """Routes that compute no token."""
 
@@ -67,9 +72,10 @@ def prepare(models: Models, account: Account, route: Route, body: Body, headers:
         scattered=answers > 1 or (computes(route) and not up.slots),
     )
     quiet = up.slots and (stream or assembled) and not body.flag("return_progress")
-    made = _Json(body, name, up, stream, assembled, quiet)
+    made = _Json(body, name, up, assembled, quiet)
     sent = {**headers, "Content-Type": "application/json"}
-    wanted = Wanted(ask, up.path, up.kind, stream or assembled, made, sent, progress=not quiet)
+    size = _size(body) if assembled else None
+    wanted = Wanted(ask, up.path, up.kind, stream or assembled, made, sent, progress=not quiet, size=size)
     return Prepared(wanted, name or model, stream, assembled, converting)
 
 
@@ -86,12 +92,12 @@ def prepare_form(models: Models, account: Account, route: Route, form: Form, hea
 class _Json:
     """A Sent."""
 
-    def __init__(self, body: Body, name: str | None, route: Route, stream: bool, assembled: bool, quiet: bool) -> None:
+    def __init__(self, body: Body, name: str | None, route: Route, assembled: bool, quiet: bool) -> None:
         """`quiet`: the caller has not asked for the prompt's progress."""
         self._body: Body | None = body
-        self._name, self._route, self._stream, self._assembled, self._quiet = name, route, stream, assembled, quiet
+        self._name, self._route, self._assembled, self._quiet = name, route, assembled, quiet
 
-    def made_for(self, place: Place) -> bytes:
+    def made_for(self, place: Place, *, stream: bool) -> bytes:
         assert self._body
         changes: dict[str, Any] = {}
         if place.model != self._name:
@@ -100,13 +106,13 @@ class _Json:
             changes["id_slot"] = REMOVED if place.slot is None else place.slot
             if not place.cache:
                 changes["cache_prompt"] = False
-        if self._assembled or self._stream:
+        if stream:
             changes["stream"] = True  # a conversion may have left it out
-        if self._quiet:
+        if stream and self._quiet:
             # llama-server looks whether its reader has gone when it has something to say, or has heard of no request at all for a second
             # (recv_with_timeout in tools/server/server-queue.cpp): beside others' streams it would read a long prompt to its end
             changes["return_progress"] = True
-        if self._assembled and self._route.kind == "chat":
+        if stream and self._assembled and self._route.kind == "chat":
             changes["stream_options"] = {"include_usage": True}
         return self._body.changed(changes)
 
@@ -120,7 +126,7 @@ class _Multipart:
     def __init__(self, form: Form) -> None:
         self._form: Form | None = form
 
-    def made_for(self, place: Place) -> bytes:
+    def made_for(self, place: Place, *, stream: bool) -> bytes:
         assert self._form
         return self._form.with_model(place.model)
 
@@ -140,6 +146,15 @@ def _tokens(route: Route, body: Body, context: int) -> int:
     if context:
         prompt, asked = min(prompt, prompts * context), min(asked, context)
     return prompt + asked * prompts * _answers(body)
+
+
+def _size(body: Body) -> Size:
+    said = [body.number(name) for name in _LIMITS if name in body]
+    answers = [number for number in said if number is not None and number > 0]
+    bounded = answers and len(answers) == len(said) and _answers(body) == _prompts(body) == 1
+    if not bounded or len(body.raw) > SHORT or any(mark in body.raw for mark in _MEDIA):
+        return Size(0, None)
+    return Size(len(body.raw) // 3, max(answers))
 
 
 def computes(route: Route) -> bool:
