@@ -105,6 +105,9 @@ class _Connection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         self._begun = True
         super().data_received(data)
+        if self._head and self._request_count:
+            self._head.cancel()
+            self._head = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import stat
+from functools import lru_cache
 from pathlib import Path
 
 from paddock_gateway.settings import SettingsError
@@ -31,7 +32,15 @@ def pepper(path: Path) -> bytes:
 
 def digest(pepper: bytes, key: str) -> str:
     """In hex, as it stands in the configuration and the database."""
-    return hmac.digest(pepper, key.encode("utf-8", "backslashreplace"), "sha256").hex()
+    keyed = _keyed(pepper).copy()
+    keyed.update(key.encode("utf-8", "backslashreplace"))
+    return keyed.hexdigest()
+
+
+@lru_cache(1)
+def _keyed(pepper: bytes) -> hmac.HMAC:
+    """To be copied: OpenSSL takes longer to look up the algorithm than for the digest of a key."""
+    return hmac.new(pepper, digestmod="sha256")
 
 
 def new_key() -> str:

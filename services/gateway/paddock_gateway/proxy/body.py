@@ -27,15 +27,13 @@ would take 700 MiB and seconds."""
 
 async def read(request: web.BaseRequest, largest: int, within_s: float) -> bytes:
     """The body, of `largest` bytes at most, unpacked where it came packed. Raises Failure: 413, 408, 400 where it ends early."""
-    words = f"{largest >> 20} MiB" if largest >> 20 else f"{largest >> 10} KiB"
-    too_large = Failure(413, f"The request is larger than {words}, which is the most that is taken here.", "too_large")
     if (request.content_length or 0) > largest:
-        raise too_large
+        raise _too_large(largest)
     content = request.content
     if content.is_eof() and content.exception() is None:  # it came with the head, as small ones do
         whole = content.read_nowait()
         if len(whole) > largest:
-            raise too_large
+            raise _too_large(largest)
         return whole
     slow = asyncio.get_running_loop().call_later(within_s, content.set_exception, TimeoutError())
     pieces: list[bytes] = []
@@ -44,7 +42,7 @@ async def read(request: web.BaseRequest, largest: int, within_s: float) -> bytes
         while piece := await content.readany():
             size += len(piece)
             if size > largest:
-                raise too_large
+                raise _too_large(largest)
             pieces.append(piece)
     except (TimeoutError, asyncio.TimeoutError):
         raise Failure(408, f"The request did not arrive within {within_s:g} s. Send it again.", "too_slow") from None
@@ -53,6 +51,11 @@ async def read(request: web.BaseRequest, largest: int, within_s: float) -> bytes
     finally:
         slow.cancel()
     return b"".join(pieces)
+
+
+def _too_large(largest: int) -> Failure:
+    words = f"{largest >> 20} MiB" if largest >> 20 else f"{largest >> 10} KiB"
+    return Failure(413, f"The request is larger than {words}, which is the most that is taken here.", "too_large")
 
 
 def _line(error: Exception) -> str:

@@ -67,8 +67,24 @@ class Answer:
 
 
 class _Connection(ResponseHandler):
+    _heard = 0.0
+    """The loop's time when the last piece came, or the request went."""
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # aiohttp sets TCP_NODELAY, which uvloop and asyncio do
+
+    def _reschedule_timeout(self) -> None:
+        """aiohttp's own makes a timer for each piece that comes. Here one stands, and looks when it is due."""
+        self._heard = self._loop.time()
+        if self._read_timeout_handle is None and self._read_timeout:
+            self._read_timeout_handle = self._loop.call_later(self._read_timeout, self._on_read_timeout)
+
+    def _on_read_timeout(self) -> None:
+        left = self._heard + (self._read_timeout or 0.0) - self._loop.time()
+        if left <= 0:
+            super()._on_read_timeout()
+        else:
+            self._read_timeout_handle = self._loop.call_later(left, self._on_read_timeout)
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         """aiohttp 3.14.5 closes a connection whose chunks it cannot read and forgets to tell who reads them: they would wait for ever."""
@@ -93,7 +109,9 @@ class Client:
             self._numbers = str(ip_address(self._name))
         self._found: list[Any] = []
         self._found_until = float("-inf")
-        self._idle: list[tuple[_Connection, asyncio.TimerHandle]] = []
+        self._idle: list[tuple[_Connection, float]] = []
+        """With the loop's time at which each is closed, the earliest first."""
+        self._closing: asyncio.TimerHandle | None = None
 
     async def ask(self, method: str, path: str, headers: Mapping[str, str] = {}, body: bytes = b"", *, keep: bool = True) -> Answer:
         """With the answer's head. `keep`: on a connection that is kept, and that may be kept again.
@@ -125,18 +143,27 @@ class Client:
         if connection.should_close or not connection.is_connected():
             connection.close()
             return
-        timer = asyncio.get_running_loop().call_later(KEEPALIVE_S, connection.close)
-        self._idle = [each for each in self._idle if each[0].is_connected()]
-        self._idle.append((connection, timer))
+        loop = asyncio.get_running_loop()
+        self._idle.append((connection, loop.time() + KEEPALIVE_S))
+        if self._closing is None:
+            self._closing = loop.call_later(KEEPALIVE_S, self._close_idle)
+
+    def _close_idle(self) -> None:
+        loop, self._closing = asyncio.get_running_loop(), None
+        while self._idle and (self._idle[0][1] <= loop.time() or not self._idle[0][0].is_connected()):
+            self._idle.pop(0)[0].close()
+        if self._idle:
+            self._closing = loop.call_at(self._idle[0][1], self._close_idle)
 
     def close(self) -> None:
         while (kept := self._kept()) is not None:
             kept.close()
+        if self._closing is not None:
+            self._closing.cancel()
 
     def _kept(self) -> _Connection | None:
         while self._idle:
-            connection, timer = self._idle.pop()
-            timer.cancel()
+            connection, _ = self._idle.pop()
             if connection.is_connected() and not connection.should_close:
                 return connection
         return None

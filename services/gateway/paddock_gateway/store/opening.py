@@ -18,7 +18,7 @@ from paddock_gateway.pepper import pepper
 from paddock_gateway.request_log import BatchLog
 from paddock_gateway.settings import Configuration
 from paddock_gateway.spool import Spool
-from paddock_gateway.store import postgres, sqlite
+from paddock_gateway.store import sqlite
 from paddock_gateway.store.database import REVISION, Database, Rows, StoreError, newer, revision
 from paddock_gateway.store.lending import SharedLimits
 from paddock_gateway.store.users import UserTable
@@ -56,12 +56,20 @@ async def open_store(configuration: Configuration) -> Store:
         stack.push_async_callback(keys.close)
         await keys.start()
         users = UserTable(database, secret, configuration, changed=keys.refresh)
-        rows: Rows = sqlite.SqliteRows(path) if path else postgres.PostgresRows(configuration)
+        rows = _rows(configuration)
         log = BatchLog(rows, spool, configuration.log)
         stack.push_async_callback(log.close)
         log.start()
         lender = None if path else SharedLimits(database)
         return Store(keys, users, log, lender, stack.pop_all())
+
+
+def _rows(configuration: Configuration) -> Rows:
+    if path := sqlite.path_in(configuration.database):
+        return sqlite.SqliteRows(path)
+    from paddock_gateway.store import postgres  # asyncpg takes 2 MiB, which SQLite has no use for
+
+    return postgres.PostgresRows(configuration)
 
 
 @asynccontextmanager
@@ -87,6 +95,8 @@ async def open_database(configuration: Configuration) -> Database:
     path = sqlite.path_in(configuration.database)
     if path:
         return sqlite.SqliteDatabase(path)
+    from paddock_gateway.store import postgres
+
     if postgres.is_postgres(configuration.database):
         return await postgres.PostgresDatabase.open(configuration)
     raise StoreError(
@@ -96,7 +106,11 @@ async def open_database(configuration: Configuration) -> Database:
 
 
 def where(configuration: Configuration) -> str:
-    return str(sqlite.path_in(configuration.database) or postgres.shown(configuration.database))
+    if path := sqlite.path_in(configuration.database):
+        return str(path)
+    from paddock_gateway.store import postgres
+
+    return postgres.shown(configuration.database)
 
 
 async def _migrated(configuration: Configuration) -> Database:
