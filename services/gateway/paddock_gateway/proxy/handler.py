@@ -189,12 +189,13 @@ class Handler:
         assert call.account
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _NOT_PASSED}
         headers["X-Request-Id"] = call.id
-        is_form = request.content_type == "multipart/form-data"
+        content_type = request.headers.get("Content-Type", "application/octet-stream")
+        media_type = content_type.partition(";")[0].strip().lower()
+        is_form = media_type == "multipart/form-data"
         if is_form != (route.kind == "transcription"):
             wanted = "a form (multipart/form-data)" if route.kind == "transcription" else "JSON"
-            raise Failure(415, f"{request.path} takes {wanted}, and this is {request.content_type[:64]}.", "wrong_type")
+            raise Failure(415, f"{request.path} takes {wanted}, and this is {media_type[:64]}.", "wrong_type")
         if is_form:
-            content_type = request.headers["Content-Type"]
             return prepare_form(self._upstream.models, call.account, route, Form(raw, content_type), headers, content_type)
         return prepare(self._upstream.models, call.account, route, Body(raw), headers)
 
@@ -296,4 +297,4 @@ class Handler:
 
     def _json(self, raw: bytes, call: Call, status: int = 200) -> web.Response:
         call.response_bytes = len(raw)
-        return web.Response(status=status, body=raw, content_type="application/json", charset="utf-8", headers=self._headers(call))
+        return web.Response(status=status, body=raw, headers={"Content-Type": "application/json; charset=utf-8", **self._headers(call)})
