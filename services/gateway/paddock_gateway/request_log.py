@@ -193,6 +193,8 @@ def _values(row: Row) -> tuple[Any, ...]:
 
 def _text(said: str) -> str:
     """Postgres takes no NUL, and neither database half a surrogate pair."""
+    if said.isascii() and len(said) <= LONGEST and "\0" not in said:
+        return said
     return said[:LONGEST].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 

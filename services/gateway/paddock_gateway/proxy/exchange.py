@@ -65,7 +65,8 @@ class Exchange:
         self._wanted, self._pool, self._dispatcher, self._observer, self._retries = wanted, pool, dispatcher, observer, retries
         self._response: Answer | None = None
         self._ready = b""
-        self._splitter, self._seen = events.Splitter(), events.Unprogressed(wanted.kind)
+        self._splitter: events.Splitter
+        self._seen: events.Unprogressed
         self._tally = events.Tally(wanted.kind)
         self._settled = False
         self._stream = wanted.stream
