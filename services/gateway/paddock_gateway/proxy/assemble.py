@@ -1,7 +1,8 @@
 """Unstreamed answers, put together from the stream that the back end is asked for.
 
-llama-server gives up a stream when its reader goes, but not an unstreamed request beside other work. What comes out equals its own
-unstreamed answer but for ids and times; the order of fields is that of to_json_* in llama.cpp's tools/server/server-task.cpp.
+llama-server gives up a stream when its reader goes, but not an unstreamed request beside other work (`pace` says when that is over too
+soon to matter). What comes out equals its own unstreamed answer but for ids and times; the order of fields is that of to_json_* in
+llama.cpp's tools/server/server-task.cpp.
 
 `whole_only` names what the stream does not carry, or not as the whole answer has it: such a request goes up unstreamed, and is given up by
 closing its connection. It is so for logprobs (a token without visible text has no event that could carry its logprobs), n_probs,
