@@ -102,30 +102,28 @@ Held = list[tuple[Meter, Taken]]
 class Limiter:
     def __init__(self, models: Mapping[str, Model], whole: Limits, limited: dict[str, int]) -> None:
         """`limited` counts refusals by kind."""
-        self._models = {name: model.limits for name, model in models.items()}
-        self._whole = whole
+        self._of_models = {
+            name: Claim(f"model:{name}", f'of model "{name}" (all users together)', model.limits)
+            for name, model in models.items()
+            if _limits(model.limits)
+        }
+        self._of_all = [Claim("all", "of this gateway (all users and models together)", whole)] if _limits(whole) else []
         self._limited = limited
         self._meters: dict[str, Meter] = {}
         self._sweep_at = 1024
 
     def claims(self, ask: Ask) -> list[Claim]:
         user, limits = ask.account.user, ask.account.limits
-        found = []
-        if _limits(limits):
-            found.append(Claim(f"user:{user}", f'of user "{user}"', limits))
-        of_model = self._models.get(ask.model)
-        if of_model is not None and _limits(of_model):
-            found.append(Claim(f"model:{ask.model}", f'of model "{ask.model}" (all users together)', of_model))
-        if _limits(self._whole):
-            found.append(Claim("all", "of this gateway (all users and models together)", self._whole))
-        return found
+        of_user = [Claim(f"user:{user}", f'of user "{user}"', limits)] if _limits(limits) else []
+        of_model = self._of_models.get(ask.model)
+        return [*of_user, *([of_model] if of_model else ()), *self._of_all]
 
     def take(self, ask: Ask, claims: list[Claim], now: float, soon_s: Callable[[], float]) -> Held:
         """All of them or, where one refuses, none. Raises Failure: 429, or 413 where the request could never pass. `soon_s` is when one of
         those that run may be done."""
         if len(self._meters) >= self._sweep_at:
             self._sweep(now)
-        meters = [self._meters.setdefault(claim.subject, Meter()) for claim in claims]
+        meters = [self._meters.get(claim.subject) or self._meters.setdefault(claim.subject, Meter()) for claim in claims]
         for meter, claim in zip(meters, claims, strict=True):
             meter.window.window_s = claim.limits.window_s
             meter.window.slide(now)

@@ -154,7 +154,7 @@ INSERT = f"INSERT INTO llama_requests ({', '.join(COLUMNS)}, batch, number) VALU
 
 def as_text(seconds: float) -> str:
     """`2026-11-30 15:51:34.123Z`: sorts by time, and SQLite's own functions read it."""
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(" ", "milliseconds").removesuffix("+00:00") + "Z"
 
 
 class SqliteRows(_Thread):
