@@ -16,6 +16,13 @@ fail() {
   exit 1
 }
 
+# The seconds since the machine was started: no clock that is set moves them, so that what
+# waits goes by it
+uptime_s() {
+  read -r up </proc/uptime
+  echo "${up%%.*}"
+}
+
 # PATH: keeps what was there before Paddock, once
 backup() {
   kept=/var/lib/paddock/backup$1
