@@ -23,6 +23,12 @@ uptime_s() {
   echo "${up%%.*}"
 }
 
+# Why a command may have failed whose own words do not tell: where there is no room. What ends with a failure says so
+full_disks() {
+  df -P -k / /etc /opt /var/lib/paddock 2>/dev/null |
+    awk 'NR > 1 && $4 < 64 && !seen[$6]++ { print "paddock-full: " $6 }'
+}
+
 # PATH: keeps what was there before Paddock, once
 backup() {
   kept=/var/lib/paddock/backup$1

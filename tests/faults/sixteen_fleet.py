@@ -146,7 +146,6 @@ class Sixteen:
 
     def settled(self) -> None:
         """All is as declared, and the next run finds nothing to do."""
-        self.does("up", "--yes")
         self.does("verify")
         assert "0 changed" in self.does("up", "--yes")
 
@@ -192,7 +191,7 @@ class Sixteen:
 
     def fill(self) -> None:
         for place in ON_SMALL_DISKS:
-            self.inside(f"dd if=/dev/zero of={place}/filler bs=1k 2>/dev/null || true")
+            self.inside(f"for by in 1M 1k; do dd if=/dev/zero of={place}/filler bs=$by oflag=append conv=notrunc 2>/dev/null || true; done")
 
     def empty(self) -> None:
         self.inside("; ".join(f"rm -f {place}/filler" for place in ON_SMALL_DISKS))

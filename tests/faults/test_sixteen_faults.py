@@ -17,7 +17,7 @@ from tests.share import spread, turn
 pytestmark = turn(1, of=5)
 
 UPGRADE = ("upgrade", "--yes", "--no-measure", "--soak", "1")
-UP = ("up", "--yes")
+UP = ("up", "--yes", "--no-verify")
 
 
 Moment = AbstractContextManager[tuple[Callable[[], None], Callable[[], None]]]
