@@ -60,7 +60,8 @@ def installed(container: str) -> None:
         f"""cat >/root/clock.c <<'END'
 {LIBRARY}
 END
-gcc -O2 -shared -fPIC -o /usr/lib/clock.so /root/clock.c
+gcc -O2 -shared -fPIC -o /usr/lib/clock.so.new /root/clock.c
+mv /usr/lib/clock.so.new /usr/lib/clock.so
 head -c 8 /dev/zero >/etc/clock-step
 echo /usr/lib/clock.so >/etc/ld.so.preload""",
     )
