@@ -27,7 +27,7 @@ from tests.lab_fleet import LabFleet, lab_fleet
 NAME = "sixteen"
 SITE = "ai.home.example"
 DATABASE = "/var/lib/paddock-gateway/gateway.db"
-OTHER = {"GGML_CPU_REPACK": "off"}
+OTHER = {"GGML_CPU_REPACK": False}
 
 ON_SMALL_DISKS = {"/var/lib/paddock": 900, "/var/lib/paddock-gateway": 8, "/opt/paddock": 60, "/etc/caddy": 1, "/etc/paddock": 1}
 """Where Paddock keeps what it has on a host, and the MiB that are free there until it is full."""

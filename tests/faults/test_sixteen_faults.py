@@ -57,7 +57,9 @@ class Build(Work):
 
     @contextmanager
     def its_moment(self, fleet: Sixteen) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
-        some = "find /var/lib/paddock/build -path '*/ggml-cpu.dir/*.o' 2>/dev/null | grep -q . && pgrep -u paddock-build -x ninja >/dev/null"
+        some = (
+            "find /var/lib/paddock/build -path '*/ggml-cpu.dir/*.o' 2>/dev/null | grep -q . && pgrep -u paddock-build -x ninja >/dev/null"
+        )
         yield lambda: until(fleet.container, f"{{ {some}; }}", 1200), lambda: None
 
 
