@@ -17,7 +17,7 @@ from resources.lease import LASTS_S
 from resources.steps import Steps, call
 
 RECEIVE = r"""echo "paddock-does: " >&2; set -eu; umask 077; LC_ALL=C; export LC_ALL; at=; stage=; lease_kept=
-trap 'rc=$?; [ $rc = 0 ] || ! command -v undone >/dev/null || undone
+trap 'rc=$?; [ $rc = 0 ] || ! command -v undone >/dev/null || { full_disks >&2; undone; }
   [ -z "$lease_kept" ] || (lease_renewed) || true
   [ -z "$stage" ] || rm -rf "$stage"; rmdir /var/lib/paddock 2>/dev/null || true; [ $rc = 0 ] || echo "paddock-at: $at" >&2' EXIT
 for own in /run/paddock /var/lib/paddock; do at=directory:$own

@@ -25,7 +25,7 @@ for each in /etc/paddock/expiry/*.sh; do
 done
 echo "#acted"
 for each in /run/paddock/watchdog/*.restarted; do
-  [ ! -e "$each" ] || echo "$(($(date +%s) - $(cat "$each"))) ${each##*/}"
+  [ ! -e "$each" ] || echo "$(($(cut -d. -f1 /proc/uptime) - $(cat "$each"))) ${each##*/}"
 done
 echo "#disk"
 df -P -k / /var /var/lib/paddock /opt | sed 1d | sort -u

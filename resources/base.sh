@@ -16,6 +16,19 @@ fail() {
   exit 1
 }
 
+# The seconds since the machine was started: no clock that is set moves them, so that what
+# waits goes by it
+uptime_s() {
+  read -r up </proc/uptime
+  echo "${up%%.*}"
+}
+
+# Why a command may have failed whose own words do not tell: where there is no room. What ends with a failure says so
+full_disks() {
+  df -P -k / /etc /opt /var/lib/paddock 2>/dev/null |
+    awk 'NR > 1 && $4 < 64 && !seen[$6]++ { print "paddock-full: " $6 }'
+}
+
 # PATH: keeps what was there before Paddock, once
 backup() {
   kept=/var/lib/paddock/backup$1

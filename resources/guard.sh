@@ -138,16 +138,10 @@ guard_why() {
   sed -n "s/^why$(printf '\t')//p" "$guard_told/$1/outcome"
 }
 
-# The seconds since the machine was started: no clock that is set moves it
-guard_uptime() {
-  read -r up </proc/uptime
-  echo "${up%%.*}"
-}
-
 # The seconds until it is taken back
 guard_left() {
   due=$(cat /run/paddock/guard 2>/dev/null) || due=0
-  due=$((${due##* } - $(guard_uptime)))
+  due=$((${due##* } - $(uptime_s)))
   [ "$due" -gt 0 ] || due=0
   echo "$due"
 }
@@ -224,7 +218,7 @@ guard_ports() {
 # ID SECONDS: the units lie in /etc, so that they are there after a boot; at a boot the service runs at once
 guard_timer() {
   mkdir -p /run/paddock
-  echo "$1 $(($(guard_uptime) + $2))" >/run/paddock/guard.new
+  echo "$1 $(($(uptime_s) + $2))" >/run/paddock/guard.new
   mv -fT /run/paddock/guard.new /run/paddock/guard
   cat >"$guard_unit.service.paddock" <<EOF
 [Unit]

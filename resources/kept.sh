@@ -11,6 +11,7 @@ service_kept() {
 # SERVICE WHAT…: keeps what a running service reads as it is, paths and lines (the path, a tab, the text), until it runs
 # with what lands next. What was kept by a run that was ended is older, and stays, unless it runs with what landed then
 service_keep() {
+  at "service:$1"
   kept=$(service_kept "$1")
   tab=$(printf '\t')
   ! service_past "$1" || rm -rf "$kept"

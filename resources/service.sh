@@ -99,6 +99,7 @@ put_service() {
   said=$(service_manager "$service" enable --quiet 2>&1) ||
     fail "cannot be enabled: $(printf '%s\n' "$said" | tail -n 1)"
   since=$(date +%s)
+  begun=$(uptime_s)
   if [ "$verb" != none ]; then
     service_manager "$service" reset-failed 2>/dev/null || true # which forgets how often it was restarted, too
     acted=$verb
@@ -111,7 +112,7 @@ put_service() {
         *) service_unwell "$service" "$since" "did not come up" ;;
       esac
     fi
-    if [ $(($(date +%s) - since)) -ge "$timeout" ]; then
+    if [ $(($(uptime_s) - begun)) -ge "$timeout" ]; then
       [ -z "$missing" ] || missing="does not listen on port $missing"
       service_unwell "$service" "$since" "${missing:-is still being restarted} after $timeout s"
     fi
@@ -136,8 +137,8 @@ service_drain() {
     fail "cannot be drained: systemd makes no timer"
   drained="$drained $2"
   mv -nT "$2" "$2.drained"
-  late=$(($(date +%s) + $4))
-  until service_at_rest "$3" || [ "$(date +%s)" -ge "$late" ]; do
+  late=$(($(uptime_s) + $4))
+  until service_at_rest "$3" || [ "$(uptime_s)" -ge "$late" ]; do
     sleep 0.2
   done
 }
@@ -184,13 +185,13 @@ service_settled() {
 service_answers() {
   at "service:$1"
   since=$(date -d "$(service_manager "$1" show -P InactiveExitTimestamp)" +%s)
-  begun=$(date +%s)
+  begun=$(uptime_s)
   until sh -c "$3" >/dev/null 2>&1 </dev/null 9>&-; do
     case $(service_manager "$1" show -P SubState) in
       running | reload* | start*) ;;
       *) service_unwell "$1" "$since" "did not come up" ;;
     esac
-    [ $(($(date +%s) - begun)) -lt "$2" ] || service_unwell "$1" "$since" "does not answer after $2 s"
+    [ $(($(uptime_s) - begun)) -lt "$2" ] || service_unwell "$1" "$since" "does not answer after $2 s"
     sleep 0.2
   done
 }
@@ -310,10 +311,10 @@ service_again() {
 
 # SERVICE…: whoever is being answered gets the rest, for a minute at most. Nobody new is sent there any more.
 service_drained() {
-  late=$(($(date +%s) + 60))
+  late=$(($(uptime_s) + 60))
   for each; do
     at "service:$each"
-    while service_answering "$each" && [ "$(date +%s)" -lt "$late" ]; do
+    while service_answering "$each" && [ "$(uptime_s)" -lt "$late" ]; do
       sleep 0.2
     done
   done

@@ -115,7 +115,7 @@ guard_untouched() {
 # Sets $unwell: those that ran, and do not come up again, or not for longer than a moment
 guard_well() {
   unwell=
-  late=$(($(guard_uptime) + 120))
+  late=$(($(uptime_s) + 120))
   for round in 1 2; do
     while IFS=$tab read -r service enabled active invocation listens; do
       [ "$active" = active ] || continue
@@ -124,7 +124,7 @@ guard_well() {
       [ "$listens" != - ] || listens=
       # shellcheck disable=SC2086 # a word each
       until service_manager "$service" is-active --quiet && service_settled "$service" && service_listens $listens; do
-        if [ "$(guard_uptime)" -ge "$late" ]; then
+        if [ "$(uptime_s)" -ge "$late" ]; then
           case " $unwell " in
             *" $service "*) ;;
             *) unwell="${unwell:+$unwell }$service" ;;

@@ -74,7 +74,7 @@ serve() {
   run "$@" &
   pid=$!
   limit_s=''
-  since=$(date +%s)
+  begun=$(uptime_s)
   late_s=$ready_s
   until ask /health >/dev/null; do
     sleep 0.1
@@ -82,11 +82,17 @@ serve() {
       wait "$pid" || return
       return 1
     fi
-    if [ $(($(date +%s) - since)) -ge "$ready_s" ]; then
+    if [ $(($(uptime_s) - begun)) -ge "$ready_s" ]; then
       end
       return 124
     fi
   done
+}
+
+# uptime_s: the seconds since the machine was started: no clock that is set moves them
+uptime_s() {
+  read -r up </proc/uptime
+  echo "${up%%.*}"
 }
 
 # end: of the llama-server that was started last

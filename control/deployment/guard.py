@@ -30,7 +30,7 @@ COLLECTED = re.compile(r"\./[A-Za-z0-9@_:\\-][A-Za-z0-9@_.:\\-]{0,127}")
 ALONE = """set -eu; umask 077; LC_ALL=C; export LC_ALL; at=; stage=
 mkdir -p /run/paddock; [ ! -L /run/paddock/lock ] || rm -f /run/paddock/lock
 exec 9>>/run/paddock/lock; flock -w 300 9 || { echo "another run has been changing this host for five minutes" >&2; exit 75; }
-trap 'rc=$?; [ $rc = 0 ] || echo "paddock-at: $at" >&2' EXIT
+trap 'rc=$?; [ $rc = 0 ] || { ! command -v full_disks >/dev/null || full_disks; echo "paddock-at: $at"; } >&2' EXIT
 """
 """What is done beside no other command of a run's: see deploys/applying.py."""
 

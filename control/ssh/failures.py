@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,12 @@ LINES_SHOWN = 15
 LOST = "the connection was lost; what was at work there may go on: run `paddock up` again, it takes up from there"
 
 KILLED = "what was at work there was killed: run `paddock up` again, it takes up from there"
+
+FULL = "paddock-full: "
+"""Before each file system that had no room when a host failed (resources/base.sh)."""
+
+UNTOLD = "I/O error"
+"""What a shell says of a disk that is full, and of one that is broken."""
 
 MARKS = ("paddock-at: ", "paddock-does: ")
 """Before the resource that a host was at when it failed, and before each that it begins with (resources/base.sh)."""
@@ -69,8 +76,11 @@ def last_words(lines: Sequence[str], doing: str) -> str:
     ended, began = (any(line.startswith(mark) for line in lines) for mark in MARKS)
     if began and not ended:
         return f"{at_work(lines, doing)}: {KILLED}"
-    said = [line.rstrip() for line in lines if line.strip() and not line.startswith(MARKS)]
+    said = [line.rstrip() for line in lines if line.strip() and not line.startswith((*MARKS, FULL))]
     main = apt_words.complaint(said) or (said[-1].strip() if said else "failed, and said nothing")
+    full = " and ".join(line.removeprefix(FULL) for line in lines if line.startswith(FULL))
+    if full and os.strerror(errno.ENOSPC) not in main:
+        main = f"{'it could not be written' if main.endswith(UNTOLD) else main}: no room is left on {full}: make some there"
     return "\n".join([f"{at_work(lines, doing)}: {main}", *(f"    {line}" for line in said[-LINES_SHOWN:] if line.strip() != main)])
 
 

@@ -20,6 +20,21 @@ def test_a_hosts_last_line_says_what_was_wrong_and_the_resource_stands_before_it
     assert last_words(said, "caddy: files") == "file:/etc/a: cp: no room\n      context"
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("sh: 215: printf: printf: I/O error", "it could not be written: no room is left on / and /opt: make some there"),
+        ("sh: 9: echo: echo: I/O error", "it could not be written: no room is left on / and /opt: make some there"),
+        ("its timer cannot be set", "its timer cannot be set: no room is left on / and /opt: make some there"),
+        ("cp: error writing '/opt/a': No space left on device", "cp: error writing '/opt/a': No space left on device"),
+    ],
+)
+def test_a_full_disk_is_named_where_the_hosts_own_words_do_not_tell(said: str, words: str) -> None:
+    assert last_words([said, "paddock-full: /", "paddock-full: /opt", "paddock-at: guard"], "files") == f"guard: {words}" + (
+        f"\n    {said}" if "I/O" in said or "timer" in said else ""
+    )
+
+
 def test_what_was_killed_is_named_by_what_it_began_with_last() -> None:
     said = ["paddock-does: file:/etc/a", "paddock-does: service:b"]
     assert last_words(said, "files").startswith("service:b: what was at work there was killed")

@@ -140,9 +140,7 @@ def test_who_does_not_come_up_again_is_named(host: GuardedHost, files: Path) -> 
     host.unit(SERVER, active="failed", invocation="third")
     host.passes()
     (host.directory / "stage" / "host.sh").write_text("")
-    clock = (
-        'guard_uptime() { read -r ticks <"$UNITS/ticks" || ticks=0; ticks=$((ticks + 60)); echo "$ticks" | tee "$UNITS/ticks"; }\nguard_due'
-    )
+    clock = 'uptime_s() { read -r ticks <"$UNITS/ticks" || ticks=0; ticks=$((ticks + 60)); echo "$ticks" | tee "$UNITS/ticks"; }\nguard_due'
     (host.directory / "units" / "ticks").write_text("1000\n")
     text = (host.guard / "take-back").read_text().replace("/var/lib/paddock", str(host.directory / "var"))
     done = host.runs(text.replace("guard_due", clock))

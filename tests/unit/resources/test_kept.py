@@ -12,6 +12,7 @@ KEPT = Path(__file__).parents[3] / "resources" / "kept.sh"
 STUBS = """set -eu
 service_manager() { case $2 in is-active) return 0 ;; restart) echo restarted ;; esac; }
 systemctl() { :; }
+at() { :; }
 service_past() { return 1; }
 """
 
