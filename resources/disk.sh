@@ -75,10 +75,20 @@ put_link() {
   mv -fT "$2.paddock" "$2"
 }
 
-# PATH
+# The directories of data that have left
+data_gone=
+
+# ORIGIN PATH: data goes whole; what a package has made goes with the package, which has a server to stop first
 gone_directory() {
-  at "directory:$1"
-  [ ! -d "$1" ] || rmdir --ignore-fail-on-non-empty "$1"
+  at "directory:$2"
+  if [ "$1" != data ]; then
+    [ ! -d "$2" ] || rmdir --ignore-fail-on-non-empty "$2"
+    return 0
+  fi
+  data_gone="$data_gone $2 "
+  if [ -L "$2" ] || ! dpkg -S "$2" >/dev/null 2>&1; then
+    rm -rf --one-file-system -- "$2"
+  fi
 }
 
 # ORIGIN PATH
