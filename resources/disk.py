@@ -58,7 +58,7 @@ class Directory(Owned):
         return "data" if self.data and noted == "put" else noted
 
     def is_paddocks(self, actual: Actual) -> bool:
-        return super().is_paddocks(actual) or (self.data and self.path.startswith("/var/lib/paddock-"))
+        return super().is_paddocks(actual) or (self.data and self.path.startswith(("/var/lib/paddock-", "/var/cache/paddock")))
 
     @classmethod
     def asks(cls, resources: Sequence[Resource]) -> Mapping[str, Iterable[str]]:

@@ -78,7 +78,8 @@ put_link() {
 # The directories of data that have left
 data_gone=
 
-# ORIGIN PATH: data goes whole; what a package has made goes with the package, which has a server to stop first
+# ORIGIN PATH: data goes whole, but where somebody has mounted something of his own; what a package has made goes with
+# the package, which has a server to stop first
 gone_directory() {
   at "directory:$2"
   if [ "$1" != data ]; then
@@ -86,7 +87,8 @@ gone_directory() {
     return 0
   fi
   data_gone="$data_gone $2 "
-  if [ -L "$2" ] || ! dpkg -S "$2" >/dev/null 2>&1; then
+  if ! dpkg -S "$2" >/dev/null 2>&1 &&
+    awk -v at="$2/" 'index($5 "/", at) == 1 { exit 1 }' /proc/self/mountinfo; then
     rm -rf --one-file-system -- "$2"
   fi
 }
