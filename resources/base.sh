@@ -85,11 +85,12 @@ gone_manifest() {
   rm -f /var/lib/paddock/manifest
 }
 
-# Takes away what builds, probes and the history have left, once a host is nobody's
+# Takes away what builds, probes, services and the history have left, once a host is nobody's
 gone_rest() {
   at manifest
   rm -rf /var/lib/paddock/build /var/lib/paddock/roots /var/lib/paddock/digests /var/lib/paddock/kept \
     /var/lib/paddock/history
+  find /run/paddock -mindepth 1 -maxdepth 1 ! -name lease ! -name lock -exec rm -rf {} +
 }
 
 # What a run kept that was ended is not needed any more: all is as declared

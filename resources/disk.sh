@@ -97,6 +97,9 @@ gone_directory() {
 gone_file() {
   at "file:$2"
   restore "$1" "$2"
+  case "$1 $2" in # who is not logged in has no services any more, and their manager ends
+    "put /var/lib/systemd/linger/"*) loginctl disable-linger "${2##*/}" 2>/dev/null || true ;;
+  esac
 }
 
 # ORIGIN PATH

@@ -132,8 +132,10 @@ packages_off() {
   DEBIAN_FRONTEND=noninteractive apt-get "$@" -y -q -o DPkg::Lock::Timeout=120 >/dev/null 9>&-
 }
 
-# The packages that nothing needs and nobody asked for; a recommendation or a suggestion is no need
+# The packages that nothing needs and nobody asked for; a recommendation or a suggestion is no need, and a package that
+# apt is told never to take away by itself, as PostgreSQL's say of themselves, is no other
 package_orphans() {
-  apt-get -s -o APT::AutoRemove::RecommendsImportant=false -o APT::AutoRemove::SuggestsImportant=false autoremove |
-    sed -nE 's/^(Remv|Purg) ([^ ]*).*/\2/p'
+  echo '#clear APT::NeverAutoRemove;' >/run/paddock/orphans.conf
+  apt-get -s -c /run/paddock/orphans.conf -o APT::AutoRemove::RecommendsImportant=false \
+    -o APT::AutoRemove::SuggestsImportant=false autoremove | sed -nE 's/^(Remv|Purg) ([^ ]*).*/\2/p'
 }
