@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.lab.snapshot import FROM_THE_CONNECTION, inside
+from snapshot import FROM_THE_CONNECTION, inside
 
 PASSING = "/proc /sys /dev /tmp /var/tmp /var/log /run/log /run/lock /run/user /run/udev /run/systemd /run/initctl /run/screen /run/utmp"
 """What is no disk's, what systemd itself keeps of what runs, and logs."""
