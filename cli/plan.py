@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     from control.deployment.deployment import Deployment
     from control.deployment.fit import pools_of
     from control.deployment.known_options import require_known_options
-    from control.lifecycle.rollback import taken_back
+    from control.deployment.otherwise import taken_back
 
     require_known_options(this.positions, this.fleet)
     deployment = Deployment(this.fleet, this.state, this.hosts, ask=lambda question: False, deep=options.deep, looks=True)
@@ -58,7 +58,9 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         hosts = {name: as_data(work) for name, work in deployment.work.items()}
         waiting = {name: found for name, work in deployment.work.items() if (found := switches.as_data(work.actual))}
-        backwards = {name: back for name, work in deployment.work.items() if (back := taken_back(work, this.fleet.name))}
+        backwards = {
+            name: back for name, work in deployment.work.items() if (back := taken_back(work.plan, work.actual.history, this.fleet.name))
+        }
         beside = {
             "strangers": deployment.strangers,
             "not_compared": looking.ids(deployment.work),
@@ -74,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
         knowledge, said = deployment.knowledge(), set[str]()
         for name, work in deployment.work.items():
             print(looking.stranger(name, deployment.strangers[name]) + "\n" if name in deployment.strangers else "", end="")
-            print(f"{name}: {back}\n" if (back := taken_back(work, this.fleet.name)) else "", end="")
+            print(f"{name}: {back}\n" if (back := taken_back(work.plan, work.actual.history, this.fleet.name)) else "", end="")
             print(looking.lease(name, work.actual.lease), end="")
             print(f"{name}: " + (f"{len(work.shown)} to change" if work.drift else "as declared"))
             print(*(f"{line}\n" for line in switches.switches(work.actual)), sep="", end="")

@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.arguments import Opened, inventory_path, limit_argument, opened, yes_argument
+from cli.arguments import Opened, inventory_path, limit_argument, opened, steal_lock_argument, yes_argument
 from cli.asking import confirmed
 from cli.views.backups import lines_of
 from cli.views.progress import Progress
@@ -38,6 +38,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     backup_argument(command)
     limit_argument(command)
     yes_argument(command)
+    steal_lock_argument(command)
     command.add_argument("--state-only", action="store_true", help="leave the databases as they are; connects to no host")
 
 
@@ -78,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
 def _databases(options: argparse.Namespace, this: Opened, vault: Vault, file: Path, manifest: Manifest, progress: Progress) -> int:
     """How many were not put back."""
     from cli.servers import hosts_reached
+    from control.deployment.leases import leased
     from control.lifecycle.databases import HostDatabase
     from control.lifecycle.recording import recording
     from control.lifecycle.records import RecordedChange
@@ -94,8 +96,9 @@ def _databases(options: argparse.Namespace, this: Opened, vault: Vault, file: Pa
     failed = 0
     with (
         recording(this.state, "restore", progress.error) as record,
-        operator_lock(this.state, "restore"),
+        operator_lock(this.state, "restore", steals=options.steal_lock) as holder,
         hosts_reached(this, [each.host for each in asked]) as reach,
+        leased(reach.run, this.fleet.name, holder, [each.host for each in asked]),
     ):
         for each in asked:
             if each.host in reach.failures:

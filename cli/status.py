@@ -29,24 +29,22 @@ def arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     this = opened(options)
     from control.deployment.deployment import Deployment
-    from control.lifecycle.rollback import taken_back
+    from control.deployment.otherwise import otherwise
 
     deployment = Deployment(this.fleet, this.state, this.hosts, deep=options.deep, looks=True)
     with deployment.connected():
         deployment.survey()
         machines = conditions(deployment)
+    said = {name: otherwise(work.plan, work.actual.history, this.fleet.name) for name, work in deployment.work.items()}
     if options.json:
         strangers = deployment.strangers
-        shown = {
-            name: as_data(work, machines.get(name), strangers.get(name, ""), taken_back(work, this.fleet.name))
-            for name, work in deployment.work.items()
-        }
+        shown = {name: as_data(work, machines.get(name), strangers.get(name, ""), said[name]) for name, work in deployment.work.items()}
         print(json.dumps(shown, indent=1))
     else:
         for name, work in deployment.work.items():
             if name in deployment.strangers:
                 print(looking.stranger(name, deployment.strangers[name]))
-            print(f"{name}: {back}\n" if (back := taken_back(work, this.fleet.name)) else "", end="")
+            print(f"{name}: {said[name]}\n" if said[name] else "", end="")
             print(looking.lease(name, work.actual.lease), end="")
             for line in lines(name, work, machines.get(name)):
                 print(line)

@@ -2,7 +2,7 @@
 
 examples:
   paddock teardown --limit ai       asks first
-  paddock teardown --yes --data     removes models too
+  paddock teardown --yes --data     removes models, the gateway's databases and caches too
   paddock teardown --take-over      also what another fleet, or another state of this one, has installed
 
 Keeps models and other data unless you pass `--data`.

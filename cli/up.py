@@ -129,7 +129,7 @@ def _changes(deployment: Deployment) -> dict[str, int]:
 
 def _show(deployment: Deployment, progress: Progress) -> dict[str, int]:
     """Shows what is to change, and gives host → how much."""
-    from control.lifecycle.rollback import taken_back
+    from control.deployment.otherwise import taken_back
 
     changes, told = _changes(deployment), set[str]()
     for issued in deployment.due() if deployment.work else ():
@@ -142,7 +142,7 @@ def _show(deployment: Deployment, progress: Progress) -> dict[str, int]:
     for name, number in changes.items():
         if name in deployment.strangers:
             progress.line(f"{name}: {deployment.strangers[name]}: it is taken over")
-        if said := taken_back(deployment.work[name], deployment.fleet.name):
+        if said := taken_back(deployment.work[name].plan, deployment.work[name].actual.history, deployment.fleet.name):
             progress.line(f"{name}: {said}")
         progress.line(f"{name}: {number} to change")
         for line in lines(deployment.work[name], told):

@@ -5,7 +5,8 @@ examples:
   paddock verify --limit ai
   paddock verify --deep           reads every model file in full to check its digest; slow
 
-It uses its own connection and commands (testinfra over SSH), so it does not repeat an error of `up`.
+It uses its own connection and commands (testinfra over SSH), so it does not repeat an error of `up`. Of a host that fails because it was
+rolled back, or has another release than the inventory's, it says since when, and what the next `up` does.
 Exit codes: 0 all checks pass, 1 one fails.
 """
 
@@ -13,9 +14,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from functools import partial
 
-from cli.arguments import limit_argument, opened
+from cli.arguments import Opened, limit_argument, opened
 from control.deployment.plans import Plans
 from control.deployment.verification import verify
 
@@ -30,4 +32,19 @@ def run(options: argparse.Namespace) -> int:
     plans = Plans(this.fleet, this.state)
     planned = {host.name: plans.of(host) for host in this.hosts}
     failed = verify(this.fleet, this.state, planned, print, partial(print, file=sys.stderr), deep=options.deep)
-    return 1 if any(failed.values()) else 0
+    differing = [name for name, number in failed.items() if number]
+    if differing:
+        for name, words in _otherwise(this, plans, differing).items():
+            print(f"{name}: {words}", file=sys.stderr)
+    return 1 if differing else 0
+
+
+def _otherwise(this: Opened, plans: Plans, names: list[str]) -> Mapping[str, str]:
+    """Host → why it differs, by its own history. Of what cannot be reached its checks have told."""
+    from control.deployment.otherwise import otherwise_there
+    from control.ssh.reach import Reach
+
+    hosts = [this.fleet.hosts[name] for name in names]
+    reach = Reach(this.fleet, this.state, hosts)
+    with reach.connected():
+        return otherwise_there(reach.run, {host.name: plans.of(host) for host in hosts}, this.fleet.name)

@@ -123,6 +123,7 @@ def finish(work: Work) -> None:
             made.add("gone_kept")
         if not newest.plan:
             made.add("guard_dropped")
+            made.add("gone_rest")
         elif work.actual.taken_back and not work.drift.partial:
             made.add("guard_seen")
         return made

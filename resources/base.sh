@@ -92,12 +92,18 @@ no_newer() {
   fi
 }
 
-# Takes the manifest away, and what only builds, probes and the history have left.
+# Takes the manifest away
 gone_manifest() {
+  at manifest
+  rm -f /var/lib/paddock/manifest
+}
+
+# Takes away what builds, probes, services and the history have left, once a host is nobody's
+gone_rest() {
   at manifest
   rm -rf /var/lib/paddock/build /var/lib/paddock/roots /var/lib/paddock/digests /var/lib/paddock/kept \
     /var/lib/paddock/history
-  rm -f /var/lib/paddock/manifest
+  find /run/paddock -mindepth 1 -maxdepth 1 ! -name lease ! -name lock -exec rm -rf {} +
 }
 
 # What a run kept that was ended is not needed any more: all is as declared

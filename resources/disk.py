@@ -32,11 +32,16 @@ class Sealed:
 
 @dataclass(frozen=True)
 class Directory(Owned):
-    """A directory. Where `exclusive`, nothing lies in it but what the plan names."""
+    """A directory. Where `exclusive`, nothing lies in it but what the plan names.
+
+    One of `data` is made and filled by a service, and outlives it: a plan has it only so that it is known whose it is. It leaves with all
+    that is in it, where data is to leave, unless it was there before Paddock.
+    """
 
     kind: ClassVar[str] = "directory"
 
     exclusive: bool = field(default=False, kw_only=True)
+    data: bool = field(default=False, kw_only=True)
 
     @property
     def id(self) -> str:
@@ -44,7 +49,16 @@ class Directory(Owned):
 
     @property
     def desired(self) -> Attributes:
+        if self.data:
+            return {}
         return {"type": "directory", **self.ownership, **({"extra": ""} if self.exclusive else {})}
+
+    def noted_as(self, actual: Actual) -> Origin | None:
+        noted = super().noted_as(actual)
+        return "data" if self.data and noted == "put" else noted
+
+    def is_paddocks(self, actual: Actual) -> bool:
+        return super().is_paddocks(actual) or (self.data and self.path.startswith(("/var/lib/paddock-", "/var/cache/paddock")))
 
     @classmethod
     def asks(cls, resources: Sequence[Resource]) -> Mapping[str, Iterable[str]]:
@@ -66,7 +80,7 @@ class Directory(Owned):
 
     @classmethod
     def leave(cls, steps: Steps, name: str, origin: Origin) -> None:
-        steps.add("gone_directory", name)
+        steps.add("gone_directory", origin, name)
 
 
 @dataclass(frozen=True)

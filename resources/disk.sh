@@ -75,16 +75,31 @@ put_link() {
   mv -fT "$2.paddock" "$2"
 }
 
-# PATH
+# The directories of data that have left
+data_gone=
+
+# ORIGIN PATH: data goes whole, but where somebody has mounted something of his own; what a package has made goes with
+# the package, which has a server to stop first
 gone_directory() {
-  at "directory:$1"
-  [ ! -d "$1" ] || rmdir --ignore-fail-on-non-empty "$1"
+  at "directory:$2"
+  if [ "$1" != data ]; then
+    [ ! -d "$2" ] || rmdir --ignore-fail-on-non-empty "$2"
+    return 0
+  fi
+  data_gone="$data_gone $2 "
+  if ! dpkg -S "$2" >/dev/null 2>&1 &&
+    awk -v at="$2/" 'index($5 "/", at) == 1 { exit 1 }' /proc/self/mountinfo; then
+    rm -rf --one-file-system -- "$2"
+  fi
 }
 
 # ORIGIN PATH
 gone_file() {
   at "file:$2"
   restore "$1" "$2"
+  case "$1 $2" in # who is not logged in has no services any more, and their manager ends
+    "put /var/lib/systemd/linger/"*) loginctl disable-linger "${2##*/}" 2>/dev/null || true ;;
+  esac
 }
 
 # ORIGIN PATH

@@ -24,6 +24,9 @@ PACKED_MOST = 1 << 20
 """Bytes of a plan."""
 LINES_MOST = 64
 
+READ = f"[ ! -f {HISTORY}/log ] || tail -n {LINES_MOST} {HISTORY}/log | cut -c 1-400"
+"""The shell script that prints the end of the list."""
+
 LINE = re.compile(
     r"([1-9][0-9]{0,8}) (begun|done) (\S{27}) ([a-z-]{1,20}) ([a-z0-9][a-z0-9-]{0,62})"
     r" (-|[A-Za-z0-9._+~:-]{1,120}) (\S{1,120}) ([0-9a-f]{16})"

@@ -89,20 +89,42 @@ gone_package() {
   rm "$noted" "$noted.going"
 }
 
-# NAME…: with their configuration, but for PostgreSQL's, whose own script takes that for a word to delete all databases
-# (debian/postgresql-NN.postrm: it sets the question of debconf for that to yes)
+# NAME…: with their configuration. PostgreSQL's own script takes that for a word to delete all databases
+# (debian/postgresql-NN.postrm: it sets the question of debconf for that to yes): so only where data leaves too, and
+# nobody else has any there
 packages_leave() {
-  keeping=
+  keeping=yes leaving=
+  case $data_gone in
+    *" /var/lib/postgresql "*) keeping=$(databases_of_others) ;;
+  esac
   for name; do
     shift
     case $name in
-      postgresql-[0-9]* | postgresql-common*) keeping="$keeping $name" ;;
+      postgresql-[0-9]* | postgresql-common*) leaving="$leaving $name" ;;
       *) set -- "$@" "$name" ;;
     esac
   done
-  # shellcheck disable=SC2086 # a word a package
-  [ -z "$keeping" ] || packages_off remove $keeping
+  # shellcheck disable=SC2086 # a word each
+  if [ -n "$leaving" ] && [ -z "$keeping" ]; then
+    packages_off purge $leaving
+    rm -rf /var/log/postgresql
+    ! getent passwd postgres >/dev/null || userdel postgres
+  elif [ -n "$leaving" ]; then
+    packages_off remove $leaving
+  fi
   [ $# = 0 ] || packages_off purge "$@"
+}
+
+# The databases in PostgreSQL that are not Paddock's, a line each; what nobody can tell counts as one
+databases_of_others() {
+  if [ "$(pg_lsclusters -h 2>/dev/null | wc -l)" = 1 ]; then
+    (cd / && runuser -u postgres -- psql -XAtq -d postgres) 2>/dev/null <<'end' || echo '?'
+SELECT datname FROM pg_database
+WHERE datname NOT IN ('postgres', 'template0', 'template1') AND datname NOT LIKE 'paddock\_%'
+end
+  else
+    echo '?'
+  fi
 }
 
 # HOW NAME…
@@ -110,8 +132,10 @@ packages_off() {
   DEBIAN_FRONTEND=noninteractive apt-get "$@" -y -q -o DPkg::Lock::Timeout=120 >/dev/null 9>&-
 }
 
-# The packages that nothing needs and nobody asked for; a recommendation or a suggestion is no need
+# The packages that nothing needs and nobody asked for; a recommendation or a suggestion is no need, and a package that
+# apt is told never to take away by itself, as PostgreSQL's say of themselves, is no other
 package_orphans() {
-  apt-get -s -o APT::AutoRemove::RecommendsImportant=false -o APT::AutoRemove::SuggestsImportant=false autoremove |
-    sed -nE 's/^(Remv|Purg) ([^ ]*).*/\2/p'
+  echo '#clear APT::NeverAutoRemove;' >/run/paddock/orphans.conf
+  apt-get -s -c /run/paddock/orphans.conf -o APT::AutoRemove::RecommendsImportant=false \
+    -o APT::AutoRemove::SuggestsImportant=false autoremove | sed -nE 's/^(Remv|Purg) ([^ ]*).*/\2/p'
 }

@@ -350,4 +350,17 @@ gone_service() {
   service_manager "$1" reset-failed 2>/dev/null || true
   service_unvouched "$1" started loaded
   service_unkept "$1"
+  case $1 in
+    */*) service_homeless "${1%%/*}" ;;
+  esac
+}
+
+# ACCOUNT: where systemd keeps which services of the account's are enabled, if that is empty; the account itself does
+# that, in its own home
+service_homeless() {
+  home=$(getent passwd "$1" | cut -d: -f6)
+  [ -d "$home" ] || return 0
+  # shellcheck disable=SC2016 # the shell that it runs expands it
+  setpriv --reuid="$(id -u "$1")" --regid="$(id -g "$1")" --init-groups \
+    sh -c 'cd "$1" && rmdir -p .config/systemd/user' sh "$home" 2>/dev/null || true
 }

@@ -62,6 +62,8 @@ def _user(subject: VerifiedHost, resource: User) -> None:
 
 
 def _directory(subject: VerifiedHost, resource: Directory) -> None:
+    if resource.data:
+        return
     _is_on_disk(subject.host, resource.path, "directory", resource.owner, resource.group, resource.mode)
     if resource.exclusive:
         _has_nothing_extra(subject, resource)

@@ -40,16 +40,16 @@ def _how(change: Change) -> str:
     return ", ".join(f"{name} ({actual})" if by_hand(name) else name for name, (actual, _) in change.attributes.items())
 
 
-def as_data(work: Work, machine: Condition | None, whose: str, taken_back: str = "") -> Mapping[str, Any]:
-    """For `--json`. `stranger` says whose the host is, where it is another state's; `lease` is of who is changing it; `rolled_back` says to
-    what it was, where it was; `not_compared` lists what was not."""
+def as_data(work: Work, machine: Condition | None, whose: str, otherwise: str = "") -> Mapping[str, Any]:
+    """For `--json`. `stranger` says whose the host is, where it is another state's; `lease` is of who is changing it; `otherwise` says
+    since when it has another configuration than the inventory's, or another release; `not_compared` lists what was not."""
     lease = work.actual.lease
     beside = {
         "machine": machine.as_data() if machine else None,
         "stranger": whose,
         "lease": lease.as_data() if lease and lease.words() else None,
         "switch": switches.as_data(work.actual),
-        "rolled_back": taken_back,
+        "otherwise": otherwise,
         "not_compared": [each.id for each in work.unopened],
     }
     return {**state_as_data(work), **{name: said for name, said in beside.items() if said}}

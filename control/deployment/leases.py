@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from control.ssh.run import Run, Said, fact  # isort: skip - first of all, for gevent
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from pyinfra.api import Host as Target
 
@@ -100,6 +101,17 @@ class Leases:
     def _renew(self) -> None:
         while not self._over.wait(lease.RENEWED_S):
             self.run.told(frozenset(self.held), lease.renewing(self.id))
+
+
+@contextmanager
+def leased(run: Run, fleet: str, holder: Holder, names: Iterable[str]) -> Iterator[None]:
+    """The leases of hosts that nobody has looked at before, until this ends. Raises PaddockError as `take`."""
+    leases = Leases(run, fleet, holder)
+    try:
+        leases.take(names, {})
+        yield
+    finally:
+        leases.give_back()
 
 
 def refusal(fleet: str, held: Mapping[str, Lease]) -> str:

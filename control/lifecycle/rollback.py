@@ -8,7 +8,7 @@ from binascii import Error as Base64Error
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from control.deployment import beside, replay
+from control.deployment import beside
 from control.deployment.deployment import Deployment
 from control.deployment.replay import Entry, entry_of
 from control.deployment.work import Work
@@ -18,8 +18,6 @@ from resources import ModelFile, Release, of_kind
 from resources.history import HostHistory, Line, listing_sh
 
 assert control.ssh.cooperative
-
-WHEN = "%Y-%m-%d %H:%M UTC"
 
 
 @dataclass(frozen=True)
@@ -102,19 +100,6 @@ def prepare(deployment: Deployment, to: int | None = None) -> Rollback:
             deployment.run.failures[name] = f"{why}. Nothing was changed there"
             del deployment.work[name]
     return found
-
-
-def taken_back(work: Work, fleet: str) -> str:
-    """Of a host that was rolled back and differs from the inventory since: that, in words; empty of any other."""
-    newest = work.actual.history.of(fleet).newest
-    if not newest or (newest.verb, newest.state) != ("rollback", "done") or replay.digest_of(work.plan) == newest.digest:
-        return ""
-    says = replay.release_of(work.plan)
-    what = f"the inventory says {says}" if says != newest.release else "the inventory says something else"
-    return (
-        f"rolled back to {newest.release} (entry {newest.number}) on {newest.at:{WHEN}} by {newest.who}; {what}: "
-        "`paddock up` brings that back, or change the inventory"
-    )
 
 
 def _place(work: Work) -> str:

@@ -31,6 +31,8 @@ PEPPER_FILE = f"{DIRECTORY}/pepper"
 MASTER_KEY_FILE = f"{DIRECTORY}/master-key"
 STATE = "/var/lib/paddock-gateway"
 DATABASE = f"{STATE}/gateway.db"
+COPIES = "/var/lib/paddock/backups"
+"""What its command `copies` writes."""
 ON_POSTGRES = f"postgresql://{ACCOUNT}@/paddock_gateway?host=/run/postgresql"
 """By its socket: who may is told by the account."""
 
@@ -71,6 +73,8 @@ def plan(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Knowled
     yield Package("python3-venv")
     yield User(CALLERS, "/nonexistent")
     yield User(ACCOUNT, STATE, groups=(CALLERS,))
+    yield Directory(STATE, data=True)
+    yield Directory(COPIES, data=True)
     yield Directory("/etc/paddock")
     yield Directory(DIRECTORY, exclusive=True)
     yield environment

@@ -9,7 +9,7 @@ from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
 from resources import Directory, Package, Release, Releases, Resource
-from roles.llama_cpp.recipe import ACCOUNT
+from roles.llama_cpp.recipe import ACCOUNT, CACHE
 from roles.llama_cpp.releases import HOME, TARGETS
 from roles.llama_cpp.settings import LlamaCppSettings
 
@@ -22,6 +22,7 @@ def plan(host: Host, settings: LlamaCppSettings, fleet: Fleet, knowledge: Knowle
         yield Package(package, needed=False)
     if knowledge.compiled.get(host.name):
         yield replace(ACCOUNT, needed=False)
+        yield Directory(CACHE, data=True)
     if not settings.serve:
         return
     for path in ("/opt/paddock", HOME):

@@ -13,6 +13,7 @@ from roles.users import DATABASE_UNIT as UNIT
 
 DIRECTORY = "/etc/paddock/postgres"
 SCRIPT = f"{DIRECTORY}/gateway.sql"
+DATA = "/var/lib/postgresql"
 DATABASE = "paddock_gateway"
 OWNER = "paddock-gateway"
 """As the account that may be it is called: the distribution's pg_hba.conf lets an account in by its name (peer)."""
@@ -26,6 +27,7 @@ def plan(host: Host, settings: PostgresSettings, fleet: Fleet, knowledge: Knowle
     script = File(SCRIPT, render("postgres/gateway.sql.j2", database=DATABASE, owner=OWNER, connections=CONNECTIONS))
     unit = File(f"/etc/systemd/system/{UNIT}", render("postgres/paddock-postgres-gateway.service.j2", script=SCRIPT))
     yield package
+    yield Directory(DATA, data=True)
     yield Directory("/etc/paddock")
     yield Directory(DIRECTORY, exclusive=True)
     yield script

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
-from resources import File, Port, Release, Resource, Service, User
+from resources import Directory, File, Port, Release, Resource, Service, User
 from roles.devices import OTHER_GGML, devices, reads_proc
 from roles.expiry import Pem, expiry_watch
 from roles.role import address_of, is_address, listed_as, port_of, render
@@ -17,6 +17,8 @@ from roles.tunnel import Hop, Tunnel
 
 RELEASE = "/opt/paddock/llama.cpp/current"
 ACCOUNT = "paddock-rpc"
+CACHE = "/var/cache/paddock-rpc"
+"""As its unit has it, by CacheDirectory=."""
 UNIT = "paddock-rpc-worker.service"
 DOOR, LISTENER = "paddock-rpc-door.service", "paddock-rpc-door.socket"
 SOCKET = "/run/paddock/rpc-door.sock"
@@ -32,6 +34,8 @@ def plan(host: Host, settings: RpcWorkerSettings, fleet: Fleet, knowledge: Knowl
     opens = TUNNEL.listener if settings.encrypted else UNIT
     ports = (Port(port_of(settings.listen), (listed_as(address_of(settings.listen)),), opens, reachable_from=callers),)
     yield User(ACCOUNT, "/nonexistent")
+    if settings.cache:
+        yield Directory(CACHE, data=True)
     yield unit
     yield Service(UNIT, restarts=(unit,), runs=(f"release:{RELEASE}",), ports=() if settings.encrypted else ports)
     if settings.encrypted:

@@ -118,6 +118,22 @@ def test_while_one_is_at_work_the_other_sees_it_and_is_refused(operators: Operat
     assert " 0 changed" in operators.up(operators.ben)
 
 
+def test_on_hosts_of_their_own_both_run_from_two_machines_and_one_after_the_other_from_one(operators: Operators) -> None:
+    operators.leave_work()
+    with tripwire(operators.anna.host("two").container, INSTALL, HOLD) as wire:
+        run = operators.begin(operators.anna, "--limit", "two")
+        wire.tripped()
+        beside = operators.up(operators.ben, "--limit", "one")
+        here = operators.up(operators.anna, "--limit", "one", code=1)
+        wire.release()
+        code, said = ended(run)
+    assert code == 0, said
+    assert re.search(r"^  one  ", beside, re.MULTILINE) and not re.search(r"^  two  ", beside, re.MULTILINE)
+    assert re.search(r"^fleet rivals-lab: locked by anna@\S+ since \d\d:\d\d \(up, pid \d+\): wait for it, or stop it$", here, re.MULTILINE)
+    assert {operators.lease(host)[4].partition("@")[0] for host in HOSTS} == {"anna", "ben"}
+    assert " 0 changed" in operators.up(operators.anna) and " 0 changed" in operators.up(operators.ben)
+
+
 def killed_at_work(operators: Operators) -> None:
     """Anna's run, in the middle of an installation."""
     operators.leave_work()

@@ -46,6 +46,7 @@ users:
 """
 
 HOSTS = ("box", "far")
+LEASE = "/run/paddock/lease"
 ADDS = 'op.add_column("users", sa.Column("later", sa.Text))'
 FAILS = f'{ADDS}\n    op.execute("DELETE FROM keys")\n    op.execute("SELECT * FROM nowhere")'
 
@@ -106,6 +107,9 @@ class Kept:
         python = f'import sqlite3; print(sqlite3.connect("/var/lib/paddock-gateway/gateway.db").execute("{query}").fetchone()[0])'
         return self.fleet.on(host, f"/usr/bin/python3 -c '{python}'").strip()
 
+    def lease(self, host: str) -> list[str]:
+        return self.fleet.on(host, f"cat {LEASE}").rstrip("\n").split("\t")
+
     def copies(self, host: str) -> list[str]:
         return self.fleet.on(host, "ls /var/lib/paddock/backups/*/ 2>/dev/null | grep dump$ || true").split()
 
@@ -149,6 +153,16 @@ def test_on_an_empty_machine_the_state_comes_back_and_nothing_is_to_change(kept:
     assert "0 changed" in kept.fleet.up().stdout
 
 
+def test_no_database_is_replaced_while_another_run_changes_its_host(kept: Kept) -> None:
+    process = kept.process("far")
+    line = r"%s\t$(cut -d. -f1 /proc/uptime)\t%s\tup\tben@lap\n"
+    kept.fleet.on("far", f'mkdir -p /run/paddock; printf "{line % ("b" * 16, "9999999999")}" >{LEASE}')
+    said = kept.told("restore", str(kept.backup), "--yes", code=1)
+    assert "far: locked by ben@lap since" in said and "Nothing was changed" in said
+    assert kept.process("far") == process and kept.lease("box")[2] == "0"
+    kept.fleet.on("far", f"rm {LEASE}")
+
+
 def test_databases_come_back_and_who_was_thrown_out_since_stays_out(kept: Kept) -> None:
     kept.told("keys", "revoke", "carol", "--yes", "--on", "box")
     for host in HOSTS:
@@ -156,6 +170,7 @@ def test_databases_come_back_and_who_was_thrown_out_since_stays_out(kept: Kept) 
         assert kept.status(host, "erin") == "200"
     said = kept.told("restore", str(kept.backup), "--yes")
     assert "box: its database is as it was on" in said and "1 keys that were revoked since stay so" in said
+    assert [kept.lease(host)[2:4] for host in HOSTS] == [["0", "restore"]] * 2, "it has had a lease of each, and given it back"
     assert [kept.status("box", user) for user in ("alice", "carol", "erin")] == ["200", "401", "401"]
     assert [kept.status("far", user) for user in ("alice", "dave", "erin")] == ["200", "200", "401"]
     assert "as declared" in kept.told("plan")

@@ -124,11 +124,12 @@ def test_a_rollback_brings_back_the_release_and_the_preset_and_nobody_who_was_th
     assert story.is_let_in(story.client("laptop"))
     assert [(each["entry"], each["current"]) for each in story.listed()] == [(1, True), (2, False)]
 
-    for verb, code in (("plan", 3), ("status", 3)):
-        said = story.fleet.paddock(verb, "--lab")
-        assert said.returncode == code
-        assert f"box: rolled back to {story.older} (entry 1) on " in said.stdout
-        assert f"the inventory says {story.newer}: `paddock up` brings that back" in said.stdout
+    for verb, code in (("plan", 3), ("status", 3), ("verify", 1)):
+        done = story.fleet.paddock(verb, "--lab")
+        said = done.stdout + done.stderr
+        assert done.returncode == code
+        assert f"box: rolled back to {story.older} (entry 1) on " in said
+        assert f"the inventory says {story.newer}: the next `paddock up` brings that back" in said
 
 
 def test_a_second_rollback_rolls_forward_and_up_has_nothing_to_do(story: Story) -> None:

@@ -59,7 +59,8 @@ def as_declared(plan: HostPlan, *, but: Iterable[str] = ()) -> Actual:
     found = {name: dict(each.desired) for name, each in every(plan).items()}
     for name in but:
         found[name]["sha256"] = "another"
-    return Actual(found, manifest={name: "put" for name, each in every(plan).items() if each.noted})
+    noted = {name: each.noted_as(Actual()) or "put" for name, each in every(plan).items() if each.noted}
+    return Actual(found, manifest=noted)
 
 
 @pytest.fixture(params=["none", "another's"])

@@ -288,7 +288,7 @@ def test_a_change_in_the_state_alone_is_nothing_to_do_on_a_host(looked: Looked, 
     deployment = looked({"pea": owner})
     plan = deployment.work["pea"].plan
     there = {each.id: dict(each.desired) for part in plan.values() for each in part}
-    noted = {each.id: "put" for part in plan.values() for each in part if each.noted}
+    noted = {each.id: each.noted_as(Actual()) for part in plan.values() for each in part if each.noted}
     assert not drift(plan, Actual(there, manifest=noted, owner=owner))  # type: ignore[arg-type]
     assert deployment._owner(deployment.work) != owner, "what is changed there the next time notes it"
 

@@ -12,9 +12,10 @@ import pytest
 import control.deployment.survey as module
 from control.deployment.deployment import Deployment
 from control.deployment.knowledge import knowledge_for
+from control.deployment.otherwise import otherwise, taken_back
 from control.deployment.replay import digest_of, packed, release_of
 from control.deployment.work import Work
-from control.lifecycle.rollback import Kept, as_data, chosen, prepare, taken_back
+from control.lifecycle.rollback import Kept, as_data, chosen, prepare
 from control.state.fleet import FleetState
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
@@ -164,11 +165,25 @@ def test_a_host_that_was_rolled_back_says_so_until_it_is_as_the_inventory_says()
     back = replace(FIRST, verb="rollback")
 
     def said(*lines: Line, fleet: str = "home") -> str:
-        actual = Actual(history=history(*lines))
-        return taken_back(Work(plan, actual, drift(plan, actual)), fleet)
+        return taken_back(plan, history(*lines), fleet)
 
     words = said(FIRST, SECOND, back)
     assert words.startswith("rolled back to 0.3.34-1f0c8a2b3c4d (entry 1) on 2026-11-28 09:00 UTC by ada@desk; the inventory says ")
-    assert release_of(plan) in words and "`paddock up` brings that back, or change the inventory" in words
+    assert release_of(plan) in words and "the next `paddock up` brings that back, unless" in words
     assert said(FIRST, SECOND, replace(back, digest=digest_of(plan))) == ""
     assert said(FIRST, SECOND) == said(SECOND, replace(back, state="begun")) == said() == said(back, fleet="other") == ""
+
+
+def test_a_host_whose_release_is_another_says_since_which_run_and_what_the_next_does() -> None:
+    small = Small()
+    plan = host_plan(small.fleet.hosts["one"], small.fleet, small.context)
+    mended = replace(SECOND, number=3, verb="certs-renew", at=datetime(2026, 11, 30, 9, 0, tzinfo=UTC))
+    words = otherwise(plan, history(FIRST, SECOND, mended), "home")
+    assert words == (
+        f"has {SECOND.release} since 2026-11-28 09:00 UTC (entry 2, up by ada@desk); the inventory says {release_of(plan)}: "
+        "the next `paddock up` brings that"
+    )
+    assert otherwise(plan, history(FIRST, replace(SECOND, release=release_of(plan))), "home") == ""
+    assert otherwise(plan, history(), "home") == otherwise(plan, history(FIRST), "other") == ""
+    back = replace(FIRST, verb="rollback")
+    assert otherwise(plan, history(SECOND, back), "home") == taken_back(plan, history(SECOND, back), "home") != ""
