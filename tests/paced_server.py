@@ -127,10 +127,6 @@ def crashes() -> None:
 
 def main() -> None:
     Handler.pace = PACE | json.loads(os.environ.get("PACE") or Path(__file__).with_name("pace.json").read_text())
-    if sys.argv[-1] == "--version":
-        sys.exit(print("version: paced", file=sys.stderr))
-    if "--list-devices" in sys.argv:
-        sys.exit(print("Available devices:"))
     if Handler.pace["starts"] == "ends":
         sys.exit("error: this build cannot load its back end")
     while Handler.pace["starts"] == "hangs":
@@ -140,10 +136,14 @@ def main() -> None:
     Server(option("--host"), Handler).serve_forever()
 
 
-PROGRAM = """#include <stdlib.h>
+PROGRAM = """#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 static char script[] = "@SCRIPT";
 int main(int count, char **word) {
+  if (!strcmp(word[count - 1], "--version")) return fputs("version: paced\\n", stderr) < 0;
+  if (!strcmp(word[count - 1], "--list-devices")) return puts("Available devices:") < 0;
   char **call = calloc(count + 3, sizeof *call);
   call[0] = word[0];
   call[1] = "-c";

@@ -27,11 +27,6 @@ class Bad:
     file: str = MAIN
 
 
-def crashes(after_s: int) -> Bad:
-    crash = f"    std::thread([] {{ std::this_thread::sleep_for(std::chrono::seconds({after_s})); std::abort(); }}).detach();\n"
-    return Bad("llama-server.service", after=crash + CALL)
-
-
 BAD = {
     "does not start": Bad(
         "does not run here: error: no kernel image", after='    std::fprintf(stderr, "error: no kernel image\\n"); return 1;'
@@ -47,13 +42,13 @@ BAD = {
 """
         + CALL,
     ),
-    "crashes after a while": crashes(40),
+    "crashes after a while": Bad(
+        "llama-server.service",
+        after="    std::thread([] { std::this_thread::sleep_for(std::chrono::seconds(40)); std::abort(); }).detach();\n" + CALL,
+    ),
     "answers nonsense": Bad("nonsense", file=CONTEXT, before=SAMPLE, after=f"{SAMPLE}\n                id = 40 + id % 7;"),
 }
 """What is wrong → how."""
-
-LATE = {"crashes after two minutes": crashes(120)}
-"""Found by who watches for three minutes."""
 
 
 def source(kind: str, inventory: Path, into: Path) -> None:
@@ -68,7 +63,7 @@ def source(kind: str, inventory: Path, into: Path) -> None:
     for file in (MAIN, CONTEXT):
         path = into / file
         text = path.with_suffix(".original").read_text()
-        bad = {**BAD, **LATE}.get(kind)
+        bad = BAD.get(kind)
         if bad and bad.file == file:
             assert text.count(bad.before) == 1, f"{file} has changed: {bad.before}"
             text = text.replace(bad.before, bad.after)
