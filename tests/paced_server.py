@@ -146,7 +146,7 @@ int main(int count, char **word) {
   if (!strcmp(word[count - 1], "--list-devices")) return puts("Available devices:") < 0;
   char **call = calloc(count + 3, sizeof *call);
   call[0] = word[0];
-  call[1] = "-c";
+  call[1] = "-Ic"; /* what reads its command line takes -c for the context */
   call[2] = script;
   for (int at = 1; at < count; at++) call[at + 2] = word[at];
   setenv("PACE", "@PACE", 1);

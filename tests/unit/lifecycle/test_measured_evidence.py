@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from control.lifecycle.evidence import ANSWER_BYTES, files_of
-from control.lifecycle.judgement import judge
+from pathlib import Path
+
+from control.lifecycle.evidence import ANSWER_BYTES, Evidence, files_of
+from control.lifecycle.history import History
+from control.lifecycle.judgement import Judgement, judge
+from control.lifecycle.recording import Recording
 from control.lifecycle.requests import LIKELY
+from control.state.evidence import TOLD, kept
+from control.state.fleet import FleetState
 from inventory.upgrade import UpgradeLimits
 from tests.unit.lifecycle.simulated import OTHERS, Release, Simulated
 
 UNIT = "llama-server.service"
 
 
+def judgement(canary: Release) -> Judgement:
+    return judge(Simulated(canary, noise=0, load=0).measured(), UpgradeLimits(), "0.3.34")
+
+
 def files(canary: Release) -> dict[str, bytes]:
-    return files_of(UNIT, judge(Simulated(canary, noise=0, load=0).measured(), UpgradeLimits(), "0.3.34"))
+    return files_of(UNIT, judgement(canary))
 
 
 def test_the_answer_of_the_check_that_failed_is_kept() -> None:
@@ -28,3 +38,16 @@ def test_figures_and_the_log_are_kept_of_one_that_is_slower() -> None:
     assert slower.keys() == {f"{UNIT}.measured", f"{UNIT}.log"}
     assert b"fail          prompts: 264 tokens/s against 400 of 0.3.34 (-34 %, limit -15 %)\n" in slower[f"{UNIT}.measured"]
     assert slower[f"{UNIT}.log"] == b"log of 2\n"
+
+
+def test_a_run_that_was_stopped_before_it_changed_anything_has_a_record_of_why(tmp_path: Path) -> None:
+    state, said = FleetState.of(tmp_path / "home.yml", "home"), list[str]()
+    record = Recording(state, "upgrade", said.append)
+    evidence = Evidence(state, record, "upgrade-1", said.append, said.append)
+    evidence.measured("ai", UNIT, judgement(Release(prompts=264)))
+    evidence.of_failure("ai", "is worse")
+    record.closes()
+    assert said == ["ai: `paddock history show 1 --evidence` shows what tells why"]
+    assert History(state).record(1).hosts["ai"].evidence == "upgrade-1"
+    found = kept(state, "ai", "upgrade-1")
+    assert found[TOLD] == b"is worse" and found.keys() == {TOLD, f"{UNIT}.measured", f"{UNIT}.log"}
