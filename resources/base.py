@@ -76,6 +76,8 @@ class Resource:
     """Whether something is undone, once no plan names it, although it was there before Paddock: a backup is put back, say."""
     listed: ClassVar[bool] = False
     """Whether `status` lists it also where it is as declared."""
+    old: ClassVar[frozenset[str]] = frozenset()
+    """Attributes that say what is left from before: `at_end` puts them right, once nothing can be taken back any more."""
 
     @property
     def id(self) -> str:

@@ -178,13 +178,16 @@ weigh() {
     "$host_kib" "$card_kib"
 }
 
-# finish SIDE
+# finish SIDE: of a canary comes the end of its log, too
 finish() {
   at "$1" || true
   [ -e "$side/pid" ] || return 0
   pid=$(cat "$side/pid")
   rm "$side/pid"
   end 2>/dev/null
+  [ "$side" = baseline ] || [ ! -s "$log" ] ||
+    printf '{"event": "log", "side": "%s", "pass": %d, "text": "%s"}\n' "$side" "$pass" \
+      "$(tail -c 65536 "$log" | base64 -w 0)"
 }
 
 # gone ASK WORDS: the server is measured no further, for this reason

@@ -33,6 +33,7 @@ class Releases(OnDisk):
     """
 
     kind: ClassVar[str] = "releases"
+    old: ClassVar[frozenset[str]] = frozenset({"spare"})
 
     most: int
     disk_mib: int = 0

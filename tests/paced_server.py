@@ -1,7 +1,9 @@
 """A llama-server that takes the time that it is told to take: so that a test of speeds measures no machine. It runs on a lab host.
 
-Beside the program, `pace.json` has its speeds in tokens a second, and how it fails: see PACE. A token is four characters of a prompt. Each
-token of an answer is sent when its time has come, counted from the question, so that no delay adds up.
+PACE in its environment, or `pace.json` beside the program, has its speeds in tokens a second, and how it fails: see PACE. A token is four
+characters of a prompt. Each token of an answer is sent when its time has come, counted from the question, so that no delay adds up.
+
+It does what the gate and `paddock verify` ask of a server with one model, and is thus a whole llama.cpp: `tree` writes one to be built.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import os
 import signal
 import socketserver
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -24,12 +27,14 @@ PACE: dict[str, Any] = {
     "nonsense": False,
     "no_tools": False,
     "requests": 10_000,  # then it crashes
+    "lives_s": 0,  # then it crashes too, where that is not 0
+    "unsteady": False,  # every other two answers are 30 % slower
 }
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
-    asked = 0
+    asked = streamed = 0
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -37,7 +42,9 @@ class Handler(BaseHTTPRequestHandler):
     pace: dict[str, Any]
 
     def do_GET(self) -> None:
-        self.send(b'{"status": "ok"}')
+        if self.path.startswith("/v1/models"):
+            return self.send(json.dumps({"data": [{"id": option("--alias")}]}).encode())
+        return self.send(b'{"status": "ok"}')
 
     def do_POST(self) -> None:
         began = time.monotonic()
@@ -45,21 +52,26 @@ class Handler(BaseHTTPRequestHandler):
         assert isinstance(self.server, Server)
         self.server.asked += 1
         if self.server.asked > self.pace["requests"]:
-            os.kill(os.getpid(), signal.SIGSEGV)
+            crashes()
         if self.path == "/v1/chat/completions":
             return self.chat(asked)
+        if self.path == "/v1/completions":
+            return self.send(b'{"object": "text_completion", "choices": [{"text": "Hello"}]}')
         tokens = -(-len(asked["prompt"]) // 4)
         if asked.get("stream"):
             return self.completion(began, tokens, asked["n_predict"])
         at = 1000 if self.pace["nonsense"] else 0
         places = [{"id": at, "top_logprobs": [{"id": at, "logprob": -0.1}, {"id": at + 1, "logprob": -3.0}]}] * asked["n_predict"]
-        return self.send(json.dumps({"content": "Hello", "completion_probabilities": places}).encode())
+        return self.send(json.dumps({"content": "from a tiny model", "completion_probabilities": places}).encode())
 
     def completion(self, began: float, tokens: int, count: int) -> None:
-        first = began + tokens / self.pace["prompts"]
+        assert isinstance(self.server, Server)
+        self.server.streamed += 1
+        slow = 0.7 if self.pace["unsteady"] and self.server.streamed // 2 % 2 else 1
+        first = began + tokens / self.pace["prompts"] / slow
         self.head("text/event-stream")
         for number in range(count):
-            time.sleep(max(0.0, first + number / self.pace["generation"] - time.monotonic()))
+            time.sleep(max(0.0, first + number / self.pace["generation"] / slow - time.monotonic()))
             self.event({"content": f" {'' if not self.pace['nonsense'] else 'un'}word{number}", "stop": False})
         speeds = {
             f"{each}_per_second": self.pace[of] * self.pace["claims"] for each, of in (("prompt", "prompts"), ("predicted", "generation"))
@@ -105,13 +117,64 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def option(name: str) -> str:
+    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else ""
+
+
+def crashes() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
 def main() -> None:
-    Handler.pace = PACE | json.loads(Path(__file__).with_name("pace.json").read_text())
+    Handler.pace = PACE | json.loads(os.environ.get("PACE") or Path(__file__).with_name("pace.json").read_text())
     if Handler.pace["starts"] == "ends":
         sys.exit("error: this build cannot load its back end")
     while Handler.pace["starts"] == "hangs":
         time.sleep(1)
-    Server(sys.argv[sys.argv.index("--host") + 1], Handler).serve_forever()
+    if Handler.pace["lives_s"]:
+        threading.Timer(Handler.pace["lives_s"], crashes).start()
+    Server(option("--host"), Handler).serve_forever()
+
+
+PROGRAM = """#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+static char script[] = "@SCRIPT";
+int main(int count, char **word) {
+  if (!strcmp(word[count - 1], "--version")) return fputs("version: paced\\n", stderr) < 0;
+  if (!strcmp(word[count - 1], "--list-devices")) return puts("Available devices:") < 0;
+  char **call = calloc(count + 3, sizeof *call);
+  call[0] = word[0];
+  call[1] = "-Ic"; /* what reads its command line takes -c for the context */
+  call[2] = script;
+  for (int at = 1; at < count; at++) call[at + 2] = word[at];
+  setenv("PACE", "@PACE", 1);
+  execv("/usr/bin/python3", call);
+  return 127;
+}
+"""
+
+CMAKE = """cmake_minimum_required(VERSION 3.18)
+project(paced C)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+add_executable(llama-server server.c)
+add_executable(llama-bench server.c)
+"""
+
+
+def tree(root: Path, **pace: Any) -> None:
+    """A llama.cpp at `root`, called `paced`, whose llama-server is this. It is built in a second; hosts need python3."""
+    (root / "include").mkdir(parents=True, exist_ok=True)
+    (root / "include" / "llama.h").write_text("")
+    (root / "CMakeLists.txt").write_text(CMAKE)
+    program = PROGRAM.replace("@PACE", _literal(json.dumps(pace))).replace("@SCRIPT", _literal(Path(__file__).read_text()))
+    (root / "server.c").write_text(program)
+
+
+def _literal(text: str) -> str:
+    """Between the quotes of a C string."""
+    return "".join(chr(each) if each < 128 and chr(each).isalnum() else f"\\{each:03o}" for each in text.encode())
 
 
 if __name__ == "__main__":

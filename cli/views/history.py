@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.views.colour import coloured
 from cli.views.table import table
+from resources import lines_of
 from roles.wording import one_line
 
 if TYPE_CHECKING:
@@ -17,8 +19,17 @@ if TYPE_CHECKING:
     Compared = Mapping[str, tuple[int | None, tuple[Difference, ...]]]
     """Host → the number of the record that it is compared with, and the differences."""
 
+Collected = tuple[Path | None, Mapping[str, bytes]]
+"""Where the evidence of a host is kept, and file → content."""
+
 NAMED = 3
 """So many hosts are named in a row of the table."""
+
+LINES, CHARACTERS = 60, 400
+"""So many of the last lines of a file of evidence are shown, and so much of each."""
+
+FIRST = ("control-machine", "outcome")
+"""Which files of evidence say most."""
 
 
 def listed(records: Sequence[Record]) -> str:
@@ -52,9 +63,11 @@ def _release(host: HostRecord) -> str:
     return f"{host.before or 'none'} → {host.after}"
 
 
-def shown(record: Record, compared: Compared | None) -> str:
-    """All that a run did, host by host; where it is `compared`, how the plans differ in place of what was done."""
-    return "\n".join((*_head(record), *(line for name, host in record.hosts.items() for line in _host(name, host, compared))))
+def shown(record: Record, compared: Compared | None, collected: Mapping[str, Collected] | None = None) -> str:
+    """All that a run did, host by host; where it is `compared`, how the plans differ in place of what was done; where evidence was
+    `collected`, its end."""
+    hosts = (line for name, host in record.hosts.items() for line in _host(record.number, name, host, compared, collected))
+    return "\n".join((*_head(record), *hosts))
 
 
 def _head(record: Record) -> Iterator[str]:
@@ -70,7 +83,7 @@ def _head(record: Record) -> Iterator[str]:
     yield from (f"  {line}" for line in table(rows).split("\n"))
 
 
-def _host(name: str, host: HostRecord, compared: Compared | None) -> Iterator[str]:
+def _host(number: int, name: str, host: HostRecord, compared: Compared | None, collected: Mapping[str, Collected] | None) -> Iterator[str]:
     words = [f"{len(host.changes)} changed", _release(host), f"{host.seconds:.1f} s" if host.seconds else ""]
     words += [f"plan {host.plan}" if host.plan else "", f"verified: {host.verified}" if host.changes else ""]
     yield ""
@@ -81,9 +94,27 @@ def _host(name: str, host: HostRecord, compared: Compared | None) -> Iterator[st
         yield one_line(f"  {figure}: {value}")
     if compared and name in compared:
         yield from _differences(*compared[name])
+    else:
+        for change in host.changes:
+            yield coloured(one_line(f"  {change.sign} {change.resource}{_what(change)}"), change.sign)
+    if collected and name in collected:
+        yield from _evidence(*collected[name])
+    elif host.evidence:
+        yield f"  `paddock history show {number} --evidence` shows what tells why"
+
+
+def _evidence(place: Path | None, files: Mapping[str, bytes]) -> Iterator[str]:
+    if not files:
+        yield "  of its evidence nothing is kept any more"
         return
-    for change in host.changes:
-        yield coloured(one_line(f"  {change.sign} {change.resource}{_what(change)}"), change.sign)
+    yield one_line(f"  evidence, in {place}:")
+    named = sorted(files, key=lambda file: (file not in FIRST, file))
+    yield from (f"    {line}" for line in table([(file, f"{len(files[file]):,} bytes") for file in named]).split("\n"))
+    for file in named:
+        lines = lines_of(files[file].decode(errors="replace"))
+        yield ""
+        yield f"  {file}{f', the last {LINES} of {len(lines):,} lines' if len(lines) > LINES else ''}"
+        yield from (one_line(f"      {line[:CHARACTERS]}{'…' if len(line) > CHARACTERS else ''}") for line in lines[-LINES:])
 
 
 def _what(change: RecordedChange) -> str:
@@ -109,11 +140,14 @@ def _differences(number: int | None, found: Sequence[Difference]) -> Iterator[st
             yield from (coloured(one_line(f"      {line}"), "@" if line.startswith("@@") else line[:1]) for line in lines)
 
 
-def as_data(record: Record, compared: Compared | None = None) -> dict[str, Any]:
+def as_data(record: Record, compared: Compared | None = None, collected: Mapping[str, Collected] | None = None) -> dict[str, Any]:
     """For `--json`."""
     data = asdict(record)
     for moment in ("began", "ended"):
         data[moment] = data[moment] and data[moment].isoformat()
     for name, (number, found) in (compared or {}).items():
         data["hosts"][name] |= {"compared_with": number, "differences": [asdict(each) for each in found]}
+    for name, (place, files) in (collected or {}).items():
+        texts = {file: content.decode(errors="replace") for file, content in files.items()}
+        data["hosts"][name]["collected"] = {"directory": str(place), "files": texts}
     return data

@@ -15,7 +15,7 @@ from control.deployment.builds import assigned, kept
 from control.deployment.ownership import stranger
 from control.deployment.payload import asks_for, payload_for, trials_for
 from control.deployment.peers import offered
-from control.deployment.remaining import still
+from control.deployment.remaining import remains, still
 from control.deployment.survey import Survey
 from control.deployment.turns import turns
 from control.deployment.work import Work, admits, changes_admission
@@ -107,7 +107,7 @@ class Deployment(Survey):
                 self.run.failures[name] = f"another run has changed it meanwhile: {whose}"
             elif lost := self.leases.lost(actual.lease):
                 self.run.failures[name] = lost
-            elif any(each.attributes for each in work.drift.changes) if busy[name].guard else work.drift:
+            elif remains(work, guarded=busy[name].guard is not None):
                 self.run.failures[name] = "still differs after the run: " + still(work)
         links = {name: f'basename "$(readlink {release.current})"' for name in self.failures if (release := self._release(name))}
         self._served = {name: lines[0] for name, lines in self.run.said(links, failed=True).items() if lines}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import re
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,15 +17,13 @@ from pyinfra.api import Host as Target
 from control.deployment.work import Work
 from control.fetching.archives import members
 from control.ssh.failures import LOST, last_words
-from control.state.fleet import FleetState, write_atomically
+from control.state.evidence import FILE, keep
+from control.state.fleet import FleetState
 from inventory.bounds import EVIDENCE, MIB
 from inventory.errors import PaddockError
 from resources import File, Package, Release, of_kind, scripts
 from resources.guard import Guard, TakenBack, taken_back_of, waiting_words
 from resources.history import HostEntry
-
-COLLECTED = re.compile(r"\./[A-Za-z0-9@_:\\-][A-Za-z0-9@_.:\\-]{0,127}")
-"""The names of the files that a host collects."""
 
 ALONE = """set -eu; umask 077; LC_ALL=C; export LC_ALL; at=; stage=
 mkdir -p /run/paddock; [ ! -L /run/paddock/lock ] || rm -f /run/paddock/lock
@@ -125,20 +123,19 @@ class Switch:
 def fetched(run: Run, host: str, id: str, state: FleetState) -> Path:
     """As `Switch.evidence`, of a switch that is known by its `id` alone."""
     script = f"cd /var/lib/paddock/evidence/{id}; tar -czf - . | head -c {EVIDENCE.size} | base64; guard_seen"
-    packed = "".join(said_alone(run, host, script))
-    directory = state.directory("evidence") / f"{host}-{id}"
-    directory.mkdir(mode=0o700, exist_ok=True)
-    archive = directory / ".fetched"
+    packed, what = "".join(said_alone(run, host, script)), f"{host}: what it has collected of the switch {id}"
     try:
-        write_atomically(archive, base64.b64decode(packed))
-        for member in members(archive, EVIDENCE, f"{host}: what it has collected of the switch {id}"):
-            if member.info.isfile() and COLLECTED.fullmatch(member.name):
-                write_atomically(directory / member.name.removeprefix("./"), member.content())
+        with tempfile.NamedTemporaryFile(dir=state.directory("evidence"), prefix=".") as archive:
+            archive.write(base64.b64decode(packed))
+            archive.flush()
+            files = {
+                name: member.content()
+                for member in members(Path(archive.name), EVIDENCE, what)
+                if member.info.isfile() and FILE.fullmatch(name := member.name.removeprefix("./"))
+            }
     except (ValueError, tarfile.TarError, OSError) as error:
-        raise PaddockError(f"{host}: what it has collected of the switch {id} cannot be read: {error}") from None
-    finally:
-        archive.unlink(missing_ok=True)
-    return directory
+        raise PaddockError(f"{what} cannot be read: {error}") from None
+    return keep(state, host, id, files)
 
 
 def said_alone(run: Run, host: str, call: str) -> list[str]:

@@ -6,6 +6,15 @@ from control.deployment.work import Work
 from resources.drift import Change
 
 
+def remains(work: Work, *, guarded: bool) -> bool:
+    """Whether a host is not as it was to be. One that could still take it back keeps what is old until it is confirmed."""
+    return any(_remaining(each) for each in work.drift.changes) if guarded else bool(work.drift)
+
+
+def _remaining(change: Change) -> set[str]:
+    return change.attributes.keys() - (change.resource.old if change.resource else frozenset[str]())
+
+
 def still(work: Work) -> str:
     """What differs, in one line: `service:caddy.service active is failed, not active`."""
     words = [_differing(change) for change in work.drift.changes if change.attributes or change.action == "remove"]

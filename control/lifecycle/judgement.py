@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal
 
@@ -30,18 +30,20 @@ BOASTS = 1.25
 
 @dataclass(frozen=True)
 class Finding:
-    """`told` is what a person should know, and what decides nothing."""
+    """`told` is what a person should know, and what decides nothing. `answer` is what the canary has answered, where that is what fails."""
 
     verdict: Literal["pass", "fail", "inconclusive", "told"]
     words: str
+    answer: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """`reached` is what the canary did, in tokens a second, by `prompts` and `generation`."""
+    """`reached` is what the canary did, in tokens a second, by `prompts` and `generation`; `log` the end of what its server has written."""
 
     findings: tuple[Finding, ...]
     reached: Mapping[str, Spread]
+    log: bytes = field(default=b"", repr=False)
 
     @property
     def verdict(self) -> Verdict:
@@ -58,13 +60,13 @@ def judge(found: Measurements, limits: UpgradeLimits, baseline: str) -> Judgemen
     """`baseline` is what the release that serves is called: `0.3.34`."""
     ends = tuple(_ends(found, baseline))
     if ends:
-        return Judgement(ends, {})
+        return Judgement(ends, {}, found.log)
     measured = tuple(figures(found, limits))
     of_figures = (*_off_the_cards(found, baseline), *(Finding(each.verdict, each.words(baseline)) for each in measured))
     if not measured:
         of_figures = (Finding("inconclusive", "nothing was measured of it"),)
     reached = {each.what: each.canary for each in measured if each.what in ("prompts", "generation")}
-    return Judgement((*_wrong(found, baseline), *_meant(found, baseline), *of_figures, *_told(found, baseline)), reached)
+    return Judgement((*_wrong(found, baseline), *_meant(found, baseline), *of_figures, *_told(found, baseline)), reached, found.log)
 
 
 def _ends(found: Measurements, baseline: str) -> Iterator[Finding]:
@@ -87,17 +89,18 @@ def _off_the_cards(found: Measurements, baseline: str) -> Iterator[Finding]:
 def _wrong(found: Measurements, baseline: str) -> Iterator[Finding]:
     """What the canary does wrongly, request by request."""
     for ask in dict.fromkeys(each.ask for _, each in found.answers):
-        answers: dict[Name, list[str]] = {"baseline": [], "canary": []}
+        answers: dict[Name, list[tuple[str, bytes]]] = {"baseline": [], "canary": []}
         for _, each in found.answers:
             if each.ask == ask:
-                answers[each.side].append(wrong(each))
-        faults = [words for words in answers["canary"] if words]
-        before = [words for words in answers["baseline"] if words]
+                answers[each.side].append((wrong(each), each.answer))
+        faults = [(words, answer) for words, answer in answers["canary"] if words]
+        before = [words for words, _ in answers["baseline"] if words]
         if faults and before:
-            yield Finding("told", f"{ask}: fails with {baseline} too: {faults[0]}")
+            yield Finding("told", f"{ask}: fails with {baseline} too: {faults[0][0]}")
         elif faults:
             count = f" ({len(faults)} of {len(answers['canary'])} times)" if len(answers["canary"]) > 1 else ""
-            yield Finding("fail", f"{ask}: {faults[0]}{count}; {baseline} does it")
+            words, answer = faults[0]
+            yield Finding("fail", f"{ask}: {words}{count}; {baseline} does it", answer)
         elif not before:
             yield Finding("pass", f"{ask}: as with {baseline}")
 
@@ -106,7 +109,8 @@ def _meant(found: Measurements, baseline: str) -> Iterator[Finding]:
     """Answers of the right form that mean something else."""
     if words := [_otherwise(*pair) for pair in paired(found, LIKELY, likely).values()]:
         if (far := median(words)) > OTHER_WORDS:
-            yield Finding("fail", f"nonsense: {far:.0%} of what it thinks likely is not what {baseline} does")
+            answer = next(each.answer for _, each in found.answers if (each.ask, each.side) == (LIKELY, "canary"))
+            yield Finding("fail", f"nonsense: {far:.0%} of what it thinks likely is not what {baseline} does", answer)
         else:
             yield Finding("pass", f"likely words: {1 - far:.0%} as with {baseline}")
     if cosines := [cosine(*pair) for pair in paired(found, EMBEDDING, embedding).values()]:

@@ -73,23 +73,31 @@ class Gone(_OfASide):
         return one_line(self.why.decode(errors="replace"))
 
 
+class Log(_OfASide):
+    """The end of what a server has written in a pass."""
+
+    event: Literal["log"]
+    text: Base64Bytes
+
+
 class _End(_Line):
     event: Literal["end"]
 
 
-LINE: TypeAdapter[Answer | Started | Memory | Gone | _End] = TypeAdapter(
-    Annotated[Answer | Started | Memory | Gone | _End, Field(discriminator="event")]
+LINE: TypeAdapter[Answer | Started | Memory | Gone | Log | _End] = TypeAdapter(
+    Annotated[Answer | Started | Memory | Gone | Log | _End, Field(discriminator="event")]
 )
 
 
 @dataclass
 class Measurements:
-    """What was measured, run by run: in each of them both servers were started, measured and stopped twice."""
+    """What was measured, run by run: in each of them both servers were started, measured and stopped twice. `log` is the canary's last."""
 
     answers: list[tuple[int, Answer]] = field(default_factory=list)
     started: list[tuple[int, Started]] = field(default_factory=list)
     memory: list[tuple[int, Memory]] = field(default_factory=list)
     gone: list[Gone] = field(default_factory=list)
+    log: bytes = b""
     runs: int = 0
 
     def add(self, host: str, lines: Iterable[str]) -> None:
@@ -109,6 +117,8 @@ class Measurements:
                     self.memory.append((self.runs, found))
                 case Gone():
                     self.gone.append(found)
+                case Log():
+                    self.log = found.text if found.side == "canary" else self.log
                 case _:
                     ended = True
         if not ended:

@@ -61,6 +61,10 @@ class Recording:
         known = self._record.hosts.get(host, HostRecord())
         self._keep({host: replace(known, changes=(*known.changes, change))})
 
+    def has_evidence(self, host: str, id: str) -> None:
+        """Of a host there is evidence under this id: a run that was stopped before it changed anything has a record, too."""
+        self._keep({host: replace(self._record.hosts.get(host, HostRecord()), evidence=id)})
+
     def notes(self, words: list[str]) -> None:
         """This was done to the state."""
         self._record = replace(self._record, words=(*self._record.words, *words))

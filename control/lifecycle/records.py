@@ -27,7 +27,8 @@ class RecordedChange:
 class HostRecord:
     """`plan` is the digest of the host's whole plan, empty where a part alone was carried out. `before` and `after` are the releases that
     served, empty where none did or nobody can tell. `verified` is `yes`, `by the probe`, `FAILED` or `no`, `failed` why the host has
-    failed. `figures` are what was measured there, by name."""
+    failed. `figures` are what was measured there, by name. `evidence` is the id under which control/state/evidence.py keeps what tells
+    why the host has not kept what the run brought, empty where there is nothing of that."""
 
     changes: tuple[RecordedChange, ...] = ()
     plan: str = ""
@@ -37,6 +38,7 @@ class HostRecord:
     verified: str = "no"
     failed: str = ""
     figures: Mapping[str, Any] = field(default_factory=dict)
+    evidence: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from control.deployment.guard import Switch, guard_of
 from control.deployment.verification import verify
 from control.deployment.work import Work
 from control.lifecycle.comparison import chosen, compare
+from control.lifecycle.evidence import Evidence
 from control.lifecycle.judgement import Judgement
 from control.lifecycle.recording import Recording
 from control.lifecycle.waves import CANARY, Upgraded, Wave, waves
@@ -80,8 +81,12 @@ class Upgrade:
     done: list[str] = field(default_factory=list)
     taken_back: list[str] = field(default_factory=list)
     id: str = field(default_factory=lambda: f"upgrade-{secrets.token_hex(4)}")
+    _evidence: Evidence = field(init=False, repr=False)
     _looking: Deployment = field(init=False, repr=False)
     _knowledge: Knowledge = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._evidence = Evidence(self.state, self.record, self.id, self.say, self.complain)
 
     @contextmanager
     def looked(self) -> Iterator[None]:
@@ -104,7 +109,8 @@ class Upgrade:
             if waits := actual.waiting:
                 self.say(f"{name}: {waits.words} was never confirmed: it is taken back first")
                 switch = Switch(self._looking.run, name, Guard(waits.id, DEADLINE_S, waits.words))
-                switch.take_back("the run that began it did not end", "")
+                if switch.take_back("the run that began it did not end", ""):
+                    self._evidence.of_switch(switch)
                 found = True
         return found
 
@@ -116,6 +122,8 @@ class Upgrade:
         self._looking.work = {name: work for name, work in self._looking.work.items() if name in wanted}
         self._looking.bring()
         self.failures.update(self._looking.failures)
+        for host in set(canaries) & self.failures.keys():
+            self._evidence.of_failure(host, self.failures[host])
         return not self._looking.failures
 
     def judge(self) -> bool:
@@ -138,6 +146,7 @@ class Upgrade:
                     )
                 except PaddockError as error:
                     self.failures[this.host] = f"cannot be measured: {error}"
+                    self._evidence.of_failure(this.host, self.failures[this.host])
                     return False
                 if not self._passes(this.host, each.server.unit, judgement):
                     return False
@@ -147,6 +156,7 @@ class Upgrade:
         for finding in judgement.findings:
             self.say(f"  {finding.verdict:12}  {finding.words}")
         self.record.figures[host] = {each: spread.middle for each, spread in judgement.reached.items()}
+        self._evidence.measured(host, unit, judgement)
         causes = "; ".join(judgement.causes)
         if judgement.verdict == "pass":
             return True
@@ -154,6 +164,7 @@ class Upgrade:
             return True
         words = "is worse than the one that serves" if judgement.verdict == "fail" else "cannot be judged"
         self.failures[host] = f"{unit}: {self.upgrades[host].after} {words}: {causes}"
+        self._evidence.of_failure(host, self.failures[host])
         return False
 
     @property
@@ -215,7 +226,9 @@ class Upgrade:
                     self.taken_back.append(each.host)
                     self.record.releases[each.host], self.record.outcome = self.upgrades[each.host].before, "taken back"
                     self.complain(f"{each.host}: {taken_back_words(taken)}")
-                    self.say(f"{each.host}: what tells why is in {each.evidence(self.state)}")
+                    self._evidence.of_switch(each)
+                else:
+                    self._evidence.of_failure(each.host, failed[each.host])
             except PaddockError as error:
                 self.failures.setdefault(each.host, "nobody could confirm it")
                 self.complain(f"{error}: the host takes the switch back by itself within {DEADLINE_S} s")

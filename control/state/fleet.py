@@ -10,7 +10,7 @@
     known_hosts         the hosts' pinned keys, as OpenSSH writes them
     hardware/HOST.json  what each host's machine is
     artifacts/          NAME.json: what each release is; NAME.tar.gz: the release itself, packed to travel
-    evidence/HOST-ID/   what a host has collected of a switch that was taken back
+    evidence/HOST-ID/   why a host has not kept a release: see control/state/evidence.py
     history/            what the last runs changed: see control/lifecycle/history.py
     export/CLIENT/      a client's certificate and its key, unsealed
     lock                who is changing the fleet

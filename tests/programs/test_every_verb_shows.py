@@ -105,7 +105,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "artifacts prune": ("", LINE),
     "state adopt": ("--yes",),
     "history": ("", "--json"),
-    "history show": ("1 --diff", "", LINE),
+    "history show": ("1 --diff --evidence", "1 --evidence --json", "", LINE),
     "lab up": ("",),
     "lab down": ("",),
     "lab list": ("",),
@@ -309,7 +309,12 @@ def texts(directory: Path) -> None:
     moment = datetime.now(UTC).isoformat()
     change = {"action": LINES, "resource": LINES, "sign": LINES, "role": LINES, "attributes": {LINES: [LINES, LINES]}}
     run = {"number": 1, "began": moment, "hosts": {LINES: {"changes": [change], "plan": LINES, "after": LINES, "figures": {LINES: LINES}}}}
+    run["hosts"] |= {"ai": {"evidence": "upgrade-1"}, f"pi{LINE}": {"evidence": "../../.."}, "../..": {"evidence": LINES}}
     run |= dict.fromkeys(("verb", "who", "paddock", "inventory", "digest", "outcome", "failed"), LINES) | {"words": [LINES]}
+    evidence = state / "evidence" / "ai-upgrade-1"
+    evidence.mkdir(parents=True)
+    for name in ("llama-server.service.journal", "control-machine", LINE.replace("/", "")):
+        (evidence / name).write_bytes(LINES.encode() * 100 + bytes(range(256)) * 4)
     (state / "history").mkdir(exist_ok=True)
     (state / "history" / "000001.json").write_text(json.dumps(run))
     plan = {"resources": [{"id": LINES, "kind": LINES, "content": LINES, LINES: LINES}], "plans": {LINES: {LINES: [0]}}}

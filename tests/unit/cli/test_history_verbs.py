@@ -15,6 +15,7 @@ from cli.history.record import _numbers
 from control.lifecycle.history import History
 from control.lifecycle.recorded_plans import as_data, plan_digest
 from control.lifecycle.records import HostRecord, Record, RecordedChange
+from control.state.evidence import keep
 from control.state.fleet import FleetState
 from resources import File, Resource
 
@@ -197,6 +198,44 @@ def test_where_there_is_nothing_that_is_said(
     got, out, err = said(path, capsys, *words)
     assert (got, out) == (code, "") and err.startswith(told)
     assert not (path.parent / ".paddock").exists(), "looking has made something"
+
+
+@pytest.fixture
+def refused(path: Path, history: History) -> None:
+    """A fifth run: a release that ai has taken back, and pi has refused in a run of which nothing is kept any more."""
+    state = FleetState.of(path, "mine")
+    journal = "".join(f"line {number}\n" for number in range(5000)) + "\x1b[2J\x9b31m" + "x" * 900
+    keep(state, "ai", "upgrade-1", {"control-machine": b"nonsense: 95%\n", "llama-server.service.journal": journal.encode()})
+    _keep(history, {}, "upgrade", "anna@desk", {"ai": HostRecord(evidence="upgrade-1"), "pi": HostRecord(evidence="upgrade-1")}, "failed")
+
+
+@pytest.mark.usefixtures("refused")
+def test_evidence_is_shown_to_its_last_lines_and_steers_nothing(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "  `paddock history show 5 --evidence` shows what tells why\n" in said(path, capsys, "show", "5")[1]
+    code, out, err = said(path, capsys, "show", "--evidence")
+    lines = out.split("\n")
+    assert (code, err) == (0, "")
+    at = lines.index(f"  evidence, in {path.parent}/.paddock/mine/evidence/ai-upgrade-1:")
+    assert lines[at + 1].split() == ["control-machine", "14", "bytes"] and lines[at + 2].endswith(f"{48_890 + 9 + 900:,} bytes")
+    assert lines[at + 4 : at + 6] == ["  control-machine", "      nonsense: 95%"]
+    assert lines[at + 7] == "  llama-server.service.journal, the last 60 of 5,001 lines"
+    assert lines[at + 8] == "      line 4941" and lines[at + 67] == "      \\x1b[2J\\x9b31m" + "x" * 392 + "…"
+    assert lines[-2] == "  of its evidence nothing is kept any more"
+
+
+@pytest.mark.usefixtures("refused")
+def test_programs_get_all_of_the_evidence(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = said(path, capsys, "show", "5", "--evidence", "--limit", "ai", "--json")
+    (found,) = json.loads(out)["hosts"].values()
+    assert found["collected"]["directory"].endswith("/evidence/ai-upgrade-1")
+    assert found["collected"]["files"].keys() == {"control-machine", "llama-server.service.journal"}
+    assert found["collected"]["files"]["llama-server.service.journal"].startswith("line 0\n")
+
+
+@pytest.mark.usefixtures("history")
+def test_a_run_without_evidence_says_so(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = said(path, capsys, "show", "2", "--evidence")
+    assert code == 0 and out and err == "run 2: there is no evidence: no release was refused or taken back there\n"
 
 
 @pytest.mark.usefixtures("history")

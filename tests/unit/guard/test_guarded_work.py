@@ -15,11 +15,12 @@ import pytest
 import control.deployment.guard as module
 from cli.views.switches import as_data, switches
 from control.deployment.guard import Switch, guard_of, in_the_way, irreversible, words_of
+from control.deployment.remaining import remains
 from control.deployment.work import Work
 from control.state.fleet import FleetState
 from deploys.converge import _removals, _steps
 from inventory.errors import PaddockError
-from resources import Directory, File, Release, Resource, Service
+from resources import Directory, File, Release, Releases, Resource, Service
 from resources.base import Origin
 from resources.drift import drift
 from resources.guard import Guard, TakenBack, Waiting, taken_back_words
@@ -61,6 +62,20 @@ GUARD = Guard("run-1", 300, "the switch from 0.3.35-old to 0.3.36-new")
 def work(*, manifest: Mapping[str, Origin] | None = None, waits: Waiting | None = None, **found: Mapping[str, str]) -> Work:
     actual = Actual(resources={**OLD, **found}, manifest=manifest or {}, waiting=waits)
     return Work(PLAN, actual, drift(PLAN, actual), payload={RELEASE.id: Path("/none")}, trials={RELEASE.id: b""})
+
+
+def test_old_releases_that_stay_until_the_switch_is_confirmed_are_no_failure_of_it() -> None:
+    """A host has as many as it keeps, and each upgrade lays one more beside them."""
+    place = Releases("/opt/paddock/llama.cpp/releases", most=3)
+    plan = {"llama_cpp": (place, RELEASE)}
+    there = {RELEASE.id: dict(RELEASE.desired), place.id: {**place.desired, "spare": "0.3.30-aa"}}
+
+    def switched(**found: Mapping[str, str]) -> Work:
+        actual = Actual(resources={**there, **found}, manifest={})
+        return Work(plan, actual, drift(plan, actual), payload={}, trials={})
+
+    assert not remains(switched(), guarded=True) and remains(switched(), guarded=False)
+    assert remains(switched(**{RELEASE.id: OLD[RELEASE.id]}), guarded=True)
 
 
 def test_what_a_release_and_its_servers_read_is_kept_but_no_secret_and_nothing_that_lets_anybody_in() -> None:

@@ -64,6 +64,7 @@ class Simulated:
                 yield _line(
                     event="memory", side=name, host_kib=int(release.memory_mib * 1024), card_kib=int(release.card_mib * 1024), at=at
                 )
+            yield _line(event="log", side="canary", text=base64.b64encode(f"log of {at}\n".encode()).decode(), at=at)
         yield json.dumps({"event": "end"})
 
     def measured(self, rounds: int = 8) -> Measurements:
