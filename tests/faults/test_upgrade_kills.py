@@ -1,20 +1,28 @@
-"""`paddock upgrade` may die at any moment: every host serves all the same, and the next run ends well."""
+"""`paddock upgrade` may die, or lose its network, at any moment: every host serves all the same, and the next run ends well."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from subprocess import Popen
+from pathlib import Path
+from subprocess import DEVNULL, PIPE, STDOUT, Popen, TimeoutExpired
+from typing import Literal, get_args
 
 import pytest
 
+from resources.lease import LASTS_S
+from tests.lab.snapshot import inside
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import chance, spread, turn
 
 pytestmark = turn(0, of=5)
+
+HOSTS = ("one", "two")
 
 FLEET = """
 fleet: upgradekill
@@ -35,61 +43,165 @@ models: {demo: {preset: {ctx-size: 512}}}
 """
 RELEASES = (FLEET, FLEET.replace("ui: false", "ui: false, options: {GGML_CPU_REPACK: off}"))
 
+UPGRADE = ("upgrade", "--lab", "--yes", "--no-measure", "--soak", "1")
+
 CURRENT = "basename $(readlink /opt/paddock/llama.cpp/current)"
 ASK = """curl -sS --max-time 30 127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' \
   -d '{"model": "demo", "prompt": "Hello", "max_tokens": 8}' | grep -o text_completion || true"""
 
-LEFT = """systemctl list-units --all --plain --no-legend 'paddock-guard*' 'paddock-gate*' 'paddock-measure*'
-ls -d /var/lib/paddock/guard /var/lib/paddock/stage.* /etc/systemd/system/paddock-guard* /run/paddock-gate* 2>/dev/null; true"""
+FORGET = "cd /opt/paddock/llama.cpp; find . -mindepth 1 -maxdepth 1 -type d ! -name $(basename $(readlink current)) -exec rm -r {} +"
+"""A host then has but the release that it serves."""
+
+GUARDED = "[ ! -e /var/lib/paddock/guard/armed ] || [ -e /var/lib/paddock/guard/over ] || echo waits"
+
+LISTED = r"""find /run /tmp /var/tmp /root /etc /var/lib/paddock /opt/paddock /var/cache/paddock -xdev \( -path /run/systemd -o -path /run/user \
+  -o -path /run/log -o -path /var/lib/paddock/history -o -path /var/lib/paddock/evidence -o -path '/opt/paddock/llama.cpp/*/*' \) -prune -o -print
+  ls /run/systemd/transient | sed '/^session-/d; s/^/transient /'
+  systemctl list-units --all --plain --no-legend 'paddock-*' 'llama-*' | tr -s ' ' | cut -d ' ' -f 1-4"""
+"""What may be left on a host: files and units. A history and what was collected of a switch that was taken back stay on purpose."""
+
+LEASE = "cut -f 3 /run/paddock/lease; cut -d . -f 1 /proc/uptime"
+
+CUT = "ip route show default >/run/cut; ip link set eth0 down"
+HEALED = "ip link set eth0 up; ip route add $(cat /run/cut); rm /run/cut"
 
 BACK_S = 60
 """A server that was being restarted when the run died answers within this time."""
 
+DEADLINE_S = 60
+"""A host hears of its run more often than that, also where the machine has a lot to do."""
+
+NOTICED_S = 240
+"""So long a run whose network is away may take to notice it everywhere; then it is ended."""
+
+STALE_S = 7200
+
 MOMENTS = 50
+
+How = Literal["killed", "cut off"]
+HOWS: tuple[How, ...] = get_args(How)
 
 
 @dataclass
 class Upgrades:
-    """Two hosts that go to and fro between two releases; how many lines a whole upgrade says, and how long it takes."""
+    """Two hosts that go to and fro between two releases, of which each has but the one that it serves.
+
+    Of an undisturbed upgrade `boundaries` are in words, it takes so many `seconds`, and `listed` is what it leaves: at which release, where.
+    """
 
     fleet: LabFleet
     at: int = 0
-    lines: int = 0
+    boundaries: list[str] = field(default_factory=list)
     seconds: float = 0.0
     names: list[str] = field(default_factory=list)
+    listed: dict[tuple[int, str], set[str]] = field(default_factory=dict)
 
-    def start(self) -> Popen[str]:
+    @property
+    def counted(self) -> Path:
+        return self.fleet.directory / "counted"
+
+    def on(self, host: str, script: str) -> str:
+        """Past its network and its sshd."""
+        return inside(f"paddock-{self.fleet.name}-{host}", script)
+
+    def start(self, boundary: int = 0) -> Popen[str]:
+        """An upgrade to the other release that stops at this boundary, 0 for none."""
+        for host in HOSTS:
+            self.on(host, FORGET)
         self.at = 1 - self.at
         self.fleet.write(RELEASES[self.at])
-        return self.again()
+        stops = ("-m", "tests.faults.boundaries", str(self.counted), str(boundary), str(DEADLINE_S))
+        command = [sys.executable, *stops, "-i", str(self.fleet.inventory), *UPGRADE]
+        at_work = {"cwd": self.fleet.product, "env": self.fleet.env, "stdin": DEVNULL, "stdout": PIPE, "stderr": STDOUT, "text": True}
+        return Popen(command, start_new_session=True, **at_work)  # type: ignore[call-overload, no-any-return]
 
-    def again(self) -> Popen[str]:
-        return self.fleet.start("upgrade", "--lab", "--yes", "--no-measure", "--soak", "1")
+    def undisturbed(self) -> None:
+        began, process = time.monotonic(), self.start()
+        said, _ = process.communicate(timeout=3000)
+        assert process.returncode == 0, said
+        self.boundaries, self.seconds = self.counted.read_text().splitlines(), time.monotonic() - began
+        print(f"undisturbed: {len(self.boundaries)} boundaries, {self.seconds:.0f} s", flush=True)
+        self.converged()
+        self.listed |= {(self.at, host): self.found(host) for host in HOSTS}
+
+    def converged(self) -> None:
+        said = self.fleet.up("--no-verify").stdout
+        assert all(re.search(rf"^{host} +0 changed", said, re.MULTILINE) for host in HOSTS), said
+
+    def found(self, host: str) -> set[str]:
+        """On a host, and here in the state."""
+        kept = (each.relative_to(self.fleet.state) for each in self.fleet.state.rglob("*"))
+        return {*self.on(host, LISTED).splitlines(), *(str(each) for each in kept if each.parts[0] not in ("history", "evidence"))}
 
     def serve(self) -> bool:
-        return all("text_completion" in self.fleet.on(host, ASK) for host in ("one", "two"))
+        return all("text_completion" in self.on(host, ASK) for host in HOSTS)
 
     def current(self) -> set[str]:
-        return {self.fleet.on(host, CURRENT).strip() for host in ("one", "two")}
+        return {self.on(host, CURRENT).strip() for host in HOSTS}
 
-    def is_killed(self, what: str, kill_when: Callable[[Popen[str]], None]) -> None:
-        """The run dies; what is to be so then is."""
-        process = self.start()
-        kill_when(process)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    def is_ended(self, what: str, how: How, process: Popen[str]) -> None:
+        """The run comes to its end, and for a while nobody but the hosts does anything; then another run."""
+        print(f"{what}:", flush=True)
+        self.ends(what, how, process)
+        if chance(f"who comes after {what}").random() < 1 / 3:
+            self.take_back(what)
+        self.is_made_whole(what)
+
+    def ends(self, what: str, how: How, process: Popen[str]) -> None:
+        if how == "killed":
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            self.serve_soon(what)
+            return
+        for host in HOSTS:
+            self.on(host, CUT)
+        try:
+            os.killpg(process.pid, signal.SIGCONT)
+            try:
+                said, _ = process.communicate(timeout=NOTICED_S)
+                print(f"{what}: it noticed: exit {process.returncode}", flush=True)
+                assert process.returncode in (0, 1, 4) and "Traceback" not in said, said
+            except TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                said, _ = process.communicate()
+                print(f"{what}: it noticed nothing within {NOTICED_S} s:\n{said}", flush=True)
+            self.serve_soon(what)
+        finally:
+            for host in HOSTS:
+                self.on(host, HEALED)
+
+    def serve_soon(self, what: str) -> None:
         deadline = time.monotonic() + BACK_S
         while not self.serve():
             assert time.monotonic() < deadline, f"{what}: a host does not serve any more"
-        began = time.monotonic()
-        rerun = self.again()
+
+    def take_back(self, what: str) -> None:
+        """Where a switch waits for its confirmation, the host takes it back."""
+        if waiting := [host for host in HOSTS if self.on(host, GUARDED)]:
+            deadline = time.monotonic() + DEADLINE_S + BACK_S
+            while any(self.on(host, GUARDED) for host in waiting):
+                assert time.monotonic() < deadline, f"{what}: {waiting} take nothing back"
+                time.sleep(1)
+            assert all(self.on(host, CURRENT).strip() == self.names[1 - self.at] for host in waiting), what
+            self.serve_soon(what)
+            print(f"{what}: taken back by {', '.join(waiting)}", flush=True)
+
+    def is_made_whole(self, what: str) -> None:
+        """By the next run, and by nothing else."""
+        for host in HOSTS:
+            ends, now = map(int, self.on(host, LEASE).split())
+            assert ends <= now + LASTS_S, f"{what}: {host}: its lease lasts for {ends - now} s"
+        for stale in self.fleet.state.rglob(".*.tmp"):
+            os.utime(stale, (time.time() - STALE_S,) * 2)
+        began, rerun = time.monotonic(), self.fleet.start(*UPGRADE)
         said, _ = rerun.communicate(timeout=900)
         print(f"{what}: run again: exit {rerun.returncode}, {time.monotonic() - began:.0f} s", flush=True)
         assert rerun.returncode == 0, said
         assert self.current() == {self.names[self.at]} and self.serve(), said
-        for host in ("one", "two"):
-            assert self.fleet.on(host, LEFT).strip() == "", f"{what}: {host}"
-            assert self.fleet.on(host, "cut -f 3 /run/paddock/lease").strip() == "0", f"{what}: {host} is not given back"
+        self.converged()
+        for host in HOSTS:
+            assert self.found(host) ^ self.listed[self.at, host] == set(), f"{what}: {host}"
+            assert self.on(host, LEASE).split()[0] == "0", f"{what}: {host} is not given back"
 
 
 @pytest.fixture(scope="module")
@@ -97,31 +209,27 @@ def upgrades(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgrades]:
     with lab_fleet("upgradekill", tmp_path_factory.mktemp("upgradekill"), FLEET, ready=True) as fleet:
         fleet.up()
         this = Upgrades(fleet)
-        this.names = [*this.current(), ""]
-        for way in ("to a release that is built", "back to one that lies there", "forth, undisturbed"):
-            began, process = time.monotonic(), this.start()
-            said, _ = process.communicate(timeout=3000)
-            assert process.returncode == 0, said
-            this.lines, this.seconds = len(said.splitlines()), time.monotonic() - began
-            print(f"{way}: {this.lines} lines, {this.seconds:.0f} s", flush=True)
-            if this.at == 1:
-                this.names[1:] = this.current()
+        this.names = [*this.current()]
+        this.undisturbed()
+        this.names += this.current()
+        this.undisturbed()
         yield this
 
 
-def test_it_may_be_killed_after_anything_that_it_says(upgrades: Upgrades) -> None:
-    for number in spread("lines of an upgrade", range(upgrades.lines), 3):
-
-        def after_line(process: Popen[str], number: int = number) -> None:
-            assert process.stdout
-            for _ in range(number + 1):
-                process.stdout.readline()
-
-        upgrades.is_killed(f"after line {number + 1} of {upgrades.lines}", after_line)
+@pytest.mark.parametrize("how", HOWS)
+def test_it_may_end_at_every_boundary(upgrades: Upgrades, how: How) -> None:
+    count = len(upgrades.boundaries)
+    for number in spread(f"boundaries of an upgrade, {how}", range(1, count + 1), 1):
+        what = f"{how} at boundary {number} of {count}, {upgrades.boundaries[number - 1]}"
+        process = upgrades.start(number)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        upgrades.is_ended(what, how, process)
 
 
 def test_it_may_be_killed_at_any_moment(upgrades: Upgrades) -> None:
     moments = [each / MOMENTS * upgrades.seconds for each in range(MOMENTS)]
-    for moment in spread("moments of an upgrade", moments, 2):
+    for moment in spread("moments of an upgrade", moments, 1):
         at = moment + chance(f"moment {moment}").random() * upgrades.seconds / MOMENTS
-        upgrades.is_killed(f"after {at:.1f} s of {upgrades.seconds:.0f}", lambda process, at=at: time.sleep(at))  # type: ignore[misc]
+        process = upgrades.start()
+        time.sleep(at)
+        upgrades.is_ended(f"killed after {at:.1f} s of {upgrades.seconds:.0f}", "killed", process)
