@@ -56,8 +56,10 @@ class Boundaries:
             reads(self_, name)
 
         def shutdown_write(self_: paramiko.Channel) -> None:
+            first = not self_.eof_sent
             ends_input(self_)
-            self.comes("once a command has what it reads")
+            if first:
+                self.comes("once a command has what it reads")
 
         channel.exec_command, channel.invoke_subsystem, channel.shutdown_write = exec_command, invoke_subsystem, shutdown_write
 
