@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from shlex import quote
 
 from control.ssh.run import Run, ask_as_root, connected  # isort: skip - first of all, for gevent
 from pyinfra.api import Host as Target
@@ -24,6 +23,7 @@ from inventory.errors import PaddockError
 from resources import File, Package, Release, of_kind, scripts
 from resources.guard import Guard, TakenBack, taken_back_of, waiting_words
 from resources.history import HostEntry
+from resources.steps import call
 
 ALONE = """set -eu; umask 077; LC_ALL=C; export LC_ALL; at=; stage=
 mkdir -p /run/paddock; [ ! -L /run/paddock/lock ] || rm -f /run/paddock/lock
@@ -95,11 +95,10 @@ class Switch:
         self._do("guard_extend", deadline_s or self.guard.deadline_s, self.guard.id)
 
     def confirm(self, entry: HostEntry | None = None) -> None:
-        """It stays: no unit, no timer and no copy is left of it, and the host's history has it. Old packages and the manifest are the next
-        run's."""
-        self._do("guard_confirm", self.guard.id)
-        if entry:
-            self._do("history_line", entry.line.text, *entry.gone)
+        """It stays: no unit, no timer and no copy is left of it, and the host's history has it, even if this run dies meanwhile. Old
+        packages and the manifest are the next run's."""
+        noted = [call("history_line", entry.line.text, *entry.gone)] if entry else []
+        said_alone(self.run, self.host, "\n".join([call("guard_confirm", self.guard.id), *noted]))
 
     def take_back(self, why: str, evidence: str) -> TakenBack | None:
         """All is as it was before, now, once what tells of the switch is collected there, with this `evidence` of the control machine's.
@@ -117,7 +116,7 @@ class Switch:
         return fetched(self.run, self.host, self.guard.id, state)
 
     def _do(self, function: str, *arguments: object) -> list[str]:
-        return said_alone(self.run, self.host, " ".join([function, *(quote(str(each)) for each in arguments)]))
+        return said_alone(self.run, self.host, call(function, *arguments))
 
 
 def fetched(run: Run, host: str, id: str, state: FleetState) -> Path:
@@ -138,9 +137,10 @@ def fetched(run: Run, host: str, id: str, state: FleetState) -> Path:
     return keep(state, host, id, files)
 
 
-def said_alone(run: Run, host: str, call: str) -> list[str]:
-    """What a call of the hosts' shell functions prints, alone on the host; also on one that has failed, while it is connected."""
-    script = f"{ALONE}{scripts()}\n{{\n{call}\n}} </dev/null\n"
+def said_alone(run: Run, host: str, calls: str) -> list[str]:
+    """What calls of the hosts' shell functions print, until one fails, alone on the host; also on one that has failed, while it is
+    connected."""
+    script = f"{ALONE}{scripts()}\n{{\n{calls}\n}} </dev/null\n"
 
     def ask(target: Target) -> list[str] | str:
         ok, output = ask_as_root(target, "sh -s", script)

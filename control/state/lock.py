@@ -26,6 +26,7 @@ from datetime import datetime
 from pathlib import Path
 
 from control.state.fleet import FleetState
+from control.state.unfinished import drop_unfinished
 from inventory.bounds import from_json
 from inventory.errors import PaddockError
 from resources.lease import ID, clock_time
@@ -74,6 +75,7 @@ def operator_lock(state: FleetState, verb: str, *, steals: bool = False) -> Iter
                 room.write(b"\0" * ROOM)
         except OSError as error:  # better now than in the middle: what follows has more to keep here
             raise PaddockError(f"{path}: cannot be written: {error.strerror}") from None
+        drop_unfinished(state)
         try:
             yield holder
         finally:

@@ -173,7 +173,7 @@ class Up:
     @property
     def code(self) -> int:
         """Its exit code, minus the signal's number where one ended it; never does it print a traceback."""
-        self.process.wait(300)
+        self.process.wait(900)
         self.listener.join()
         assert "Traceback" not in self.said, self.said
         return self.process.returncode

@@ -65,6 +65,18 @@ def test_a_failed_run_lets_go(state: FleetState) -> None:
     assert "pid" not in (state.path / "lock").read_text()
 
 
+def test_what_a_killed_run_had_begun_to_write_is_deleted_by_a_later_one(state: FleetState) -> None:
+    """It may be a key in the clear."""
+    exported = state.directory("export", "laptop")
+    left, at_work, own = exported / ".k3x9ab_q.tmp", exported / ".q2m4zz_a.tmp", exported / "laptop.tmp"
+    for each in (left, at_work, own):
+        each.write_text("-----BEGIN PRIVATE KEY-----")
+    for each in (left, own):
+        os.utime(each, (0, 0))
+    with operator_lock(state, "up"):
+        assert [each.name for each in sorted(exported.iterdir())] == [at_work.name, own.name]
+
+
 def test_a_child_that_outlives_the_run_does_not_keep_the_lock(state: FleetState) -> None:
     with operator_lock(state, "up"):
         child = os.fork()

@@ -7,6 +7,7 @@ import io
 import tarfile
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from resources import Directory, File, Release, Releases, Resource, Service
 from resources.base import Origin
 from resources.drift import drift
 from resources.guard import Guard, TakenBack, Waiting, taken_back_words
+from resources.history import HostEntry, Line
 from resources.leaving import AT_ONCE
 from resources.probe import Actual, actual_of
 
@@ -227,14 +229,18 @@ def test_what_a_host_has_collected_lands_in_the_state_and_nowhere_else(tmp_path:
 
 def test_the_control_machine_asks_in_words_that_a_shell_takes_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = says(monkeypatch, "id\trun-1\nwords\tit\nat\t60\nwhy\tit's\nunwell\t\n")
+    had = Line(3, "done", datetime(2026, 11, 30, tzinfo=UTC), "upgrade", "home", "0.3.36-8a2b", "ada@desk", "5d41402abc4b2a76")
     SWITCH.extend()
     SWITCH.extend(30)
     SWITCH.confirm()
+    SWITCH.confirm(HostEntry(had, gone=(1, 2)))
     taken = SWITCH.take_back("it's\nslow; $(reboot)", "answer")
     assert asked == [
         "guard_extend 300 run-1",
         "guard_extend 30 run-1",
         "guard_confirm run-1",
+        # Both at once: a run that is killed between the two would leave a host that cannot roll forward to it.
+        f"guard_confirm run-1\nhistory_line '{had.text}' 1 2",
         "guard_take_back run-1 'it'\"'\"'s slow; $(reboot)' YW5zd2Vy",
     ]
     assert taken == TakenBack("run-1", "it", 60, "it's")
