@@ -79,12 +79,12 @@ no_newer() {
   fi
 }
 
-# Takes the manifest away, and what only builds, probes and the history have left.
+# Takes the manifest away, and what only builds, probes, the history and speeds have left.
 gone_manifest() {
   at manifest
   rm -rf /var/lib/paddock/build /var/lib/paddock/roots /var/lib/paddock/digests /var/lib/paddock/kept \
     /var/lib/paddock/history
-  rm -f /var/lib/paddock/manifest
+  rm -f /var/lib/paddock/speeds /var/lib/paddock/speeds.new /var/lib/paddock/manifest
 }
 
 # What a run kept that was ended is not needed any more: all is as declared

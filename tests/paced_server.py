@@ -24,6 +24,7 @@ PACE: dict[str, Any] = {
     "nonsense": False,
     "no_tools": False,
     "requests": 10_000,  # then it crashes
+    "busy": False,
 }
 
 
@@ -37,7 +38,8 @@ class Handler(BaseHTTPRequestHandler):
     pace: dict[str, Any]
 
     def do_GET(self) -> None:
-        self.send(b'{"status": "ok"}')
+        slots = [{"id": 0, "id_task": 1, "is_processing": self.pace["busy"]}]
+        self.send(json.dumps(slots, separators=(",", ":")).encode() if self.path.startswith("/slots") else b'{"status": "ok"}')
 
     def do_POST(self) -> None:
         began = time.monotonic()
@@ -51,6 +53,9 @@ class Handler(BaseHTTPRequestHandler):
         tokens = -(-len(asked["prompt"]) // 4)
         if asked.get("stream"):
             return self.completion(began, tokens, asked["n_predict"])
+        if "n_probs" not in asked:
+            time.sleep(tokens / self.pace["prompts"] + asked["n_predict"] / self.pace["generation"])
+            return self.send(json.dumps({"content": "Hello", "timings": self.timings(tokens, asked["n_predict"])}).encode())
         at = 1000 if self.pace["nonsense"] else 0
         places = [{"id": at, "top_logprobs": [{"id": at, "logprob": -0.1}, {"id": at + 1, "logprob": -3.0}]}] * asked["n_predict"]
         return self.send(json.dumps({"content": "Hello", "completion_probabilities": places}).encode())
@@ -61,11 +66,13 @@ class Handler(BaseHTTPRequestHandler):
         for number in range(count):
             time.sleep(max(0.0, first + number / self.pace["generation"] - time.monotonic()))
             self.event({"content": f" {'' if not self.pace['nonsense'] else 'un'}word{number}", "stop": False})
-        speeds = {
-            f"{each}_per_second": self.pace[of] * self.pace["claims"] for each, of in (("prompt", "prompts"), ("predicted", "generation"))
-        }
-        self.event({"content": "", "stop": True, "timings": {"prompt_n": tokens, "predicted_n": count, **speeds}})
+        self.event({"content": "", "stop": True, "timings": self.timings(tokens, count)})
         self.chunk(b"")
+
+    def timings(self, tokens: int, count: int) -> dict[str, float]:
+        named = (("prompt", "prompts"), ("predicted", "generation"))
+        speeds = {f"{each}_per_second": self.pace[of] * self.pace["claims"] for each, of in named}
+        return {"prompt_n": tokens, "predicted_n": count, **speeds}
 
     def chat(self, asked: dict[str, Any]) -> None:
         if asked.get("stream"):

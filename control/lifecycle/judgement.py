@@ -8,12 +8,13 @@ from statistics import median
 from typing import Literal
 
 from control.lifecycle.answers import cosine, distance, embedding, likely, ranking, wrong
-from control.lifecycle.figures import figures, number, paired, timed
+from control.lifecycle.figures import AFTER_LONG, GENERATION, PROMPTS, figures, paired, timed
 from control.lifecycle.measurements import Measurements
 from control.lifecycle.requests import EMBEDDING, GENERATED, LIKELY, LONG, RANKING, SHORT
 from control.lifecycle.spread import Spread
 from inventory.upgrade import UpgradeLimits
 from roles.llama_cpp.measuring import Name
+from roles.speed import number
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 
@@ -38,10 +39,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Judgement:
-    """`reached` is what the canary did, in tokens a second, by `prompts` and `generation`."""
+    """`reached` is what the canary did, in tokens a second, by PROMPTS, GENERATION and AFTER_LONG; the prompts had so many `tokens`."""
 
     findings: tuple[Finding, ...]
     reached: Mapping[str, Spread]
+    tokens: int = 0
 
     @property
     def verdict(self) -> Verdict:
@@ -63,8 +65,9 @@ def judge(found: Measurements, limits: UpgradeLimits, baseline: str) -> Judgemen
     of_figures = (*_off_the_cards(found, baseline), *(Finding(each.verdict, each.words(baseline)) for each in measured))
     if not measured:
         of_figures = (Finding("inconclusive", "nothing was measured of it"),)
-    reached = {each.what: each.canary for each in measured if each.what in ("prompts", "generation")}
-    return Judgement((*_wrong(found, baseline), *_meant(found, baseline), *of_figures, *_told(found, baseline)), reached)
+    reached = {each.what: each.canary for each in measured if each.what in (PROMPTS, GENERATION, AFTER_LONG)}
+    tokens = round(next((each.tokens for each in measured if each.what == PROMPTS), 0))
+    return Judgement((*_wrong(found, baseline), *_meant(found, baseline), *of_figures, *_told(found, baseline)), reached, tokens)
 
 
 def _ends(found: Measurements, baseline: str) -> Iterator[Finding]:
