@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from shlex import quote
 from statistics import median
 from typing import Any
@@ -188,15 +190,17 @@ def _loaded(host: TestinfraHost, fleet: Fleet, this: Host, release: str) -> Iter
                 return trials.trial_of(from_json(done.stdout))
 
             unit, way = server.unit, mark(server, model, fleet.models[model].source, preset)
-            yield trials.Tried(release, way, unit, model, try_in, lambda: _in_use(host, fleet, this))
+            in_use = partial(_in_use, host, fleet, this, server)
+            yield trials.Tried(release, way, unit, model, try_in, in_use, partial(time.sleep, 1))
 
 
-def _in_use(host: TestinfraHost, fleet: Fleet, this: Host) -> str:
-    """Why no speed is measured on the host now: what one server computes, the others do not. Empty where all of them are idle."""
+def _in_use(host: TestinfraHost, fleet: Fleet, this: Host, tried: Server, given_up: int) -> str:
+    """Why no speed is measured on the host now: what one server computes, the others do not. Empty where all of them are idle, so many
+    trials that were `given_up` aside."""
     for server in fleet.servers(this.name):
         for of_model in _loaded_in(host, fleet, server):
             sleeps = ask(host, fleet, server, f"/props{of_model}").get("is_sleeping")
-            use = "idle" if sleeps else trials.uses(ask(host, fleet, server, f"/slots{of_model}"))
+            use = "idle" if sleeps else trials.uses(ask(host, fleet, server, f"/slots{of_model}"), given_up if server == tried else 0)
             if use == "busy":
                 return f"{server.name} is busy"
             if use == "unknown":

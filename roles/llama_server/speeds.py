@@ -12,7 +12,10 @@ from roles.wording import one_line, shortened
 FIRST_TRIALS = 5
 """So many are kept of a server that was never measured, after one that warms it up."""
 FIRST_TRIAL_S = 300
-LEAST_TRIAL_S = 30
+LEAST_TRIAL_S, FLOORS = 60, 5
+"""What a trial may take at least, and how often what it takes at the floor: one that takes longer is so slow that no figure is needed."""
+REST_S = 60
+"""So long a server may go on with a trial that nobody waits for any more."""
 MOST = 1e8
 """Tokens a second that nothing reaches."""
 
@@ -50,24 +53,26 @@ def trial_of(answer: Any) -> Trial:
     return Trial(prompts, generation, round(tokens))
 
 
-def uses(slots: Any) -> Use:
-    """What the answer to /slots says; `unknown` where it is no list of slots."""
+def uses(slots: Any, given_up: int = 0) -> Use:
+    """What the answer to /slots says, `given_up` trials aside; `unknown` where it is no list of slots."""
     if not isinstance(slots, list) or not slots or not all(isinstance(each, dict) for each in slots):
         return "unknown"
-    return "busy" if any(each.get("is_processing") for each in slots) else "idle"
+    return "busy" if sum(bool(each.get("is_processing")) for each in slots) > given_up else "idle"
 
 
 @dataclass(frozen=True)
 class Tried:
     """One server with one model, as it is measured: `try_in` makes a trial within so many seconds, `in_use` says why none is to be made
-    now, empty where one may be."""
+    now, so many trials of it that were given up aside; empty where one may be."""
 
     release: str
     mark: str
     unit: str
     model: str
     try_in: Callable[[float], Trial]
-    in_use: Callable[[], str]
+    in_use: Callable[[int], str]
+    pause: Callable[[], None] = lambda: None
+    """Lets a second pass."""
 
     @property
     def name(self) -> str:
@@ -77,27 +82,41 @@ class Tried:
 def held(server: Tried, floor: Floor, tell: Callable[[str], None]) -> str:
     """What is wrong with its speed; empty where nothing is, or where it could not be measured, which is told. The best of TRIALS counts."""
     best: list[Trial] = []
-    within = max(LEAST_TRIAL_S, 2 * floor.trial_s)
-    for _ in range(TRIALS):
-        if why := server.in_use():
-            tell(f"{server.name}: its speed is not measured: {why}")
-            return ""
+    within = max(LEAST_TRIAL_S, FLOORS * floor.trial_s)
+    while len(best) < TRIALS:
+        if why := server.in_use(0):
+            break
+        given_up = 0
         try:
-            trial = server.try_in(within)
+            best.append(server.try_in(within))
         except TooSlow:
-            trial = Trial(0, 0, 0)
+            best.append(Trial(0, 0, 0))
+            given_up = 1
         except NoAnswer as error:
-            tell(f"{server.name}: its speed is not measured: {error}")
-            return ""
-        best.append(trial)
+            why = str(error)
+            break
         if all(found >= least for found, least in _beside(best, floor)):
             return ""
-        if why := server.in_use():  # somebody came meanwhile
-            tell(f"{server.name}: its speed is not measured: {why}")
-            return ""
+        if why := server.in_use(given_up):  # somebody came meanwhile
+            break
+        if given_up and not _rests(server):
+            break
+    if why:
+        tell(f"{server.name}: its speed is not measured: {why}")
+        return ""
     (prompts, _), (generation, _) = _beside(best, floor)
-    said = f"reads {number(prompts)} tokens/s of prompts and generates {number(generation)} at best" if prompts else "ends no trial"
-    return f"{server.name}: {said} in {TRIALS} trials; {floor.words}. {_advice(server, floor)}"
+    found = f"reads {number(prompts)} tokens/s of prompts and generates {number(generation)}, at best in {len(best)} trials"
+    said = found if prompts else f"does not end a trial in {within:.0f} s"
+    return f"{server.name}: {said}; {floor.words}. {_advice(server, floor)}"
+
+
+def _rests(server: Tried) -> bool:
+    """Whether it is done in time with a trial that was given up."""
+    for _ in range(REST_S):
+        if not server.in_use(0):
+            return True
+        server.pause()
+    return False
 
 
 def _beside(trials: list[Trial], floor: Floor) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -118,10 +137,10 @@ def measured(server: Tried, tell: Callable[[str], None]) -> list[Trial]:
     trials: list[Trial] = []
     for _ in range(1 + FIRST_TRIALS):
         try:
-            why = server.in_use()
+            why = server.in_use(0)
             if not why:
                 trials.append(server.try_in(FIRST_TRIAL_S))
-                why = server.in_use()
+                why = server.in_use(0)
         except TooSlow:
             why = f"one trial takes more than {FIRST_TRIAL_S} s"
         except NoAnswer as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -48,7 +49,7 @@ class Trials:
         path, body = trial("demo", {}, next(self.numbers))
         return trial_of(asked(self.socket, path, "--data", json.dumps(body)))
 
-    def in_use(self) -> str:
+    def in_use(self, given_up: int) -> str:
         return "it is busy" if uses(asked(self.socket, "/slots")) == "busy" else ""
 
     def held(self, floor: Floor = FLOOR) -> str:
@@ -70,7 +71,7 @@ def test_one_below_the_floor_fails_with_what_it_reached_and_what_may_be_wrong(pa
     words = trials.held()
     found = {"prompts": 60_000, "generation": 6_000} | slow
     assert words.startswith("llama-server.service, demo: reads ")
-    assert f"reads {found['prompts']:,} tokens/s of prompts and generates {found['generation']:,} at best in {TRIALS} trials" in words
+    assert f"reads {found['prompts']:,} tokens/s of prompts and generates {found['generation']:,}, at best in {TRIALS} trials" in words
     assert f"with {RELEASE} it reached 60,000 and 6,000: the floor is 50 % of that, 30,000 and 3,000" in words
     assert "its card is lost or held back by heat or power, or another program uses it" in words
     assert next(trials.numbers) == TRIALS + 1
@@ -90,7 +91,7 @@ def scripted(*found: Trial | Exception, use: str = "") -> tuple[Tried, list[str]
             raise each
         return each
 
-    return Tried(RELEASE, "0" * 16, "llama-server.service", "demo", try_in, lambda: use), []
+    return Tried(RELEASE, "0" * 16, "llama-server.service", "demo", try_in, lambda given_up: use), []
 
 
 def test_the_best_of_all_trials_counts_for_prompts_and_for_generation() -> None:
@@ -100,7 +101,26 @@ def test_the_best_of_all_trials_counts_for_prompts_and_for_generation() -> None:
 
 def test_one_that_ends_no_trial_in_its_time_is_too_slow() -> None:
     server, told = scripted(*[TooSlow()] * TRIALS)
-    assert "demo: ends no trial in 3 trials" in held(server, FLOOR, told.append)
+    assert "demo: does not end a trial in 60 s; with" in held(server, FLOOR, told.append)
+
+
+def test_one_that_goes_on_with_a_trial_that_was_given_up_is_not_called_busy() -> None:
+    server, told = scripted(TooSlow())
+    asked = []
+
+    def in_use(given_up: int) -> str:
+        asked.append(given_up)
+        return "it is busy" if len(asked) > 1 and not given_up else ""
+
+    assert "does not end a trial" in held(replace(server, in_use=in_use), FLOOR, told.append)
+    assert told == []
+
+
+def test_one_that_somebody_uses_meanwhile_is_told() -> None:
+    server, told = scripted(Trial(10, 10, 600))
+    uses = iter(["", "it is busy"])
+    assert held(replace(server, in_use=lambda given_up: next(uses)), FLOOR, told.append) == ""
+    assert told == ["llama-server.service, demo: its speed is not measured: it is busy"]
 
 
 def test_a_busy_one_is_told_and_neither_failed_nor_asked(paced: Paced) -> None:

@@ -21,12 +21,12 @@ RELEASE = "0.3.36-1f0c8a2b3c4d"
 SPEEDS = Speed(60_000, 60_000, 60_000), Speed(6_000, 6_000, 6_000)
 KEPT = Reached(RELEASE, WAY, "llama-server.service", "demo", *SPEEDS, 600, 5, datetime(2026, 11, 30, tzinfo=UTC))
 
-Look = Callable[[Path], str]
+Look = Callable[..., str]
 
 
 @pytest.fixture
 def look(tmp_path: Path) -> Iterator[Look]:
-    """A look at the server at a socket: what is done about it."""
+    """A look at the server at a socket, with what differs in its functions: what is done about it."""
     (tmp_path / "run").mkdir()
     (tmp_path / "prompt").write_text(long_prompt(None))
     (tmp_path / "speeds").write_text(f"{replace(KEPT, release='0.3.35-aa').text}\n{KEPT.text}\n")
@@ -41,8 +41,8 @@ def look(tmp_path: Path) -> Iterator[Look]:
     )
     server = "user=- key_file=- sleeps=no seen=idle\nmanager=\nflock() { [ $# = 3 ] || echo restarted; }"
 
-    def looked(socket: Path) -> str:
-        text = f"{functions}\n{own}\nunit=llama-server.service url=unix:{socket} {server}\nkey=server:speed\ntime_it\n"
+    def looked(socket: Path, more: str = "") -> str:
+        text = f"{functions}\n{own}\nunit=llama-server.service url=unix:{socket} {server}\n{more}\nkey=server:speed\ntime_it\n"
         done = subprocess.run(["/bin/sh"], input=text, capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout.strip()
@@ -106,5 +106,5 @@ def test_one_that_could_not_end_a_trial_in_time_at_its_floor_is_not_asked(tmp_pa
 
 
 def test_one_that_does_not_end_a_trial_in_time_is_below(tmp_path: Path, paced: Paced, look: Look) -> None:
-    assert look(paced(prompts=100)) == ""
+    assert look(paced(prompts=200), "trial_limit() { echo 1; }") == ""
     assert remembered(tmp_path, "below") == "1 0 0"
