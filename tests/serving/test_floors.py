@@ -35,11 +35,12 @@ hosts:
         instances:
           dog: {model: demo, listen: "127.0.0.1:8101"}
       watchdog: {every_s: 3600, look_s: 20, speed_every_s: 1}
-models: {demo: {preset: {ctx-size: 1024, parallel: 1, threads: 1}}}
+models: {demo: {preset: {ctx-size: 1536, parallel: 3, threads: 1}}}
 """
 
 DOG = "llama-server-dog.service"
 SLOW = f"systemctl set-property --runtime {DOG} CPUQuota=1%"
+FORGET = "rm -rf /run/paddock/watchdog/*"
 ROUND = "systemctl start paddock-watchdog; echo $?"
 TOLD = "journalctl --sync; journalctl -q -o cat -u paddock-watchdog"
 AT_DOG = "curl -s -m 300 --unix-socket /run/paddock/llama-server-dog.sock http://localhost"
@@ -56,7 +57,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
 @pytest.fixture
 def pea(fleet: LabFleet) -> Iterator[str]:
     container = fleet.host("pea").container
-    inside(container, "systemctl stop paddock-watchdog.timer; rm -rf /run/paddock/watchdog/*")
+    inside(container, FORGET)
     yield container
     inside(container, f"rm -rf /run/systemd/system.control/{DOG}.d; systemctl daemon-reload; systemctl restart {DOG}")
 
@@ -79,15 +80,19 @@ def test_what_servers_reached_is_kept_by_the_first_verification_and_shown(fleet:
 
 
 def test_a_busy_server_is_told_and_not_measured(fleet: LabFleet, pea: str) -> None:
-    inside(pea, f"{SLOW}")
-    ask = '{"prompt": "Hello", "n_predict": 100000, "ignore_eos": true}'
+    ask = '{"prompt": "Hello", "n_predict": 400, "ignore_eos": true}'
     begun = f"""
-        {AT_DOG}/completion -d '{ask}' >/dev/null 2>&1 &
+        systemctl set-property --runtime {DOG} CPUQuota=5%
+        touch /run/asking
+        for one in 1 2; do
+          while [ -e /run/asking ]; do {AT_DOG}/completion -d '{ask}' || sleep 1; done >/dev/null 2>&1 &
+        done
         for try in $(seq 300); do {AT_DOG}/slots | grep -q '"is_processing":true' && exit; sleep 0.1; done; exit 1"""
     inside(pea, begun)
     done = fleet.paddock("verify", "--lab")
     assert f"{DOG}, demo: its speed is not measured: dog is busy" in done.stdout, done.stdout + done.stderr
     assert "the floor is" not in done.stderr
+    inside(pea, "rm /run/asking")
 
 
 def test_a_slow_server_fails_the_verification_is_restarted_once_and_then_told(fleet: LabFleet, pea: str) -> None:
@@ -96,6 +101,7 @@ def test_a_slow_server_fails_the_verification_is_restarted_once_and_then_told(fl
     assert done.returncode == 1
     (words,) = (line.strip() for line in done.stderr.splitlines() if "the floor is 10 % of that" in line)
     assert words.startswith(f"{DOG}, demo: ") and "another program uses it" in words and "llama-server.service" not in words
+    inside(pea, FORGET)  # there was a round among the checks
     first = inside(pea, f"systemctl show -P InvocationID {DOG}")
     assert [inside(pea, ROUND) for _ in range(3)] == ["0", "0", "0"]
     assert inside(pea, f"systemctl show -P InvocationID {DOG}") != first
