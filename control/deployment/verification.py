@@ -22,10 +22,10 @@ from control.ssh.ways import Way, Ways, configuration, options, through
 from control.state import speeds
 from control.state.fleet import FleetState, read
 from control.state.secrets import Secrets, Vault
-from inventory.bounds import KIB, VERIFYING
+from inventory.bounds import KIB, VERIFYING, from_json
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
-from resources import Reached, Release, of_kind, reached_of
+from resources import Reached, Release, lines_of, of_kind, reached_of
 from resources.codec import seals, written
 from roles.host_plan import HostPlan
 
@@ -106,7 +106,7 @@ def verify(
 
 def keep_found(state: FleetState, host: str, found: Path, tell: Tell, complain: Tell) -> None:
     """What was found out of the speed of a host's servers: see verification/speeds.py."""
-    lines = [json.loads(line) for line in found.read_text().splitlines()] if found.exists() else []
+    lines = [from_json(line) for line in lines_of(found.read_text(encoding="utf-8"))] if found.exists() else []
     for line in lines:
         if "words" in line:
             tell(f"  {host}: {line['words']}")

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from roles.speed import CAUSES, TRIALS, Floor, number
+from roles.speed import CAUSES, TRIAL_TOKENS, TRIALS, Floor, number
 from roles.wording import one_line, shortened
 
 FIRST_TRIALS = 5
 """So many are kept of a server that was never measured, after one that warms it up."""
-FIRST_TRIAL_S = 300
+FIRST_TRIAL_S, ENOUGH_S = 300, 90
+"""What a first trial may take, and all of them: of a slow server there are two."""
 LEAST_TRIAL_S, FLOORS = 60, 5
 """What a trial may take at least, and how often what it takes at the floor: one that takes longer is so slow that no figure is needed."""
 REST_S = 60
@@ -37,6 +38,10 @@ class Trial:
     prompts: float
     generation: float
     tokens: int
+
+    @property
+    def takes_s(self) -> float:
+        return self.tokens / self.prompts + TRIAL_TOKENS / self.generation
 
 
 def trial_of(answer: Any) -> Trial:
@@ -133,7 +138,7 @@ def _advice(server: Tried, floor: Floor) -> str:
 
 
 def measured(server: Tried, tell: Callable[[str], None]) -> list[Trial]:
-    """FIRST_TRIALS of it; none where it could not be measured, which is told."""
+    """FIRST_TRIALS of it, or fewer of a slow one; none where it could not be measured, which is told."""
     trials: list[Trial] = []
     for _ in range(1 + FIRST_TRIALS):
         try:
@@ -148,4 +153,6 @@ def measured(server: Tried, tell: Callable[[str], None]) -> list[Trial]:
         if why:
             tell(f"{server.name}: its speed is not measured: {why}")
             return []
+        if len(trials) > 2 and sum(each.takes_s for each in trials) > ENOUGH_S:
+            break
     return trials[1:]

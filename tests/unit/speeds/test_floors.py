@@ -138,6 +138,12 @@ def test_one_that_was_never_measured_is_after_it_was_warmed_up(paced: Paced) -> 
     assert 550 < found[0].tokens < 650
 
 
+def test_a_slow_one_is_measured_with_fewer_trials() -> None:
+    slow = Trial(20, 5, 600)
+    server, told = scripted(*[slow] * 6)
+    assert measured(server, told.append) == [slow, slow]
+
+
 def test_one_without_timings_is_told(paced: Paced) -> None:
     server, told = scripted(NoAnswer("it tells no timings"))
     assert held(server, FLOOR, told.append) == ""
