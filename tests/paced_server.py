@@ -51,13 +51,14 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/v1/chat/completions":
             return self.chat(asked)
         tokens = -(-len(asked["prompt"]) // 4)
+        count = asked.get("n_predict", asked.get("max_tokens", 1))
         if asked.get("stream"):
-            return self.completion(began, tokens, asked["n_predict"])
+            return self.completion(began, tokens, count)
         if "n_probs" not in asked:
-            time.sleep(tokens / self.pace["prompts"] + asked["n_predict"] / self.pace["generation"])
-            return self.send(json.dumps({"content": "Hello", "timings": self.timings(tokens, asked["n_predict"])}).encode())
+            time.sleep(tokens / self.pace["prompts"] + count / self.pace["generation"])
+            return self.send(json.dumps({"content": "Hello", "timings": self.timings(tokens, count)}).encode())
         at = 1000 if self.pace["nonsense"] else 0
-        places = [{"id": at, "top_logprobs": [{"id": at, "logprob": -0.1}, {"id": at + 1, "logprob": -3.0}]}] * asked["n_predict"]
+        places = [{"id": at, "top_logprobs": [{"id": at, "logprob": -0.1}, {"id": at + 1, "logprob": -3.0}]}] * count
         return self.send(json.dumps({"content": "Hello", "completion_probabilities": places}).encode())
 
     def completion(self, began: float, tokens: int, count: int) -> None:
