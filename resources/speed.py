@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from shlex import quote
+from statistics import median
 
 from resources.owner import TIME, time_of
 
@@ -34,6 +35,10 @@ class Speed:
     middle: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Speed:
+        return cls(median(values), min(values), max(values))
 
     @property
     def text(self) -> str:

@@ -172,12 +172,9 @@ def _loaded(host: TestinfraHost, fleet: Fleet, this: Host, release: str) -> Iter
     """What can be measured of a host's servers: no model is loaded for it, and none woken."""
     numbers = iter(range(1, 1 << 30))
     for server in fleet.servers(this.name):
-        loaded = _listed(host, fleet, server) if server.kind == "router" else None
-        for model in server.models:
+        for model in _loaded_in(host, fleet, server):
             preset = fleet.preset(server, model)
-            if not is_timed(server, preset) or (loaded is not None and loaded.get(model, {}).get("value") != "loaded"):
-                continue
-            if ask(host, fleet, server, f"/props?model={model}&autoload=false").get("is_sleeping"):
+            if not is_timed(server, preset) or _is_asleep(host, fleet, server, model):
                 continue
 
             def try_in(within_s: float, server: Server = server, model: str = model, preset: Preset = preset) -> trials.Trial:
@@ -198,9 +195,10 @@ def _in_use(host: TestinfraHost, fleet: Fleet, this: Host, tried: Server, given_
     """Why no speed is measured on the host now: what one server computes, the others do not. Empty where all of them are idle, so many
     trials that were `given_up` aside."""
     for server in fleet.servers(this.name):
-        for of_model in _loaded_in(host, fleet, server):
-            sleeps = ask(host, fleet, server, f"/props{of_model}").get("is_sleeping")
-            use = "idle" if sleeps else trials.uses(ask(host, fleet, server, f"/slots{of_model}"), given_up if server == tried else 0)
+        for model in _loaded_in(host, fleet, server):
+            if _is_asleep(host, fleet, server, model):
+                continue
+            use = trials.uses(ask(host, fleet, server, f"/slots{_of(server, model)}"), given_up if server == tried else 0)
             if use == "busy":
                 return f"{server.name} is busy"
             if use == "unknown":
@@ -208,22 +206,28 @@ def _in_use(host: TestinfraHost, fleet: Fleet, this: Host, tried: Server, given_
     return ""
 
 
-def _loaded_in(host: TestinfraHost, fleet: Fleet, server: Server) -> list[str]:
-    """What a question for the state of each of its models that is loaded ends with."""
+def _loaded_in(host: TestinfraHost, fleet: Fleet, server: Server) -> Sequence[str]:
     if server.kind == "instance":
-        return [""]
-    return [f"?model={name}&autoload=false" for name, each in _listed(host, fleet, server).items() if each["value"] == "loaded"]
+        return server.models
+    return [name for name, each in _listed(host, fleet, server).items() if each["value"] == "loaded" and name in server.models]
+
+
+def _is_asleep(host: TestinfraHost, fleet: Fleet, server: Server, model: str) -> bool:
+    """To ask for its slots would wake it."""
+    may = "sleep-idle-seconds" in fleet.preset(server, model)
+    return may and bool(ask(host, fleet, server, f"/props{_of(server, model)}").get("is_sleeping"))
+
+
+def _of(server: Server, model: str) -> str:
+    """What a question for one of a router's models ends with."""
+    return f"?model={model}&autoload=false" if server.kind == "router" else ""
 
 
 def _reached(server: trials.Tried, counted: Sequence[trials.Trial]) -> Reached:
     prompts, generation = ([getattr(each, name) for each in counted] for name in ("prompts", "generation"))
     tokens = round(median(each.tokens for each in counted))
     who = (server.release, server.mark, server.unit, server.model)
-    return Reached(*who, _speed(prompts), _speed(generation), tokens, len(counted), datetime.now(UTC))
-
-
-def _speed(values: Sequence[float]) -> Speed:
-    return Speed(median(values), min(values), max(values))
+    return Reached(*who, Speed.of(prompts), Speed.of(generation), tokens, len(counted), datetime.now(UTC))
 
 
 def context_size(preset: Preset) -> str:

@@ -88,9 +88,8 @@ def held(server: Tried, floor: Floor, tell: Callable[[str], None]) -> str:
     """What is wrong with its speed; empty where nothing is, or where it could not be measured, which is told. The best of TRIALS counts."""
     best: list[Trial] = []
     within = max(LEAST_TRIAL_S, FLOORS * floor.trial_s)
-    while len(best) < TRIALS:
-        if why := server.in_use(0):
-            break
+    why = server.in_use(0)
+    while not why and len(best) < TRIALS:
         given_up = 0
         try:
             best.append(server.try_in(within))
@@ -102,9 +101,8 @@ def held(server: Tried, floor: Floor, tell: Callable[[str], None]) -> str:
             break
         if all(found >= least for found, least in _beside(best, floor)):
             return ""
-        if why := server.in_use(given_up):  # somebody came meanwhile
-            break
-        if given_up and not _rests(server):
+        why = server.in_use(given_up)  # somebody may have come meanwhile
+        if given_up and not why and not _rests(server):
             break
     if why:
         tell(f"{server.name}: its speed is not measured: {why}")
@@ -140,19 +138,18 @@ def _advice(server: Tried, floor: Floor) -> str:
 def measured(server: Tried, tell: Callable[[str], None]) -> list[Trial]:
     """FIRST_TRIALS of it, or fewer of a slow one; none where it could not be measured, which is told."""
     trials: list[Trial] = []
-    for _ in range(1 + FIRST_TRIALS):
+    why = server.in_use(0)
+    while not why and len(trials) < 1 + FIRST_TRIALS:
         try:
+            trials.append(server.try_in(FIRST_TRIAL_S))
             why = server.in_use(0)
-            if not why:
-                trials.append(server.try_in(FIRST_TRIAL_S))
-                why = server.in_use(0)
         except TooSlow:
             why = f"one trial takes more than {FIRST_TRIAL_S} s"
         except NoAnswer as error:
             why = str(error)
-        if why:
-            tell(f"{server.name}: its speed is not measured: {why}")
-            return []
         if len(trials) > 2 and sum(each.takes_s for each in trials) > ENOUGH_S:
             break
+    if why:
+        tell(f"{server.name}: its speed is not measured: {why}")
+        return []
     return trials[1:]
