@@ -1,4 +1,4 @@
-"""Show services, listening addresses and drift of each host. Read-only.
+"""Show services, listening addresses, drift and the speed of servers of each host. Read-only.
 
 examples:
   paddock status
@@ -36,9 +36,12 @@ def run(options: argparse.Namespace) -> int:
         deployment.survey()
         machines = conditions(deployment)
     said = {name: otherwise(work.plan, work.actual.history, this.fleet.name) for name, work in deployment.work.items()}
+    share = this.fleet.upgrade.floor_percent
     if options.json:
         strangers = deployment.strangers
-        shown = {name: as_data(work, machines.get(name), strangers.get(name, ""), said[name]) for name, work in deployment.work.items()}
+        shown = {
+            name: as_data(work, machines.get(name), strangers.get(name, ""), said[name], share) for name, work in deployment.work.items()
+        }
         print(json.dumps(shown, indent=1))
     else:
         for name, work in deployment.work.items():
@@ -46,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
                 print(looking.stranger(name, deployment.strangers[name]))
             print(f"{name}: {said[name]}\n" if said[name] else "", end="")
             print(looking.lease(name, work.actual.lease), end="")
-            for line in lines(name, work, machines.get(name)):
+            for line in lines(name, work, machines.get(name), share):
                 print(line)
     if words := looking.not_compared(deployment.vault.unopened, deployment.work.values()):
         print(words, file=sys.stderr)

@@ -1,10 +1,12 @@
-"""Check every resource and each role's behaviour. Read-only.
+"""Check every resource and each role's behaviour. Changes nothing but the note of how fast servers were.
 
 examples:
   paddock verify
   paddock verify --limit ai
   paddock verify --deep           reads every model file in full to check its digest; slow
+  paddock verify --measure        measures how fast servers are now, and holds them to that from now on
 
+A server that is slower than the floor of what it reached fails (`upgrade: {floor: 50%}`). One that was never measured is, while it is idle.
 It uses its own connection and commands (testinfra over SSH), so it does not repeat an error of `up`. Of a host that fails because it was
 rolled back, or has another release than the inventory's, it says since when, and what the next `up` does.
 Exit codes: 0 all checks pass, 1 one fails.
@@ -25,13 +27,15 @@ from control.deployment.verification import verify
 def arguments(command: argparse.ArgumentParser) -> None:
     limit_argument(command)
     command.add_argument("--deep", action="store_true", help="read every model file to check its digest, instead of the recorded one")
+    command.add_argument("--measure", action="store_true", help="measure how fast servers are, in place of what is noted of them")
 
 
 def run(options: argparse.Namespace) -> int:
     this = opened(options)
     plans = Plans(this.fleet, this.state)
     planned = {host.name: plans.of(host) for host in this.hosts}
-    failed = verify(this.fleet, this.state, planned, print, partial(print, file=sys.stderr), deep=options.deep)
+    complain = partial(print, file=sys.stderr)
+    failed = verify(this.fleet, this.state, planned, print, complain, deep=options.deep, measures=options.measure)
     differing = [name for name, number in failed.items() if number]
     if differing:
         for name, words in _otherwise(this, plans, differing).items():

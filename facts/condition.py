@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from shlex import quote
 
+from resources import Reached, reached_of
+
 NO_COUNT = re.compile(r"\d{19,}")
 """More than Linux counts."""
 
@@ -27,6 +29,8 @@ echo "#acted"
 for each in /run/paddock/watchdog/*.restarted; do
   [ ! -e "$each" ] || echo "$(($(cut -d. -f1 /proc/uptime) - $(cat "$each"))) ${each##*/}"
 done
+echo "#speed"
+tail -n 100 /var/lib/paddock/speeds
 echo "#disk"
 df -P -k / /var /var/lib/paddock /opt | sed 1d | sort -u
 echo "#pressure"
@@ -87,6 +91,8 @@ class Condition:
     """What a Raspberry Pi's firmware says of its power and its heat, as bits; None on any other machine."""
     faults: tuple[str, ...] = ()
     """What the watchdog has found or done, a sentence a server, certificates that near their end, full disks, scarce memory, lost DNS."""
+    reached: tuple[Reached, ...] = ()
+    """How fast the host's servers were."""
     reboot: str = ""
     """Why a reboot is due; empty where none is."""
 
@@ -130,6 +136,7 @@ def condition(output: Iterable[str]) -> Condition:
             *_scarce_memory(sections.get("memory", ()), sections.get("pressure", ())),
             *_no_names(sections.get("names", ())),
         ),
+        reached=reached_of(sections.get("speed", ())),
         reboot=_reboot(*(_first(sections.get(each, ())) for each in ("pages-declared", "pages", "page-bytes"))),
     )
 
@@ -166,7 +173,9 @@ def _acted(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         ago, _, file = line.partition(" ")
         if ago.isdecimal() and int(ago) < ACTED_S:
-            yield f"the watchdog restarted {file.removesuffix('.restarted')} {int(ago) // 60} min ago: see journalctl -u paddock-watchdog"
+            who, _, speed = file.removesuffix(".restarted").partition(":")
+            why = ", which was too slow," if speed else ""
+            yield f"the watchdog restarted {who}{why} {int(ago) // 60} min ago: see journalctl -u paddock-watchdog"
 
 
 def _full_disks(lines: Iterable[str]) -> Iterator[str]:

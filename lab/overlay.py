@@ -29,7 +29,12 @@ def overlay(fleet: Fleet, hosts: Mapping[str, LabHost]) -> tuple[Fleet, tuple[st
         told.append(f"networks: certificates are limited to {', '.join(networks)} in place of {', '.join(fleet.networks)}.")
     name = name_in_lab(fleet.name)
     told.append(f"fleet: its name is {name}; it has its own state, CA and secrets.")
-    return fleet.model_copy(update={"name": name, "hosts": moved, "models": models, "networks": networks}), tuple(told)
+    upgrade = fleet.upgrade
+    if "floor" not in upgrade.model_fields_set:
+        upgrade = upgrade.model_copy(update={"floor": "0%"})
+        told.append("upgrade: no server is held to a floor of its speed: lab hosts share this machine.")
+    update = {"name": name, "hosts": moved, "models": models, "networks": networks, "upgrade": upgrade}
+    return fleet.model_copy(update=update), tuple(told)
 
 
 def name_in_lab(fleet: str) -> str:

@@ -20,10 +20,12 @@ from resources.package import Package
 from resources.port import Port
 from resources.release import Release, Releases, on_trial
 from resources.service import Service
+from resources.speed import SPEEDS, Reached, Speed, expected, note_sh, reached_of
 from resources.user import User
 from resources.venv import Venv, Wheel
 
 __all__ = [
+    "SPEEDS",
     "UNOPENED",
     "Directory",
     "File",
@@ -34,22 +36,27 @@ __all__ = [
     "Owned",
     "Package",
     "Port",
+    "Reached",
     "Release",
     "Releases",
     "Resource",
     "ResourceError",
     "Service",
+    "Speed",
     "User",
     "Venv",
     "Wheel",
     "as_unit",
     "digest",
     "expand",
+    "expected",
     "kind_of",
     "kinds",
     "lines_of",
+    "note_sh",
     "of_kind",
     "on_trial",
+    "reached_of",
     "scripts",
 ]
 
@@ -79,7 +86,7 @@ def kind_of(name: str) -> type[Resource] | None:
 @cache
 def scripts() -> str:
     """The shell functions of all kinds, what they share first."""
-    names = ("manager", "base", "kept", "guard", "taken_back", "history", "lease")
+    names = ("manager", "base", "kept", "guard", "taken_back", "history", "lease", "speed")
     shared = (Path(__file__).with_name(f"{name}.sh") for name in names)
     files = (Path(str(import_module(f"resources.{module}").__file__)).with_suffix(".sh") for module in MODULES)
     return "\n".join(file.read_text(encoding="utf-8") for file in (*shared, *files))

@@ -98,12 +98,13 @@ gone_manifest() {
   rm -f /var/lib/paddock/manifest
 }
 
-# Takes away what builds, probes, services and the history have left, once a host is nobody's
+# Takes away what builds, probes, services, speeds and the history have left, once a host is nobody's
 gone_rest() {
   at manifest
   rm -rf /var/lib/paddock/build /var/lib/paddock/roots /var/lib/paddock/digests /var/lib/paddock/kept \
     /var/lib/paddock/history
   find /run/paddock -mindepth 1 -maxdepth 1 ! -name lease ! -name lock -exec rm -rf {} +
+  rm -f /var/lib/paddock/speeds /var/lib/paddock/speeds.new
 }
 
 # What a run kept that was ended is not needed any more: all is as declared

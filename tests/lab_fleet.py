@@ -161,11 +161,12 @@ def _disown(fleet: LabFleet) -> None:
 
 
 def unwatched(text: str) -> str:
-    """The inventory, YAML or JSON, with nothing watched after it was started, where it does not say for how long: most tests are of other
-    things."""
-    if "settle" in text:
-        return text
-    return text.replace("{", '{"settle": 0, ', 1) if text.startswith("{") else f"{text.rstrip()}\nsettle: 0\n"
+    """The inventory, YAML or JSON, with nothing watched after it was started and no speed measured, where it says nothing of that: most
+    tests are of other things."""
+    for key, value in (("settle", "0"), ("upgrade", '{"floor": "0%"}')):
+        if key not in text:
+            text = text.replace("{", f'{{"{key}": {value}, ', 1) if text.startswith("{") else f"{text.rstrip()}\n{key}: {value}\n"
+    return text
 
 
 def with_compilers(text: str) -> str:

@@ -29,6 +29,7 @@ PACE: dict[str, Any] = {
     "requests": 10_000,  # then it crashes
     "lives_s": 0,  # then it crashes too, where that is not 0
     "unsteady": False,  # every other two answers are 30 % slower
+    "busy": False,
 }
 
 
@@ -43,8 +44,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path.startswith("/v1/models"):
-            return self.send(json.dumps({"data": [{"id": option("--alias")}]}).encode())
-        return self.send(b'{"status": "ok"}')
+            self.send(json.dumps({"data": [{"id": option("--alias")}]}).encode())
+            return
+        slots = [{"id": 0, "id_task": 1, "is_processing": self.pace["busy"]}]
+        self.send(json.dumps(slots, separators=(",", ":")).encode() if self.path.startswith("/slots") else b'{"status": "ok"}')
 
     def do_POST(self) -> None:
         began = time.monotonic()
@@ -58,10 +61,14 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/v1/completions":
             return self.send(b'{"object": "text_completion", "choices": [{"text": "Hello"}]}')
         tokens = -(-len(asked["prompt"]) // 4)
+        count = asked.get("n_predict", asked.get("max_tokens", 1))
         if asked.get("stream"):
-            return self.completion(began, tokens, asked["n_predict"])
+            return self.completion(began, tokens, count)
+        if "n_probs" not in asked:
+            time.sleep(tokens / self.pace["prompts"] + count / self.pace["generation"])
+            return self.send(json.dumps({"content": "Hello", "timings": self.timings(tokens, count)}).encode())
         at = 1000 if self.pace["nonsense"] else 0
-        places = [{"id": at, "top_logprobs": [{"id": at, "logprob": -0.1}, {"id": at + 1, "logprob": -3.0}]}] * asked["n_predict"]
+        places = [{"id": at, "top_logprobs": [{"id": at, "logprob": -0.1}, {"id": at + 1, "logprob": -3.0}]}] * count
         return self.send(json.dumps({"content": "from a tiny model", "completion_probabilities": places}).encode())
 
     def completion(self, began: float, tokens: int, count: int) -> None:
@@ -73,11 +80,13 @@ class Handler(BaseHTTPRequestHandler):
         for number in range(count):
             time.sleep(max(0.0, first + number / self.pace["generation"] / slow - time.monotonic()))
             self.event({"content": f" {'' if not self.pace['nonsense'] else 'un'}word{number}", "stop": False})
-        speeds = {
-            f"{each}_per_second": self.pace[of] * self.pace["claims"] for each, of in (("prompt", "prompts"), ("predicted", "generation"))
-        }
-        self.event({"content": "", "stop": True, "timings": {"prompt_n": tokens, "predicted_n": count, **speeds}})
+        self.event({"content": "", "stop": True, "timings": self.timings(tokens, count)})
         self.chunk(b"")
+
+    def timings(self, tokens: int, count: int) -> dict[str, float]:
+        named = (("prompt", "prompts"), ("predicted", "generation"))
+        speeds = {f"{each}_per_second": self.pace[of] * self.pace["claims"] for each, of in named}
+        return {"prompt_n": tokens, "predicted_n": count, **speeds}
 
     def chat(self, asked: dict[str, Any]) -> None:
         if asked.get("stream"):

@@ -7,7 +7,7 @@ import inspect
 import shlex
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +20,7 @@ from resources.codec import Plan, read
 from resources.disk import Sealed
 from roles import checks_of
 from verification.outside import Outside, Through
+from verification.speeds import Speeds
 
 SOCKETS = TemporaryDirectory(prefix="paddock-")
 """Of this process alone: a connection of somebody else's may have been let in by another pinned key."""
@@ -41,6 +42,7 @@ class VerifiedHost:
     host: Any
     outside: Outside
     deep: bool = True
+    speeds: Speeds = field(default_factory=Speeds)
 
     def call(self, check: Callable[..., None], role: str) -> None:
         """Calls a role's check with those of its parameters that it names."""
@@ -52,19 +54,21 @@ class VerifiedHost:
             "settings": settings,
             "plan": tuple(each for part in self.plan.values() for each in part),
             "outside": self.outside,
+            "speeds": self.speeds,
         }
         check(**{name: offered[name] for name in inspect.signature(check).parameters})
 
 
 def of(handed: Mapping[str, Any]) -> VerifiedHost:
     """The host that control/deployment/verification.py hands over: `fleet`, the `host`'s name, its `plan` with the digests of its secrets
-    (`seals`), whether to look `deep`, the `connection` and who calls from `outside`.
+    (`seals`), whether to look `deep`, the `connection`, who calls from `outside`, and `speeds`, what is known of them.
     """
     fleet = Fleet.model_validate(handed["fleet"])
     this, seals = fleet.hosts[handed["host"]], handed["seals"]
     plan = read(handed["plan"], lambda name: Sealed(seals[name]))
     outside = Outside.of(handed["outside"], _through(handed["connection"].get("through")))
-    return VerifiedHost(this, fleet, plan, connected(handed["connection"]), outside, handed["deep"])
+    speeds = Speeds.of(handed["speeds"]) if "speeds" in handed else Speeds()
+    return VerifiedHost(this, fleet, plan, connected(handed["connection"]), outside, handed["deep"], speeds)
 
 
 class Parametrized:

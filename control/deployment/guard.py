@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from control.state.evidence import FILE, keep
 from control.state.fleet import FleetState
 from inventory.bounds import EVIDENCE, MIB
 from inventory.errors import PaddockError
-from resources import File, Package, Release, of_kind, scripts
+from resources import File, Package, Reached, Release, of_kind, scripts
 from resources.guard import Guard, TakenBack, taken_back_of, waiting_words
 from resources.history import HostEntry
 from resources.steps import call
@@ -94,11 +94,12 @@ class Switch:
         """It has so many seconds from now on; as many as it began with where nothing else is said."""
         self._do("guard_extend", deadline_s or self.guard.deadline_s, self.guard.id)
 
-    def confirm(self, entry: HostEntry | None = None) -> None:
-        """It stays: no unit, no timer and no copy is left of it, and the host's history has it, even if this run dies meanwhile. Old
-        packages and the manifest are the next run's."""
+    def confirm(self, entry: HostEntry | None = None, reached: Iterable[Reached] = ()) -> None:
+        """It stays: no unit, no timer and no copy is left of it, and the host's history has it, even if this run dies meanwhile, and what
+        its servers `reached`. Old packages and the manifest are the next run's."""
         noted = [call("history_line", entry.line.text, *entry.gone)] if entry else []
-        said_alone(self.run, self.host, "\n".join([call("guard_confirm", self.guard.id), *noted]))
+        speeds = [call("speed_note", *lines)] if (lines := [each.text for each in reached]) else []
+        said_alone(self.run, self.host, "\n".join([call("guard_confirm", self.guard.id), *noted, *speeds]))
 
     def take_back(self, why: str, evidence: str) -> TakenBack | None:
         """All is as it was before, now, once what tells of the switch is collected there, with this `evidence` of the control machine's.

@@ -9,21 +9,23 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from control.pki.authority import Authority
 from control.ssh.privilege import ANSWER, password_for
 from control.ssh.ways import Way, Ways, configuration, options, through
+from control.state import speeds
 from control.state.fleet import FleetState, read
 from control.state.secrets import Secrets, Vault
-from inventory.bounds import KIB, VERIFYING
+from inventory.bounds import KIB, VERIFYING, from_json
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
-from resources import Release, of_kind
+from resources import Reached, Release, lines_of, of_kind, reached_of
 from resources.codec import seals, written
 from roles.host_plan import HostPlan
 
@@ -44,14 +46,25 @@ LIMITED = 'ulimit -v "$1" 2>/dev/null || :; ulimit -f "$2"; shift 2; exec "$@"'
 
 Tell = Callable[[str], None]
 
+NOTHING: Mapping[str, Sequence[Reached]] = MappingProxyType({})
+
 
 def verify(
-    fleet: Fleet, state: FleetState, plans: Mapping[str, HostPlan], tell: Tell, complain: Tell, *, deep: bool = False
+    fleet: Fleet,
+    state: FleetState,
+    plans: Mapping[str, HostPlan],
+    tell: Tell,
+    complain: Tell,
+    *,
+    deep: bool = False,
+    measures: bool = False,
+    reached: Mapping[str, Sequence[Reached]] = NOTHING,
 ) -> dict[str, int]:
     """Host → how many of its checks failed, of the hosts that have a plan here. `tell` hears a line a host, `complain` of each that failed
     what it was and why.
 
-    Where `deep`, models are read whole.
+    Where `deep`, models are read whole. `reached` is by host how fast its servers were, beside what the state knows; where it `measures`,
+    that is found out anew. What was found is kept in the state.
     """
     failed, waiting, ways = {}, list(plans), Ways(fleet.hosts)
     for host, plan in plans.items():
@@ -66,6 +79,11 @@ def verify(
                 while waiting and len(at_work) < AT_A_TIME:
                     host = waiting.pop(0)
                     handed = {"fleet": described, "outside": outside, **_handed(ways.to(host), plans[host], state, deep)}
+                    handed["speeds"] = {
+                        "known": [each.text for each in (*speeds.kept(state, host), *reached.get(host, ()))],
+                        "anew": measures,
+                        "into": str(Path(scratch) / f"{host}.speeds"),
+                    }
                     with _uninterrupted():
                         at_work[host] = _start(host, handed, Path(scratch))
                 host, process = next(iter(at_work.items()))
@@ -79,10 +97,23 @@ def verify(
                 tell(f"  {summary}")
                 for line in why:
                     complain(f"  {line}")
+                keep_found(state, host, Path(scratch) / f"{host}.speeds", tell, complain)
         finally:
             for process in at_work.values():
                 process.kill()
     return failed
+
+
+def keep_found(state: FleetState, host: str, found: Path, tell: Tell, complain: Tell) -> None:
+    """What was found out of the speed of a host's servers: see verification/speeds.py."""
+    lines = [from_json(line) for line in lines_of(found.read_text(encoding="utf-8"))] if found.exists() else []
+    for line in lines:
+        if "words" in line:
+            tell(f"  {host}: {line['words']}")
+    try:
+        speeds.keep(state, host, reached_of(line["reached"] for line in lines if "reached" in line))
+    except PaddockError as error:
+        complain(f"  {error}")
 
 
 def handed(host: Host, plan: HostPlan, fleet: Fleet, state: FleetState, *, deep: bool = False) -> dict[str, Any]:

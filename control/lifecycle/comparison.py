@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from control.deployment.fit import pools_of
+from control.lifecycle.figures import AFTER_LONG, PROMPTS
 from control.lifecycle.judgement import Judgement
 from control.lifecycle.measuring import Manner, judged, measured
 from control.lifecycle.requests import asked_models, requests
@@ -13,9 +15,10 @@ from control.ssh.reach import Reach
 from inventory.fleet import Fleet
 from inventory.knowledge import Knowledge
 from inventory.upgrade import UpgradeSettings
-from resources import Release, Resource
+from resources import Reached, Release, Resource, Speed
 from roles.llama_cpp.measuring import Side, measurement
 from roles.server import Server
+from roles.speed import is_timed, mark
 
 MIB = 1 << 20
 
@@ -73,3 +76,16 @@ def _manner(server: Server, fleet: Fleet, knowledge: Knowledge) -> Manner | None
         if needed and pool.room_mib:
             copies = min(copies, max(0, pool.left_mib * MIB // needed))
     return "together" if copies >= 2 else "turns" if copies else None
+
+
+def reached(judgement: Judgement, server: Server, release: Release, fleet: Fleet) -> Reached | None:
+    """What a canary's server reached with the model that was timed; None where that was not measured."""
+    model = server.models[0]
+    preset = fleet.preset(server, model)
+    found = [judgement.reached.get(each) for each in (PROMPTS, AFTER_LONG)]
+    prompts, generation = (Speed(each.middle, each.low, each.high) if each else None for each in found)
+    if prompts is None or generation is None or not is_timed(server, preset):
+        return None
+    way = mark(server, model, fleet.models[model].source, preset)
+    count = judgement.reached[PROMPTS].count
+    return Reached(release.name, way, server.unit, model, prompts, generation, judgement.tokens, count, datetime.now(UTC))

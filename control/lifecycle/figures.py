@@ -13,6 +13,9 @@ from control.lifecycle.requests import EMBEDDED, GENERATED, LOAD, LONG, SHORT, S
 from control.lifecycle.spread import Spread, spread
 from inventory.upgrade import UpgradeLimits
 from roles.llama_cpp.measuring import Name
+from roles.speed import number
+
+PROMPTS, GENERATION, AFTER_LONG = "prompts", "generation", "generation after a long prompt"
 
 START_SLACK_S, ANSWER_SLACK_S, MEMORY_SLACK_MIB = 1.0, 0.02, 64.0
 """What never counts, however much it is in percent: nobody waits for it, and a busy machine or an allocator makes as much of it."""
@@ -80,8 +83,8 @@ def figures(found: Measurements, limits: UpgradeLimits) -> Iterator[Figure]:
     yield from _figure("first token", first[0], late, ANSWER_SLACK_S)
     if after_long:
         tokens = median(old.said.prompt for old, _ in after_long)
-        yield from _figure("prompts", first[1], slower, ANSWER_SLACK_S, tokens=tokens)
-    for what, pairs in (("generation", short), ("generation after a long prompt", after_long)):
+        yield from _figure(PROMPTS, first[1], slower, ANSWER_SLACK_S, tokens=tokens)
+    for what, pairs in ((GENERATION, short), (AFTER_LONG, after_long)):
         rest = [(old.rest_s, new.rest_s) for old, new in pairs]
         yield from _figure(what, rest, slower, ANSWER_SLACK_S, tokens=GENERATED - 1)
     yield from _figure("embeddings and rankings", _totals(found, EMBEDDED), slower, ANSWER_SLACK_S)
@@ -158,11 +161,6 @@ def _figure(
     measured = tuple(pair for pair in pairs if all(pair))
     if measured:
         yield Figure(what, "tokens/s" if tokens else unit, measured, limit, slack, least, tokens)
-
-
-def number(value: float) -> str:
-    """Three digits of it: `0.123`, `61`, `12,345`"""
-    return f"{value:,.0f}" if value >= 99.95 else f"{value:.3g}"
 
 
 def _percent(ratio: float) -> str:

@@ -8,12 +8,13 @@ from statistics import median
 from typing import Literal
 
 from control.lifecycle.answers import cosine, distance, embedding, likely, ranking, wrong
-from control.lifecycle.figures import figures, number, paired, timed
+from control.lifecycle.figures import AFTER_LONG, GENERATION, PROMPTS, figures, paired, timed
 from control.lifecycle.measurements import Measurements
 from control.lifecycle.requests import EMBEDDING, GENERATED, LIKELY, LONG, RANKING, SHORT
 from control.lifecycle.spread import Spread
 from inventory.upgrade import UpgradeLimits
 from roles.llama_cpp.measuring import Name
+from roles.speed import number
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 
@@ -39,10 +40,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Judgement:
-    """`reached` is what the canary did, in tokens a second, by `prompts` and `generation`; `log` the end of what its server has written."""
+    """`reached` is what the canary did, in tokens a second, by PROMPTS, GENERATION and AFTER_LONG; the prompts had so many `tokens`. `log` is
+    the end of what its server has written."""
 
     findings: tuple[Finding, ...]
     reached: Mapping[str, Spread]
+    tokens: int = 0
     log: bytes = field(default=b"", repr=False)
 
     @property
@@ -60,13 +63,15 @@ def judge(found: Measurements, limits: UpgradeLimits, baseline: str) -> Judgemen
     """`baseline` is what the release that serves is called: `0.3.34`."""
     ends = tuple(_ends(found, baseline))
     if ends:
-        return Judgement(ends, {}, found.log)
+        return Judgement(ends, {}, log=found.log)
     measured = tuple(figures(found, limits))
     of_figures = (*_off_the_cards(found, baseline), *(Finding(each.verdict, each.words(baseline)) for each in measured))
     if not measured:
         of_figures = (Finding("inconclusive", "nothing was measured of it"),)
-    reached = {each.what: each.canary for each in measured if each.what in ("prompts", "generation")}
-    return Judgement((*_wrong(found, baseline), *_meant(found, baseline), *of_figures, *_told(found, baseline)), reached, found.log)
+    reached = {each.what: each.canary for each in measured if each.what in (PROMPTS, GENERATION, AFTER_LONG)}
+    tokens = round(next((each.tokens for each in measured if each.what == PROMPTS), 0))
+    all_found = (*_wrong(found, baseline), *_meant(found, baseline), *of_figures, *_told(found, baseline))
+    return Judgement(all_found, reached, tokens, found.log)
 
 
 def _ends(found: Measurements, baseline: str) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from inventory.fleet import Fleet
 from roles.llama_cpp.measuring import Request
 from roles.preset import purpose
 from roles.server import Server
+from roles.speed import STORY, long_prompt, slot_context
 
 LOAD, SWAP, SWAP_BACK = "load", "swap", "swap back"
 SHORT, LONG, EMBEDDED = "short prompt", "long prompt", "long embedding"
@@ -18,18 +19,9 @@ STREAM, TOOL, SCHEMA, LIKELY, EMBEDDING, RANKING = "stream", "tool call", "JSON 
 
 GENERATED = 64
 """Tokens that a timed answer has."""
-LONG_CHARACTERS, LEAST_CHARACTERS = 2400, 64
-"""A long prompt is about 600 tokens. Where a slot's context is small it is shorter: at worst each character is a token."""
-
 CITIES, COLOURS = ("Paris", "Oslo"), ("red", "green", "blue")
 TOOL_NAME = "weather"
 
-STORY = (
-    "The ferry left the harbour an hour late. A man on the upper deck counted the gulls and wrote their number into a small book. "
-    "Below, two children had found a map, and argued which of the islands was the largest. Nobody had told them that the map was older "
-    "than the lighthouse. When the rain came, the captain slowed the engines and sounded the horn. On shore, a dog barked back. "
-    "The cook brought soup to everybody, and sat down beside the stove to read the news of last week. "
-)
 QUESTION = "What is the weather in Paris? Use the tool."
 
 
@@ -45,14 +37,7 @@ class AskedModel:
 def asked_models(server: Server, fleet: Fleet) -> tuple[AskedModel, ...]:
     """The server's models in the inventory's order. A slot's context is known where the inventory says it."""
     presets = {name: fleet.preset(server, name) for name in server.models}
-    return tuple(AskedModel(name, purpose(preset), _slot_context(preset)) for name, preset in presets.items())
-
-
-def _slot_context(preset: Mapping[str, object]) -> int | None:
-    context, slots = (preset.get(option) for option in ("ctx-size", "parallel"))
-    if not isinstance(context, int) or context <= 0:
-        return None
-    return context // slots if isinstance(slots, int) and slots > 1 else context
+    return tuple(AskedModel(name, purpose(preset), slot_context(preset)) for name, preset in presets.items())
 
 
 def requests(models: Sequence[AskedModel], kind: Literal["router", "instance"]) -> tuple[Request, ...]:
@@ -83,8 +68,7 @@ def _smallest(name: str, model: AskedModel) -> Request:
 
 
 def _timed(model: AskedModel) -> Iterator[Request]:
-    long = STORY * (-(-LONG_CHARACTERS // len(STORY)))
-    long = long[: min(LONG_CHARACTERS, max(LEAST_CHARACTERS, model.context // 2)) if model.context else LONG_CHARACTERS]
+    long = long_prompt(model.context)
     if model.purpose == "chat":
         sampled = {"model": model.name, "n_predict": GENERATED, "ignore_eos": True, "stream": True, "response_fields": ["timings"]}
         exact = {**sampled, **_exactly(), "cache_prompt": False}

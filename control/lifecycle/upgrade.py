@@ -14,19 +14,20 @@ from control.deployment.deployment import Deployment
 from control.deployment.guard import Switch, guard_of
 from control.deployment.verification import verify
 from control.deployment.work import Work
-from control.lifecycle.comparison import chosen, compare
+from control.lifecycle.comparison import chosen, compare, reached
 from control.lifecycle.evidence import Evidence
 from control.lifecycle.judgement import Judgement
 from control.lifecycle.recording import Recording
 from control.lifecycle.waves import CANARY, Upgraded, Wave, waves
 from control.ssh.reach import Reach
 from control.ssh.run import Tell
+from control.state import speeds
 from control.state.fleet import FleetState
 from control.state.lock import Holder
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
-from resources import Release, Resource, Service, of_kind
+from resources import Reached, Release, Resource, Service, of_kind
 from resources.guard import Guard, taken_back_words
 from resources.history import HostEntry
 
@@ -81,6 +82,7 @@ class Upgrade:
     done: list[str] = field(default_factory=list)
     taken_back: list[str] = field(default_factory=list)
     id: str = field(default_factory=lambda: f"upgrade-{secrets.token_hex(4)}")
+    _reached: dict[str, list[Reached]] = field(default_factory=dict, repr=False)
     _evidence: Evidence = field(init=False, repr=False)
     _looking: Deployment = field(init=False, repr=False)
     _knowledge: Knowledge = field(init=False, repr=False)
@@ -150,6 +152,8 @@ class Upgrade:
                     return False
                 if not self._passes(this.host, each.server.unit, judgement):
                     return False
+                if found := reached(judgement, each.server, this.release, self.fleet):
+                    self._reached.setdefault(this.host, []).append(found)
         return True
 
     def _passes(self, host: str, unit: str, judgement: Judgement) -> bool:
@@ -220,8 +224,9 @@ class Upgrade:
         for each in switches:
             try:
                 if each.host not in failed:
-                    each.confirm(entries.get(each.host))
+                    each.confirm(entries.get(each.host), self._reached.get(each.host, ()))
                     self.done.append(each.host)
+                    self._keep(each.host)
                 elif taken := each.take_back(failed[each.host], failed[each.host]):
                     self.taken_back.append(each.host)
                     self.record.releases[each.host], self.record.outcome = self.upgrades[each.host].before, "taken back"
@@ -233,6 +238,13 @@ class Upgrade:
                 self.failures.setdefault(each.host, "nobody could confirm it")
                 self.complain(f"{error}: the host takes the switch back by itself within {DEADLINE_S} s")
 
+    def _keep(self, host: str) -> None:
+        """In the state, how fast its servers were when they were measured."""
+        try:
+            speeds.keep(self.state, host, self._reached.get(host, ()))
+        except PaddockError as error:
+            self.complain(f"{host}: {error}")
+
     def _verified(self, deployment: Deployment, switches: Iterable[Switch]) -> dict[str, str]:
         words: list[str] = []
         self._extend(switches)
@@ -242,7 +254,7 @@ class Upgrade:
             self.complain(line)
 
         plans = {name: work.plan for name, work in deployment.work.items()}
-        failed = verify(self.fleet, self.state, plans, self.say, complain)
+        failed = verify(self.fleet, self.state, plans, self.say, complain, reached=self._reached)
         self.record.verified |= {name: "FAILED" if number else "yes" for name, number in failed.items()}
         return {name: f"{number} checks failed: {'; '.join(words)}" for name, number in failed.items() if number}
 

@@ -10,6 +10,7 @@
     known_hosts         the hosts' pinned keys, as OpenSSH writes them
     hardware/HOST.json  what each host's machine is
     artifacts/          NAME.json: what each release is; NAME.tar.gz: the release itself, packed to travel
+    speeds/HOST.txt     how fast the host's servers were: see control/state/speeds.py
     evidence/HOST-ID/   why a host has not kept a release: see control/state/evidence.py
     history/            what the last runs changed: see control/lifecycle/history.py
     export/CLIENT/      a client's certificate and its key, unsealed
@@ -78,6 +79,8 @@ GITIGNORE = """\
 !/history/
 !/history/*.json
 !/history/*.json.gz
+!/speeds/
+!/speeds/*.txt
 """
 
 
@@ -85,7 +88,7 @@ def _without(*words: str) -> bytes:
     return "".join(line for line in GITIGNORE.splitlines(keepends=True) if not any(word in line for word in words)).encode()
 
 
-EARLIER_GITIGNORES = (_without("history"), _without("history", "artifacts", "fleet.json"))
+EARLIER_GITIGNORES = (_without("speeds"), _without("speeds", "history"), _without("speeds", "history", "artifacts", "fleet.json"))
 """As earlier versions wrote it."""
 
 

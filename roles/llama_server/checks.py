@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from shlex import quote
+from statistics import median
 from typing import Any
 
+from testinfra.backend.base import CommandResult
 from testinfra.host import Host as TestinfraHost
 
 from inventory.bounds import from_json
 from inventory.fleet import Fleet, Host
-from resources import File, Release, Resource, lines_of, of_kind
+from resources import SPEEDS, File, Reached, Release, Resource, Speed, expected, lines_of, note_sh, of_kind, reached_of
+from roles.llama_server import speeds as trials
 from roles.llama_server.settings import LlamaServerSettings
 from roles.llama_server.workers import endpoints
 from roles.preset import Preset
 from roles.role import render
 from roles.sandbox import grants
 from roles.server import CALLERS, Server, question
+from roles.speed import Floor, Speeds, is_timed, mark, trial
 
 LOAD_TIMEOUT_S = 600
 """A model of many GiB is read from a disk first."""
+
+TIMED_OUT = 28
+"""curl's exit code: https://curl.se/docs/manpage.html#EXIT"""
 
 ANSWER_S = 10
 """A server says within that that it is well, or that it reads its model: also while it computes."""
@@ -138,6 +148,88 @@ def check_nobody_gets_an_answer_without_the_key(host: TestinfraHost, settings: L
         assert host.check_output(status) == "401", server.name
 
 
+def check_is_not_slower_than_its_floor(host: TestinfraHost, fleet: Fleet, this: Host, plan: Sequence[Resource], speeds: Speeds) -> None:
+    """Of the models that are loaded and awake. What was never measured is measured, while nobody uses the host, and kept there."""
+    release = next(iter(of_kind(plan, Release)), None)
+    share = fleet.upgrade.floor_percent
+    if not share or release is None:
+        return
+    there = reached_of(lines_of(host.run("cat -- %s", SPEEDS).stdout))
+    known, slow = [*speeds.known, *there], []
+    for server in _loaded(host, fleet, this, release.name):
+        found = None if speeds.anew else expected(known, server.release, server.mark)
+        if found and (words := trials.held(server, Floor(found, share), speeds.tell)):
+            slow.append(words)
+        elif (not found or found.release != server.release) and (counted := trials.measured(server, speeds.tell)):
+            found = _reached(server, counted)
+            speeds.keep(found)
+        if found and found.release == server.release and found not in there:
+            host.check_output("sh -c %s", note_sh([found]))
+    assert not slow, "; ".join(slow)
+
+
+def _loaded(host: TestinfraHost, fleet: Fleet, this: Host, release: str) -> Iterator[trials.Tried]:
+    """What can be measured of a host's servers: no model is loaded for it, and none woken."""
+    numbers = iter(range(1, 1 << 30))
+    for server in fleet.servers(this.name):
+        for model in _loaded_in(host, fleet, server):
+            preset = fleet.preset(server, model)
+            if not is_timed(server, preset) or _is_asleep(host, fleet, server, model):
+                continue
+
+            def try_in(within_s: float, server: Server = server, model: str = model, preset: Preset = preset) -> trials.Trial:
+                path, body = trial(model, preset, next(numbers))
+                done = _asked(host, fleet, server, path, body, round(within_s))
+                if done.rc == TIMED_OUT:
+                    raise trials.TooSlow
+                if done.rc:
+                    raise trials.NoAnswer(" ".join(done.stderr.split()) or f"curl ended with {done.rc}")
+                return trials.trial_of(from_json(done.stdout))
+
+            unit, way = server.unit, mark(server, model, fleet.models[model].source, preset)
+            in_use = partial(_in_use, host, fleet, this, server)
+            yield trials.Tried(release, way, unit, model, try_in, in_use, partial(time.sleep, 1))
+
+
+def _in_use(host: TestinfraHost, fleet: Fleet, this: Host, tried: Server, given_up: int) -> str:
+    """Why no speed is measured on the host now: what one server computes, the others do not. Empty where all of them are idle, so many
+    trials that were `given_up` aside."""
+    for server in fleet.servers(this.name):
+        for model in _loaded_in(host, fleet, server):
+            if _is_asleep(host, fleet, server, model):
+                continue
+            use = trials.uses(ask(host, fleet, server, f"/slots{_of(server, model)}"), given_up if server == tried else 0)
+            if use == "busy":
+                return f"{server.name} is busy"
+            if use == "unknown":
+                return f"{server.name} does not tell its slots, so nobody knows whether it is busy"
+    return ""
+
+
+def _loaded_in(host: TestinfraHost, fleet: Fleet, server: Server) -> Sequence[str]:
+    if server.kind == "instance":
+        return server.models
+    return [name for name, each in _listed(host, fleet, server).items() if each["value"] == "loaded" and name in server.models]
+
+
+def _is_asleep(host: TestinfraHost, fleet: Fleet, server: Server, model: str) -> bool:
+    """To ask for its slots would wake it."""
+    may = "sleep-idle-seconds" in fleet.preset(server, model)
+    return may and bool(ask(host, fleet, server, f"/props{_of(server, model)}").get("is_sleeping"))
+
+
+def _of(server: Server, model: str) -> str:
+    """What a question for one of a router's models ends with."""
+    return f"?model={model}&autoload=false" if server.kind == "router" else ""
+
+
+def _reached(server: trials.Tried, counted: Sequence[trials.Trial]) -> Reached:
+    prompts, generation = ([getattr(each, name) for each in counted] for name in ("prompts", "generation"))
+    tokens = round(median(each.tokens for each in counted))
+    who = (server.release, server.mark, server.unit, server.model)
+    return Reached(*who, Speed.of(prompts), Speed.of(generation), tokens, len(counted), datetime.now(UTC))
+
+
 def context_size(preset: Preset) -> str:
     """The context that the inventory asks for, `c` being the same option; empty where it leaves that to the model."""
     return str(preset.get("ctx-size", preset.get("c", "")))
@@ -146,10 +238,18 @@ def context_size(preset: Preset) -> str:
 def ask(host: TestinfraHost, fleet: Fleet, server: Server, path: str, body: Mapping[str, Any] | None = None) -> Any:
     """What the server answers, parsed: an error of its own too. The key, where it asks for one, is read on the host, and stands in no
     command line there."""
+    done = _asked(host, fleet, server, path, body)
+    assert done.rc == 0, f"{server.name}: {' '.join(done.stderr.split()) or f'curl ended with {done.rc}'}"
+    return from_json(done.stdout)
+
+
+def _asked(
+    host: TestinfraHost, fleet: Fleet, server: Server, path: str, body: Mapping[str, Any] | None, within_s: int = LOAD_TIMEOUT_S
+) -> CommandResult:
     data = f"--header 'Content-Type: application/json' --data {quote(json.dumps(body))}" if body is not None else ""
     # While it reads its model, an instance answers 503.
     patience = f"--retry {LOAD_TIMEOUT_S} --retry-delay 1 --retry-max-time {LOAD_TIMEOUT_S}" if path == "/health" else ""
-    command = f"curl --silent --show-error --max-time {LOAD_TIMEOUT_S} {patience} {data} {fleet.asked(server, path)}"
+    command = f"curl --silent --show-error --max-time {within_s} {patience} {data} {fleet.asked(server, path)}"
     if server.key_file:
         told = _holds_its_port(server)
         command = f"""{told}. {server.key_file}; printf 'header = "Authorization: Bearer %s"' "$LLAMA_API_KEY" | {command} --config -"""
@@ -157,9 +257,7 @@ def ask(host: TestinfraHost, fleet: Fleet, server: Server, path: str, body: Mapp
     health = fleet.asked(server, "/health")
     hangs = quote(f"{server.name} hangs: no answer to /health in {ANSWER_S} s")
     alive = f"curl --silent --output /dev/null --max-time {ANSWER_S} {health}; [ $? != 28 ] || {{ echo {hangs} >&2; exit 1; }}"
-    done = host.run(f"{alive}; {command}")
-    assert done.rc == 0, f"{server.name}: {' '.join(done.stderr.split()) or f'curl ended with {done.rc}'}"
-    return from_json(done.stdout)
+    return host.run(f"{alive}; {command}")
 
 
 def _holds_its_port(server: Server) -> str:

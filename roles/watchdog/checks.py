@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from testinfra.host import Host as TestinfraHost
 
-from roles.watchdog.plan import TIMER, UNIT
+from roles.watchdog.plan import SPEED_S, SPEED_WAIT_S, TIMER, UNIT
 
-ROUND_S = 60
-"""A round over servers that are well takes as long as one token takes. Whatever hangs, another check says."""
+ROUND_S = 60 + SPEED_WAIT_S + SPEED_S
+"""A round over servers that are well takes as long as one token takes, and a look at their speed. Whatever hangs, another check says."""
 
 
 def check_the_timer_is_set(host: TestinfraHost) -> None:

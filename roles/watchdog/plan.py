@@ -9,21 +9,29 @@ from ipaddress import ip_address
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
-from resources import Directory, File, Release, Resource, Service
+from resources import SPEEDS, Directory, File, Release, Resource, Service
 from roles.preset import Preset, is_on, purpose
 from roles.role import address_of, render
 from roles.server import Server
+from roles.speed import CAUSES, TRIAL_TOKENS, TRIALS, characters, is_timed, long_prompt, mark, slot_context
 from roles.watchdog.settings import WatchdogSettings
 
 DIRECTORY = "/etc/paddock/watchdog"
 SCRIPT = f"{DIRECTORY}/watchdog.sh"
 WATCHED = f"{DIRECTORY}/servers"
 NOTIFY = f"{DIRECTORY}/notify"
+PROMPT = f"{DIRECTORY}/prompt"
 UNIT = "paddock-watchdog.service"
 TIMER = "paddock-watchdog.timer"
 
+RELEASE = "/opt/paddock/llama.cpp/current"
+
 AROUND_S = 300
 """What a round may take beside its looks and the answer of one token: a restart, telling somebody."""
+
+SPEED_S = 300
+"""What a look at a server's speed may take, after others of its host. A server whose look takes longer at its floor has none."""
+SPEED_WAIT_S = 60
 
 LOOKS = 10
 """The most looks at a server in a round."""
@@ -36,11 +44,14 @@ def plan(host: Host, settings: WatchdogSettings, fleet: Fleet, knowledge: Knowle
     servers = fleet.servers(host.name)
     if not servers:
         raise PaddockError(f"hosts.{host.name}.roles.watchdog: there is no llama-server here to watch: remove the role from this host")
-    lines = [line for server in servers for line in watched(server, fleet, knowledge)]
-    script = render("watchdog/watchdog.sh.j2", settings, watched=WATCHED, host=host.name, notify_file=NOTIFY)
+    share = fleet.upgrade.floor_percent if settings.speed_every_s else 0
+    lines = [line for server in servers for line in watched(server, fleet, knowledge, timed=bool(share))]
+    known = {"watched": WATCHED, "host": host.name, "notify_file": NOTIFY, "share": share, "speed_s": SPEED_S, "speed_wait_s": SPEED_WAIT_S}
+    of_trial = {"trials": TRIALS, "trial_tokens": TRIAL_TOKENS, "prompt": PROMPT, "causes": CAUSES, "speeds": SPEEDS, "current": RELEASE}
+    script = render("watchdog/watchdog.sh.j2", settings, **known, **of_trial)
     units = [server.unit for server in servers if server.scope == "system"]
     called = [address_of(fleet.endpoint(server, server.host)) for server in servers if not server.socket]
-    timeout_s = LOOKS * settings.look_s + settings.answer_s + AROUND_S
+    timeout_s = LOOKS * settings.look_s + settings.answer_s + AROUND_S + (SPEED_WAIT_S + SPEED_S if share else 0)
     service = render(
         "watchdog/paddock-watchdog.service.j2",
         script=SCRIPT,
@@ -52,6 +63,8 @@ def plan(host: Host, settings: WatchdogSettings, fleet: Fleet, knowledge: Knowle
     yield Directory(DIRECTORY, exclusive=True)
     yield File(WATCHED, render("watchdog/servers.j2", lines=lines))
     yield File(SCRIPT, script, mode=0o755)
+    if share:
+        yield File(PROMPT, long_prompt(None))
     if settings.notify:
         command = settings.notify if isinstance(settings.notify, str) else shlex.join(settings.notify)
         yield File(NOTIFY, f"{command}\n", mode=0o600)
@@ -61,20 +74,25 @@ def plan(host: Host, settings: WatchdogSettings, fleet: Fleet, knowledge: Knowle
     yield Service(TIMER, restarts=(timer,))
 
 
-def watched(server: Server, fleet: Fleet, knowledge: Knowledge) -> Iterator[tuple[str, ...]]:
-    """The lines of a server in the list, a word a column: an instance has one, a router one for itself and one for each model."""
+def watched(server: Server, fleet: Fleet, knowledge: Knowledge, *, timed: bool) -> Iterator[tuple[str, ...]]:
+    """The lines of a server in the list, a word a column: an instance has one, a router one for itself and one for each model. The last two
+    are for its speed, where that is `timed`."""
     user = server.user if server.scope == "user" else "-"
     where = f"unix:{server.socket}" if server.socket else f"http://{fleet.endpoint(server, server.host)}"
     who = (server.name, server.unit, user, where)
     key = server.key_file or "-"
     if server.kind == "router":
-        yield (*who, "-", "none", "no", "none", key)
+        yield (*who, "-", "none", "no", "none", key, "-", "0")
     for model in server.models:
         preset = fleet.preset(server, model)
         sleeps = _seconds(preset, model) >= 0
         # One that may fall asleep is only looked at where looking does not wake it, which its metrics do not.
         ask = "none" if sleeps and not is_on(preset.get("metrics", True)) else purpose(preset)
-        yield (*who, model if server.kind == "router" else "-", ask, "yes" if sleeps else "no", _memory(server, preset, knowledge), key)
+        way, length = "-", 0
+        if timed and not sleeps and is_timed(server, preset):
+            way, length = mark(server, model, fleet.models[model].source, preset), characters(slot_context(preset))
+        name = model if server.kind == "router" else "-"
+        yield (*who, name, ask, "yes" if sleeps else "no", _memory(server, preset, knowledge), key, way, str(length))
 
 
 def _seconds(preset: Preset, model: str) -> int:

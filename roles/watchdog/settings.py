@@ -55,6 +55,10 @@ class WatchdogSettings(RoleSettings):
     once_in_s: Annotated[int, Field(ge=1, le=604800)] = 3600
     """Seconds after a restart in which a server that hangs again is not restarted again."""
 
+    speed_every_s: Annotated[int, Field(ge=0, le=604800)] = 900
+    """Seconds between two looks at how fast an idle server is, beside what it reached here (`upgrade: {floor: 50%}`). Three looks in a row
+    below the floor are a fault. 0 looks never. A look costs a prompt of about 600 tokens and an answer of 32."""
+
     notify: Notify | None = None
     """The command to run if a restart did not help: a shell command line, or a program with its arguments. Its environment has
     PADDOCK_HOST, PADDOCK_SERVER, PADDOCK_UNIT and PADDOCK_FAULT (a message). It runs once per fault, for at most a minute."""

@@ -110,6 +110,13 @@ def test_whatever_was_replaced_is_told() -> None:
     assert "model other" not in told
 
 
+def test_lab_hosts_are_held_to_no_speed_unless_the_inventory_says_to_which() -> None:
+    lab, told = overlay(fleet(), LAB)
+    assert lab.upgrade.floor_percent == 0
+    assert "upgrade: no server is held to a floor of its speed: lab hosts share this machine." in told
+    assert overlay(fleet(upgrade={"floor": "30%"}), LAB)[0].upgrade.floor_percent == 30
+
+
 def test_the_real_fleet_is_left_as_it_was() -> None:
     real = fleet()
     overlay(real, LAB)

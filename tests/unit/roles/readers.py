@@ -22,6 +22,10 @@ LISTS = frozenset(
 """Settings of a unit that systemd splits into words."""
 
 
+PATHS = frozenset(("ReadWritePaths", "BindReadOnlyPaths"))
+"""Settings in which a colon may stand behind a backslash."""
+
+
 def unit_words(value: str, *, c_escapes: bool = False) -> list[str]:
     """As systemd splits a setting (src/basic/extract-word.c), with specifiers left as they are."""
     words: list[str] = []
@@ -256,7 +260,7 @@ def unit_values(text: str) -> Iterator[tuple[str, ...]]:
         if EXEC.fullmatch(key):
             words = [_undoubled(each, "$") for each in unit_words(value)]
         else:
-            words = unit_words(value.replace("\\:", ":")) if key in LISTS else [value.strip()]
+            words = unit_words(value.replace("\\:", ":") if key in PATHS else value) if key in LISTS else [value.strip()]
         yield section, key, *(_undoubled(each, "%") for each in words)
 
 

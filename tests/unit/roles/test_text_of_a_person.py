@@ -107,6 +107,7 @@ def test_html_has_no_tag_and_no_end_of_an_attribute_in_it(text: str) -> None:
 RENDERED_NOWHERE = {
     "Keep.disk": "a number on the control machine",
     **dict.fromkeys((f"UpgradeLimits.{name}" for name in ("slower", "first_token", "start", "memory")), "a number on the control machine"),
+    "UpgradeSettings.floor": "a number where it lands",
     "Document.groups{key}": "a group is gone once the hosts are made of it",
     "Group.hosts[]": "a group is gone once the hosts are made of it",
     "HostDefaults.user": "what the control machine logs in with",

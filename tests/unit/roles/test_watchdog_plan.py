@@ -16,7 +16,7 @@ from inventory.hardware import Hardware, PciDevice, VulkanDevice
 from inventory.knowledge import Knowledge
 from resources import File, Release, Resource, Service
 from roles.server import KEY_FILE
-from roles.watchdog.plan import NOTIFY, SCRIPT, TIMER, UNIT, WATCHED, plan
+from roles.watchdog.plan import NOTIFY, PROMPT, SCRIPT, TIMER, UNIT, WATCHED, plan
 from roles.watchdog.settings import WatchdogSettings
 
 RADEON = PciDevice("0000:c5:00.0", "1002", "1586", "Strix Halo")
@@ -57,7 +57,7 @@ def instance(**more: Any) -> dict[str, Any]:
 
 def test_each_instance_and_each_model_of_a_router_is_looked_after_for_itself() -> None:
     server = {"listen": "192.0.2.7:8080", "models": ["chat", "embed"], **instance(count=2)}
-    assert watched(server) == [
+    assert [" ".join(line.split()[:9]) for line in watched(server)] == [
         f"llama-server llama-server.service - {SOCKETS}/llama-server.sock - none no none -",
         f"llama-server llama-server.service - {SOCKETS}/llama-server.sock chat chat no none -",
         f"llama-server llama-server.service - {SOCKETS}/llama-server.sock embed embedding no none -",
@@ -91,7 +91,7 @@ def test_one_that_may_fall_asleep_is_never_asked_where_looking_would_wake_it() -
 
 def test_the_key_is_read_from_its_file_and_stands_nowhere_else() -> None:
     resources = planned({**instance(), "api_key": True})
-    assert text(resources, WATCHED).split()[-1] == KEY_FILE
+    assert text(resources, WATCHED).split()[-3] == KEY_FILE
     assert KEY not in "".join(each.data.decode() for each in resources.values() if isinstance(each, File))
 
 
@@ -112,6 +112,36 @@ HALO = replace(MACHINE, gpus=(RADEON,), vulkan=(RADV,))
 )
 def test_the_offload_is_looked_at_where_somebody_can_tell_of_it(backend: str, hardware: Hardware, preset: dict[str, Any], who: str) -> None:
     assert watched(instance(preset=preset), backend=backend, hardware=hardware)[0].split()[7] == who
+
+
+def of_speed(server: dict[str, Any], **watchdog: Any) -> list[list[str]]:
+    """The way in which each is served, and how long its prompts are."""
+    return [line.split()[9:] for line in watched(server, **watchdog)]
+
+
+def test_the_speed_is_looked_at_of_what_generates_and_stays_awake() -> None:
+    router = {"listen": "192.0.2.7:8080", "models": ["chat", "embed", "rank"]}
+    (itself, (way, characters), embeds, ranks) = of_speed(router)
+    assert itself == embeds == ranks == ["-", "0"]
+    assert (len(way), characters) == (16, "2400")
+    assert of_speed(instance(preset={"sleep-idle-seconds": 300})) == [["-", "0"]]
+
+
+def test_a_prompt_is_no_longer_than_a_slot_has_room_for() -> None:
+    assert [each[1] for each in of_speed(instance(preset={"ctx-size": 1024, "parallel": 2}))] == ["256"]
+
+
+def test_a_model_that_is_served_otherwise_is_held_to_no_speed_of_before() -> None:
+    served: list[dict[str, Any]] = [{}, {"preset": {"n-gpu-layers": 0}}, {"preset": {"n-gpu-layers": 1}}, {"gpus": [0]}]
+    ways = {of_speed(instance(**each))[0][0] for each in served}
+    assert len(ways) == len(served)
+    assert of_speed(instance()) == of_speed(instance(listen="127.0.0.1:8089"))
+
+
+def test_where_nobody_looks_at_speeds_there_is_no_prompt() -> None:
+    assert of_speed(instance(), speed_every_s=0) == [["-", "0"]]
+    assert f"file:{PROMPT}" not in planned(instance(), speed_every_s=0)
+    assert len(text(planned(instance()), PROMPT)) == 2400
 
 
 def test_a_host_without_a_server_needs_none() -> None:
