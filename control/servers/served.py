@@ -120,12 +120,13 @@ def unload_others(reach: Reach, server: Server, model: str) -> Iterator[str]:
 
 
 def ready(reach: Reach, server: Server, tell: Callable[[str], None] = lambda status: None) -> None:
-    """Waits until a server that was started answers, an instance with its model. Raises PaddockError where it ends instead."""
+    """Waits until a server that was started answers and is warm, an instance with its model. Raises PaddockError where it ends instead."""
     asking, began, told = Asking(reach, server), time.monotonic(), False
     while time.monotonic() < began + LOAD_TIMEOUT_S:
         try:
             asking.get("/health")
-            return
+            if asking.admits():
+                return
         except HttpError:
             if not told:
                 tell("loading")

@@ -23,7 +23,10 @@ UNIT = "paddock-watchdog.service"
 TIMER = "paddock-watchdog.timer"
 
 AROUND_S = 300
-"""What a round may take beside its looks and the answer of one token: a restart, telling somebody."""
+"""What a round may take beside its looks, the answer of one token and a stop: a start, telling somebody."""
+
+START_S = 90
+"""How long systemd may take to start a server, which then reads its model."""
 
 LOOKS = 10
 """The most looks at a server in a round."""
@@ -37,10 +40,11 @@ def plan(host: Host, settings: WatchdogSettings, fleet: Fleet, knowledge: Knowle
     if not servers:
         raise PaddockError(f"hosts.{host.name}.roles.watchdog: there is no llama-server here to watch: remove the role from this host")
     lines = [line for server in servers for line in watched(server, fleet, knowledge)]
-    script = render("watchdog/watchdog.sh.j2", settings, watched=WATCHED, host=host.name, notify_file=NOTIFY)
+    stop_s = max(server.stop_s for server in servers)
+    script = render("watchdog/watchdog.sh.j2", settings, watched=WATCHED, host=host.name, notify_file=NOTIFY, restart_s=stop_s + START_S)
     units = [server.unit for server in servers if server.scope == "system"]
     called = [address_of(fleet.endpoint(server, server.host)) for server in servers if not server.socket]
-    timeout_s = LOOKS * settings.look_s + settings.answer_s + AROUND_S
+    timeout_s = LOOKS * settings.look_s + settings.answer_s + stop_s + AROUND_S
     service = render(
         "watchdog/paddock-watchdog.service.j2",
         script=SCRIPT,
