@@ -21,6 +21,9 @@ LOOK_TIMEOUT_S = 10
 LOAD_TIMEOUT_S = 1800
 """A model of a hundred GiB, from a slow disk."""
 
+NOTICED_S = 6
+"""Who passes requests on to several servers asks each every two seconds: one that is back is to be known before the next leaves."""
+
 LOOK_AGAIN_S = 0.5
 ENDS_AGAIN = 3
 """A server that systemd had to start again so often does not come up, although systemd goes on."""

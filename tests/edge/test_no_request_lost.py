@@ -140,6 +140,15 @@ def test_another_configuration_of_caddy_loses_no_request(lab: Lab) -> None:
     lab.change("caddy", lab.up)
 
 
+def test_restarts_lose_no_request_whoever_makes_them(lab: Lab) -> None:
+    def restart() -> None:
+        done = lab.fleet.paddock("restart", "box", "--lab")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    lab.change("restart", restart)
+    lab.change("restart by hand", lambda: lab.fleet.on("box", "systemctl restart llama-server-one llama-server-two-1"))
+
+
 def test_an_answer_that_takes_too_long_is_ended_and_a_run_that_is_killed_meanwhile_leaves_no_server_that_nobody_reaches(lab: Lab) -> None:
     """The host's shell is killed while the server waits for the answer to end: systemd goes on with the restart."""
     fleet, socket = lab.fleet, "/run/llama-server/llama-server-one/http.sock"

@@ -44,7 +44,7 @@ def inventory() -> dict[str, Any]:
     }
     sites = {"alone": "one/alone", "pair": {"model": "pair"}, "routed": "one", "gate": {"gateway": "door"}}
     doors = {
-        "gateway": {"listen": "127.0.0.1:8001", "queue": {"length": 1000, "per_user": 1000}},
+        "gateway": {"listen": "127.0.0.1:8001", "upstream": ["one", "two/pair"], "queue": {"length": 1000, "per_user": 1000}},
         "caddy": {
             "package": newer_caddy(),
             "sites": {f"{name}.home.example": {"upstream": upstream} for name, upstream in sites.items()},
