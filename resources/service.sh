@@ -101,6 +101,7 @@ put_service() {
     acted=$verb
     service_manager "$service" "$verb" >/dev/null 2>&1 || service_unwell "$service" "$since" "did not come up"
   fi
+  late=$(($(date +%s) + timeout)) # what it was answering had its time before
   until service_listens "$@" && service_settled "$service"; do
     if service_settled "$service"; then
       case $(service_manager "$service" show -P SubState) in
@@ -108,7 +109,7 @@ put_service() {
         *) service_unwell "$service" "$since" "did not come up" ;;
       esac
     fi
-    if [ $(($(date +%s) - since)) -ge "$timeout" ]; then
+    if [ "$(date +%s)" -ge "$late" ]; then
       [ -z "$missing" ] || missing="does not listen on port $missing"
       service_unwell "$service" "$since" "${missing:-is still being restarted} after $timeout s"
     fi

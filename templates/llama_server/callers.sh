@@ -52,7 +52,7 @@ drain() {
   [ -n "${MAINPID-}" ] || return 0 # it has ended by itself
   socket=$1/http.sock loaded=$2 figures=$3 limit_s=$4
   [ "$5" = instance ] || note_loaded
-  mv -nT "$socket" "$socket.drained" || return 0
+  mv -nT "$socket" "$socket.drained" 2>/dev/null || true # else it has not come so far as to listen
   socket=$socket.drained
   end=$(($(date +%s) + limit_s))
   if [ "$(status_of /health --max-time 5)" = 200 ]; then
