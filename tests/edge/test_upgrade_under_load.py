@@ -17,7 +17,7 @@ import pytest
 import yaml
 from edge_fleet import Door
 from newer_caddy import newer_caddy
-from under_load import Caller, asked
+from under_load import PAUSE_S, Caller, asked
 
 from tests.lab_fleet import LabFleet, give_releases, lab_fleet
 from tests.share import WHOLE, turn
@@ -113,10 +113,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 def _callers(fleet: LabFleet) -> Iterator[tuple[str, Caller]]:
     key = fleet.paddock("keys", "show", "alice", "--key", "--lab").stdout.strip()
-    for name, model in (("alone", "alone"), ("pair", "pair"), ("routed", "routed"), ("gate", "alone"), ("gate", "pair")):
+    at_caddy, at_the_gateway = [(name, name) for name in ("alone", "pair", "routed")], [("gate", name) for name in ("alone", "pair")]
+    for name, model in (*at_caddy, *at_the_gateway):
+        pause_s = PAUSE_S * len(at_the_gateway if name == "gate" else at_caddy)
         door = Door(fleet, "door", fleet.host("door").address, f"{name}.home.example")
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if name == "gate" else {})}
-        yield f"{name} {model}", Caller(door, door.context(ssl.TLSVersion.TLSv1_3, door.identity("laptop")), model, headers)
+        yield f"{name} {model}", Caller(door, door.context(ssl.TLSVersion.TLSv1_3, door.identity("laptop")), model, headers, pause_s)
 
 
 def of_packages(lab: Lab) -> str:

@@ -1,4 +1,4 @@
-"""Clients that ask at the doors of a fleet, five times a second each, every other time for a stream: what they heard."""
+"""Clients that ask at the doors of a fleet again and again, every other time for a stream: what they heard."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from edge_fleet import Door
 
 PAUSE_S = 0.2
-"""Between two requests at one site."""
+"""Between two requests of a caller: five a second."""
 
 AT_ONCE = 40
 """Requests of one caller that wait for their answers: who has more to ask asks later. On a machine that is too busy for the load they would
@@ -45,6 +45,7 @@ class Caller:
     context: ssl.SSLContext
     model: str
     headers: dict[str, str]
+    pause_s: float = PAUSE_S
 
     def ask(self, stream: bool, heard: Heard) -> None:
         begun = time.monotonic()
@@ -68,13 +69,13 @@ class Caller:
 
 @contextmanager
 def asked(callers: dict[str, Caller]) -> Iterator[dict[str, Heard]]:
-    """Each caller asks five times a second for as long as this lasts."""
+    """Each caller asks again and again for as long as this lasts."""
     heard, over = {name: Heard() for name in callers}, threading.Event()
 
     def ask(name: str) -> None:
         with ThreadPoolExecutor(AT_ONCE) as at_once:
             places, number = threading.Semaphore(AT_ONCE), 0
-            while not over.wait(PAUSE_S):
+            while not over.wait(callers[name].pause_s):
                 places.acquire()
                 number += 1
                 asking = at_once.submit(callers[name].ask, number % 2 == 0, heard[name])
