@@ -36,7 +36,7 @@ CURRENT = "basename $(readlink /opt/paddock/llama.cpp/current)"
 
 
 def inventory() -> dict[str, Any]:
-    base, own = {"base": {"time": "elsewhere"}}, {"preset": {"threads": 1, "threads-batch": 1}, "drain_s": 10}
+    base, own = {"base": {"time": "elsewhere"}}, {"preset": {"threads": 1, "threads-batch": 1}}
     alone = {"model": "alone", "listen": "0.0.0.0:8081"}
     servers = {
         "one": {**own, "listen": "0.0.0.0:8080", "models": ["routed"], "instances": {"alone": alone, "pair": PAIR}},
