@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,12 @@ def change(verb: str, done: str, options: argparse.Namespace) -> int:
     from control.lifecycle.records import RecordedChange
     from control.servers import served, units
 
+    models = set[str]()
+
     def act(reach: Reach, server: Server) -> None:
+        if verb == "restart" and models.intersection(server.models):
+            time.sleep(served.NOTICED_S)
+        models.update(server.models)
         record.adds(server.host, RecordedChange(verb, f"service:{server.unit}"))
         with record.failing(server.host):
             units.change(reach, verb, server)

@@ -111,7 +111,6 @@ gone_rest() {
 gone_kept() {
   at kept
   rm -rf /var/lib/paddock/kept
-  service_drains_over
   guard_waits || guard_gone
 }
 
@@ -149,7 +148,6 @@ probe_begin() {
   [ -z "$lease_id" ] || lease_line
   section rest
   find /var/lib/paddock -maxdepth 1 \( -name 'stage.*' -o -name kept ! -empty \) 2>/dev/null
-  find /run/systemd/transient -maxdepth 1 -name 'paddock-drained-*.timer' 2>/dev/null
   guard_rest
   probe_guard
   probe_manifest

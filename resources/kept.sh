@@ -85,7 +85,6 @@ service_unkept() {
 
 # What is still kept when steps fail
 undone() {
-  service_undrained
   for kept in /var/lib/paddock/kept/*.service; do
     [ -d "$kept" ] || continue
     if service_past "${kept##*/}"; then

@@ -53,9 +53,8 @@ class Service(Resource):
     answers: it may listen long before. `in_force` is a shell command that succeeds while what a start and a reload put in force, in the
     kernel say, still is. With `joins`, a process that ran before Paddock came goes on: a reload is enough, and what only a start reads
     comes with the next one. `left_open` is a shell command that succeeds while the process has something open that only a restart ends.
-    `drain` has the path of the Unix socket where it is asked, that of the one where HAProxy before it says how many are being answered
-    there, and for how many seconds they may go on before it is restarted. Those that are `alike` are not restarted at the same time.
-    `cuts` says what a restart of it breaks off all the same.
+    Where it `drains`, callers wait while it is restarted, and its unit has it end what it answers before. Those that are `alike` are not
+    restarted at the same time. `cuts` says what a restart of it breaks off all the same.
     A `name` may be a socket unit's too: systemd holds its ports, over all starts of the service that it hands them to, and a restart of it
     is one of that service.
 
@@ -81,7 +80,7 @@ class Service(Resource):
     left_open: str = ""
     answers: str = ""
     answer_timeout_s: int = 600
-    drain: tuple[str, ...] = ()
+    drains: bool = False
     cuts: str = ""
     alike: str = ""
 
@@ -307,11 +306,10 @@ class Service(Resource):
         for service, action in services:
             for command in service.validate if VERBS[action] != "none" else ():
                 steps.add("service_valid", service.unit, command)
-            if service.drain and VERBS[action] == "restart":
+            if service.alike in alike and action == "restart":
                 if service.alike in again:
                     steps.add("service_noticed")
-                steps.add("service_drain", service.unit, *service.drain)
-                again |= alike & {service.alike}
+                again.add(service.alike)
             ports = (port.place for port in service.ports)
             steps.add("put_service", service.unit, VERBS[action], service.ready_timeout_s, *ports)
             if action == "reload" and "started" in landing.actual.differing(service):

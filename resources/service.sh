@@ -1,8 +1,5 @@
 # Services that run what is declared.
 
-# The sockets of what has been drained
-drained=
-
 # SERVICE ARGUMENT…: systemctl of the manager that a service belongs to: the system's, or that of the account before a
 # slash (`ai/llama-server.service`)
 service_manager() {
@@ -99,12 +96,12 @@ put_service() {
   said=$(service_manager "$service" enable --quiet 2>&1) ||
     fail "cannot be enabled: $(printf '%s\n' "$said" | tail -n 1)"
   since=$(date +%s)
-  begun=$(uptime_s)
   if [ "$verb" != none ]; then
     service_manager "$service" reset-failed 2>/dev/null || true # which forgets how often it was restarted, too
     acted=$verb
     service_manager "$service" "$verb" >/dev/null 2>&1 || service_unwell "$service" "$since" "did not come up"
   fi
+  late=$(($(uptime_s) + timeout)) # what it was answering had its time before
   until service_listens "$@" && service_settled "$service"; do
     if service_settled "$service"; then
       case $(service_manager "$service" show -P SubState) in
@@ -112,7 +109,7 @@ put_service() {
         *) service_unwell "$service" "$since" "did not come up" ;;
       esac
     fi
-    if [ $(($(uptime_s) - begun)) -ge "$timeout" ]; then
+    if [ "$(uptime_s)" -ge "$late" ]; then
       [ -z "$missing" ] || missing="does not listen on port $missing"
       service_unwell "$service" "$since" "${missing:-is still being restarted} after $timeout s"
     fi
@@ -121,56 +118,6 @@ put_service() {
   # shellcheck disable=SC2034 # kept.sh reads it
   acted=
   service_unkept "$service"
-  systemctl stop "paddock-drained-${service%.service}.timer" 2>/dev/null || true
-}
-
-# SERVICE SOCKET FIGURES SECONDS: before a restart those whom it answers get the rest. Who comes meanwhile waits in
-# HAProxy, which finds no SOCKET, and whose FIGURES say how many are being answered.
-service_drain() {
-  at "service:$1"
-  service_manager "$1" is-active --quiet && [ -S "$2" ] || return 0
-  timer=paddock-drained-${1%.service}
-  systemctl stop "$timer.timer" 2>/dev/null || true
-  # A run that is killed here leaves a server that nobody reaches: systemd lets callers in again. (It fails where the
-  # server has been restarted.)
-  systemd-run --quiet --collect --unit="$timer" --on-active="$(($4 + 20))" -- mv -nT "$2.drained" "$2" ||
-    fail "cannot be drained: systemd makes no timer"
-  drained="$drained $2"
-  mv -nT "$2" "$2.drained"
-  late=$(($(uptime_s) + $4))
-  until service_at_rest "$3" || [ "$(uptime_s)" -ge "$late" ]; do
-    sleep 0.2
-  done
-}
-
-# FIGURES: whether HAProxy sends nobody there any more, and nobody is being answered
-service_at_rest() {
-  said=$(service_figures "$1" 5,18) || return 0
-  case $said in
-    0,DOWN*) ;;
-    *) return 1 ;;
-  esac
-}
-
-# FIGURES FIELDS: of the server behind HAProxy: 5 is how many are being answered there, 18 whether it is well
-service_figures() {
-  said=$(curl --silent --fail --max-time 5 --unix-socket "$1" 'http://localhost/;csv') || return 1
-  printf '%s\n' "$said" | grep '^answers,main,' | cut -d, -f"$2"
-}
-
-# Callers are let in again where a run ends before what it drained was restarted.
-service_undrained() {
-  for socket in $drained; do
-    [ ! -S "$socket.drained" ] || mv -nT "$socket.drained" "$socket"
-  done
-}
-
-# What a run that was killed has left to let callers in again does so now, where it still has to
-service_drains_over() {
-  systemctl list-units --all --plain --no-legend 'paddock-drained-*.timer' | while read -r ended _; do
-    systemctl start "${ended%.timer}.service" 2>/dev/null </dev/null || true
-    systemctl stop "$ended" 2>/dev/null </dev/null || true
-  done
 }
 
 # SERVICE: whether nothing more is to happen to it: a reload may have asked for a restart
@@ -325,8 +272,8 @@ service_drained() {
 service_answering() {
   case $1 in
     paddock-proxy-*)
-      running=$(service_figures "/run/${1%.*}/figures.sock" 5) || return 1
-      [ "$running" != 0 ]
+      said=$(curl -sf --max-time 5 --unix-socket "/run/${1%.*}/figures.sock" 'http://localhost/;csv') || return 1
+      [ "$(printf '%s\n' "$said" | grep '^answers,main,' | cut -d, -f5)" != 0 ]
       return
       ;;
     *.socket)

@@ -79,11 +79,18 @@ class Server:
     """Whether hosts that call it do so through an encrypted tunnel."""
     wait_s: int = 120
     """How long a request waits for it while it starts anew."""
+    drain_s: int = 60
+    """How long the answers that it is giving have to end before it stops."""
 
     @property
     def listener(self) -> str:
         """The socket unit by which systemd holds its port; empty of an account's own, which holds it itself."""
         return f"paddock-proxy-{self.unit.removesuffix('.service')}.socket" if self.scope == "system" else ""
+
+    @property
+    def stop_s(self) -> int:
+        """How long a stop of it may take: those that it answers have their time, and then it has half a minute to end."""
+        return self.drain_s + 45 if self.listener else 30
 
     @property
     def socket(self) -> str:

@@ -141,7 +141,7 @@ def lab_fleet(name: str, directory: Path, text: str, *, ready: bool = False) -> 
     if not kept and engine():
         lab_hosts.down(name)  # what a run that was killed has left
     if ready:
-        _give_releases(fleet)
+        give_releases(fleet)
         fleet.write(with_compilers(text))
     lab_hosts.up(load(fleet.inventory))
     fleet.write(text)
@@ -196,7 +196,7 @@ def _keep_releases(directory: Path) -> None:
             shutil.rmtree(part)
 
 
-def _give_releases(fleet: LabFleet) -> None:
+def give_releases(fleet: LabFleet) -> None:
     """To the state of the fleet in the lab, and to that of an inventory which says itself where lab hosts are: as if built there."""
     for name in (f"{fleet.name}-lab", fleet.name):
         artifacts = Artifacts(FleetState.of(fleet.inventory, name))

@@ -16,18 +16,18 @@ def turns(works: Mapping[str, Work], fleet: Fleet) -> dict[str, Mapping[str, Tur
     numbers: dict[str, int] = {}
     roles: set[str] = set()
     for host, work in works.items():
-        drained = dict(_drained(work))
-        models = {model for server in fleet.servers(host) if server.unit in drained for model in server.models}
+        away = dict(_away(work))
+        models = {model for server in fleet.servers(host) if server.unit in away for model in server.models}
         number = next((at for at, others in enumerate(taken) if not others & models), len(taken)) if models else 0
         taken += [set()] if number == len(taken) else []
         taken[number] |= models
         numbers[host] = number
-        roles |= set(drained.values())
+        roles |= set(away.values())
     return {host: dict.fromkeys(roles, Turn(numbers[host], len(taken))) if len(taken) > 1 else {} for host in works}
 
 
-def _drained(work: Work) -> Iterator[tuple[str, str]]:
+def _away(work: Work) -> Iterator[tuple[str, str]]:
     """The services that callers wait for while they are restarted, each with its role."""
     for change in work.drift.changes:
-        if isinstance(change.resource, Service) and change.resource.drain and change.action == "restart":
+        if isinstance(change.resource, Service) and change.resource.drains and change.action == "restart":
             yield change.resource.unit, change.role

@@ -45,6 +45,14 @@ class Asking:
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._json("POST", path, body)
 
+    def admits(self) -> bool:
+        """Whether callers are sent to it: HAProxy before it says so. One of an account has none, and lets in whoever comes."""
+        try:
+            with self._asked("HEAD", "/health", None, self.patience_s):
+                return True
+        except NotListening:
+            return False
+
     def stream(self, path: str, body: Mapping[str, Any], stop: Stop) -> Iterator[Mapping[str, Any]]:
         """The events of an answer, as they come, until it ends or is stopped."""
         try:

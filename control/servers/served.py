@@ -21,6 +21,9 @@ LOOK_TIMEOUT_S = 10
 LOAD_TIMEOUT_S = 1800
 """A model of a hundred GiB, from a slow disk."""
 
+NOTICED_S = 6
+"""Who passes requests on to several servers asks each every two seconds: one that is back is to be known before the next leaves."""
+
 LOOK_AGAIN_S = 0.5
 ENDS_AGAIN = 3
 """A server that systemd had to start again so often does not come up, although systemd goes on."""
@@ -120,12 +123,13 @@ def unload_others(reach: Reach, server: Server, model: str) -> Iterator[str]:
 
 
 def ready(reach: Reach, server: Server, tell: Callable[[str], None] = lambda status: None) -> None:
-    """Waits until a server that was started answers, an instance with its model. Raises PaddockError where it ends instead."""
+    """Waits until a server that was started answers and is warm, an instance with its model. Raises PaddockError where it ends instead."""
     asking, began, told = Asking(reach, server), time.monotonic(), False
     while time.monotonic() < began + LOAD_TIMEOUT_S:
         try:
             asking.get("/health")
-            return
+            if asking.admits():
+                return
         except HttpError:
             if not told:
                 tell("loading")

@@ -55,6 +55,9 @@ REVOKED = f"{DIRECTORY}/revoked"
 
 BEGIN = "-----BEGIN CERTIFICATE-----"
 
+DIAL_S = 30
+"""How long a connection to who answers may take."""
+
 HEALTH = {"interval_s": 2, "timeout_s": 5, "cool_down_s": 3, "pause_ms": 50}
 """Of servers that stand in for each other: how often each is asked for its health, and how long it may take to answer; how long it is not
 asked after it did not; and how often a client's request looks for one that is ready."""
@@ -344,6 +347,7 @@ def _sites(
         page_headers=routes.PAGE_HEADERS,
         closed=CLOSED,
         health=HEALTH,
+        dial_s=DIAL_S,
     )
     yield File(f"{DIRECTORY}/sites.caddy", text)
     admitted = sorted(f"{name} {each}\n" for name, site in sites.items() for each in site["clients"])

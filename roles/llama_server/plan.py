@@ -13,7 +13,7 @@ from inventory.options import Options, as_arguments
 from resources import Directory, File, Port, Release, Resource, Service, User
 from roles import tunnel
 from roles.devices import OTHER_GGML, reads_proc
-from roles.llama_server import environment, proxy
+from roles.llama_server import callers, environment, proxy
 from roles.llama_server.cards import nodes, pin
 from roles.llama_server.drafting import drafting
 from roles.llama_server.interfaces import address_at
@@ -68,6 +68,8 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Kno
     yield from _written_to(fleet.servers(host.name), fleet)
     if any(_slots(server, fleet, knowledge) for server in fleet.servers(host.name)):
         yield File(SLOTS_SCRIPT, render("llama_server/slots.sh"), mode=0o755)
+    if not settings.user:
+        yield callers.script()
     for server in fleet.servers(host.name):
         presets = (*_presets(server, settings, fleet, knowledge), *environment.of_file(server, settings, knowledge))
         unit = _unit(server, settings, fleet, knowledge)
@@ -82,7 +84,7 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Kno
             ports=() if server.listener else (port,),
             user=settings.user or "",
             answers=_answers(server, fleet),
-            drain=proxy.drain(server, settings) if server.listener else (),
+            drains=bool(server.listener),
             cuts="" if server.listener else "what it is answering breaks off, and nobody is answered meanwhile",
             alike=f"{server.group} of {server.models[0]}" if server.group else "",
         )
@@ -110,10 +112,12 @@ def _listens(server: Server, fleet: Fleet, knowledge: Knowledge) -> tuple[str, .
 
 
 def _answers(server: Server, fleet: Fleet) -> str:
-    """An instance answers 503 until it has read its model. A router reads one when it is asked for it, and has the caller wait."""
+    """Nothing until it is warm and callers are let in. Of an account's own an instance answers 503 until it has read its model; a router
+    reads one when it is asked for it."""
     if server.kind == "router" and not server.listener:
         return ""  # it answers as soon as it listens
-    return f"curl --silent --fail --max-time 5 {fleet.asked(server, '/health')}"
+    head = "--head " if server.listener else ""  # HAProxy before it says so whether callers are let in
+    return f"curl --silent --fail --max-time 5 {head}{fleet.asked(server, '/health')}"
 
 
 def needs(host: Host, settings: LlamaServerSettings, fleet: Fleet) -> Iterator[str]:
@@ -202,6 +206,9 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
         networked=server.egress or bool(asked.peers or server.workers),
         egress=server.egress,
         runtime=proxy.runtime(server),
+        admit=callers.admit(server, fleet) if server.listener else (),
+        drain=callers.drain(server),
+        stop_s=server.stop_s,
         environment=[f"{name}={value}" for name, value in environment.of_unit(server, settings, own).items()],
         devices=pinned.devices if pinned else (),
         hidden=(*(pinned.hidden if pinned else ()), *(OTHER_GGML if release and release.downloads else ())),

@@ -31,7 +31,8 @@ def resources(server: Server, settings: LlamaServerSettings, listens: tuple[str,
         connections=CONNECTIONS,
         sockets=range(tunnel.FIRST_SOCKET, tunnel.FIRST_SOCKET + len(listens) + 1),
         own_socket=own_socket(server),
-        figures=_figures(server),
+        open_socket=f"/run/{runtime(server)}/open.sock",
+        figures=figures(server),
         wait_s=server.wait_s,
         idle_s=tunnel.IDLE_S,
     )
@@ -55,11 +56,6 @@ def resources(server: Server, settings: LlamaServerSettings, listens: tuple[str,
     yield Service(f"{_name(server)}.service", restarts=(unit,), reloads=(configuration,), validate=(valid,), cuts=cuts)
 
 
-def drain(server: Server, settings: LlamaServerSettings) -> tuple[str, ...]:
-    """What Service.drain takes."""
-    return (own_socket(server), _figures(server), str(settings.drain_s))
-
-
 def runtime(server: Server) -> str:
     """Its directory below /run, which is there while it runs."""
     return f"llama-server/{server.unit.removesuffix('.service')}"
@@ -70,7 +66,8 @@ def own_socket(server: Server) -> str:
     return f"/run/{runtime(server)}/http.sock"
 
 
-def _figures(server: Server) -> str:
+def figures(server: Server) -> str:
+    """Where HAProxy says how many it has sent there are being answered."""
     return f"/run/{_name(server)}/figures.sock"
 
 

@@ -254,7 +254,13 @@ class LlamaServerSettings(RoleSettings):
     def servers(self, host: str, first_card: int = 0) -> Iterator[Server]:
         """The router first, where there is one, then the instances in the inventory's order."""
         alike: dict[str, Any] = {"count_from": first_card, "api_key": self.api_key, "key_name": api_key_name(host), "shared": self.preset}
-        alike |= {"opens": frozenset(self.opens), "egress": self.egress, "encrypted": self.encrypted, "wait_s": self.wait_s}
+        alike |= {
+            "opens": frozenset(self.opens),
+            "egress": self.egress,
+            "encrypted": self.encrypted,
+            "wait_s": self.wait_s,
+            "drain_s": self.drain_s,
+        }
         if self.user:
             alike |= {"scope": "user", "user": self.user}
         if self.models:

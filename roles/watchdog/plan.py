@@ -27,7 +27,10 @@ TIMER = "paddock-watchdog.timer"
 RELEASE = "/opt/paddock/llama.cpp/current"
 
 AROUND_S = 300
-"""What a round may take beside its looks and the answer of one token: a restart, telling somebody."""
+"""What a round may take beside its looks, the answer of one token and a stop: a start, telling somebody."""
+
+START_S = 90
+"""How long systemd may take to start a server, which then reads its model."""
 
 SPEED_S = 300
 """What a look at a server's speed may take, after others of its host. A server whose look takes longer at its floor has none."""
@@ -47,11 +50,12 @@ def plan(host: Host, settings: WatchdogSettings, fleet: Fleet, knowledge: Knowle
     share = fleet.upgrade.floor_percent if settings.speed_every_s else 0
     lines = [line for server in servers for line in watched(server, fleet, knowledge, timed=bool(share))]
     known = {"watched": WATCHED, "host": host.name, "notify_file": NOTIFY, "share": share, "speed_s": SPEED_S, "speed_wait_s": SPEED_WAIT_S}
+    stop_s = max(server.stop_s for server in servers)
     of_trial = {"trials": TRIALS, "trial_tokens": TRIAL_TOKENS, "prompt": PROMPT, "causes": CAUSES, "speeds": SPEEDS, "current": RELEASE}
-    script = render("watchdog/watchdog.sh.j2", settings, **known, **of_trial)
+    script = render("watchdog/watchdog.sh.j2", settings, **known, **of_trial, restart_s=stop_s + START_S)
     units = [server.unit for server in servers if server.scope == "system"]
     called = [address_of(fleet.endpoint(server, server.host)) for server in servers if not server.socket]
-    timeout_s = LOOKS * settings.look_s + settings.answer_s + AROUND_S + (SPEED_WAIT_S + SPEED_S if share else 0)
+    timeout_s = LOOKS * settings.look_s + settings.answer_s + stop_s + AROUND_S + (SPEED_WAIT_S + SPEED_S if share else 0)
     service = render(
         "watchdog/paddock-watchdog.service.j2",
         script=SCRIPT,

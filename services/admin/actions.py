@@ -6,7 +6,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,8 @@ class Admin:
     presets: Path
     api_key: str = field(default="", repr=False)
     notes: Path = Path("/run/paddock")
+    noticed_s: float = 6
+    """Who passes requests on to several servers asks each every two seconds: one is to be known before the next leaves."""
     busy: threading.Lock = field(default_factory=threading.Lock)
 
     def preset(self) -> str:
@@ -62,11 +64,16 @@ class Admin:
         return {"model": model, "ctx-size": size, "was": was, "note": words}
 
     def restart(self) -> RestartAnswer:
-        """Restarts all servers of this host, and waits until they answer."""
+        """Restarts all servers of this host, those that have a model in common one after another, and waits until they answer."""
         with self._alone() as deployment:
-            self._restart(*self.servers)
+            *before, last = turns(self.servers)
+            for each in before:
+                self._restart(*each)
+                until_healthy(*each, api_key=self.api_key)
+                time.sleep(self.noticed_s)
+            self._restart(*last)
             deployment.release()
-            until_healthy(*self.servers, api_key=self.api_key)
+            until_healthy(*last, api_key=self.api_key)
         return {"restarted": [server.unit for server in self.servers]}
 
     @property
@@ -104,6 +111,18 @@ class Admin:
         restart(servers[0].account, *(server.unit for server in servers))
         if self._router and CHANGED in self.preset():
             forget_note(self._router, self.notes)
+
+
+def turns(servers: Sequence[Server]) -> list[list[Server]]:
+    """Those of one turn may be away at the same time: no two of them have a model in common."""
+    found: list[list[Server]] = []
+    for server in servers:
+        fits = (each for each in found if not any({*server.models} & {*other.models} for other in each))
+        if (turn := next(fits, None)) is None:
+            found.append([server])
+        else:
+            turn.append(server)
+    return found
 
 
 class Deployment:

@@ -49,7 +49,8 @@ def until_healthy(*servers: Server, api_key: str) -> None:
 def _until_healthy(server: Server, api_key: str, end: float) -> None:
     while time.monotonic() < end:
         try:
-            ask(server, api_key, "/health")
+            # HAProxy before a server's socket answers this once it sends callers there.
+            ask(server, api_key, "/health", "HEAD" if server.url.startswith("unix:") else "GET")
             return
         except (OSError, Refusal):  # it starts, or reads its model
             shown = systemctl(server.account, "show", "--property=ActiveState", "--property=NRestarts", server.unit).stdout
@@ -59,7 +60,7 @@ def _until_healthy(server: Server, api_key: str, end: float) -> None:
     raise Refusal(500, f"{server.unit} still does not answer after {HEALTHY_S // 60} minutes")
 
 
-def ask(server: Server, api_key: str, path: str) -> bytes:
+def ask(server: Server, api_key: str, path: str, method: str = "GET") -> bytes:
     """Raises OSError where it does not answer, and Refusal where that is no 200."""
     connection = _connection(server.url)
     connection.connect()
@@ -74,7 +75,7 @@ def ask(server: Server, api_key: str, path: str) -> bytes:
     clock.start()
     try:
         keyed = api_key and (server.url.startswith("unix:") or _listens(server.account, connection.port))
-        connection.request("GET", path, headers={"Authorization": f"Bearer {api_key}"} if keyed else {})
+        connection.request(method, path, headers={"Authorization": f"Bearer {api_key}"} if keyed else {})
         answer = connection.getresponse()
         text = answer.read(ANSWER_BYTES + 1)
         if len(text) > ANSWER_BYTES:

@@ -9,8 +9,8 @@ from pathlib import Path
 from .answers import Refusal
 from .configuration import Server
 
-COMMAND_S = 900
-"""For servers to stop, and a model may be in the middle of being read."""
+COMMAND_S = 4500
+"""For servers to end what they answer, an hour at most, and to stop: a model may be in the middle of being read."""
 
 
 def restart(account: str, *units: str) -> None:

@@ -175,7 +175,7 @@ class Found:
 
 
 FOUND: Mapping[str, Found] = {
-    SYMPTOMS[8]: Found("halo", "systemctl restart llama-server", "models list", "minimax unloaded"),
+    SYMPTOMS[8]: Found("halo", "systemctl kill --signal=KILL llama-server; sleep 6", "models list", "minimax unloaded"),
     SYMPTOMS[0]: Found(
         "halo",
         f"sed -i 's|--models-max|-c 4096 --models-max|' {ROUTER}; systemctl daemon-reload; systemctl restart llama-server",

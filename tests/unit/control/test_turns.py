@@ -16,7 +16,7 @@ from resources.base import Action
 from resources.drift import Change, Drift
 from resources.probe import Actual
 
-DRAINED = Service("llama-server.service", drain=("/run/x.sock", "/run/figures.sock", "60"))
+DRAINED = Service("llama-server.service", drains=True)
 
 
 def work(action: Action = "restart", service: Service = DRAINED) -> Work:
@@ -41,6 +41,6 @@ def test_hosts_with_a_model_in_common_take_turns_and_others_do_not_wait() -> Non
     assert {each.of for of_host in turns(works, of).values() for each in of_host.values()} == {2}, "all hosts go through the same"
 
 
-@pytest.mark.parametrize("other", [work("put"), work("reload"), work(service=replace(DRAINED, drain=()))])
+@pytest.mark.parametrize("other", [work("put"), work("reload"), work(service=replace(DRAINED, drains=False))])
 def test_who_is_not_restarted_or_not_waited_for_has_no_turn(other: Work) -> None:
     assert turns({"a": work(), "b": other}, fleet(a=("chat",), b=("chat",))) == {"a": {}, "b": {}}

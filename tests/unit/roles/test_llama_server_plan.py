@@ -148,13 +148,19 @@ def test_who_asks_while_a_server_starts_anew_waits_in_haproxy_and_another_wait_r
     assert [each.desired["started"] for each in (before[proxy], after[proxy])] == [before[proxy].desired["started"]] * 2
 
 
-def test_before_its_restart_a_server_ends_what_it_answers(small: Small) -> None:
-    small.roles["ai"]["llama_server"] |= {"drain_s": 30}
-    server = small.plan("ai")["service:llama-server.service"]
-    assert isinstance(server, Service)
-    figures = "/run/paddock-proxy-llama-server/figures.sock"
-    assert server.drain == ("/run/llama-server/llama-server/http.sock", figures, "30")
-    assert f"  bind unix@{figures} mode 600\n" in small.text("ai", "/etc/paddock/llama-server/paddock-proxy-llama-server.cfg")
+def test_whoever_stops_a_server_it_ends_what_it_answers_first_and_a_start_warms_it_up(small: Small) -> None:
+    small.roles["ai"]["llama_server"] |= {"drain_s": 30, "wait_s": 50}
+    server, unit = small.plan("ai")["service:llama-server.service"], small.text("ai", UNIT)
+    assert isinstance(server, Service) and server.drains
+    figures, own = "/run/paddock-proxy-llama-server/figures.sock", "/run/llama-server/llama-server /run/paddock/loaded-llama-server"
+    assert (
+        f"\nExecStop=-+/bin/sh /etc/paddock/llama-server/callers.sh drain {own} {figures} 30 router\n" in unit
+        and "\nTimeoutStopSec=75\n" in unit
+    )
+    assert f"\nExecStartPost=-+/bin/sh /etc/paddock/llama-server/callers.sh admit {own} 25 router chat=" in unit
+    haproxy = small.text("ai", "/etc/paddock/llama-server/paddock-proxy-llama-server.cfg")
+    assert f"  bind unix@{figures} mode 600\n" in haproxy
+    assert "  server main unix@/run/llama-server/llama-server/open.sock check" in haproxy
 
 
 def test_an_accounts_own_server_holds_its_port_itself(small: Small) -> None:

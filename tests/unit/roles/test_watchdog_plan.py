@@ -269,3 +269,9 @@ def test_the_status_of_a_model_is_its_own_among_others(tmp_path: Path) -> None:
     )
     asked = "; ".join(f"model={name}; echo $(status_of_model)" for name, _ in models)
     assert called(f"body='{{\"data\":[{body}]}}'; {asked}", tmp_path).split() == [value for _, value in models]
+
+
+def test_a_restart_may_take_as_long_as_the_answers_of_the_server_have_to_end() -> None:
+    resources = planned({**instance(), "drain_s": 3600})
+    assert "timeout -k 5 3735 /bin/sh" in text(resources, SCRIPT)
+    assert "TimeoutStartSec=4075\n" in text(resources, f"/etc/systemd/system/{UNIT}")
