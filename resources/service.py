@@ -56,6 +56,9 @@ class Service(Resource):
     `drain` has the path of the Unix socket where it is asked, that of the one where HAProxy before it says how many are being answered
     there, and for how many seconds they may go on before it is restarted. Those that are `alike` are not restarted at the same time.
     `cuts` says what a restart of it breaks off all the same.
+    `takes_back` are three shell commands for what `validate` changes beyond files: the first prints what is there before; the second runs
+    before what it reads is put back, the third afterwards. Both get a directory: in its `files` lies what it is to read again, in `noted`
+    what the first has printed.
     A `name` may be a socket unit's too: systemd holds its ports, over all starts of the service that it hands them to, and a restart of it
     is one of that service.
 
@@ -84,6 +87,7 @@ class Service(Resource):
     drain: tuple[str, ...] = ()
     cuts: str = ""
     alike: str = ""
+    takes_back: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -261,6 +265,8 @@ class Service(Resource):
                 service._try_flags(steps, landing)
                 if service.validate and not service.user and VERBS[service.action(landing.actual, wrong) or "keep"] != "none":
                     steps.add("service_keep", service.unit, *service._kept())
+                    if service.takes_back:
+                        steps.add("service_keep_undo", service.unit, *service.takes_back)
                 if notes := [note for note in ("started", "loaded") if note in differing and not differing[note][0]]:
                     steps.add("service_unvouched", service.unit, *notes)
 

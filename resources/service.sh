@@ -119,7 +119,7 @@ put_service() {
   done
   # shellcheck disable=SC2034 # kept.sh reads it
   acted=
-  service_unkept "$service"
+  [ -e "$(service_kept "$service")/after" ] || service_unkept "$service"
   systemctl stop "paddock-drained-${service%.service}.timer" 2>/dev/null || true
 }
 
@@ -185,6 +185,7 @@ service_answers() {
   at "service:$1"
   since=$(date -d "$(service_manager "$1" show -P InactiveExitTimestamp)" +%s)
   begun=$(date +%s)
+  acted=restart
   until sh -c "$3" >/dev/null 2>&1 </dev/null 9>&-; do
     case $(service_manager "$1" show -P SubState) in
       running | reload* | start*) ;;
@@ -193,6 +194,9 @@ service_answers() {
     [ $(($(date +%s) - begun)) -lt "$2" ] || service_unwell "$1" "$since" "does not answer after $2 s"
     sleep 0.2
   done
+  # shellcheck disable=SC2034 # kept.sh reads it
+  acted=
+  service_unkept "$1"
 }
 
 # Who passes requests on to several servers asks each every two seconds: this one is to be known before the next leaves.
