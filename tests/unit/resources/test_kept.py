@@ -60,7 +60,7 @@ def keeps_more(there: Path) -> None:
     (there / "copies").mkdir(exist_ok=True)
     (there / "copies" / "earlier").touch()
     (there / "listed").write_text("earlier\nmade\n")
-    note, before = f"ls {there}/copies", f'grep -q new {there}/configuration'
+    note, before = f"ls {there}/copies", f"grep -q new {there}/configuration"
     after = f'grep -q old {there}/configuration; grep -vxFf "$1/noted" {there}/listed >>{there}/undone'
     run(there, f"service_keep x.service {there}/configuration; service_keep_undo x.service '{note}' '{before}' '{after}'")
     (there / "configuration").write_text("new")
@@ -78,7 +78,7 @@ def test_more_than_files_is_taken_back_in_its_order_and_knows_what_was_there_bef
 def test_what_was_taken_back_once_is_not_taken_back_again_by_a_run_that_goes_on(there: Path) -> None:
     keeps_more(there)
     kept = there / "kept" / "x.service"
-    run(there, f"undo_once {kept} before; undo_once {kept} after; undo_once {kept} before; service_back x.service")
+    run(there, f"undo_once {kept} before; echo old >{there}/configuration; undo_once {kept} after; service_back x.service")
     assert (kept.parent.exists(), (there / "undone").read_text()) == (False, "made\n")
 
 
