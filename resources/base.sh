@@ -83,7 +83,7 @@ no_newer() {
 gone_manifest() {
   at manifest
   rm -rf /var/lib/paddock/build /var/lib/paddock/roots /var/lib/paddock/digests /var/lib/paddock/kept \
-    /var/lib/paddock/history
+    /var/lib/paddock/history /var/lib/paddock/packages /var/lib/paddock/try.*
   rm -f /var/lib/paddock/manifest
 }
 

@@ -56,6 +56,7 @@ class Service(Resource):
     `drain` has the path of the Unix socket where it is asked, that of the one where HAProxy before it says how many are being answered
     there, and for how many seconds they may go on before it is restarted. Those that are `alike` are not restarted at the same time.
     `cuts` says what a restart of it breaks off all the same.
+    `gate` are shell commands that must succeed as well where the program gets another version that is on trial.
     `takes_back` are three shell commands for what `validate` changes beyond files: the first prints what is there before; the second runs
     before what it reads is put back, the third afterwards. Both get a directory: in its `files` lies what it is to read again, in `noted`
     what the first has printed.
@@ -88,6 +89,7 @@ class Service(Resource):
     cuts: str = ""
     alike: str = ""
     takes_back: tuple[str, ...] = ()
+    gate: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -311,7 +313,7 @@ class Service(Resource):
         restarted = Counter(service.alike for service, action in services if action == "restart")
         alike, again = {each for each, number in restarted.items() if each and number > 1}, set[str]()
         for service, action in services:
-            for command in service.validate if VERBS[action] != "none" else ():
+            for command in (*(service.gate if landing.part else ()), *service.validate) if VERBS[action] != "none" else ():
                 steps.add("service_valid", service.unit, command)
             if service.drain and VERBS[action] == "restart":
                 if service.alike in again:

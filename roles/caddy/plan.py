@@ -32,6 +32,18 @@ DROPINS = f"/etc/systemd/system/{UNIT}.d"
 VALIDATE = as_unit(UNIT, "caddy", f"caddy validate --adapter caddyfile --config {CADDYFILE}", home="/var/lib/caddy")
 """As the account that is to read it all: root could read too much, and would leave files of its own in that account's home."""
 
+SITES = f"{DIRECTORY}/sites.caddy"
+
+GATE = f"""[ -e {CADDYFILE} ] || exit 0
+[ -e "$2{SITES}" ] || {{
+  (umask 022 && mkdir -p "$2{DIRECTORY}")
+  cp -p {SITES} "$2{SITES}" 2>/dev/null || true
+}}
+(umask 022 && sed "s|^import {DIRECTORY}/|import $2{DIRECTORY}/|" {CADDYFILE} >"$2/Caddyfile")
+cd / && runuser -u caddy -- env HOME=/var/lib/caddy "$1/usr/bin/caddy" validate --adapter caddyfile --config "$2/Caddyfile"
+"""
+"""Another Caddy reads what is to land, before it is installed."""
+
 RELOADS_SAFELY = (2, 8, 0)
 """A reload with a request in flight ends Caddy 2.6.2 (`panic: missing cancel error`): the distribution's Caddy is restarted instead."""
 
@@ -80,7 +92,9 @@ UNISSUED = Certificate(TO_BE_ISSUED, TO_BE_ISSUED)
 
 
 def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[Resource]:
-    package = Package("caddy", settings.package.version, settings.package.sha256) if settings.package else Package("caddy")
+    package = Package("caddy", gate=GATE)
+    if settings.package:
+        package = replace(package, version=settings.package.version, deb=settings.package.sha256)
     release = _release(host, settings, knowledge)
     theirs = _theirs(host, settings, knowledge)
     # `caddy reload` asks Caddy's API.
@@ -345,7 +359,7 @@ def _sites(
         closed=CLOSED,
         health=HEALTH,
     )
-    yield File(f"{DIRECTORY}/sites.caddy", text)
+    yield File(SITES, text, goes_back=True)
     admitted = sorted(f"{name} {each}\n" for name, site in sites.items() for each in site["clients"])
     yield File(f"{DIRECTORY}/admitted", "".join(admitted))
 

@@ -37,6 +37,8 @@ ON_POSTGRES = f"postgresql://{ACCOUNT}@/paddock_gateway?host=/run/postgresql"
 PREPARE = f"cd / && {shlex.join((*COMMAND, 'prepare'))}"
 """While the version before serves: where the migration fails, or no copy can be restored, that one goes on with what it has."""
 
+TRY = f"cd / && {shlex.join((*COMMAND, 'copies', 'try'))}"
+
 COPIED = "ls /var/lib/paddock/backups/*/*-before-migration.json"
 
 NEWEST_USERS = f"""cd /
@@ -85,7 +87,7 @@ def plan(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Knowled
     metrics = _bound(settings.metrics_listen, host, knowledge) if settings.metrics_listen else ""
     keys = tuple(_keys(host, settings, servers, knowledge))
     said = {**_configuration(host, settings, servers, fleet, knowledge), "listen": listens, "metrics_listen": metrics}
-    configuration = File(CONFIGURATION, json.dumps(said, indent=1) + "\n", group=ACCOUNT, mode=0o640, secret=True)
+    configuration = File(CONFIGURATION, json.dumps(said, indent=1) + "\n", group=ACCOUNT, mode=0o640, secret=True, goes_back=True)
     addresses = list(dict.fromkeys([*listens, *filter(None, (metrics,))]))
     unit = _unit(host, settings, servers, fleet, addresses)
     listener = File(f"/etc/systemd/system/{LISTENER}", render("gateway/paddock-gateway.socket.j2", listens=addresses))
@@ -105,6 +107,7 @@ def plan(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Knowled
         UNIT,
         restarts=(environment, *keys, configuration, unit),
         validate=(PREPARE,),
+        gate=(TRY,),
         takes_back=(COPIED, NEWEST_USERS, MIGRATED_BACK),
         # Where it asks the model for a token first, it is ready when that has come.
         answers=f"curl --silent --fail --max-time 5 http://{called_at(metrics or listens[0])}/{'readyz' if warm else 'livez'}",
