@@ -1,9 +1,9 @@
 # A switch that the host takes back by itself, unless it is confirmed in time.
 #
 # /var/lib/paddock/guard has its `id`, in `words` what it is, its `deadline` in seconds, `files` as they were before it,
-# `paths` and `units`, a line each, `packages` as files, `undo` for more than that, the journal's `cursor`, and what the
-# timer's service runs. It is `armed` once the
-# timer runs; `taking` says why it is taken back, `over` that it is confirmed or taken back.
+# `paths`, `units` and `secret` paths, a line each, `packages` as files, `undo` for more than that, the journal's
+# `cursor`, and what the timer's service runs. It is `armed` once the timer runs; `taking` says why it is taken back,
+# `over` that it is confirmed or taken back.
 #
 # shellcheck disable=SC2154 # $stage is set where this is sourced: see base.sh
 
@@ -57,6 +57,12 @@ guard_package() {
   at guard
   [ -e "$guard/packages/$1.deb" ] || package_keep "$1" "$guard/packages" ||
     fail "what is to be put back could not be kept, so nothing more was changed"
+}
+
+# PATH…: what changed in these is not told
+guard_secret() {
+  at guard
+  printf '%s\n' "$@" >"$guard/secret"
 }
 
 # NAME NOTE BEFORE AFTER: how more than files is taken back

@@ -31,6 +31,7 @@ class Kept:
     paths: tuple[str, ...]
     units: tuple[str, ...]
     packages: tuple[str, ...] = ()
+    secret: tuple[str, ...] = ()
     undo: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -40,6 +41,8 @@ class Kept:
         """The steps are a part of the switch: before them all is kept, after them the time begins."""
         own = Steps()
         own.add("guard_arm", guard.deadline_s, guard.id, guard.words, *self.paths, "--", *self.units)
+        if self.secret:
+            own.add("guard_secret", *self.secret)
         for name in self.packages:
             own.add("guard_package", name)
         for name, commands in self.undo.items():
@@ -84,7 +87,8 @@ def kept_versions(changes: Iterable[Change], planned: Sequence[Resource]) -> Kep
         if file.goes_back and not file.secret:
             undo[file.path.replace("/", "-")] = _with_newest_lists(file, planned)
     packages = (each.resource.name for each in found if isinstance(each.resource, Package) and each.sign == "~")
-    return Kept(tuple(paths), tuple(each.unit for each in services), tuple(packages), undo)
+    secret = (each.path for each in of_kind([each.resource for each in found if each.resource], File) if each.secret)
+    return Kept(tuple(paths), tuple(each.unit for each in services), tuple(packages), tuple(secret), undo)
 
 
 def _with_newest_lists(file: File, planned: Sequence[Resource]) -> tuple[str, ...]:

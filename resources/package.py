@@ -43,6 +43,11 @@ class Package(Resource):
             return {}
         return {"state": "installed", **({"version": self.version} if self.version else {})}
 
+    @property
+    def noted(self) -> bool:
+        """Not where it is only to be another version of the distribution's."""
+        return bool(self.deb or not self.version)
+
     def noted_as(self, actual: Actual) -> Origin | None:
         return super().noted_as(actual) if self.needed or self.id in actual.resources else actual.manifest.get(self.id)
 

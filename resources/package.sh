@@ -62,7 +62,7 @@ put_package() {
   rmdir "$package_files" 2>/dev/null || true
 }
 
-# NAME STAGED VERSION COMMAND [STAGED GROUP PATH]…: its gate, with its files and those that are to land, beside what runs
+# NAME STAGED VERSION COMMAND STAGED GROUP PATH…: its gate, with its files and those that are to land
 package_try() {
   at "package:$1"
   rm -rf /var/lib/paddock/try.*
@@ -100,7 +100,7 @@ package_tried() {
 # NAME VERSION DIRECTORY: prints the file of that version in the directory, or why there is none
 package_fetched() {
   (
-    cd "$3"
+    cd "$3" || exit
     told=$(apt-get download -q "$1=$2" 2>&1 </dev/null 9>&-) ||
       told=$(apt-get update -q 2>&1 </dev/null 9>&- && apt-get download -q "$1=$2" 2>&1 </dev/null 9>&-) || {
       printf '%s\n' "$told" | tail -n 1

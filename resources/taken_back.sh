@@ -187,7 +187,7 @@ guard_collect() {
       printf '%s\n' "$path"
       if [ -L "$path" ]; then
         printf '%s -> %s\n' "$(readlink "$guard/files$path")" "$(readlink "$path")"
-      elif [ "$what" = file ] && [ -n "$(find "$guard/files$path" -perm -004)" ]; then
+      elif [ "$what" = file ] && ! grep -qxF -e "$path" "$guard/secret" 2>/dev/null; then
         diff -u -- "$guard/files$path" "$path" 2>/dev/null || true
       fi
     }

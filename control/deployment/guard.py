@@ -35,12 +35,13 @@ trap 'rc=$?; [ $rc = 0 ] || echo "paddock-at: $at" >&2' EXIT
 """What is done beside no other command of a run's: see deploys/applying.py."""
 
 
-def guard_of(work: Work, id: str, deadline_s: int) -> Guard | None:
-    """The guard for a host's work, None where it changes nothing that could be taken back. `id` is the run's; where the same switch waits
+def guard_of(work: Work, id: str, deadline_s: int, says: str = "") -> Guard | None:
+    """The guard for a host's work, None where it changes nothing that could be taken back. `id` is the run's, `says` what the switch is
+    called, by its release where that is not said; where the same switch waits
     on the host already, its own is taken, so that a rerun goes on with it."""
     if not work.kept:
         return None
-    words, waits = words_of(work), work.actual.waiting
+    words, waits = says or words_of(work), work.actual.waiting
     # A rerun may find that `current` has moved: then there is no release among its changes, and what waits says which it was.
     goes_on = waits is not None and (words == waits.words or not _switched(work))
     return Guard(waits.id, deadline_s, waits.words) if waits and goes_on else Guard(id, deadline_s, words)

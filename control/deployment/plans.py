@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -64,7 +64,7 @@ class Plans:
             machine = replace(machine, caddy=versions.get("caddy", machine.caddy))
             knowledge = replace(knowledge, hardware={**knowledge.hardware, host.name: machine})
         plan = host_plan(host, self._fleet, knowledge)
-        return {role: tuple(_offered(each, versions) for each in part) for role, part in plan.items()}
+        return {role: tuple(_offered(part, versions)) for role, part in plan.items()}
 
     def entry(self, host: str, history: HostHistory, verb: str) -> HostEntry | None:
         """What the host is to keep of what it gets by its plan; None where it has just that, or nothing that rolls back."""
@@ -85,7 +85,14 @@ class Plans:
         self._made.clear()
 
 
-def _offered(resource: Resource, versions: Mapping[str, str]) -> Resource:
-    if isinstance(resource, Package) and not resource.version and resource.name in versions:
-        return replace(resource, version=versions[resource.name])
-    return resource
+def _offered(part: Iterable[Resource], versions: Mapping[str, str]) -> Iterator[Resource]:
+    """`postgresql` stands for the `postgresql-17` that it brings."""
+    for each in part:
+        if not isinstance(each, Package) or each.version:
+            yield each
+            continue
+        brought = {name: version for name, version in versions.items() if name == each.name or name.startswith(f"{each.name}-")}
+        if each.name not in brought:
+            yield each
+        for name, version in brought.items():
+            yield replace(each, name=name, version=version)
