@@ -55,11 +55,14 @@ there."""
 MIGRATED_BACK = f"""cd /
 made=$({COPIED} 2>/dev/null | grep -vxF -f "$1/noted" | tail -n 1)
 [ -n "$made" ] || exit 0
+set -- "$(cat "$1/program")/bin/python" -I -m paddock_gateway --configuration "$1/configuration" copies take-back
+"$@" --help >/dev/null 2>&1 || exit 0
 systemctl stop {UNIT}
 made=${{made##*/}}
-"$(cat "$1/program")/bin/python" -I -m paddock_gateway --configuration "$1/configuration" copies take-back "${{made%.json}}"
+"$@" "${{made%.json}}"
 """
-"""By the version that has migrated: the one before cannot read what that has made of the tables."""
+"""By the version that has migrated: the one before cannot read what that has made of the tables. An older version does not know how, and is
+in its place again."""
 
 PREPARING_S = 4 * 3600
 """A large database is copied, restored and migrated within this."""
