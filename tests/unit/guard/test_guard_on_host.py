@@ -272,10 +272,10 @@ def test_a_package_of_another_version_is_put_back_from_the_file_that_was_kept(ho
     """dpkg and apt are a file with a version; a package's file is its version."""
     installed = host.directory / "var" / "installed"
     programs = {
-        "dpkg-query": f'case $2 in *Status*) echo "installed $(cat {installed})" ;; *) cat {installed} ;; esac',
+        "dpkg-query": f'case $3 in *Status*) echo "installed $(cat {installed})" ;; *) cat {installed} ;; esac',
         "dpkg-deb": '[ ! -e "$2" ] || cat "$2"',
-        "apt-get": f'for each; do :; done; case $* in *\' install \'*) [ ! -e "$each" ] || cat "$each" >{installed} ;; esac\n'
-        f'case $* in *download*) echo "${{each#*=}}" >caddy_1_amd64.deb ;; esac; [ "$1" != install ] || cat "$each" >{installed}',
+        "apt-get": "for each; do :; done\n"
+        f'case $1 in download) echo "${{each#*=}}" >caddy_1_amd64.deb ;; install) cat "$each" >{installed} ;; esac',
         "pgrep": "exit 1",
     }
     for name, text in programs.items():
