@@ -91,10 +91,12 @@ guard_confirm() {
   guard_gone
 }
 
-# ID WHY EVIDENCE: now. The evidence is what the control machine has of it, in base64. Prints how it ended
+# ID WHY EVIDENCE: now. The evidence is what the control machine has of it, in base64. Prints how it ended; nothing where
+# the run has failed before it changed anything
 guard_take_back() {
   at guard
   if [ ! -e "$guard_told/$1/outcome" ]; then
+    guard_waits || return 0
     [ -e "$guard/taking" ] || guard_mine "$1"
     [ "$(cat "$guard/id")" = "$1" ] || fail "$(cat "$guard/words") is being taken back"
     rm -f "$guard/reserve"

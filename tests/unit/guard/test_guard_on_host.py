@@ -126,6 +126,11 @@ def test_where_nothing_was_changed_a_failed_check_takes_nothing_back(host: Guard
     assert list((host.directory / "var" / "evidence").iterdir()) == []
 
 
+def test_a_run_that_failed_before_it_kept_anything_has_nothing_taken_back(host: GuardedHost) -> None:
+    told = host.does("guard_take_back one 'the gate refuses it' ''")
+    assert (told.returncode, told.stdout) == (0, "") and host.left == []
+
+
 def test_a_service_that_still_runs_as_it_did_is_not_restarted(host: GuardedHost, files: Path) -> None:
     switch(host, files)
     host.unit(SERVER)  # the run died before it came to that
