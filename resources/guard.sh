@@ -91,8 +91,8 @@ guard_confirm() {
   guard_gone
 }
 
-# ID WHY EVIDENCE: now. The evidence is what the control machine has of it, in base64. Prints how it ended; nothing where
-# the run has failed before it changed anything
+# ID WHY EVIDENCE: now. The evidence is what the control machine has of it, in base64. Prints how it ended; nothing
+# where the run has failed before it changed anything
 guard_take_back() {
   at guard
   if [ ! -e "$guard_told/$1/outcome" ]; then

@@ -69,8 +69,7 @@ class Survey:
     looks: bool = False
     takes_over: bool = False
     guard: Callable[[Work], Guard | None] = lambda work: None
-    part: str = ""
-    """The role that is to change alone, as its program gets another version."""
+    part: str = ""  # the role that is to change alone, as its program gets another version
     holder: Holder | None = None
     offered: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Host → the versions of the distribution's packages that it is to have now."""
@@ -229,8 +228,8 @@ class Survey:
             found = replace(found, recorded=False)  # also where nothing else is to change, its manifest is to say whose it is
         if self.leaving:  # nobody waits for anybody
             return Work(plan, actual, found)
-        alternatives = alternatives_of(host, self.fleet)
-        work = Work(plan, actual, found, needs_of(host, self.fleet), doors=doors_of(self.fleet), alternatives=alternatives)
+        needs, alternatives = needs_of(host, self.fleet), alternatives_of(host, self.fleet)
+        work = Work(plan, actual, found, needs, doors=doors_of(self.fleet), alternatives=alternatives)
         return role_alone(work, self.part) if self.part else work
 
     def _planned(self, host: Host) -> HostPlan:

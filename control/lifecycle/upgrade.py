@@ -17,8 +17,9 @@ from control.deployment.work import Work
 from control.lifecycle.comparison import chosen, compare
 from control.lifecycle.components import ASKED, OFFERED, HostUpgrade, offers_of, other_major, upgrade_of
 from control.lifecycle.judgement import Judgement
-from control.lifecycle.names import LLAMA_CPP, WORDS
+from control.lifecycle.names import LLAMA_CPP, POSTGRES, WORDS
 from control.lifecycle.recording import Recording
+from control.lifecycle.rows import Rows, counted, lost
 from control.lifecycle.waves import CANARY, Upgraded, Wave, waves
 from control.ssh.reach import Reach
 from control.ssh.run import Tell
@@ -183,11 +184,12 @@ class Upgrade:
         deployment = self._deployment(hosts, lambda work: guard_of(work, self.id, DEADLINE_S, self._words(batch)))
         with deployment.connected():
             deployment.survey(fit=True)
+            before = counted(self.fleet, self.state, batch) if self.component == POSTGRES and not deployment.failures else {}
             guards = {name: guard for name, work in deployment.work.items() if (guard := deployment.guard(work))}
             switches = [Switch(deployment.run, name, guard) for name, guard in guards.items()]
             try:
                 deployment.converge()
-                failed = dict(deployment.failures) or self._verified(deployment, switches)
+                failed = dict(deployment.failures) or self._verified(deployment, switches) or self._lost(before)
                 if watched and not failed:
                     failed = self._soaked(deployment, switches)
             except KeyboardInterrupt:
@@ -245,6 +247,15 @@ class Upgrade:
         failed = verify(self.fleet, self.state, plans, self.say, complain)
         self.record.verified |= {name: "FAILED" if number else "yes" for name, number in failed.items()}
         return {name: f"{number} checks failed: {'; '.join(words)}" for name, number in failed.items() if number}
+
+    def _lost(self, before: Mapping[str, Rows]) -> dict[str, str]:
+        """Host → what its database has lost."""
+        try:
+            after = counted(self.fleet, self.state, list(before)) if before else {}
+        except PaddockError as error:
+            return dict.fromkeys(before, str(error))
+        found = {name: "; ".join(lost(rows, after[name])) for name, rows in before.items()}
+        return {name: words for name, words in found.items() if words}
 
     def _extend(self, switches: Iterable[Switch]) -> None:
         for each in switches:

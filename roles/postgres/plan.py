@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 
 from inventory.fleet import Fleet, Host
@@ -10,7 +9,6 @@ from inventory.knowledge import Knowledge
 from resources import Directory, File, Package, Resource, Service
 from roles.postgres.settings import PostgresSettings
 from roles.role import render
-from roles.users import COMMAND
 from roles.users import DATABASE_UNIT as UNIT
 
 DIRECTORY = "/etc/paddock/postgres"
@@ -19,15 +17,12 @@ DATABASE = "paddock_gateway"
 OWNER = "paddock-gateway"
 """As the account that may be it is called: the distribution's pg_hba.conf lets an account in by its name (peer)."""
 
-COPY = f"cd / && {shlex.join((*COMMAND, 'copies', 'make'))}"
-"""Before another version comes: restored, and its rows counted."""
-
 CONNECTIONS = 32
 """At a time: the gateway must not take all that the cluster has."""
 
 
 def plan(host: Host, settings: PostgresSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[Resource]:
-    package = Package("postgresql", gate=COPY)
+    package = Package("postgresql")
     script = File(SCRIPT, render("postgres/gateway.sql.j2", database=DATABASE, owner=OWNER, connections=CONNECTIONS))
     unit = File(f"/etc/systemd/system/{UNIT}", render("postgres/paddock-postgres-gateway.service.j2", script=SCRIPT))
     yield package

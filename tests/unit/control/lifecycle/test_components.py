@@ -15,6 +15,7 @@ from control.deployment.part import role_alone
 from control.deployment.plans import _offered
 from control.deployment.work import Work
 from control.lifecycle.components import Offer, offers_of, other_major, upgrade_of
+from control.lifecycle.rows import lost
 from inventory.errors import UsageError
 from resources import File, Package, Resource, Service, Venv
 from resources.drift import drift
@@ -99,6 +100,15 @@ def test_a_version_of_postgres_is_the_clusters_and_its_manifest_entry_is_nobodys
     planned = list(_offered((plain, SITES), {"postgresql-17": "17.6-0"}))
     assert planned == [plain, Package("postgresql-17", version="17.6-0"), SITES]
     assert isinstance(planned[1], Package) and planned[1].gate == "true" and not planned[1].noted and plain.noted
+
+
+def test_a_table_that_is_gone_or_empty_is_lost_and_old_rows_of_the_log_are_not() -> None:
+    before = {"users": 2, "keys": 3, "llama_requests": 900, "empty": 0}
+    assert list(lost(before, {"users": 2, "keys": 4, "llama_requests": 870, "empty": 0})) == []
+    assert list(lost(before, {"keys": 0, "llama_requests": 1, "empty": 0})) == [
+        "the table users is gone",
+        "the table keys had 3 rows and has none",
+    ]
 
 
 def test_of_one_role_alone_the_changes_are_made_and_what_left_the_inventory_stays() -> None:
