@@ -41,7 +41,7 @@ def installed(wrong: Sequence[Resource], work: Work) -> None:
 def tried(wrong: Sequence[Resource], work: Work) -> None:
     """The gates of what is to be another version of what is installed."""
     packages = [each for each in of_kind(wrong, Package) if each.id in work.actual.resources]
-    files = [each for each in of_kind(work.wrong(File), File) if each.goes_back]
+    files = of_kind(work.wrong(File), File)
     for package in packages:
         if package.gate:
             steps = Steps()

@@ -35,11 +35,12 @@ VALIDATE = as_unit(UNIT, "caddy", f"caddy validate --adapter caddyfile --config 
 SITES = f"{DIRECTORY}/sites.caddy"
 
 GATE = f"""[ -e {CADDYFILE} ] || exit 0
-[ -e "$2{SITES}" ] || {{
-  (umask 022 && mkdir -p "$2{DIRECTORY}")
-  cp -p {SITES} "$2{SITES}" 2>/dev/null || true
-}}
-(umask 022 && sed "s|^import {DIRECTORY}/|import $2{DIRECTORY}/|" {CADDYFILE} >"$2/Caddyfile")
+mkdir -p "$2{DIRECTORY}" "$2/own"
+cp -a {DIRECTORY}/. "$2{DIRECTORY}/." "$2/own/"
+sed -i "s|{DIRECTORY}/|$2/own/|g" "$2/own/"*.caddy
+(umask 022 && sed "s|^import {DIRECTORY}/|import $2/own/|" {CADDYFILE} >"$2/Caddyfile")
+chown root:caddy "$2/own"
+chmod 750 "$2/own"
 cd / && runuser -u caddy -- env HOME=/var/lib/caddy "$1/usr/bin/caddy" validate --adapter caddyfile --config "$2/Caddyfile"
 """
 """Another Caddy reads what is to land, before it is installed."""
