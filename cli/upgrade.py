@@ -42,7 +42,10 @@ def arguments(command: argparse.ArgumentParser) -> None:
     limit_argument(command)
     command.add_argument("--to", metavar="VERSION", default="", help="the version to write into the inventory first")
     command.add_argument("--ggml", metavar="VERSION", default="", help="with --to and packages: the version of libggml0")
-    command.add_argument("--only", metavar="WHAT", default="", help=f"of {', '.join(sorted(COMPONENTS))} these alone, with commas between")
+    only = command.add_argument(
+        "--only", metavar="WHAT", default="", help=f"of {', '.join(sorted(COMPONENTS))} these alone, with commas between"
+    )
+    only.completer = lambda **_: COMPONENTS  # type: ignore[attr-defined]
     command.add_argument("--plan", action="store_true", help="show what would be done, and do nothing")
     command.add_argument(
         "--waves", metavar="SIZES", default=DEFAULT, help=f"hosts that have the release after each wave: {DEFAULT}".replace("%", "%%")
