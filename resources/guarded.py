@@ -93,12 +93,16 @@ def kept_versions(changes: Iterable[Change], planned: Sequence[Resource]) -> Kep
 
 def _with_newest_lists(file: File, planned: Sequence[Resource]) -> tuple[str, ...]:
     """What lies beside the file says who is let in. Where that has changed since, the file stays too: the old one would let in others."""
-    beside = file.path.rpartition("/")[0]
-    lists = [each.path for each in of_kind(planned, File) if each.path.startswith(f"{beside}/") and not each.goes_back and not each.secret]
-    note = f"sha256sum {shlex.join(lists)} 2>&1 || true"
+    note = f"sha256sum {shlex.join(each.path for each in lists_beside(file, planned))} 2>&1 || true"
     path = shlex.quote(file.path)
     before = f'{{ {note}; }} | cmp -s - "$1/noted" || cp -p {path} "$1/files"{path}'
     return note, before, "true"
+
+
+def lists_beside(file: File, planned: Sequence[Resource]) -> list[File]:
+    """The files by which one that `goes_back` lets people in."""
+    beside = file.path.rpartition("/")[0]
+    return [each for each in of_kind(planned, File) if each.path.startswith(f"{beside}/") and not each.goes_back and not each.secret]
 
 
 def _is_certificate(file: File) -> bool:

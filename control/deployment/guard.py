@@ -22,6 +22,7 @@ from inventory.bounds import EVIDENCE, MIB
 from inventory.errors import PaddockError
 from resources import File, Package, Release, of_kind, scripts
 from resources.guard import Guard, TakenBack, taken_back_of, waiting_words
+from resources.guarded import lists_beside
 from resources.history import HostEntry
 
 COLLECTED = re.compile(r"\./[A-Za-z0-9@_:\\-][A-Za-z0-9@_.:\\-]{0,127}")
@@ -65,6 +66,10 @@ def irreversible(work: Work) -> Iterator[str]:
     changes = work.drift.changes
     gone = [each.id for each in changes if each.action == "remove" and not each.id.startswith(f"{Package.kind}:")]
     rules = [each.id for each in changes if each.role == "firewall" and isinstance(each.resource, File) and each.action != "keep"]
+    back = [each.resource for each in changes if isinstance(each.resource, File) and each.resource.goes_back and not each.resource.secret]
+    lists = {each.id for file in back for each in lists_beside(file, work.resources)} if work.part else set()
+    if letting := [each.id for each in changes if each.id in lists and each.action != "keep"]:
+        yield f"{_first(letting)} changes, and who is let in is not taken back"
     if gone:
         yield f"{_first(gone)} left the inventory"
     if rules:

@@ -137,7 +137,8 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
     if knowledge.revocations:
         yield File(REVOKED, knowledge.revocations)
     if reloads:
-        yield File(f"{DIRECTORY}/cut", render("caddy/cut.j2", settings, directory=DIRECTORY, port=settings.port, noted=NOTED), mode=0o755)
+        cut = render("caddy/cut.j2", settings, directory=DIRECTORY, port=settings.port, noted=NOTED)
+        yield File(f"{DIRECTORY}/cut", cut, mode=0o755, goes_back=True)
     yield from dropins
     if tunnels and by_socket:
         yield User(CALLERS, "/nonexistent")

@@ -11,6 +11,7 @@ import pytest
 
 from cli.upgrade import _only
 from control.deployment.deployment import Deployment
+from control.deployment.guard import in_the_way
 from control.deployment.part import role_alone
 from control.deployment.plans import _offered
 from control.deployment.work import Work
@@ -125,6 +126,16 @@ def test_of_caddy_the_package_its_units_and_its_sites_go_back_but_no_list_and_no
     assert kept.paths == (SITES.path, DOOR.stamp.path)
     [(note, before, _)] = kept.undo.values()
     assert LISTED.path in note and KEY.path not in note and f"cp -p {SITES.path}" in before
+
+
+def test_a_caddy_whose_lists_change_in_the_same_run_is_left_for_up() -> None:
+    assert "admitted changes, and who is let in is not taken back" in in_the_way(role_alone(work(), "caddy"), GUARD)
+    THERE[LISTED.id] = LISTED.desired
+    try:
+        assert in_the_way(role_alone(work(), "caddy"), GUARD) == ""
+    finally:
+        del THERE[LISTED.id]
+    assert in_the_way(role_alone(work(), "gateway"), GUARD) == ""
 
 
 def test_of_a_gateway_its_environment_and_its_configuration_go_back_and_what_that_says_is_not_told() -> None:
