@@ -1,15 +1,16 @@
-"""Switch the hosts to another llama.cpp: built while the old one serves, tried on a canary, then in waves.
+"""Switch the hosts to other versions: of llama.cpp, the gateway, PostgreSQL and Caddy. Tried on a canary, then in waves.
 
 examples:
   paddock upgrade --plan             shows the canary of each build class and the waves; changes nothing
-  paddock upgrade                    after the version was changed in the inventory
+  paddock upgrade                    after a version was changed in the inventory, or the distribution has a newer one
+  paddock upgrade --only caddy       nothing else; --only gateway,postgres both
   paddock upgrade --to 0.3.37        writes the version into the inventory first, with its digest
   paddock upgrade --to 1:0.9.0+dfsg-1 --ggml 0.30.0-1
   paddock upgrade --waves 1,25%,100% --max-unavailable 2
 
-On one canary of each build class the new release is measured beside the old one, then switched to and watched. Where it is worse, no other
-host is touched. Two hosts that serve the same
-model are never away at the same time. With --to, the inventory names the old version again if no host serves the new one in the end.
+Of llama.cpp, on one canary of each build class the new release is measured beside the old one, then switched to and watched. Other programs
+have gates of their own. Where a version is worse, no other host is touched. Two hosts that serve the same model are never away at the same
+time. With --to, the inventory names the old version again if no host serves the new one in the end.
 
 Exit codes: 0 every host serves the new release, 1 not, 3 with --plan: something is to be upgraded, 4 taken back.
 """
@@ -28,6 +29,7 @@ from cli.asking import ask_at_terminal, confirmed
 from cli.views.progress import Progress
 from cli.views.upgrade import planned
 from control.editing.candidate import read_text
+from control.lifecycle.names import COMPONENTS, LLAMA_CPP
 from control.lifecycle.waves import DEFAULT, sizes_of
 from inventory.errors import UsageError
 
@@ -40,6 +42,10 @@ def arguments(command: argparse.ArgumentParser) -> None:
     limit_argument(command)
     command.add_argument("--to", metavar="VERSION", default="", help="the version to write into the inventory first")
     command.add_argument("--ggml", metavar="VERSION", default="", help="with --to and packages: the version of libggml0")
+    only = command.add_argument(
+        "--only", metavar="WHAT", default="", help=f"of {', '.join(sorted(COMPONENTS))} these alone, with commas between"
+    )
+    only.completer = lambda **_: COMPONENTS  # type: ignore[attr-defined]
     command.add_argument("--plan", action="store_true", help="show what would be done, and do nothing")
     command.add_argument(
         "--waves", metavar="SIZES", default=DEFAULT, help=f"hosts that have the release after each wave: {DEFAULT}".replace("%", "%%")
@@ -58,11 +64,22 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--max-unavailable: at least one host has to be away for its switch")
     if options.soak < 0:
         raise UsageError("--soak: a number of seconds, 0 for none")
+    _only(options)
     sizes, this, edit = sizes_of(options.waves), opened(options), None
     if options.to:
         edit = _edit(this, options)
         this = _with(this, edit, options)
     return _upgrade(this, options, sizes, edit)
+
+
+def _only(options: argparse.Namespace) -> tuple[str, ...]:
+    """The components that are asked for, in their order. Raises UsageError for one that there is not."""
+    named = {each.strip() for each in options.only.split(",")} if options.only else {LLAMA_CPP} if options.to else {*COMPONENTS}
+    if unknown := sorted(named.difference(COMPONENTS)):
+        raise UsageError(f"--only {unknown[0]}: there is {', '.join(sorted(COMPONENTS))}")
+    if options.to and named != {LLAMA_CPP}:
+        raise UsageError("--to is a version of llama.cpp: leave --only out, and write other versions into the inventory")
+    return tuple(each for each in COMPONENTS if each in named)
 
 
 def _edit(this: Opened, options: argparse.Namespace) -> Candidate:
@@ -97,40 +114,48 @@ def _upgrade(this: Opened, options: argparse.Namespace, sizes: tuple[str, ...], 
     def accept(question: str) -> bool:
         return not options.yes and confirmed(question, False, "a release that nobody could judge is not taken without a person")
 
+    carried = {role for host in this.hosts for role in host.carried}
+    pending, done, code = False, list[str](), 0
     with (
         recording(this.state, "upgrade", progress.error) as record,
         operator_lock(this.state, "upgrade", steals=options.steal_lock) as holder,
     ):
-        upgrade = Upgrade(
-            *(
-                this.fleet,
-                this.state,
-                this.hosts,
-                progress.of,
-                progress.line,
-                progress.error,
-                ask_at_terminal,
-                accept,
-                record,
-                holder,
-                sizes,
-            ),
-            at_once=options.max_unavailable,
-            soak_s=options.soak,
-            takes_back=not options.plan,
-        )
-        with _kept(edit, upgrade, progress) as keep:
-            with upgrade.looked():
-                code = _asked(upgrade, edit, options, progress)
-                if code is not None:
-                    return code
-                keep()
-                brought = upgrade.bring()
-            if brought and (options.no_measure or upgrade.judge()):
-                upgrade.carry_out()
-        record.failures |= upgrade.failures
+        for component in _only(options):
+            if component not in carried:
+                continue
+            upgrade = Upgrade(
+                *(this.fleet, this.state, this.hosts, progress.of, progress.line, progress.error),
+                *(ask_at_terminal, accept, record, holder, sizes),
+                component=component,
+                at_once=options.max_unavailable,
+                soak_s=options.soak,
+                takes_back=not options.plan,
+            )
+            code = _carried_out(upgrade, edit, options, progress)
+            pending |= bool(upgrade.upgrades)
+            done += [f"{name} ({component})" for name in upgrade.done]
+            record.failures |= upgrade.failures
+            if code not in (0, 3):
+                break
+    if not pending and not code:
+        progress.line("nothing is to be upgraded: each host serves the release that the inventory says")
+    elif pending and not options.plan:
+        progress.line(f"upgraded: {', '.join(done) or 'no host'}; {time.monotonic() - began:.1f} s")
+    return 3 if options.plan and pending and code == 0 else code
+
+
+def _carried_out(upgrade: Upgrade, edit: Candidate | None, options: argparse.Namespace, progress: Progress) -> int:
+    """The exit code of one component's upgrade."""
+    with _kept(edit, upgrade, progress) as keep:
+        with upgrade.looked():
+            code = _asked(upgrade, edit, options, progress)
+            if code is not None:
+                return code
+            keep()
+            brought = upgrade.bring()
+        if brought and (options.no_measure or upgrade.judge()):
+            upgrade.carry_out()
     progress.failures(upgrade.failures)
-    progress.line(f"upgraded: {', '.join(upgrade.done) or 'no host'}; {time.monotonic() - began:.1f} s")
     return 4 if upgrade.taken_back else 1 if upgrade.failures else 0
 
 
@@ -145,7 +170,6 @@ def _asked(upgrade: Upgrade, edit: Candidate | None, options: argparse.Namespace
         progress.error("nothing was changed: leave a host out that cannot be upgraded, with --limit")
         return 1
     if not upgrade.upgrades:
-        progress.line("nothing is to be upgraded: each host serves the release that the inventory says")
         return 0
     if options.plan:
         return 3

@@ -12,7 +12,7 @@ from pyinfra import host
 
 from control.deployment.work import ADMITTING, Turn, Work
 from deploys.applying import apply, stage
-from deploys.packages import apt_ready, installed, unheld
+from deploys.packages import apt_ready, installed, tried, unheld
 from deploys.uploads import uploaded, uploads
 from deploys.users import made
 from resources import ModelFile, Package, User, kind_of, kinds, of_kind
@@ -50,6 +50,11 @@ def prepare(work: Work) -> None:
 
     The last comes late, so that what still serves misses its old files for as short a time as can be.
     """
+    if work.guard and work.kept.packages:
+        tried(work.wrong(Package), work)
+        armed = Steps()
+        work.kept.arm(armed, work.guard)
+        apply(name="what can be put back", steps=armed)
     installed(work.wrong(Package), work)
     made(work.wrong(User), work)
     steps = Steps()

@@ -27,13 +27,26 @@ def installed(wrong: Sequence[Resource], work: Work) -> None:
         return
     if steps := _holds(work):
         apply(name="services held back", steps=steps)
-    if names := [each.name for each in packages if not each.deb]:
+    if names := [each.name for each in packages if not each.version]:
         of_the_distribution("packages", names)
+    if any(each.version and not each.deb for each in packages):
+        apt_ready("packages")
     for package in packages:
-        if package.deb:
+        if package.version:
             steps = Steps()
             package.land(steps, work)
             apply(name=f"package {package.name} {package.version}", steps=steps)
+
+
+def tried(wrong: Sequence[Resource], work: Work) -> None:
+    """The gates of what is to be another version of what is installed."""
+    packages = [each for each in of_kind(wrong, Package) if each.id in work.actual.resources]
+    files = of_kind(work.wrong(File), File)
+    for package in packages:
+        if package.gate:
+            steps = Steps()
+            package.try_out(steps, work, files)
+            apply(name=f"package {package.name} {package.version}: gate", steps=steps)
 
 
 def of_the_distribution(name: str, packages: Sequence[str]) -> None:

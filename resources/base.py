@@ -57,6 +57,10 @@ class Landing(Protocol):
     def resources(self) -> tuple[Resource, ...]:
         """The whole plan of the host."""
 
+    @property
+    def part(self) -> str:
+        """The role whose program gets another version, where that is all that is done."""
+
     def origin(self, resource: Resource) -> Origin: ...
     def manifest_of(self, release: Release) -> Callable[[], bytes]:
         """The sha256 of a release's list of files, as somebody vouches for it, once the release is there."""

@@ -85,7 +85,8 @@ class Directory(Owned):
 
 @dataclass(frozen=True)
 class File(Owned):
-    """A file with all its content. A `secret` is never shown, and readable to root and at most one group."""
+    """A file with all its content. A `secret` is never shown, and readable to root and at most one group. One that `goes_back` is put back
+    with the version of the program that read it, although it says who is let in."""
 
     kind: ClassVar[str] = "file"
     reverts: ClassVar[bool] = True
@@ -93,6 +94,7 @@ class File(Owned):
     content: str | bytes | Sealed = field(repr=False)
     mode: int = field(default=0o644, kw_only=True)
     secret: bool = field(default=False, kw_only=True)
+    goes_back: bool = field(default=False, kw_only=True, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

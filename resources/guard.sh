@@ -1,8 +1,9 @@
 # A switch that the host takes back by itself, unless it is confirmed in time.
 #
 # /var/lib/paddock/guard has its `id`, in `words` what it is, its `deadline` in seconds, `files` as they were before it,
-# `paths` and `units`, a line each, the journal's `cursor`, and what the timer's service runs. It is `armed` once the
-# timer runs; `taking` says why it is taken back, `over` that it is confirmed or taken back.
+# `paths`, `units` and `secret` paths, a line each, `packages` as files, `undo` for more than that, the journal's
+# `cursor`, and what the timer's service runs. It is `armed` once the timer runs; `taking` says why it is taken back,
+# `over` that it is confirmed or taken back.
 #
 # shellcheck disable=SC2154 # $stage is set where this is sourced: see base.sh
 
@@ -51,6 +52,28 @@ guard_arm() {
   sync -f "$guard"
 }
 
+# NAME: the file of the package that is installed is kept too
+guard_package() {
+  at guard
+  [ -e "$guard/packages/$1.deb" ] || package_keep "$1" "$guard/packages" ||
+    fail "what is to be put back could not be kept, so nothing more was changed"
+}
+
+# PATH…: what changed in these is not told
+guard_secret() {
+  at guard
+  printf '%s\n' "$@" >"$guard/secret"
+}
+
+# NAME NOTE BEFORE AFTER: how more than files is taken back
+guard_undo() {
+  at guard
+  [ ! -e "$guard/undo/$1/after" ] || return 0
+  mkdir -p "$guard/undo/$1"
+  ln -sfn "$guard/files" "$guard/undo/$1/files"
+  undo_keep "$guard/undo/$1" "$2" "$3" "$4"
+}
+
 # DEADLINE_S ID: it has so many seconds from now on
 guard_extend() {
   at guard
@@ -68,10 +91,12 @@ guard_confirm() {
   guard_gone
 }
 
-# ID WHY EVIDENCE: now. The evidence is what the control machine has of it, in base64. Prints how it ended
+# ID WHY EVIDENCE: now. The evidence is what the control machine has of it, in base64. Prints how it ended; nothing
+# where the run has failed before it changed anything
 guard_take_back() {
   at guard
   if [ ! -e "$guard_told/$1/outcome" ]; then
+    guard_waits || return 0
     [ -e "$guard/taking" ] || guard_mine "$1"
     [ "$(cat "$guard/id")" = "$1" ] || fail "$(cat "$guard/words") is being taken back"
     rm -f "$guard/reserve"

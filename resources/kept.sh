@@ -34,6 +34,25 @@ service_keep() {
   mv -T "$kept.new" "$kept"
 }
 
+# SERVICE NOTE BEFORE AFTER: of what is kept for it, how more than files is taken back, until it answers
+service_keep_undo() {
+  kept=$(service_kept "$1")
+  { [ ! -d "$kept" ] || [ -e "$kept/after" ]; } || undo_keep "$kept" "$2" "$3" "$4"
+}
+
+# DIRECTORY NOTE BEFORE AFTER: `after` comes last, so that a directory without it has none of it
+undo_keep() {
+  sh -c "$2" >"$1/noted" 2>/dev/null </dev/null 9>&- || true
+  printf '%s\n' "$3" >"$1/before" && printf '%s\n' "$4" >"$1/after.new" && mv "$1/after.new" "$1/after"
+}
+
+# DIRECTORY WHEN: its `before` or its `after`, once
+undo_once() {
+  [ -e "$1/$2" ] && [ ! -e "$1/$2.done" ] || return 0
+  sh -eu "$1/$2" "$1" </dev/null >&2 9>&- || return 1
+  : >"$1/$2.done"
+}
+
 # SERVICE: whether it was started or reloaded since something was kept: it lets in again nobody who has been thrown out
 service_past() {
   [ -n "$(find "/run/paddock/$1".* -maxdepth 0 -newer "$(service_kept "$1")" 2>/dev/null)" ]
@@ -43,6 +62,7 @@ service_past() {
 service_back() {
   kept=$(service_kept "$1")
   tab=$(printf '\t')
+  undo_once "$kept" before || return 1
   while IFS= read -r path; do
     service_back_path "$path" || return 1
   done <"$kept/paths"
@@ -50,6 +70,7 @@ service_back() {
     ! grep -qxF -e "${line#*"$tab"}" "${line%%"$tab"*}" || (gone_line "${line%%"$tab"*}" "${line#*"$tab"}") || return 1
   done <"$kept/lines"
   systemctl daemon-reload
+  undo_once "$kept" after || return 1
   service_unkept "$1"
   if service_manager "$1" is-active --quiet; then
     case $acted in

@@ -11,12 +11,15 @@ from resources.probe import ProbeAnswer
 from resources.steps import Steps
 
 if TYPE_CHECKING:
+    from resources.disk import File
     from resources.probe import Actual
 
 
 @dataclass(frozen=True)
 class Package(Resource):
-    """A package of the distribution, or one file of a newer release of it: `deb` is its sha256, `version` its exact version.
+    """A package of the distribution, or one file of a newer release of it: `deb` is its sha256, `version` its exact version. `gate` is a
+    shell command that must succeed before another version of it is installed: it gets a directory with the files of that, and one with the
+    files that are to land.
 
     One that is not `needed` stays where it is, and is not installed where it is missing: a compiler, where there is nothing to compile.
     """
@@ -28,6 +31,7 @@ class Package(Resource):
     version: str = ""
     deb: str = ""
     needed: bool = field(default=True, compare=False)
+    gate: str = field(default="", compare=False)
 
     @property
     def id(self) -> str:
@@ -38,6 +42,11 @@ class Package(Resource):
         if not self.needed:
             return {}
         return {"state": "installed", **({"version": self.version} if self.version else {})}
+
+    @property
+    def noted(self) -> bool:
+        """Not where it is only to be another version of the distribution's."""
+        return bool(self.deb or not self.version)
 
     def noted_as(self, actual: Actual) -> Origin | None:
         return super().noted_as(actual) if self.needed or self.id in actual.resources else actual.manifest.get(self.id)
@@ -51,8 +60,18 @@ class Package(Resource):
         return {"state": "installed", "version": version} if status.strip() == "ii" else {}
 
     def land(self, steps: Steps, landing: Landing) -> None:
-        """The file of a newer release. What the distribution has, pyinfra's own operation installs (deploys/packages.py)."""
-        steps.add("put_package", self.name, steps.pack(landing.payload[self.id].read_bytes()))
+        """The file of a newer release, or a version of the distribution's. Where any version does, pyinfra's own operation installs it
+        (deploys/packages.py)."""
+        steps.add("put_package", self.name, *self._source(steps, landing))
+
+    def try_out(self, steps: Steps, landing: Landing, files: Iterable[File]) -> None:
+        """Its gate, with the files that are to land; nothing is installed."""
+        staged = (word for each in files for word in (steps.pack(each.data, mode=each.mode), each.group, each.path))
+        steps.add("package_try", self.name, *self._source(steps, landing), self.gate, *staged)
+
+    def _source(self, steps: Steps, landing: Landing) -> tuple[str, str]:
+        """What its file is called among what travels, and its version; one of the two is empty."""
+        return (steps.pack(landing.payload[self.id].read_bytes()), "") if self.deb else ("", self.version)
 
     @classmethod
     def leave(cls, steps: Steps, name: str, origin: Origin) -> None:

@@ -37,19 +37,104 @@ package_ready() {
   }
 }
 
-# NAME STAGED: a newer package than the distribution's; what it needs may be in lists that apt has not fetched yet
+package_files=/var/lib/paddock/packages
+
+# NAME STAGED VERSION: a newer package than the distribution's, or that version of the distribution's; what it needs may
+# be in lists that apt has not fetched yet. A file stays: what comes next may have to be taken back
 put_package() {
   at "package:$1"
-  mv -T "$stage/$2" "$stage/$1.deb"
-  said=$(package_file "$stage/$1.deb") || {
-    said=$(apt-get update -q 2>&1 </dev/null 9>&- && package_file "$stage/$1.deb")
+  what=$1=$3
+  if [ -n "$2" ]; then
+    mkdir -p "$package_files"
+    mv -T "$stage/$2" "$package_files/$1.deb.new"
+    what=$stage/$1.deb
+    ln -sfn "$package_files/$1.deb.new" "$what"
+  fi
+  said=$(package_file "$what") || {
+    said=$(apt-get update -q 2>&1 </dev/null 9>&- && package_file "$what")
   } || {
+    rm -f "$package_files/$1.deb.new"
     printf '%s\n' "$said" | tail -n 8 >&2
     fail "could not be installed"
   }
+  rm -f "$package_files/$1.deb"
+  [ -z "$2" ] || mv -T "$package_files/$1.deb.new" "$package_files/$1.deb"
+  rmdir "$package_files" 2>/dev/null || true
 }
 
-# FILE
+# NAME STAGED VERSION COMMAND STAGED GROUP PATH…: its gate, with its files and those that are to land
+package_try() {
+  at "package:$1"
+  rm -rf /var/lib/paddock/try.*
+  trial=$(mktemp -d /var/lib/paddock/try.XXXXXX)
+  (package_tried "$@") || {
+    rm -rf "$trial"
+    exit 1
+  }
+  rm -rf "$trial"
+}
+
+# As package_try, in $trial, which a subshell leaves in any case
+package_tried() {
+  name=$1
+  if [ -n "$2" ]; then
+    file=$stage/$2
+  else
+    file=$(package_fetched "$name" "$3" "$trial") || fail "the version $3 cannot be had: $file"
+  fi
+  command=$4
+  shift 4
+  chmod 755 "$trial"
+  (umask 022 && mkdir "$trial/files")
+  dpkg-deb -x "$file" "$trial/program"
+  while [ $# -gt 2 ]; do
+    (umask 022 && mkdir -p "$trial/files${3%/*}")
+    mv -T "$stage/$1" "$trial/files$3"
+    chgrp "$2" "$trial/files$3"
+    shift 3
+  done
+  said=$(sh -euc "$command" gate "$trial/program" "$trial/files" 2>&1 </dev/null 9>&-) ||
+    fail "its gate refuses it, so nothing was changed: $(printf '%s\n' "$said" | grep . | tail -n 1)"
+}
+
+# NAME VERSION DIRECTORY: prints the file of that version in the directory, or why there is none
+package_fetched() {
+  (
+    cd "$3" || exit
+    told=$(apt-get download -q "$1=$2" 2>&1 </dev/null 9>&-) ||
+      told=$(apt-get update -q 2>&1 </dev/null 9>&- && apt-get download -q "$1=$2" 2>&1 </dev/null 9>&-) || {
+      printf '%s\n' "$told" | tail -n 1
+      exit 1
+    }
+    ls "$3/$1"_*.deb
+  )
+}
+
+# NAME DIRECTORY: the file of the version that is installed, so that it can be put back; none where none is
+package_keep() {
+  has=$(dpkg-query -W -f '${db:Status-Status} ${Version}' "$1" 2>/dev/null) || return 0
+  [ "${has%% *}" = installed ] || return 0
+  mkdir -p "$2"
+  if [ "$(dpkg-deb -f "$package_files/$1.deb" Version 2>/dev/null)" = "${has#* }" ]; then
+    cp "$package_files/$1.deb" "$2/$1.deb"
+  else
+    mkdir -p "$2/new"
+    file=$(package_fetched "$1" "${has#* }" "$2/new") || {
+      echo "the package $1 ${has#* } could not be put back, since apt does not have it any more: $file" >&2
+      return 1
+    }
+    mv -T "$file" "$2/$1.deb"
+    rmdir "$2/new"
+  fi
+}
+
+# FILE: whether that version of the package is installed
+package_is() {
+  name=${1##*/}
+  [ "$(dpkg-query -W -f '${Version}' "${name%.deb}" 2>/dev/null)" = "$(dpkg-deb -f "$1" Version)" ]
+}
+
+# FILE, or NAME=VERSION
 package_file() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends --allow-downgrades \
     -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=300 "$1" 2>&1 </dev/null 9>&-
@@ -71,6 +156,7 @@ gone_package() {
     mv "$noted.new" "$noted"
   fi
   for name; do
+    rm -f "$package_files/$name.deb"
     case $(dpkg-query -W -f '${db:Status-Abbrev}' "$name" 2>/dev/null) in
       ?i*) package_configured "$name" || apt-mark -qq auto "$name" >/dev/null ;;
       ?c*) dpkg --purge "$name" >/dev/null 2>&1 9>&- ;;
@@ -87,6 +173,7 @@ gone_package() {
     sed -n 's/^.[^n].*\t//p')
   packages_leave "$@"
   rm "$noted" "$noted.going"
+  rmdir "$package_files" 2>/dev/null || true
 }
 
 # NAME…: with their configuration. PostgreSQL's own script takes that for a word to delete all databases

@@ -55,6 +55,10 @@ class Service(Resource):
     comes with the next one. `left_open` is a shell command that succeeds while the process has something open that only a restart ends.
     Where it `drains`, callers wait while it is restarted, and its unit has it end what it answers before. Those that are `alike` are not
     restarted at the same time. `cuts` says what a restart of it breaks off all the same.
+    `gate` are shell commands that must succeed as well where the program gets another version that is on trial.
+    `takes_back` are three shell commands for what `validate` changes beyond files: the first prints what is there before; the second runs
+    before what it reads is put back, the third afterwards. Both get a directory: in its `files` lies what it is to read again, in `noted`
+    what the first has printed.
     A `name` may be a socket unit's too: systemd holds its ports, over all starts of the service that it hands them to, and a restart of it
     is one of that service.
 
@@ -83,6 +87,8 @@ class Service(Resource):
     drains: bool = False
     cuts: str = ""
     alike: str = ""
+    takes_back: tuple[str, ...] = ()
+    gate: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -260,6 +266,8 @@ class Service(Resource):
                 service._try_flags(steps, landing)
                 if service.validate and not service.user and VERBS[service.action(landing.actual, wrong) or "keep"] != "none":
                     steps.add("service_keep", service.unit, *service._kept())
+                    if service.takes_back:
+                        steps.add("service_keep_undo", service.unit, *service.takes_back)
                 if notes := [note for note in ("started", "loaded") if note in differing and not differing[note][0]]:
                     steps.add("service_unvouched", service.unit, *notes)
 
@@ -304,7 +312,7 @@ class Service(Resource):
         restarted = Counter(service.alike for service, action in services if action == "restart")
         alike, again = {each for each, number in restarted.items() if each and number > 1}, set[str]()
         for service, action in services:
-            for command in service.validate if VERBS[action] != "none" else ():
+            for command in (*(service.gate if landing.part else ()), *service.validate) if VERBS[action] != "none" else ():
                 steps.add("service_valid", service.unit, command)
             if service.alike in alike and action == "restart":
                 if service.alike in again:

@@ -117,7 +117,7 @@ put_service() {
   done
   # shellcheck disable=SC2034 # kept.sh reads it
   acted=
-  service_unkept "$service"
+  [ -e "$(service_kept "$service")/after" ] || service_unkept "$service"
 }
 
 # SERVICE: whether nothing more is to happen to it: a reload may have asked for a restart
@@ -133,6 +133,7 @@ service_answers() {
   at "service:$1"
   since=$(date -d "$(service_manager "$1" show -P InactiveExitTimestamp)" +%s)
   begun=$(uptime_s)
+  acted=restart
   until sh -c "$3" >/dev/null 2>&1 </dev/null 9>&-; do
     case $(service_manager "$1" show -P SubState) in
       running | reload* | start*) ;;
@@ -141,6 +142,9 @@ service_answers() {
     [ $(($(uptime_s) - begun)) -lt "$2" ] || service_unwell "$1" "$since" "does not answer after $2 s"
     sleep 0.2
   done
+  # shellcheck disable=SC2034 # kept.sh reads it
+  acted=
+  service_unkept "$1"
 }
 
 # Who passes requests on to several servers asks each every two seconds: this one is to be known before the next leaves.

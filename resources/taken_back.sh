@@ -19,10 +19,11 @@ guard_back() {
   while IFS=$tab read -r service enabled active invocation listens; do
     [ "$enabled" != - ] || gone_service "$service" # its unit was not there
   done <"$guard/units"
-  left=$(tac "$guard/paths" | while IFS=$tab read -r what path; do
+  left=$(guard_undo_all before)$(tac "$guard/paths" | while IFS=$tab read -r what path; do
     guard_put "$what" "$path" >&2 || printf ' %s' "$path"
   done)
   systemctl daemon-reload
+  left=$left$(guard_packages)$(guard_undo_all after)
   guard_start
   guard_well
   [ -z "$left" ] || fail "could not be put back:$left"
@@ -31,8 +32,27 @@ guard_back() {
   guard_gone
 }
 
+# WHEN: prints what could not be taken back
+guard_undo_all() {
+  for each in "$guard"/undo/*; do
+    [ ! -d "$each" ] || undo_once "$each" "$1" || printf ' %s' "${each##*/}"
+  done
+}
+
+# Installs the packages of before again, and prints those that could not be
+guard_packages() {
+  for each in "$guard"/packages/*.deb; do
+    { [ ! -e "$each" ] || package_is "$each"; } && continue
+    (package_ready /run/paddock/apt.conf) >&2 || true
+    package_file "$each" >&2 || printf ' %s' "${each##*/}"
+  done
+}
+
 # Whether anything is not as it was
 guard_changed() {
+  for each in "$guard"/packages/*.deb; do
+    [ ! -e "$each" ] || package_is "$each" || return 0
+  done
   while IFS=$tab read -r what path; do
     guard_same "$what" "$path" || return 0
   done <"$guard/paths"
@@ -167,7 +187,7 @@ guard_collect() {
       printf '%s\n' "$path"
       if [ -L "$path" ]; then
         printf '%s -> %s\n' "$(readlink "$guard/files$path")" "$(readlink "$path")"
-      elif [ "$what" = file ]; then
+      elif [ "$what" = file ] && ! grep -qxF -e "$path" "$guard/secret" 2>/dev/null; then
         diff -u -- "$guard/files$path" "$path" 2>/dev/null || true
       fi
     }

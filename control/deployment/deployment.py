@@ -18,7 +18,7 @@ from control.deployment.peers import offered
 from control.deployment.remaining import remains, still
 from control.deployment.survey import Survey
 from control.deployment.turns import turns
-from control.deployment.work import Work, admits, changes_admission
+from control.deployment.work import ADMITTING, Work, admits, changes_admission
 from control.llama_cpp.artifacts import Artifacts
 from control.llama_cpp.releases import ROLE
 from control.pki.leaves import KINDS
@@ -91,7 +91,7 @@ class Deployment(Survey):
         """
         self.take_leases(name for name, work in self.work.items() if work.drift)
         self.issue()
-        busy = self._busy(self.work)
+        busy = self._busy(self.work, whole=not self.part)
         turn = turns(busy, self.fleet)
         busy = {name: replace(work, turns=turn[name]) for name, work in busy.items()}
         with offered(self.run, busy, self.work, self.fleet) as asking:
@@ -133,7 +133,7 @@ class Deployment(Survey):
         self.take_leases(wanted)
         if any(assignment.builds.values()):
             Artifacts(self.state).key.make()  # a secret more makes the state another one, before hosts hear of it
-        owner = self._owner(wanted, whole=whole)
+        owner = self._owner(wanted, whole=whole or self.part in ADMITTING)
         for name, work in wanted.items():
             try:
                 needs, builds = _with(work.needs, assignment.waits.get(name), name), assignment.builds.get(name, ())
@@ -143,7 +143,7 @@ class Deployment(Survey):
                     builds=builds,
                     owner=owner,
                     renew=partial(self._renewed, name=name),
-                    guard=self.guard(work) if whole else None,
+                    guard=self.guard(work) if whole or self.part else None,
                     entry=self.entry_of(name) if whole else None,
                 )
             except PaddockError as error:
@@ -152,7 +152,7 @@ class Deployment(Survey):
 
     def entry_of(self, name: str) -> HostEntry | None:
         """What the host is to keep of what it gets; None where it has just that, or nothing that rolls back."""
-        return None if self.leaving else self.plans.entry(name, self.work[name].actual.history, self.verb)
+        return None if self.leaving or self.part else self.plans.entry(name, self.work[name].actual.history, self.verb)
 
     def take_leases(self, names: Iterable[str]) -> None:
         """Before hosts are changed. Raises PaddockError where another run is doing that, or has done so since they were looked at."""

@@ -22,6 +22,7 @@ from inventory.bounds import EVIDENCE, MIB
 from inventory.errors import PaddockError
 from resources import File, Package, Reached, Release, of_kind, scripts
 from resources.guard import Guard, TakenBack, taken_back_of, waiting_words
+from resources.guarded import lists_beside
 from resources.history import HostEntry
 from resources.steps import call
 
@@ -33,12 +34,13 @@ trap 'rc=$?; [ $rc = 0 ] || { ! command -v full_disks >/dev/null || full_disks; 
 """What is done beside no other command of a run's: see deploys/applying.py."""
 
 
-def guard_of(work: Work, id: str, deadline_s: int) -> Guard | None:
-    """The guard for a host's work, None where it changes nothing that could be taken back. `id` is the run's; where the same switch waits
+def guard_of(work: Work, id: str, deadline_s: int, says: str = "") -> Guard | None:
+    """The guard for a host's work, None where it changes nothing that could be taken back. `id` is the run's, `says` what the switch is
+    called, by its release where that is not said; where the same switch waits
     on the host already, its own is taken, so that a rerun goes on with it."""
     if not work.kept:
         return None
-    words, waits = words_of(work), work.actual.waiting
+    words, waits = says or words_of(work), work.actual.waiting
     # A rerun may find that `current` has moved: then there is no release among its changes, and what waits says which it was.
     goes_on = waits is not None and (words == waits.words or not _switched(work))
     return Guard(waits.id, deadline_s, waits.words) if waits and goes_on else Guard(id, deadline_s, words)
@@ -62,6 +64,10 @@ def irreversible(work: Work) -> Iterator[str]:
     changes = work.drift.changes
     gone = [each.id for each in changes if each.action == "remove" and not each.id.startswith(f"{Package.kind}:")]
     rules = [each.id for each in changes if each.role == "firewall" and isinstance(each.resource, File) and each.action != "keep"]
+    back = [each.resource for each in changes if isinstance(each.resource, File) and each.resource.goes_back and not each.resource.secret]
+    lists = {each.id for file in back for each in lists_beside(file, work.resources)} if work.part else set()
+    if letting := [each.id for each in changes if each.id in lists and each.action != "keep"]:
+        yield f"{_first(letting)} changes, and who is let in is not taken back"
     if gone:
         yield f"{_first(gone)} left the inventory"
     if rules:

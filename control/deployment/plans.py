@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from control.deployment import replay
@@ -13,6 +15,7 @@ from control.state.secrets import Vault
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
+from resources import Package, Resource
 from resources.history import PACKED_MOST, HostEntry, HostHistory, Line
 from roles.host_plan import HostPlan, host_plan, rolls_back
 
@@ -26,6 +29,8 @@ class Plans:
         self._made: dict[str, HostPlan | PaddockError] = {}
         self.earlier: dict[str, Entry] = {}
         """Host → what it is to be again, as far as that rolls back."""
+        self.offered: Mapping[str, Mapping[str, str]] = {}
+        """Host → the versions of the distribution's packages that it is to have now, by their names. The inventory names none."""
 
     @property
     def knowledge(self) -> Knowledge:
@@ -47,9 +52,19 @@ class Plans:
         return made
 
     def _of(self, host: Host) -> HostPlan:
-        today = host_plan(host, self._fleet, self.knowledge)
+        today = self._with_offered(host)
         entry = self.earlier.get(host.name)
         return host_plan(host, self._fleet, self.knowledge, entry.parts(today)) if entry else today
+
+    def _with_offered(self, host: Host) -> HostPlan:
+        knowledge, versions = self.knowledge, self.offered.get(host.name, {})
+        if not versions:
+            return host_plan(host, self._fleet, knowledge)
+        if machine := knowledge.hardware.get(host.name):  # what Caddy reads goes by its version
+            machine = replace(machine, caddy=versions.get("caddy", machine.caddy))
+            knowledge = replace(knowledge, hardware={**knowledge.hardware, host.name: machine})
+        plan = host_plan(host, self._fleet, knowledge)
+        return {role: tuple(_offered(part, versions)) for role, part in plan.items()}
 
     def entry(self, host: str, history: HostHistory, verb: str) -> HostEntry | None:
         """What the host is to keep of what it gets by its plan; None where it has just that, or nothing that rolls back."""
@@ -68,3 +83,16 @@ class Plans:
         """Something was learned, issued or taken in: what is known, and the plans, are made anew."""
         self._knowledge = None
         self._made.clear()
+
+
+def _offered(part: Iterable[Resource], versions: Mapping[str, str]) -> Iterator[Resource]:
+    """`postgresql` stands for the `postgresql-17` that it brings."""
+    for each in part:
+        if not isinstance(each, Package) or each.version:
+            yield each
+            continue
+        brought = {name: version for name, version in versions.items() if name == each.name or name.startswith(f"{each.name}-")}
+        if each.name not in brought:
+            yield each
+        for name, version in brought.items():
+            yield replace(each, name=name, version=version)

@@ -18,6 +18,7 @@ from control.deployment.builds import compiling, with_compilers
 from control.deployment.guard import in_the_way
 from control.deployment.leases import Leases
 from control.deployment.ownership import refusal, stranger
+from control.deployment.part import role_alone
 from control.deployment.plans import Plans
 from control.deployment.work import Work
 from control.llama_cpp.artifacts import Artifacts
@@ -68,7 +69,10 @@ class Survey:
     looks: bool = False
     takes_over: bool = False
     guard: Callable[[Work], Guard | None] = lambda work: None
+    part: str = ""  # the role that is to change alone, as its program gets another version
     holder: Holder | None = None
+    offered: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Host → the versions of the distribution's packages that it is to have now."""
     work: dict[str, Work] = field(default_factory=dict)
     strangers: dict[str, str] = field(default_factory=dict)
     actual: dict[str, Actual] = field(default_factory=dict)
@@ -83,6 +87,7 @@ class Survey:
         self.run = Run({host.name: host for host in self.hosts}, Links(self.fleet.hosts, self.state), Secrets(self.vault), self.tell)
         self.authority = Authority(self.state, self.vault)
         self.plans = Plans(self.fleet, self.state, self.vault)
+        self.plans.offered = self.offered
         self.lineage = lineage_of(self.state)
         self.leases = Leases(self.run, self.fleet.name, self.holder)
 
@@ -223,8 +228,9 @@ class Survey:
             found = replace(found, recorded=False)  # also where nothing else is to change, its manifest is to say whose it is
         if self.leaving:  # nobody waits for anybody
             return Work(plan, actual, found)
-        alternatives = alternatives_of(host, self.fleet)
-        return Work(plan, actual, found, needs_of(host, self.fleet), doors=doors_of(self.fleet), alternatives=alternatives)
+        needs, alternatives = needs_of(host, self.fleet), alternatives_of(host, self.fleet)
+        work = Work(plan, actual, found, needs, doors=doors_of(self.fleet), alternatives=alternatives)
+        return role_alone(work, self.part) if self.part else work
 
     def _planned(self, host: Host) -> HostPlan:
         return {} if self.leaving else self.plans.of(host)

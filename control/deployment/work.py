@@ -17,7 +17,7 @@ from resources import File, ModelFile, Release, Resource, Service, of_kind
 from resources.base import Origin, R
 from resources.drift import Change, Drift
 from resources.guard import Guard
-from resources.guarded import Kept, kept
+from resources.guarded import Kept, kept, kept_versions
 from resources.history import HostEntry
 from resources.owner import Owner
 from resources.probe import Actual
@@ -107,6 +107,8 @@ class Work:
 
     guard: Guard | None = None
     """With one, the host takes the roles' changes back unless they are confirmed."""
+    part: str = ""
+    """The role whose program gets another version, where nothing else is to change."""
     entry: HostEntry | None = None
     """What the host is to keep of the configuration that it gets; None where it is the one that it has."""
 
@@ -141,10 +143,14 @@ class Work:
     @cached_property
     def kept(self) -> Kept:
         """What the host puts back where it takes its changes back."""
+        if self.part:
+            return kept_versions(self.drift.changes, self.resources)
         return kept(self.drift.changes, self.resources, STAYS_NEW)
 
     def is_guarded(self, role: str) -> bool:
         """Whether a change of this role is a part of what the host takes back."""
+        if self.part:
+            return self.guard is not None and role == self.part
         services = of_kind((each.resource for each in self.drift.of(role) if each.resource), Service)
         return self.guard is not None and (role not in STAYS_NEW or any(each.unit in self.kept.units for each in services))
 

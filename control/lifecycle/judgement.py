@@ -40,8 +40,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Judgement:
-    """`reached` is what the canary did, in tokens a second, by PROMPTS, GENERATION and AFTER_LONG; the prompts had so many `tokens`. `log` is
-    the end of what its server has written."""
+    """`reached` is what the canary did, in tokens a second, by PROMPTS, GENERATION and AFTER_LONG; the prompts had so many `tokens`. `log`
+    is the end of what its server has written."""
 
     findings: tuple[Finding, ...]
     reached: Mapping[str, Spread]

@@ -1,4 +1,4 @@
-"""Another llama.cpp for a fleet: built and brought while the one before serves, tried on a canary of each build class, then in waves."""
+"""Another version for a fleet: brought while the one before serves, tried on a canary of each build class, then in waves."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from control.deployment.guard import Switch, guard_of
 from control.deployment.verification import verify
 from control.deployment.work import Work
 from control.lifecycle.comparison import chosen, compare, reached
+from control.lifecycle.components import ASKED, OFFERED, HostUpgrade, offers_of, other_major, upgrade_of
 from control.lifecycle.evidence import Evidence
 from control.lifecycle.judgement import Judgement
+from control.lifecycle.names import LLAMA_CPP, POSTGRES, WORDS
 from control.lifecycle.recording import Recording
+from control.lifecycle.rows import Rows, counted, lost
 from control.lifecycle.waves import CANARY, Upgraded, Wave, waves
 from control.ssh.reach import Reach
 from control.ssh.run import Tell
@@ -27,7 +30,7 @@ from control.state.lock import Holder
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
-from resources import Reached, Release, Resource, Service, of_kind
+from resources import Reached, Service
 from resources.guard import Guard, taken_back_words
 from resources.history import HostEntry
 
@@ -39,24 +42,11 @@ LOOK_S = 10
 """How often a host is looked at while it is watched after its switch."""
 
 
-@dataclass(frozen=True)
-class HostUpgrade:
-    """One host that is to serve another release: directory names, `0.3.36-1f0c8a2b3c4d`."""
-
-    host: str
-    before: str
-    release: Release = field(repr=False)
-    resources: tuple[Resource, ...] = field(repr=False)
-
-    @property
-    def after(self) -> str:
-        return self.release.name
-
-
 @dataclass
 class Upgrade:
-    """One upgrade of these hosts. `tell` hears what happens on a host, `say` what happens to all, `complain` what failed a check. `accept`
-    is asked whether to go on where the measurements of a canary do not decide, `record` is the run's, `holder` has the fleet's lock.
+    """One upgrade of a component on these hosts. `tell` hears what happens on a host, `say` what happens to all, `complain` what failed a
+    check. `accept` is asked whether to go on where the measurements of a canary do not decide, `record` is the run's, `holder` has the
+    fleet's lock.
 
     What an earlier run has left unconfirmed is taken back first, if it `takes_back`. A canary is watched for `soak_s` seconds after its
     switch. `failures` is host → why it does not serve the new release, `done` are the hosts that do, `taken_back` those that serve the one
@@ -74,6 +64,7 @@ class Upgrade:
     record: Recording
     holder: Holder
     sizes: Sequence[str]
+    component: str = LLAMA_CPP
     at_once: int = 1
     soak_s: int = 0
     takes_back: bool = True
@@ -101,8 +92,20 @@ class Upgrade:
                 self._looking.survey(fit=True)
             self.failures.update(self._looking.failures)
             self._knowledge = self._looking.knowledge()
-            self.upgrades = {each.host: each for name in self._looking.work if (each := _upgrade_of(self._looking, name))}
+            self.upgrades = {each.host: each for each in self._found()}
+            self.failures.update(self._looking.failures)
             yield
+
+    def _found(self) -> Iterator[HostUpgrade]:
+        asks = ASKED.get(self.component)
+        carrying = [name for name, work in self._looking.work.items() if self.component in work.plan or not asks]
+        said = self._looking.run.said(dict.fromkeys(carrying, OFFERED + asks)) if asks and carrying else {}
+        for name in carrying:
+            lines = said.get(name, ())
+            if stays := other_major(lines):
+                self.say(f"{name}: {stays}")
+            elif each := upgrade_of(self._looking, name, self.component, [*offers_of(lines)]):
+                yield each
 
     def _took_back(self) -> bool:
         """Whether switches waited that a run which did not end has left. They are taken back: this one begins with the release before."""
@@ -118,9 +121,11 @@ class Upgrade:
 
     def bring(self) -> bool:
         """Has the releases of all classes built, and those of the canaries laid beside what serves there, and tried by their gates. False
-        where one cannot be: nothing has been switched then."""
+        where one cannot be: nothing has been switched then. Of other components the host tries each by its gate before the switch."""
+        if self.component != LLAMA_CPP:
+            return True
         canaries = self.waves[0].hosts
-        wanted = {*canaries, *(self.upgrades[name].release.builder for name in canaries)}
+        wanted = {*canaries, *(self.upgrades[name].serving.builder for name in canaries)}
         self._looking.work = {name: work for name, work in self._looking.work.items() if name in wanted}
         self._looking.bring()
         self.failures.update(self._looking.failures)
@@ -130,7 +135,7 @@ class Upgrade:
 
     def judge(self) -> bool:
         """Measures each canary's new release beside the one that serves there. False where one does not do: nothing has been switched."""
-        return all(self._judged(self.upgrades[host]) for host in self.waves[0].hosts)
+        return self.component != LLAMA_CPP or all(self._judged(self.upgrades[host]) for host in self.waves[0].hosts)
 
     def _judged(self, this: HostUpgrade) -> bool:
         reach = Reach(self.fleet, self.state, [self.fleet.hosts[this.host]])
@@ -143,7 +148,7 @@ class Upgrade:
                 self.say(f"{where}: {this.after} is measured beside {this.before}")
                 try:
                     judgement = compare(
-                        *(reach, each.server, each.manner, this.before, this.release, this.resources, self.fleet.upgrade),
+                        *(reach, each.server, each.manner, this.before, this.serving, this.resources, self.fleet.upgrade),
                         lambda judgement: self.say("not decided yet: it is measured again"),
                     )
                 except PaddockError as error:
@@ -152,7 +157,7 @@ class Upgrade:
                     return False
                 if not self._passes(this.host, each.server.unit, judgement):
                     return False
-                if found := reached(judgement, each.server, this.release, self.fleet):
+                if found := reached(judgement, each.server, this.serving, self.fleet):
                     self._reached.setdefault(this.host, []).append(found)
         return True
 
@@ -173,14 +178,15 @@ class Upgrade:
 
     @property
     def waves(self) -> tuple[Wave, ...]:
-        found = [Upgraded(each.host, each.release.fingerprint, self._models(each.host)) for each in self.upgrades.values()]
+        found = [Upgraded(each.host, each.build, self._models(each.host)) for each in self.upgrades.values()]
         return waves(found, self.sizes, self.at_once) if found else ()
 
     def _models(self, host: str) -> frozenset[str]:
+        """That are away while the host is: two hosts that have the same are never away together."""
         return frozenset(model for server in self.fleet.servers(host) for model in server.models)
 
     def carry_out(self) -> bool:
-        """Whether every host serves the new release now. What has failed is in `failures`, and no host after it has been touched."""
+        """Whether every host has the new version now. What has failed is in `failures`, and no host after it has been touched."""
         for wave in self.waves:
             for batch in wave.batches:
                 self.say(f"{wave.name}: {', '.join(batch)}")
@@ -189,23 +195,30 @@ class Upgrade:
         return True
 
     def _switched(self, batch: Sequence[str], *, watched: bool) -> bool:
-        deployment = self._deployment(tuple(self.fleet.hosts[name] for name in batch), lambda work: guard_of(work, self.id, DEADLINE_S))
+        hosts = tuple(self.fleet.hosts[name] for name in batch)
+        deployment = self._deployment(hosts, lambda work: guard_of(work, self.id, DEADLINE_S, self._words(batch)))
         with deployment.connected():
             deployment.survey(fit=True)
+            before = counted(self.fleet, self.state, batch) if self.component == POSTGRES and not deployment.failures else {}
             guards = {name: guard for name, work in deployment.work.items() if (guard := deployment.guard(work))}
             switches = [Switch(deployment.run, name, guard) for name, guard in guards.items()]
             try:
                 deployment.converge()
-                failed = dict(deployment.failures) or self._verified(deployment, switches)
+                failed = dict(deployment.failures) or self._verified(deployment, switches) or self._lost(before)
                 if watched and not failed:
                     failed = self._soaked(deployment, switches)
             except KeyboardInterrupt:
                 self._end(switches, dict.fromkeys(guards, "it was interrupted"))
                 raise
             self._end(switches, failed, {name: deployment.entry_of(name) for name in deployment.work if name not in failed})
-        if not failed:
+        if not failed and self.component == LLAMA_CPP:
             self._tidied(deployment.hosts)
         return not self.failures
+
+    def _words(self, batch: Sequence[str]) -> str:
+        """What a host says that waits for its confirmation, where nothing on it says so: of a release it is its name."""
+        this = self.upgrades[batch[0]]
+        return "" if self.component == LLAMA_CPP else f"the switch of {WORDS[self.component]} from {this.before} to {this.after}"
 
     def _tidied(self, hosts: tuple[Host, ...]) -> None:
         """What a switch keeps until it is confirmed goes: packages of the release before, its lines in the manifest."""
@@ -229,7 +242,9 @@ class Upgrade:
                     self._keep(each.host)
                 elif taken := each.take_back(failed[each.host], failed[each.host]):
                     self.taken_back.append(each.host)
-                    self.record.releases[each.host], self.record.outcome = self.upgrades[each.host].before, "taken back"
+                    self.record.outcome = "taken back"
+                    if self.component == LLAMA_CPP:
+                        self.record.releases[each.host] = self.upgrades[each.host].before
                     self.complain(f"{each.host}: {taken_back_words(taken)}")
                     self._evidence.of_switch(each)
                 else:
@@ -258,6 +273,15 @@ class Upgrade:
         self.record.verified |= {name: "FAILED" if number else "yes" for name, number in failed.items()}
         return {name: f"{number} checks failed: {'; '.join(words)}" for name, number in failed.items() if number}
 
+    def _lost(self, before: Mapping[str, Rows]) -> dict[str, str]:
+        """Host → what its database has lost."""
+        try:
+            after = counted(self.fleet, self.state, list(before)) if before else {}
+        except PaddockError as error:
+            return dict.fromkeys(before, str(error))
+        found = {name: "; ".join(lost(rows, after[name])) for name, rows in before.items()}
+        return {name: words for name, words in found.items() if words}
+
     def _extend(self, switches: Iterable[Switch]) -> None:
         for each in switches:
             each.extend()
@@ -276,18 +300,14 @@ class Upgrade:
 
     def _deployment(self, hosts: tuple[Host, ...], guard: Callable[[Work], Guard | None] = lambda work: None) -> Deployment:
         return Deployment(
-            self.fleet, self.state, hosts, self.tell, self.ask, guard=guard, changing=self.record.opens, holder=self.holder, verb="upgrade"
+            *(self.fleet, self.state, hosts, self.tell, self.ask),
+            guard=guard,
+            part="" if self.component == LLAMA_CPP else self.component,
+            offered={name: each.packages for name, each in self.upgrades.items() if each.packages},
+            changing=self.record.opens,
+            holder=self.holder,
+            verb="upgrade",
         )
-
-
-def _upgrade_of(deployment: Deployment, host: str) -> HostUpgrade | None:
-    """None for a host that serves what it is to serve, or serves nothing yet: that is for `up`."""
-    work = deployment.work[host]
-    for release in of_kind(work.resources, Release):
-        current = work.actual.resources.get(release.id, {}).get("current", "")
-        if current and current != release.path:
-            return HostUpgrade(host, current.rpartition("/")[2], release, work.resources)
-    return None
 
 
 def _unwell(deployment: Deployment) -> Iterator[tuple[str, list[str]]]:

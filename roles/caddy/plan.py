@@ -32,6 +32,19 @@ DROPINS = f"/etc/systemd/system/{UNIT}.d"
 VALIDATE = as_unit(UNIT, "caddy", f"caddy validate --adapter caddyfile --config {CADDYFILE}", home="/var/lib/caddy")
 """As the account that is to read it all: root could read too much, and would leave files of its own in that account's home."""
 
+SITES = f"{DIRECTORY}/sites.caddy"
+
+GATE = f"""[ -e {CADDYFILE} ] || exit 0
+mkdir -p "$2{DIRECTORY}" "$2/own"
+cp -a {DIRECTORY}/. "$2{DIRECTORY}/." "$2/own/"
+sed -i "s|{DIRECTORY}/|$2/own/|g" "$2/own/"*.caddy
+(umask 022 && sed "s|^import {DIRECTORY}/|import $2/own/|" {CADDYFILE} >"$2/Caddyfile")
+chown root:caddy "$2/own"
+chmod 750 "$2/own"
+cd / && runuser -u caddy -- env HOME=/var/lib/caddy "$1/usr/bin/caddy" validate --adapter caddyfile --config "$2/Caddyfile"
+"""
+"""Another Caddy reads what is to land, before it is installed."""
+
 RELOADS_SAFELY = (2, 8, 0)
 """A reload with a request in flight ends Caddy 2.6.2 (`panic: missing cancel error`): the distribution's Caddy is restarted instead."""
 
@@ -83,7 +96,9 @@ UNISSUED = Certificate(TO_BE_ISSUED, TO_BE_ISSUED)
 
 
 def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[Resource]:
-    package = Package("caddy", settings.package.version, settings.package.sha256) if settings.package else Package("caddy")
+    package = Package("caddy", gate=GATE)
+    if settings.package:
+        package = replace(package, version=settings.package.version, deb=settings.package.sha256)
     release = _release(host, settings, knowledge)
     theirs = _theirs(host, settings, knowledge)
     # `caddy reload` asks Caddy's API.
@@ -125,7 +140,8 @@ def plan(host: Host, settings: CaddySettings, fleet: Fleet, knowledge: Knowledge
     if knowledge.revocations:
         yield File(REVOKED, knowledge.revocations)
     if reloads:
-        yield File(f"{DIRECTORY}/cut", render("caddy/cut.j2", settings, directory=DIRECTORY, port=settings.port, noted=NOTED), mode=0o755)
+        cut = render("caddy/cut.j2", settings, directory=DIRECTORY, port=settings.port, noted=NOTED)
+        yield File(f"{DIRECTORY}/cut", cut, mode=0o755, goes_back=True)
     yield from dropins
     if tunnels and by_socket:
         yield User(CALLERS, "/nonexistent")
@@ -349,7 +365,7 @@ def _sites(
         health=HEALTH,
         dial_s=DIAL_S,
     )
-    yield File(f"{DIRECTORY}/sites.caddy", text)
+    yield File(SITES, text, goes_back=True)
     admitted = sorted(f"{name} {each}\n" for name, site in sites.items() for each in site["clients"])
     yield File(f"{DIRECTORY}/admitted", "".join(admitted))
 

@@ -39,6 +39,33 @@ ON_POSTGRES = f"postgresql://{ACCOUNT}@/paddock_gateway?host=/run/postgresql"
 PREPARE = f"cd / && {shlex.join((*COMMAND, 'prepare'))}"
 """While the version before serves: where the migration fails, or no copy can be restored, that one goes on with what it has."""
 
+TRY = f"cd / && {shlex.join((*COMMAND, 'copies', 'try'))}"
+
+COPIED = "ls /var/lib/paddock/backups/*/*-before-migration.json"
+
+NEWEST_USERS = f"""cd /
+readlink -e {ENVIRONMENT}/current >"$1/program"
+cp -p {CONFIGURATION} "$1/configuration"
+set -- "$1/files{CONFIGURATION}" {shlex.join(COMMAND)} newest-users
+kept=$1
+shift
+! "$@" --help >/dev/null 2>&1 || "$@" "$kept"
+"""
+"""Whoever is let in by the configuration that is put back: nobody who is so no more. An older version does not know how, and has put none
+there."""
+
+MIGRATED_BACK = f"""cd /
+made=$({COPIED} 2>/dev/null | grep -vxF -f "$1/noted" | tail -n 1)
+[ -n "$made" ] || exit 0
+set -- "$(cat "$1/program")/bin/python" -I -m paddock_gateway --configuration "$1/configuration" copies take-back
+"$@" --help >/dev/null 2>&1 || exit 0
+systemctl stop {UNIT}
+made=${{made##*/}}
+"$@" "${{made%.json}}"
+"""
+"""By the version that has migrated: the one before cannot read what that has made of the tables. An older version does not know how, and is
+in its place again."""
+
 PREPARING_S = 4 * 3600
 """A large database is copied, restored and migrated within this."""
 
@@ -65,7 +92,7 @@ def plan(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Knowled
     metrics = _bound(settings.metrics_listen, host, knowledge) if settings.metrics_listen else ""
     keys = tuple(_keys(host, settings, servers, knowledge))
     said = {**_configuration(host, settings, servers, fleet, knowledge), "listen": listens, "metrics_listen": metrics}
-    configuration = File(CONFIGURATION, json.dumps(said, indent=1) + "\n", group=ACCOUNT, mode=0o640, secret=True)
+    configuration = File(CONFIGURATION, json.dumps(said, indent=1) + "\n", group=ACCOUNT, mode=0o640, secret=True, goes_back=True)
     addresses = list(dict.fromkeys([*listens, *filter(None, (metrics,))]))
     unit = _unit(host, settings, servers, fleet, addresses)
     listener = File(f"/etc/systemd/system/{LISTENER}", render("gateway/paddock-gateway.socket.j2", listens=addresses))
@@ -87,6 +114,8 @@ def plan(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Knowled
         UNIT,
         restarts=(environment, *keys, configuration, unit),
         validate=(PREPARE,),
+        gate=(TRY,),
+        takes_back=(COPIED, NEWEST_USERS, MIGRATED_BACK),
         # Where it asks the model for a token first, it is ready when that has come.
         answers=f"curl --silent --fail --max-time 5 http://{called_at(metrics or listens[0])}/{'readyz' if warm else 'livez'}",
         answer_timeout_s=600 if warm else 120,

@@ -31,7 +31,7 @@ from tests.share import turn
 
 pytestmark = turn(4, of=5)
 
-LONG = 20_000
+LONG = 8_000
 """Tokens of an answer that is on its way when the gateway is started anew."""
 
 INVENTORY = f"""\
@@ -57,7 +57,7 @@ hosts:
         listen: 127.0.0.1:8001
         database: {{postgres: box}}
         master_key: true
-        drain_s: 300
+        drain_s: 900
         pi: {{model: small, keys_generate: [127.0.0.0/8]}}
       caddy:
         sites:
@@ -340,7 +340,7 @@ def test_known_keys_work_while_postgres_is_away_and_no_row_is_lost(gates: Gates)
 
 
 def test_an_edited_configuration_is_shown_and_mended(gates: Gates) -> None:
-    gates.on('sed -i \'s/"drain_s": 300/"drain_s": 1/\' /etc/paddock/gateway/gateway.json')
+    gates.on('sed -i \'s/"drain_s": 900/"drain_s": 1/\' /etc/paddock/gateway/gateway.json')
     said = gates.told("plan", code=3)
     assert "/etc/paddock/gateway/gateway.json" in said
     gates.fleet.up()
@@ -390,7 +390,7 @@ def test_an_upgrade_lets_a_stream_that_runs_end_whole(gates: Gates, later: Path)
     gates.on("systemctl kill -s STOP llama-server-long.service")
     gates.until(f"systemctl show -P ActiveState {UNIT}", "deactivating")
     gates.on("systemctl kill -s CONT llama-server-long.service")
-    said, _ = upgrade.communicate(timeout=900)
+    said, _ = upgrade.communicate(timeout=1800)
     assert upgrade.returncode == 0, said
     reader.join(60)
     events = [line for line in read if line.startswith(b"data: ")]

@@ -65,6 +65,8 @@ def parser() -> argparse.ArgumentParser:
     _add(commands, "serve", "serve:run", "answer requests, until SIGTERM")
     _add(commands, "init-db", "database:make", "make the tables, or bring those of an older version up to date")
     _add_copies(commands)
+    newest = _add(commands, "newest-users", "newest_users:write", "the declared users of this configuration, written into an older one")
+    newest.add_argument("file", type=Path, metavar="FILE", help="a configuration that is to take this one's place")
     _add(commands, "check", "check:run", "say what is wrong with the configuration and the files that it names")
     create = _add(commands, "create-user", "users:create", "make a user and its first key, which is shown once")
     create.add_argument("--username", required=True, metavar="NAME")
@@ -97,22 +99,24 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_copies(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    copies = commands.add_parser("copies", help="make, list, send and put back copies of the database", allow_abbrev=False)
+    copies = commands.add_parser("copies", help="make, try, list, send and put back copies of the database", allow_abbrev=False)
     verbs = copies.add_subparsers(metavar="VERB", required=True)
     for parent, verb, function, does in (
-        (commands, "prepare", "prepare", "copy the database, try the migration on the copy, then migrate; nothing where none is due"),
+        (commands, "prepare", "prepare", "copy the database, try this version on the copy, then migrate; nothing where none is due"),
         (verbs, "make", "make", "a copy that was restored and counted; the gateway may run"),
+        (verbs, "try", "try_out", "try this version on a copy, beside the one that serves"),
         (verbs, "list", "show_all", "the copies on this host, the oldest first"),
         (verbs, "send", "send", "write a copy to standard output"),
         (verbs, "receive", "receive", "take a copy from standard input, behind a line with its record"),
         (verbs, "put-back", "put_back", "it takes the database's place, which is kept aside; the gateway must have ended"),
+        (verbs, "take-back", "take_back", "put-back, of a copy made before a migration, unless that did not happen"),
         (verbs, "undo", "undo", "the database that was kept aside takes its place again"),
         (verbs, "settle", "settle", "delete the database that was kept aside"),
         (verbs, "remove", "remove", "delete a copy"),
     ):
         added = _add(parent, verb, f"copies:{function}", does)
         added.add_argument("--directory", type=Path, default=COPIES, metavar="DIR", help=f"{COPIES} where it is not given")
-        if function in ("send", "put_back", "remove"):
+        if function in ("send", "put_back", "take_back", "remove"):
             added.add_argument("name", metavar="NAME", help="as `copies list` shows it")
 
 

@@ -126,6 +126,11 @@ def test_where_nothing_was_changed_a_failed_check_takes_nothing_back(host: Guard
     assert list((host.directory / "var" / "evidence").iterdir()) == []
 
 
+def test_a_run_that_failed_before_it_kept_anything_has_nothing_taken_back(host: GuardedHost) -> None:
+    told = host.does("guard_take_back one 'the gate refuses it' ''")
+    assert (told.returncode, told.stdout) == (0, "") and host.left == []
+
+
 def test_a_service_that_still_runs_as_it_did_is_not_restarted(host: GuardedHost, files: Path) -> None:
     switch(host, files)
     host.unit(SERVER)  # the run died before it came to that
@@ -236,3 +241,56 @@ def test_teardown_leaves_nothing_of_it(host: GuardedHost, files: Path) -> None:
     assert switch_again.returncode == 0, switch_again.stderr
     assert host.does("guard_dropped").returncode == 0
     assert list((host.directory / "var").iterdir()) == [] and host.left == []
+
+
+def test_more_than_files_is_taken_back_around_them(host: GuardedHost, files: Path) -> None:
+    note, before, after = (
+        f"ls {files}",
+        f"cat {files}/unit >>$1/../../../seen",
+        f"cat {files}/unit >>$1/../../../seen; cat $1/noted >>$1/../../../seen",
+    )
+    host.unit(SERVER)
+    assert host.arms(paths(files), [SERVER]).returncode == 0
+    done = host.does(f"guard_undo {SERVER} '{note}' '{before}' '{after}'; guard_undo {SERVER} 'echo later' false false")
+    assert done.returncode == 0, done.stderr
+    changed(host, files)
+    host.passes()
+    done = host.fires()
+    assert done.returncode == 0, done.stderr
+    assert as_before(files) and (host.directory / "var" / "seen").read_text() == "new\nold\ncurrent\nunit\n"
+    assert host.left == ["var/seen"]
+
+
+def test_where_more_than_files_cannot_be_taken_back_it_is_tried_again(host: GuardedHost, files: Path) -> None:
+    switch(host, files)
+    host.does(f"guard_undo {SERVER} true true '[ -e {host.directory}/var/may ]'")
+    host.passes()
+    failed = host.fires()
+    assert failed.returncode == 1 and f"could not be put back: {SERVER}" in failed.stderr
+    (host.directory / "var" / "may").touch()
+    assert host.fires().returncode == 0 and as_before(files) and host.left == ["var/may"]
+
+
+def test_a_package_of_another_version_is_put_back_from_the_file_that_was_kept(host: GuardedHost, files: Path) -> None:
+    """dpkg and apt are a file with a version; a package's file is its version."""
+    installed = host.directory / "var" / "installed"
+    programs = {
+        "dpkg-query": f'case $3 in *Status*) echo "installed $(cat {installed})" ;; *) cat {installed} ;; esac',
+        "dpkg-deb": '[ ! -e "$2" ] || cat "$2"',
+        "apt-get": "for each; do :; done\n"
+        f'case $1 in download) echo "${{each#*=}}" >caddy_1_amd64.deb ;; install) cat "$each" >{installed} ;; esac',
+        "pgrep": "exit 1",
+    }
+    for name, text in programs.items():
+        (host.directory / "bin" / name).write_text(f"#!/bin/sh\nset -eu\n{text}\n")
+        (host.directory / "bin" / name).chmod(0o755)
+    installed.write_text("2.6.2-5\n")
+    host.unit(SERVER)
+    host.arms([files / "unit"], [SERVER])
+    kept = host.does("guard_package caddy; guard_package caddy")
+    assert kept.returncode == 0, kept.stderr
+    installed.write_text("2.11.4-1\n")
+    host.passes()
+    done = host.fires()
+    assert done.returncode == 0, done.stderr
+    assert installed.read_text() == "2.6.2-5\n" and host.left == ["run/apt.conf", "var/installed"] and host.outcome["unwell"] == ""

@@ -24,6 +24,7 @@ class Host:
     """What services ask while they land: of a host on which nothing else is declared."""
 
     actual = Actual(resources={})
+    part = ""
 
     def origin(self, resource: object) -> Origin:
         return "put"

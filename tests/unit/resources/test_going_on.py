@@ -67,6 +67,7 @@ class Nothing:
     """What a service asks while it lands, of a host on which it runs and nothing else is there."""
 
     actual = Actual(resources={SERVICE.id: RUNS, PACKAGE.id: PACKAGE.desired})
+    part = ""
     resources = RESOURCES
     payload: Mapping[str, object] = {}
     trials: Mapping[str, bytes] = {}

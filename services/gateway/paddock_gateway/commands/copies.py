@@ -1,4 +1,4 @@
-"""prepare; copies make, list, send, receive, put-back, undo, settle, remove."""
+"""prepare; copies make, try, list, send, receive, put-back, take-back, undo, settle, remove."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
 from paddock_gateway.commands.opened import become, become_owner
+from paddock_gateway.commands.trial import tried
 from paddock_gateway.commands.words import show, table
 from paddock_gateway.settings import Configuration, configuration
 from paddock_gateway.store import sqlite
 from paddock_gateway.store.database import StoreError
-from paddock_gateway.store.dumps import Dumps, Record, is_due, source_of
+from paddock_gateway.store.dumps import Dumps, Record, is_due
 from paddock_gateway.store.opening import where
+from paddock_gateway.store.sources import source_of
 
 ADMINISTRATOR = "postgres"
 """The account that Postgres on the same host lets do everything."""
@@ -38,8 +41,7 @@ def prepare(options: Namespace) -> int:
     if not due:  # and nothing is made on the disk
         show(options, {"migrated": False}, f"{where(said)}: nothing to migrate")
         return 0
-    with _child() as child:
-        made = child.submit(_prepared, said, options.directory).result()
+    made = _tried(_prepared, said, options.directory)
     from paddock_gateway.store.migrate import migrate
 
     become_owner(said)
@@ -53,15 +55,57 @@ def prepare(options: Namespace) -> int:
     return 0
 
 
+def try_out(options: Namespace) -> int:
+    """Nothing is changed, and no copy stays."""
+    said = configuration(options.configuration)
+    _tried(_tried_out, said, options.directory)
+    show(options, {"serves": True}, f"this version serves with a copy of {where(said)}")
+    return 0
+
+
+Tries = Callable[[Configuration, Path], T]
+"""What makes a copy, and asks `_ask` to try it."""
+
+
+def _tried(tries: Tries[T], said: Configuration, directory: Path) -> T:
+    """Who makes the scratch database owns no tables: this process has it migrated, and served, by who does."""
+    ours, theirs = get_context("fork").Pipe()
+    with ProcessPoolExecutor(1, get_context("fork"), _asking, (theirs, ours)) as child:
+        doing = child.submit(tries, said, directory)
+        while not doing.done():
+            if ours.poll(0.05):
+                ours.send(tried(ours.recv()))
+        return doing.result()
+
+
+_ours: Connection | None = None
+"""In a process that makes a copy: where it asks."""
+
+
+def _asking(own: Connection, other: Connection) -> None:
+    global _ours
+    _ours = own
+    other.close()  # this one ends where the other has gone
+
+
+def _ask(scratch: Configuration) -> None:
+    assert _ours
+    _ours.send(scratch)
+    if words := _ours.recv():
+        raise StoreError(words)
+
+
 def _child() -> ProcessPoolExecutor:
     """A process that may become another account."""
     return ProcessPoolExecutor(1, get_context("fork"))
 
 
 def _prepared(said: Configuration, directory: Path) -> Record | None:
-    from paddock_gateway.store.migrate import migrate
+    return asyncio.run(_dumps(said, directory).prepare(_ask))
 
-    return asyncio.run(_dumps(said, directory).prepare(migrate))
+
+def _tried_out(said: Configuration, directory: Path) -> None:
+    asyncio.run(_dumps(said, directory).try_out(_ask))
 
 
 def _is_due(said: Configuration) -> bool:
@@ -101,6 +145,13 @@ def put_back(options: Namespace) -> int:
         else "who was let in since is not known"
     )
     show(options, replaced, f"{options.name} was put back: {words}; `copies undo` takes that back, `copies settle` makes it last")
+    return 0
+
+
+def take_back(options: Namespace) -> int:
+    replaced = _run(options, lambda dumps: dumps.take_back(options.name))
+    words = f"{options.name} was put back; what was written since is aside" if replaced else "the database was not migrated since"
+    show(options, {"replaced": bool(replaced)}, words)
     return 0
 
 

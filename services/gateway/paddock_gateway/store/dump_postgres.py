@@ -20,8 +20,8 @@ import msgspec
 from paddock_gateway.settings import Configuration
 from paddock_gateway.store import postgres
 from paddock_gateway.store.database import StoreError
-from paddock_gateway.store.dumps import Replaced, require_same
 from paddock_gateway.store.revoked import COUNTER, KEYS, Keys, keys_in, shut_out
+from paddock_gateway.store.sources import Replaced, require_same
 
 ADMINISTRATOR = "postgres"
 MAINTENANCE = "postgres"
@@ -62,7 +62,10 @@ class PostgresSource:
         try:
             await self._restore(file, scratch, rows)
             if work:
-                await asyncio.to_thread(work, msgspec.structs.replace(self.access, database=self._at(scratch)))
+                async with self._connected(MAINTENANCE) as administrator:
+                    await administrator.execute(f"GRANT CONNECT ON DATABASE {_quoted(scratch)} TO {_quoted(self.owner)}")
+                own = urlunsplit(urlsplit(self.configuration.database)._replace(path=f"/{scratch}"))
+                await asyncio.to_thread(work, msgspec.structs.replace(self.configuration, database=own))
         finally:
             await self._drop(scratch)
 

@@ -15,11 +15,14 @@ import msgspec
 from paddock_gateway.settings import Configuration
 from paddock_gateway.store import sqlite
 from paddock_gateway.store.database import StoreError
-from paddock_gateway.store.dumps import Replaced, require_same
 from paddock_gateway.store.revoked import COUNTER, KEYS, Keys, keys_in, shut_out
+from paddock_gateway.store.sources import Replaced, require_same
 
 BESIDE = ("-wal", "-shm", "-journal")
 """What SQLite may leave beside a file."""
+
+LOCK = ".lock"
+"""What a gateway leaves beside it."""
 
 
 class SqliteSource:
@@ -53,6 +56,7 @@ class SqliteSource:
                 await asyncio.to_thread(work, msgspec.structs.replace(self.access, database=f"sqlite:{scratch}"))
         finally:
             _remove(scratch)
+            scratch.with_name(f"{scratch.name}{LOCK}").unlink(missing_ok=True)
 
     def _restore(self, file: Path, scratch: Path, rows: dict[str, int]) -> None:
         _remove(scratch)
@@ -122,7 +126,7 @@ class SqliteSource:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """A gateway holds this lock for as long as it runs (opening.open_store)."""
-        lock = self.path.with_name(f"{self.path.name}.lock")
+        lock = self.path.with_name(f"{self.path.name}{LOCK}")
         try:
             handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:

@@ -17,16 +17,17 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 import msgspec
 
 from paddock_gateway.settings import Configuration
-from paddock_gateway.store import postgres, sqlite
+from paddock_gateway.store import sqlite
 from paddock_gateway.store.database import REVISION, StoreError, newer, revision
 from paddock_gateway.store.opening import open_database, where
+from paddock_gateway.store.sources import Replaced, source_of
 
-BEFORE_MIGRATION = "before-migration"
+BEFORE_MIGRATION, TRIAL = "before-migration", "trial"
 KEPT = 3
 """Of copies that were made for one reason."""
 
@@ -47,51 +48,6 @@ class Record(msgspec.Struct, frozen=True):
     gateway: str
 
 
-class Source(Protocol):
-    """A database that can be copied and put back. All raise StoreError."""
-
-    kind: str
-    access: Configuration
-    """With which this account reaches it."""
-
-    async def copy(self, file: Path) -> dict[str, int]:
-        """Copies it into the file, and counts the rows of every table in the same snapshot. It may serve meanwhile."""
-
-    async def restore(self, file: Path, rows: dict[str, int], work: Callable[[Configuration], object] | None = None) -> None:
-        """Restores the file into a scratch database, and counts: as many `rows` must come back. `work` has that database then, by a
-        configuration that names it; afterwards it is gone."""
-
-    async def put_back(self, file: Path, rows: dict[str, int]) -> Replaced:
-        """The copy takes the database's place, whose gateway has ended; the one before is kept aside until `settle` or `undo`."""
-
-    async def undo(self) -> bool:
-        """The database that was kept aside takes its place again. False where there is none."""
-
-    async def settle(self) -> None:
-        """What was kept aside goes."""
-
-
-class Replaced(msgspec.Struct, frozen=True):
-    """`revoked` are ids of keys that the copy still had let in, and the database in its place had not. `known` is whether that database
-    could say so: one that is lost, or younger than the copy, cannot."""
-
-    revoked: list[str]
-    known: bool
-
-
-def source_of(configuration: Configuration) -> Source:
-    path = sqlite.path_in(configuration.database)
-    if path:
-        from paddock_gateway.store.dump_sqlite import SqliteSource
-
-        return SqliteSource(path, configuration)
-    if postgres.is_postgres(configuration.database):
-        from paddock_gateway.store.dump_postgres import PostgresSource
-
-        return PostgresSource(configuration)
-    raise StoreError(f"database: {configuration.database!r} is none that can be copied")
-
-
 class Dumps:
     """The copies in a directory, which this account has to itself."""
 
@@ -104,15 +60,22 @@ class Dumps:
         with self._locked(), _in_words(self.directory):
             return await self._make(why)
 
-    async def prepare(self, migrate: Callable[[Configuration], object]) -> Record | None:
-        """Where this gateway's tables are newer than those that are there: a copy, after `migrate` has gone well on what was restored from
-        it. None where there is nothing to migrate. Raises StoreError, also where the database is a newer gateway's."""
+    async def prepare(self, tried: Callable[[Configuration], object]) -> Record | None:
+        """Where this gateway's tables are newer than those that are there: a copy, after `tried` has migrated what was restored from it,
+        and served with that. None where there is nothing to migrate. Raises StoreError, also where the database is a newer gateway's."""
         with self._locked(), _in_words(self.directory):
             if not await is_due(self.source.access):
                 return None
-            return await self._make(BEFORE_MIGRATION, migrate)
+            await self.source.settle()
+            return await self._make(BEFORE_MIGRATION, tried)
 
-    async def _make(self, why: str, migrate: Callable[[Configuration], object] | None = None) -> Record:
+    async def try_out(self, tried: Callable[[Configuration], object]) -> None:
+        """As `prepare`, whether there is something to migrate or not. No copy stays. Raises StoreError."""
+        with self._locked(), _in_words(self.directory):
+            await is_due(self.source.access)
+            self.remove((await self._make(TRIAL, tried)).name)
+
+    async def _make(self, why: str, tried: Callable[[Configuration], object] | None = None) -> Record:
         for left in self.directory.glob("*.part"):
             left.unlink()
         now = datetime.now(timezone.utc)
@@ -121,7 +84,7 @@ class Dumps:
         try:
             rows = await self.source.copy(part)
             there = await self._revision()
-            await self.source.restore(part, rows, self._tried(migrate) if migrate else None)
+            await self.source.restore(part, rows, self._tried(tried, there != REVISION) if tried else None)
             record = Record(name, self.source.kind, there, f"{now:%Y-%m-%dT%H:%M:%SZ}", part.stat().st_size, sha256(part), rows, _version())
             _sync(part)
             part.replace(self._file(name))
@@ -132,15 +95,16 @@ class Dumps:
             self.remove(old.name)
         return record
 
-    def _tried(self, migrate: Callable[[Configuration], object]) -> Callable[[Configuration], None]:
+    def _tried(self, tried: Callable[[Configuration], object], migrates: bool) -> Callable[[Configuration], None]:
+        what = (
+            f"the migration of {where(self.configuration)} to {REVISION}" if migrates else f"this version with {where(self.configuration)}"
+        )
+
         def work(scratch: Configuration) -> None:
             try:
-                migrate(scratch)
-            except Exception as error:  # whatever a migration raises
-                said = (str(error) or type(error).__name__).splitlines()[0]
-                raise StoreError(
-                    f"the migration of {where(self.configuration)} to {REVISION} fails on a copy of it, so nothing was changed: {said}"
-                ) from None
+                tried(scratch)
+            except StoreError as error:
+                raise StoreError(f"{what} fails on a copy of it, so nothing was changed: {error}") from None
 
         return work
 
@@ -153,6 +117,23 @@ class Dumps:
 
     async def put_back(self, name: str) -> Replaced:
         """Raises StoreError; then all is as before."""
+        with self._replacing(name) as record:
+            return await self.source.put_back(self._file(name), record.rows)
+
+    async def take_back(self, name: str) -> Replaced | None:
+        """As `put_back`, of a migration: None where the database has the tables of the copy. Raises StoreError also where it cannot say who
+        was thrown out since."""
+        with self._replacing(name) as record:
+            if await self._revision() == record.revision:
+                return None
+            replaced = await self.source.put_back(self._file(name), record.rows)
+            if not replaced.known:
+                await self.source.undo()
+                raise StoreError(f"{where(self.configuration)}: nobody can tell who was thrown out since {name} was made")
+            return replaced
+
+    @contextmanager
+    def _replacing(self, name: str) -> Iterator[Record]:
         record = self.record(name)
         if record.revision > REVISION:
             raise StoreError(newer(f"the copy {name}", record.revision))
@@ -161,7 +142,7 @@ class Dumps:
         with self._locked(), _in_words(self.directory):
             if sha256(self._file(name)) != record.sha256:
                 raise StoreError(f"{self._file(name)}: is damaged: its SHA-256 is not the one that was noted")
-            return await self.source.put_back(self._file(name), record.rows)
+            yield record
 
     def receive(self, stream: BinaryIO) -> Record:
         """A copy from elsewhere: a line with its record, then its bytes. Raises StoreError where it is not what its record says."""
@@ -259,15 +240,6 @@ def sha256(path: Path) -> str:
         while block := file.read(MIB):
             digest.update(block)
     return digest.hexdigest()
-
-
-def require_same(wanted: dict[str, int], found: dict[str, int], what: str) -> None:
-    """Raises StoreError where a table has other rows than were counted."""
-    for table in sorted(wanted.keys() | found.keys()):
-        if wanted.get(table) != found.get(table):
-            raise StoreError(
-                f"{what} cannot be restored: of {wanted.get(table, 'no')} rows of the table {table} {found.get(table, 'no')} came back"
-            )
 
 
 @contextmanager

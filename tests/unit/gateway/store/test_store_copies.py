@@ -57,12 +57,13 @@ def dumps(configuration: Configuration, tmp_path: Path) -> Dumps:
 def later(configuration: Configuration, tmp_path: Path) -> Later:
     """Runs `prepare` of a later gateway, whose migration does this."""
 
-    def run(does: str) -> subprocess.CompletedProcess[str]:
+    def run(does: str, serves: str = "") -> subprocess.CompletedProcess[str]:
         package = tmp_path / "later" / "paddock_gateway"
         shutil.copytree(Path(paddock_gateway.__file__).parent, package, dirs_exist_ok=True)
         (package / "store/migrations/versions/v0002_later.py").write_text(LATER.format(does))
         database = package / "store" / "database.py"
         database.write_text(database.read_text().replace('REVISION = "0001"', 'REVISION = "0002"'))
+        (package / "app.py").write_text((Path(paddock_gateway.__file__).parent / "app.py").read_text() + serves)
         (tmp_path / "gateway.json").write_bytes(msgspec.json.encode(configuration))
         command = [sys.executable, "-m", "paddock_gateway", "--configuration", str(tmp_path / "gateway.json")]
         path = {**os.environ, "PYTHONPATH": ":".join([str(package.parent), *sys.path])}
@@ -270,6 +271,36 @@ def test_a_migration_that_fails_leaves_the_data_and_the_old_version_serving(
     assert asyncio.run(let_in(configuration)) == ["ann", "bob"]
     assert asyncio.run(asked(configuration, "SELECT version_num FROM alembic_version")) == [(REVISION,)]
     assert not list(tmp_path.glob("kept/*/*.part")) and not list(tmp_path.glob("kept/*/scratch*"))
+
+
+def test_a_version_that_migrates_well_and_does_not_serve_leaves_the_data_as_they_are(
+    configuration: Configuration, later: Later, tmp_path: Path, mended: None
+) -> None:
+    asyncio.run(fill(configuration, "ann"))
+    done = later(ADDS, "\nraise SystemExit('there is no such place')\n")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "this version does not serve with it: there is no such place" in done.stderr
+    assert asyncio.run(asked(configuration, "SELECT version_num FROM alembic_version")) == [(REVISION,)]
+    assert [path.name for path in tmp_path.glob("kept/*/*")] == ["lock"]
+    assert asyncio.run(let_in(configuration)) == ["ann"], "who was made to try it is gone"
+
+
+async def test_a_migration_is_taken_back_with_all_rows_and_lets_in_nobody_who_was_thrown_out_since(
+    dumps: Dumps, configuration: Configuration
+) -> None:
+    await fill(configuration, "ann", "bob")
+    made = await dumps.make("before-migration")
+    assert await dumps.take_back(made.name) is None, "it was not migrated"
+    store = await open_store(configuration)
+    [bobs] = [each.id for each in await store.users.list("bob")]
+    await store.users.revoke(bobs)
+    await store.close()
+    await asked(configuration, "UPDATE alembic_version SET version_num = '0009' RETURNING version_num")
+    replaced = await dumps.take_back(made.name)
+    assert replaced and replaced.known and replaced.revoked == [bobs]
+    assert await asked(configuration, "SELECT version_num FROM alembic_version") == [(REVISION,)]
+    assert len(await asked(configuration, "SELECT id FROM keys")) == 2 and await let_in(configuration) == ["ann"]
+    assert await dumps.take_back(made.name) is None, "once is enough"
 
 
 def test_a_copy_that_cannot_be_restored_stops_the_migration(
