@@ -20,13 +20,16 @@ from resources.package import Package
 from resources.port import Port
 from resources.release import Release, Releases, on_trial
 from resources.service import Service
+from resources.stack import Container, Image, Stack, Volume
 from resources.user import User
 from resources.venv import Venv, Wheel
 
 __all__ = [
     "UNOPENED",
+    "Container",
     "Directory",
     "File",
+    "Image",
     "Line",
     "Link",
     "ModelFile",
@@ -39,8 +42,10 @@ __all__ = [
     "Resource",
     "ResourceError",
     "Service",
+    "Stack",
     "User",
     "Venv",
+    "Volume",
     "Wheel",
     "as_unit",
     "digest",
@@ -53,7 +58,7 @@ __all__ = [
     "scripts",
 ]
 
-MODULES = ["package", "user", "disk", "line", "release", "venv", "model", "port", "service"]
+MODULES = ["package", "user", "disk", "line", "release", "venv", "model", "port", "service", "stack"]
 """Where the kinds stand, in the order in which a host takes them on."""
 
 
