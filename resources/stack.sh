@@ -166,7 +166,8 @@ stack_why() {
         ;;
     esac
   done
-  printf '%s\n' "$1" | grep -iE 'error|fail|denied|no such|not found' | tail -n 1 | grep . || printf '%s\n' "$1" | tail -n 1
+  printf '%s\n' "$1" | grep -iE 'error|fail|denied|no such|not found' | tail -n 1 | grep . ||
+    printf '%s\n' "$1" | tail -n 1
 }
 
 # WORDS: what ran before runs again

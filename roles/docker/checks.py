@@ -25,7 +25,7 @@ def check_its_api_has_no_port(host: TestinfraHost) -> None:
 
 
 def check_only_root_and_its_group_reach_its_socket(host: TestinfraHost) -> None:
-    mode, owner = host.check_output("stat -L -c '%%a %%U' /var/run/docker.sock").split()
+    mode, owner = host.check_output("stat -L -c '%a %U' /var/run/docker.sock").split()
     assert (int(mode, 8) & 0o007, owner) == (0, "root"), f"/var/run/docker.sock is {owner}'s, with the mode {mode}"
 
 

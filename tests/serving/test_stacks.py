@@ -1,4 +1,4 @@
-"""Stacks on a lab host with an engine of its own: put, shown, mended, changed container by container, refused with what is wrong, taken away.
+"""Stacks on a lab host with an engine of its own: put, shown, changed container by container, refused with what is wrong, taken away.
 
 The role that declares one is in tests/serving/crate; its images come from a registry on the host itself, by their digests.
 """
@@ -144,7 +144,7 @@ def test_containers_outlive_a_restart_of_the_engine(stacks: Stacks) -> None:
         ('          bad: {image: "IMAGE", command: ["/nothing"]}\n', "/nothing"),
         (
             '          bad: {image: "IMAGE", listen: "127.0.0.1:8079"}\n',
-            "port 8079, which it publishes, is held by the container elsewhere",
+            "port 8079, which it publishes, is held by the container elsew",
         ),
     ],
     ids=["a digest that the registry has lost", "a container that ends", "a program that is not there", "a port that somebody has"],

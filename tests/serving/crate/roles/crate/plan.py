@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from resources import File, Port, Resource
 from roles.compose import Contained, directory_of, stack, volume
 from roles.crate.settings import Crate, CrateSettings
-from roles.role import address_of, listed_as, port_of
+from roles.role import address_of, port_of
 
 if TYPE_CHECKING:
     from inventory.fleet import Fleet, Host
@@ -30,7 +30,7 @@ def _contained(crate: Crate, page: File) -> Contained:
     health = ("/bin/busybox", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1:8080/index.html")
     published = ()
     if crate.listen:
-        port = Port(port_of(crate.listen), (listed_as(address_of(crate.listen)),), "docker.service")
+        port = Port(port_of(crate.listen), (address_of(crate.listen),), "docker.service", reachable_from=crate.callers)
         published = ((port, 8080),)
     return Contained(
         image=crate.image,

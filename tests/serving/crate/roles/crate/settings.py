@@ -14,6 +14,7 @@ class Crate(Settings):
     image: ImageReference
     says: str = "hello"
     listen: Endpoint | None = None
+    callers: tuple[str, ...] | None = None
     command: tuple[str, ...] = ("/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/www")
 
 
