@@ -21,14 +21,17 @@ from resources.port import Port
 from resources.release import Release, Releases, on_trial
 from resources.service import Service
 from resources.speed import SPEEDS, Reached, Speed, expected, note_sh, reached_of
+from resources.stack import Container, Image, Stack, Volume
 from resources.user import User
 from resources.venv import Venv, Wheel
 
 __all__ = [
     "SPEEDS",
     "UNOPENED",
+    "Container",
     "Directory",
     "File",
+    "Image",
     "Line",
     "Link",
     "ModelFile",
@@ -43,8 +46,10 @@ __all__ = [
     "ResourceError",
     "Service",
     "Speed",
+    "Stack",
     "User",
     "Venv",
+    "Volume",
     "Wheel",
     "as_unit",
     "digest",
@@ -60,7 +65,7 @@ __all__ = [
     "scripts",
 ]
 
-MODULES = ["package", "user", "disk", "line", "release", "venv", "model", "port", "service"]
+MODULES = ["package", "user", "disk", "line", "release", "venv", "model", "port", "service", "stack"]
 """Where the kinds stand, in the order in which a host takes them on."""
 
 

@@ -14,6 +14,7 @@ ROLES = (
     "base",
     "firewall",
     "gpu",
+    "docker",
     "llama_cpp",
     "models",
     "rpc_worker",

@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, 
 
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
-from resources import Directory, File, Package, Port, Resource, Service
+from resources import Directory, File, Package, Port, Resource, Service, Stack
 from roles.firewall.settings import FirewallSettings
 from roles.references import Finding
 from roles.role import is_address, render
@@ -34,10 +34,12 @@ Network = IPv4Network | IPv6Network
 
 @dataclass(frozen=True)
 class Guarded:
-    """A port that only `sources` may reach, and this host itself."""
+    """A port that only `sources` may reach, and this host itself. One that a stack has `published` is guarded before Docker's own rules,
+    which send what comes for it on to a container."""
 
     port: Port
     sources: tuple[Network, ...]
+    published: bool = False
 
     @property
     def matches(self) -> Iterator[str]:
@@ -75,10 +77,11 @@ def guarded(host: Host, settings: FirewallSettings, fleet: Fleet, others: Sequen
     """The ports that the host's other roles declare and not everybody may reach. Raises PaddockError where no such rule can be made."""
     for fault in faults_beside(host, settings, fleet, others):
         raise PaddockError(f"hosts.{host.name}.{'.'.join(fault.keys)}: {fault.words}")
+    published = {port.id for each in others if isinstance(each, Stack) for port in each.ports}
     for port in _restricted(_declared(others)):
         callers = [ip_network(each) for name in port.reachable_from or () for each in _calls_from(name, settings, fleet)]
         allowed = [ip_network(each) for each in settings.allow.get(str(port.number), ())]
-        yield Guarded(port, (*callers, *allowed))
+        yield Guarded(port, (*callers, *allowed), port.id in published)
 
 
 def faults_beside(
@@ -112,7 +115,7 @@ def _dropins(ports: Sequence[Guarded], others: Sequence[Resource]) -> Iterator[F
 
 def _declared(others: Sequence[Resource]) -> Iterator[Port]:
     for each in others:
-        if isinstance(each, Service):
+        if isinstance(each, Service | Stack):
             yield from each.ports
         elif isinstance(each, Port):
             yield each

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from shlex import quote
 
 from resources import Directory, File, Line, Link, ModelFile, Owned, Package, Port, Release, Releases, Resource, Service, User, Venv
+from resources.stack import Image, Stack, Volume
 
 ASIDE = "/var/tmp/paddock-fault"
 """Where on the host lies what a fault has put away."""
@@ -63,6 +64,19 @@ def faults_of(resource: Resource) -> Iterator[Fault]:
             yield from _of_port(resource)
         case Service():
             yield from _of_service(resource)
+        case Image():
+            yield Fault(
+                resource,
+                "removed",
+                "state",
+                f"docker image rm --force {resource.reference} >/dev/null",
+                f"docker pull --quiet {resource.reference} >/dev/null",
+                "image is none",
+            )
+        case Volume():
+            yield from _of_volume(resource)
+        case Stack():
+            yield from _of_stack(resource)
         case _:
             raise NotImplementedError(f"no fault is known for {resource.id}: write some into tests/faults/catalogue.py")
 
@@ -183,6 +197,32 @@ def _of_releases(releases: Releases) -> Iterator[Fault]:
     says = f"more than {releases.most} releases lie there"
     yield Fault(releases, "more than are kept", "spare", made, f"rm -rf {path}/1-more*", says)
     yield Fault(releases, "gone", "type", _away(path), _back(path), f"{releases.path} is no directory")
+
+
+def _of_volume(volume: Volume) -> Iterator[Fault]:
+    """What uses it goes with it, and is started again by hand."""
+    users = f"docker ps --all --quiet --filter volume={volume.name}"
+    again = "for each in /etc/paddock/stacks/*/compose.yml; do docker compose --file $each up --detach --wait 2>/dev/null; done"
+    cause = f"docker rm --force $({users}) >/dev/null; docker volume rm {volume.name} >/dev/null"
+    yield Fault(volume, "removed", "state", cause, f"docker volume create {volume.name} >/dev/null; {again}", "volume is none")
+
+
+def _of_stack(stack: Stack) -> Iterator[Fault]:
+    first = stack.containers[0].name if stack.containers else "an.example"
+    compose = f"docker compose --project-name {stack.project}"
+    files = f"{compose} --file {stack.directory}/compose.yml"
+    up, label = f"{files} up --detach --wait 2>/dev/null", "com.docker.compose"
+    image = stack.containers[0].image if stack.containers else "an.example"
+    labels = f"--label {label}.project={stack.project} --label {label}.service=more"
+    more = f"docker run --detach --name paddock-fault {labels} {image} sleep 600 >/dev/null"
+    yield Fault(stack, "a container stopped", first, f"{compose} stop {first} 2>/dev/null", up, "containers is")
+    yield Fault(stack, "a container removed", first, f"{files} rm --force --stop {first} 2>/dev/null", up, "containers is")
+    yield Fault(stack, "a container more", "others", more, "docker rm --force paddock-fault >/dev/null", "containers is")
+    older = f"sed -i 's/paddock.declared: .*/paddock.declared: older/' {ASIDE}/it/compose.yml"
+    moved = f"mkdir -p {ASIDE}; cp -a {stack.directory} {ASIDE}/it; {older}"
+    made = f"{compose} --project-directory {stack.directory} --file {ASIDE}/it/compose.yml up --detach --wait 2>/dev/null"
+    attribute = f"{first} made of"
+    yield Fault(stack, "made of something else", attribute, f"{moved}; {made}", f"{up}; rm -rf {ASIDE}/it", "containers is")
 
 
 def _of_venv(venv: Venv) -> Iterator[Fault]:

@@ -54,6 +54,7 @@ GATEWAY = (
 RULES: dict[str, tuple[str, ...]] = {
     "resources/*.py": ("resources", "resources.*"),
     "roles/__init__.py": ("roles.role",),
+    "roles/compose.py": ("yaml", "resources", "resources.stack"),
     "roles/quoting.py": ("jinja2",),
     "roles/role.py": (
         "pydantic",

@@ -30,6 +30,8 @@ HARMLESS: Mapping[str, str] = {
     "HostEntry.address": "192.0.2.10",
     "FirewallSettings.allow{}[]": "2001:db8:0:1::/64",
     "FirewallSettings.addresses{}[]": "2001:db8::2",
+    "DockerSettings.data_root": "/srv/docker",
+    "DockerSettings.log_size": "10m",
     "Nvidia.driver": "installed",
     "Nvidia.power_limit_w{key}": "0000:01:00.0",
     "LlamaCppSettings.options{key}": "LLAMA_OWN",
@@ -113,6 +115,7 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
             "address": text["HostEntry.address"],
             "roles": {
                 **serving,
+                "docker": {"data_root": text["DockerSettings.data_root"], "log_size": text["DockerSettings.log_size"]},
                 "llama_server": {
                     "listen": text["LlamaServerSettings.listen"],
                     "models": [chat],

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from inventory.knowledge import Knowledge
-from resources import File, Resource, Service
+from resources import File, Port, Resource, Service, Stack
 from roles import plan_of
 from roles.firewall.plan import GUARD, RULES, UNIT, plan_beside
 from roles.firewall.settings import FirewallSettings
@@ -284,3 +284,19 @@ def test_the_guard_lets_a_service_start_where_each_of_its_ports_has_a_rule_in_fo
     done = subprocess.run(command, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True)
     assert (done.returncode != 0) == bool(words)
     assert words in done.stdout and ("systemctl restart paddock-firewall" in done.stdout) == bool(words)
+
+
+def test_a_port_that_a_container_publishes_is_guarded_before_dockers_own_rules() -> None:
+    this = fleet().hosts["halo"]
+    settings = FirewallSettings()
+    port = Port(8072, ("0.0.0.0",), "docker.service", reachable_from=("192.0.2.9",))
+    resources = plan_beside(this, settings, fleet(), [Stack("web", "/etc/paddock/stacks/web", ports=(port,))])
+    (file,) = (each for each in resources if isinstance(each, File) and each.path == RULES)
+    text = file.data.decode()
+    chain = text[text.index("chain prerouting") :]
+    assert "type filter hook prerouting priority mangle" in chain  # which comes before dstnat
+    assert [line.strip() for line in chain.splitlines() if "dport" in line] == [
+        "fib daddr type local ip saddr { 192.0.2.9 } tcp dport 8072 accept",
+        "fib daddr type local tcp dport 8072 drop",
+    ]
+    assert "chain prerouting" not in table(fleet(), "halo").data.decode()

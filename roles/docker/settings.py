@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from roles.role import LINE_ENDS, Matches, RoleSettings
+
+if TYPE_CHECKING:
+    from roles.rehearsal import Rehearsal
+
+DataRoot = Annotated[str, Matches(rf"(/[^/\s{LINE_ENDS}]+){{2,}}", "is no directory for Docker's data, such as /srv/docker")]
+LogSize = Annotated[str, Matches(r"[1-9][0-9]{0,4}[kmg]", "is not a size of a log file, such as 10m")]
+
+
+class DockerSettings(RoleSettings):
+    """The Docker engine that runs the stacks of this host. Its API has no port, and a port that a container publishes without an address
+    is open to the host alone."""
+
+    rolls_back = True
+
+    engine: Literal["distribution", "installed"] = "distribution"
+    """`distribution`: the distribution's packages. `installed`: an engine that you have installed, of which Paddock changes nothing. It
+    needs Docker Compose 2.17 or newer."""
+
+    data_root: DataRoot = "/var/lib/docker"
+    """Where images, containers and volumes lie. What lies in another place already stays there."""
+
+    live_restore: bool = True
+    """Whether containers run on while the engine is restarted."""
+
+    log_size: LogSize = "10m"
+    """The size of a container's log file, as k, m or g."""
+
+    log_files: Annotated[int, Field(ge=1, le=100)] = 3
+    """How many log files of a container are kept."""
+
+    @model_validator(mode="after")
+    def _changes_nothing(self) -> DockerSettings:
+        said = self.model_fields_set - {"engine"}
+        if self.engine == "installed" and said:
+            raise ValueError(f"Paddock changes nothing of an engine that is `installed`: leave {', '.join(sorted(said))} out")
+        return self
+
+    def rehearsed(self, here: Rehearsal) -> tuple[DockerSettings, list[str]]:
+        if self.engine == "distribution":
+            return here.moved(self)
+        told = f"{here.host}: docker.engine is distribution in place of installed: a lab host begins without one."
+        return DockerSettings(), [told]

@@ -1,0 +1,1 @@
+"""The stack is a resource, and that says itself how it is looked at."""
