@@ -19,7 +19,7 @@ admit() {
   until [ "$(status_of /health --max-time 5)" = 200 ]; do
     sleep 0.5
   done
-  end=$(($(date +%s) + limit_s))
+  end=$(($(now) + limit_s))
   for each; do
     if [ "$kind" = instance ] || grep -qxF -e "${each#*=}" "$loaded" 2>/dev/null; then
       warm "${each%%=*}" "${each#*=}"
@@ -31,7 +31,7 @@ admit() {
 
 # warm KIND MODEL: asks what makes a router load it, and a card compile what it computes with
 warm() {
-  left_s=$((end - $(date +%s)))
+  left_s=$((end - $(now)))
   if [ "$left_s" -le 0 ]; then
     echo "<4>$2 is not warmed up: the $limit_s s for that are over"
     return
@@ -43,7 +43,7 @@ warm() {
   esac
   status=$(status_of "$2?autoload=true" --max-time "$left_s" -H "Content-Type: application/json" \
     -d "{\"model\": \"$1\", $3}")
-  [ "$status" = 200 ] || echo "<4>$1 is not warmed up: HTTP $status after $((limit_s - end + $(date +%s))) s"
+  [ "$status" = 200 ] || echo "<4>$1 is not warmed up: HTTP $status after $((limit_s - end + $(now))) s"
 }
 
 # drain DIRECTORY LOADED FIGURES SECONDS router|instance: who asks from now on waits in HAProxy, whose FIGURES say how
@@ -54,9 +54,9 @@ drain() {
   [ "$5" = instance ] || note_loaded
   mv -nT "$socket" "$socket.drained" 2>/dev/null || true # else it has not come so far as to listen
   socket=$socket.drained
-  end=$(($(date +%s) + limit_s))
+  end=$(($(now) + limit_s))
   if [ "$(status_of /health --max-time 5)" = 200 ]; then
-    until at_rest || [ "$(date +%s)" -ge "$end" ]; do
+    until at_rest || [ "$(now)" -ge "$end" ]; do
       sleep 0.2
     done
   fi
@@ -87,6 +87,12 @@ ended() {
     sleep 0.2
   done
   kill -KILL "$MAINPID"
+}
+
+# now: the seconds since the machine was started: no clock that is set moves them
+now() {
+  read -r up </proc/uptime
+  echo "${up%%.*}"
 }
 
 # status_of PATH CURL-ARGUMENT…: 000 where no answer came
