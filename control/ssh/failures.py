@@ -17,9 +17,9 @@ from resources.lease import lost_to
 LINES_SHOWN = 15
 """Of what a host said before it failed; a build sends fourteen."""
 
-LOST = "the connection was lost; what was at work there may go on: run `paddock up` again, it takes up from there"
+LOST = "the connection was lost; what was at work there may go on: run the same again, it takes up from there"
 
-KILLED = "what was at work there was killed: run `paddock up` again, it takes up from there"
+KILLED = "what was at work there was killed: run the same again, it takes up from there"
 
 FULL = "paddock-full: "
 """Before each file system that had no room when a host failed (resources/base.sh)."""

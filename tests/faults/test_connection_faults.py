@@ -145,7 +145,7 @@ def test_sudo_that_asks_for_a_password_nobody_gave(fleet: FaultFleet) -> None:
 STARTS_SLOWLY = f"""printf '[Service]\\nExecStartPre=/bin/sleep %d\\n' >{SLOW_START}; systemctl daemon-reload
     rm -f /run/paddock/caddy.service.started"""  # as if nobody knew what it was started with
 
-LOST = r"service:caddy\.service: the connection was lost; what was at work there may go on: run `paddock up` again, it takes up from there"
+LOST = r"service:caddy\.service: the connection was lost; what was at work there may go on: run the same again, it takes up from there"
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_a_connection_that_is_reset_in_the_middle_of_a_probe(fleet: FaultFleet) 
         with fleet.at_work() as probing:
             fleet.wait_until("one", "pgrep -fx 'flock -s -w 300 9'")
             fleet.inside("one", RESET)
-            fleet.failed(fleet.told(probing), r"the connection was lost; .*`paddock up` again, it takes up from there")
+            fleet.failed(fleet.told(probing), r"the connection was lost; .*run the same again, it takes up from there")
     fleet.heals()
 
 

@@ -363,7 +363,7 @@ def test_a_script_that_is_killed_on_the_host_is_told_in_one_line_and_made_whole(
         why = up.why()
         wire.tripped()
     print(f"kill: the script on the host, {moment}: {why}", flush=True)
-    assert re.fullmatch(f"ai: {at_work}: what was at work there was killed: run `paddock up` again, it takes up from there", why)
+    assert re.fullmatch(f"ai: {at_work}: what was at work there was killed: run the same again, it takes up from there", why)
     shuttle.arrives()
 
 
