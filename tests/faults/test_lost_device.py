@@ -16,7 +16,7 @@ pytestmark = turn(1, of=5)
 CANDIDATES = "apt-get -qq update; apt-cache policy llama.cpp-tools libggml0 | sed -n 's/^ *Candidate: //p'"
 """An archive has one version of each, that of this day."""
 
-CARD = "accelerator: vulkan, vulkan_device: any, builder: one"
+CARD = "accelerator: vulkan, vulkan_device: any"
 
 
 def test_a_release_that_loses_its_device_stops_at_the_canary(tmp_path: Path) -> None:
@@ -27,5 +27,5 @@ def test_a_release_that_loses_its_device_stops_at_the_canary(tmp_path: Path) -> 
         fleet.write(inventory("nocard", packaged, INSTANCE, suite="sid"))
         fleet.up()
         tree(tmp_path / "paced")
-        fleet.write(inventory("nocard", f"{{{CARD}, ui: false, source: {{path: paced}}}}", INSTANCE, suite="sid"))
+        fleet.write(inventory("nocard", f"{{{CARD}, ui: false, builder: one, source: {{path: paced}}}}", INSTANCE, suite="sid"))
         stops_at_the_canary(fleet, "devices: Vulkan0 cannot be seen")
