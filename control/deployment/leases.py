@@ -67,6 +67,7 @@ class Leases:
         """As far as hosts can be reached: what is not given back runs out."""
         self._over.set()
         if self._asked:
+            self._renewer.join()  # of what it has begun: that would have the host's lock
             self.run.told(self._asked, lease.giving_back(self.id))
 
     def _take(self, names: list[str], seen: Mapping[str, Lease | None]) -> None:

@@ -73,8 +73,8 @@ DEADLINE_S = 90
 BACK_S = 60
 """A server that is restarted answers within this time."""
 
-NOTICED_S = 240
-"""So long a run whose network is away may take to notice it everywhere; then it is ended."""
+NOTICED_S = 600
+"""So long a run whose network is away may take to notice it everywhere."""
 
 STALE_S = 7200
 

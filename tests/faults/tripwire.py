@@ -36,7 +36,7 @@ class Call:
 class Tripwire:
     container: str
 
-    def tripped(self, timeout_s: float = 60) -> None:
+    def tripped(self, timeout_s: float = 300) -> None:
         """Returns once a script has come by."""
         until(self.container, "[ -s /run/tripwire/caller ]", timeout_s)
 
@@ -62,6 +62,6 @@ def tripwire(container: str, call: Call, then: str) -> Iterator[Tripwire]:
         inside(container, f"rm -f {shim}; mkdir -p /run/tripwire; touch /run/tripwire/released")
 
 
-def until(container: str, condition: str, timeout_s: float = 60) -> None:
+def until(container: str, condition: str, timeout_s: float = 300) -> None:
     """Waits in the host for a shell condition. Raises LabError where that takes too long."""
     inside(container, f"timeout {timeout_s} sh -c {shlex.quote(f'until {condition}; do sleep 0.02; done')}")

@@ -186,6 +186,22 @@ def test_a_lease_is_renewed_as_long_as_the_run_lasts(begin: Begin, tmp_path: Pat
     assert held(tmp_path) == {}
 
 
+def test_a_renewal_under_way_does_not_keep_a_lease_from_being_given_back(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "RENEWED_S", 0.01)
+    monkeypatch.setattr(lease, "BRIEFLY_S", 0)
+    renewing = lease.renewing
+    monkeypatch.setattr(lease, "renewing", lambda id: f'{renewing(id)}touch "$ROOT/renewing"; sleep 0.5\n')
+    anna = begin(ANNA)
+    anna.take(["one"], {})
+    waited = threading.Event()
+    while not (tmp_path / "one" / "renewing").exists():
+        waited.wait(0.01)
+    anna.give_back()
+    assert held(tmp_path) == {}
+
+
 def test_a_run_without_the_lock_of_the_fleet_takes_none(begin: Begin, tmp_path: Path) -> None:
     alone = begin(None)
     alone.take(NAMES, {})
