@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -81,6 +82,11 @@ def test_a_host_keeps_one_line_for_each_release_and_way(tmp_path: Path) -> None:
 def test_a_host_keeps_so_many_lines_and_no_more(tmp_path: Path) -> None:
     kept = shell(tmp_path, note_sh(later(f"{each}") for each in range(KEPT + 2))).splitlines()
     assert (len(kept), kept[-1]) == (KEPT, later(f"{KEPT + 1}").text)
+
+
+def test_what_is_confirmed_is_noted_by_the_functions_of_a_run(tmp_path: Path) -> None:
+    script = f"set -eu; stage=; {scripts()}\nspeed_note {quote(FIRST.text)} {quote(later('b').text)}\n"
+    assert reached_of(shell(tmp_path, script).splitlines()) == (FIRST, later("b"))
 
 
 def test_teardown_takes_them_away(tmp_path: Path) -> None:
