@@ -239,3 +239,11 @@ def test_the_status_of_a_model_is_its_own_among_others(tmp_path: Path) -> None:
     )
     asked = "; ".join(f"model={name}; echo $(status_of_model)" for name, _ in models)
     assert called(f"body='{{\"data\":[{body}]}}'; {asked}", tmp_path).split() == [value for _, value in models]
+
+
+def test_how_long_ago_something_was_is_counted_from_the_start_of_the_machine(tmp_path: Path) -> None:
+    """A clock that is set moves it not, what never was is long ago, and so is what was noted by a clock."""
+    set_two_days_on = "date() { expr $(command date +%s) + 172800; }"
+    asked = "remember silent $(now); ago silent; ago restarted; remember asked 1796000000; ago asked"
+    said = called(f"run={tmp_path}; key=x; {set_two_days_on}; {asked}", tmp_path).split()
+    assert int(said[0]) < 60 and all(int(each) >= 999999 for each in said[1:])
