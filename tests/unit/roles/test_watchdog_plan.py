@@ -275,3 +275,11 @@ def test_a_restart_may_take_as_long_as_the_answers_of_the_server_have_to_end() -
     resources = planned({**instance(), "drain_s": 3600})
     assert "timeout -k 5 3735 /bin/sh" in text(resources, SCRIPT)
     assert "TimeoutStartSec=4075\n" in text(resources, f"/etc/systemd/system/{UNIT}")
+
+
+def test_how_long_ago_something_was_is_counted_from_the_start_of_the_machine(tmp_path: Path) -> None:
+    """A clock that is set moves it not, what never was is long ago, and so is what was noted by a clock."""
+    set_two_days_on = "date() { expr $(command date +%s) + 172800; }"
+    asked = "remember silent $(now); ago silent; ago restarted; remember asked 1796000000; ago asked"
+    said = called(f"run={tmp_path}; key=x; {set_two_days_on}; {asked}", tmp_path).split()
+    assert int(said[0]) < 60 and all(int(each) >= 999999 for each in said[1:])
