@@ -87,6 +87,7 @@ gone_directory() {
     return 0
   fi
   data_gone="$data_gone $2 "
+  packages_past "$2" || return 0
   if ! dpkg -S "$2" >/dev/null 2>&1 &&
     awk -v at="$2/" 'index($5 "/", at) == 1 { exit 1 }' /proc/self/mountinfo; then
     rm -rf --one-file-system -- "$2"

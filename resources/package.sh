@@ -194,12 +194,29 @@ packages_leave() {
   # shellcheck disable=SC2086 # a word each
   if [ -n "$leaving" ] && [ -z "$keeping" ]; then
     packages_off purge $leaving
-    rm -rf /var/log/postgresql
-    ! getent passwd postgres >/dev/null || userdel postgres
+    postgres_past
   elif [ -n "$leaving" ]; then
     packages_off remove $leaving
   fi
   [ $# = 0 ] || packages_off purge "$@"
+}
+
+# DIRECTORY: purges what was removed and not purged for the sake of the databases in it. Fails where more lie there than
+# a cluster's own three and the gateway's
+packages_past() {
+  [ "$1" = /var/lib/postgresql ] || return 0
+  # shellcheck disable=SC2046,SC2016 # a word a package; dpkg-query fills the format in
+  set -- $(dpkg-query -W -f '${db:Status-Abbrev}\t${Package}\n' 'postgresql*' 2>/dev/null | sed -n 's/^.c.*\t//p')
+  [ $# != 0 ] || return 0
+  [ "$(find /var/lib/postgresql -mindepth 4 -maxdepth 4 -path '*/base/[0-9]*' | wc -l)" -le 4 ] || return 1
+  dpkg --purge "$@" >/dev/null 2>&1 9>&- || return 1
+  postgres_past
+}
+
+# What its packages leave to whoever asks for it
+postgres_past() {
+  rm -rf /var/log/postgresql
+  ! getent passwd postgres >/dev/null || userdel postgres
 }
 
 # The databases in PostgreSQL that are not Paddock's, a line each; what nobody can tell counts as one

@@ -106,22 +106,24 @@ KEPT = {
 sent, and PostgreSQL's own."""
 
 POSTGRES = (
-    r"(files|contents): /etc/(init\.d|logrotate\.d|rc\d\.d|apt/apt\.conf\.d)/\w*postgresql\S* was ",
-    r"contents: /etc/(passwd|group|shadow|gshadow) was ",
+    r"(files|contents): /etc/(init\.d|logrotate\.d|rc\d\.d|apt/apt\.conf\.d|systemd/system/\S*)/[\w-]*postgresql\S* was ",
+    r"files: /var/cache/postgresql(/dicts)? was |contents: /etc/(passwd|shadow) was ",
     r"(users|groups): postgres was |packages: postgresql\S* was None, is rc|unit files: postgresql\S* was ",
 )
 """What its packages, which are removed and not purged, leave on the host that keeps its databases."""
 
 OWN_LISTS = r"/var/lib/(apt|dpkg|ucf|systemd)/.*"
 PASSING = {
-    "files": rf"/run/(?!paddock/).*|/run/paddock(/lease|/lock)?|/var/cache/(apt|debconf|ldconfig)/.*|/var/cache/paddock(/.*)?|{OWN_LISTS}",
-    "contents": rf"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-|/etc/ld\.so\.cache|{OWN_LISTS}",
+    "files": rf"/run/(?!paddock/).*|/run/paddock(/lease|/lock)?|/etc/default/locale|/var/cache/(apt|debconf|ldconfig)/.*|/var/cache/paddock(/.*)?|{OWN_LISTS}",
+    "contents": rf"/etc/((passwd|shadow|subuid|subgid)-|(group|gshadow)-?)|/etc/ld\.so\.cache|{OWN_LISTS}",
     "transient units": r".*",
+    "groups": r"ssl-cert",
+    "sockets": r"/run/user/0/.*",
     "units": r"network-(online|pre)\.target|(apt|systemd)-.*",
     "processes": r"(root|systemd\S*|messagebus) .*",
     "kernel settings": r"(fs|net|user|kernel\.(random|pty))\..*|kernel\.ns_last_pid",
 }
-"""What goes at the next boot, the lists of packages' own tools, what lab hosts share, and what the kernel counts."""
+"""What goes at the next boot, what the scripts of the packages locales and ssl-cert take or leave when they are purged, the lists of packages' own tools, what lab hosts share, and what the kernel counts."""
 
 
 @dataclass
