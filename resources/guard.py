@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
+GUARD = "/var/lib/paddock/guard"
+"""On a host, what it keeps of a switch that waits for its confirmation: `armed` is in it then (resources/guard.sh)."""
 EVIDENCE = "/var/lib/paddock/evidence"
 """On a host, what it has collected of each switch, in a directory of its id."""
 

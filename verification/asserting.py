@@ -23,6 +23,7 @@ from resources import (
     Venv,
     lines_of,
 )
+from resources.guard import GUARD
 from resources.port import EVERYWHERE
 from roles.role import render
 from verification.subject import VerifiedHost
@@ -141,9 +142,11 @@ def _release(subject: VerifiedHost, release: Release) -> None:
 
 
 def _releases(subject: VerifiedHost, releases: Releases) -> None:
-    """One that a process runs is left for it."""
+    """One that a process runs is left for it, and all of them while a switch waits for its confirmation: it may be taken back."""
     host, current = subject.host, f"{releases.path.rpartition('/')[0]}/current"
     assert host.file(releases.path).is_directory, f"{releases.path} is no directory"
+    if host.file(f"{GUARD}/armed").exists:
+        return
     lying = set(lines_of(host.check_output("find %s -mindepth 1 -maxdepth 1 -type d ! -name '*.paddock' -printf '%%p\\n'", releases.path)))
     run = {each.partition("/bin/")[0] for each in lines_of(host.run("readlink /proc/[0-9]*/exe").stdout)}
     idle = sorted(lying - run - {host.check_output("readlink -- %s || true", current)})
