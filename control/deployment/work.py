@@ -116,6 +116,11 @@ class Work:
     def resources(self) -> tuple[Resource, ...]:
         return tuple(each for part in self.plan.values() for each in part)
 
+    @property
+    def part_of_plan(self) -> HostPlan:
+        """What of the plan is so once this work is done: other roles may wait for `up`."""
+        return {self.part: self.plan[self.part]} if self.part else self.plan
+
     def wrong(self, kind: type[R]) -> list[R]:
         """The resources of a kind that are not as declared."""
         found = (change.resource for part in self.plan for change in self.drift.of(part) if change.attributes)

@@ -268,7 +268,7 @@ class Upgrade:
             words.append(line.strip())
             self.complain(line)
 
-        plans = {name: work.plan for name, work in deployment.work.items()}
+        plans = {name: work.part_of_plan for name, work in deployment.work.items()}
         failed = verify(self.fleet, self.state, plans, self.say, complain, reached=self._reached)
         self.record.verified |= {name: "FAILED" if number else "yes" for name, number in failed.items()}
         return {name: f"{number} checks failed: {'; '.join(words)}" for name, number in failed.items() if number}

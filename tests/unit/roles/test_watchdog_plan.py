@@ -274,7 +274,7 @@ def test_the_status_of_a_model_is_its_own_among_others(tmp_path: Path) -> None:
 def test_a_restart_may_take_as_long_as_the_answers_of_the_server_have_to_end() -> None:
     resources = planned({**instance(), "drain_s": 3600})
     assert "timeout -k 5 3735 /bin/sh" in text(resources, SCRIPT)
-    assert "TimeoutStartSec=4075\n" in text(resources, f"/etc/systemd/system/{UNIT}")
+    assert "TimeoutStartSec=4435\n" in text(resources, f"/etc/systemd/system/{UNIT}")
 
 
 def test_how_long_ago_something_was_is_counted_from_the_start_of_the_machine(tmp_path: Path) -> None:

@@ -118,6 +118,8 @@ def test_of_one_role_alone_the_changes_are_made_and_what_left_the_inventory_stay
     assert "file:/etc/gone" in whole.drift.gone and not part.drift.gone
     assert {each.role for each in part.drift.changes} == {"caddy"} and part.drift.manifest["file:/etc/gone"] == "put"
     assert ENVIRONMENT.id not in part.drift.manifest
+    assert part.part_of_plan == {"caddy": PLAN["caddy"]}, "what waits for up is not verified"
+    assert whole.part_of_plan == PLAN
 
 
 def test_of_caddy_the_package_its_units_and_its_sites_go_back_but_no_list_and_no_key() -> None:
