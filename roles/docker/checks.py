@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from testinfra.host import Host as TestinfraHost
 
+from resources import lines_of
 from roles.docker.settings import DockerSettings
 
 
@@ -20,7 +21,7 @@ def check_there_is_a_compose_that_can_wait(host: TestinfraHost) -> None:
 
 
 def check_its_api_has_no_port(host: TestinfraHost) -> None:
-    sockets = [line for line in host.check_output("ss -Hltnp").splitlines() if '"dockerd"' in line]
+    sockets = [line for line in lines_of(host.check_output("ss -Hltnp")) if '"dockerd"' in line]
     assert not sockets, f"dockerd listens on {sockets[0].split()[3]}: whoever reaches that is root here"
 
 

@@ -17,7 +17,8 @@ UNIT = "llama-server.service"
 PRESETS = "/etc/paddock/llama-server/presets.ini"
 
 ELSEWHERE = {
-    *("Type", "ExecStart", "ExecStartPre", "ExecStartPost", "ExecReload", "WorkingDirectory", "StateDirectory", "StateDirectoryMode"),
+    *("Type", "ExecStart", "ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop", "WorkingDirectory"),
+    *("StateDirectory", "StateDirectoryMode"),
     *("RuntimeDirectory", "RuntimeDirectoryMode", "PrivateNetwork", "RestartSteps", "RestartMaxDelaySec"),
     *("ReadWritePaths", "MemoryMax", "KillMode", "TimeoutStopSec", "Restart", "RestartSec", "OOMPolicy", "RemoveIPC"),
 }
@@ -71,7 +72,7 @@ def packed(release: Release, resources: tuple[Resource, ...]) -> dict[str, str]:
 
 def test_a_command_line_is_tried_as_it_stands_but_for_where_it_listens_and_reads(small: Small) -> None:
     (rendered,) = [
-        line for line in small.text("ai", f"/etc/systemd/system/{UNIT}").replace("\\\n", " ").splitlines() if "ExecStart" in line
+        line for line in small.text("ai", f"/etc/systemd/system/{UNIT}").replace("\\\n", " ").splitlines() if line.startswith("ExecStart=")
     ]
     command = rendered.split()[1:]
     tried = list(instance(small).arguments)

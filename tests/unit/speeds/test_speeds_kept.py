@@ -91,7 +91,10 @@ def test_what_is_confirmed_is_noted_by_the_functions_of_a_run(tmp_path: Path) ->
 
 def test_teardown_takes_them_away(tmp_path: Path) -> None:
     shell(tmp_path, note_sh([FIRST]))
-    script = f"set -eu; stage=; {scripts()}\ngone_manifest\n".replace("/var/lib/paddock", f"{tmp_path}/lib")
+    (tmp_path / "run").mkdir(exist_ok=True)
+    script = f"set -eu; stage=; {scripts()}\ngone_rest\n"
+    for where, there in (("/var/lib/paddock", "lib"), ("/run/paddock", "run")):
+        script = script.replace(where, f"{tmp_path}/{there}")
     subprocess.run(["/bin/sh"], input=script, check=True, capture_output=True, text=True)
     assert list((tmp_path / "lib").iterdir()) == []
 

@@ -31,7 +31,15 @@ def look(tmp_path: Path) -> Iterator[Look]:
     (tmp_path / "prompt").write_text(long_prompt(None))
     (tmp_path / "speeds").write_text(f"{replace(KEPT, release='0.3.35-aa').text}\n{KEPT.text}\n")
     (tmp_path / "current").symlink_to(f"/opt/releases/{RELEASE}")
-    values = {"watched": "/dev/null", "host": "pea", "notify_file": "/dev/null", "share": 50, "speed_s": 300, "speed_wait_s": 5}
+    values = {
+        "watched": "/dev/null",
+        "host": "pea",
+        "notify_file": "/dev/null",
+        "share": 50,
+        "speed_s": 300,
+        "speed_wait_s": 5,
+        "restart_s": 60,
+    }
     trial = {"trials": TRIALS, "trial_tokens": TRIAL_TOKENS, "causes": CAUSES}
     files = {name: str(tmp_path / name) for name in ("prompt", "speeds", "current")}
     script = render("watchdog/watchdog.sh.j2", WatchdogSettings(), **values, **trial, **files)
