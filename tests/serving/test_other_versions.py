@@ -124,6 +124,8 @@ def test_a_later_gateway_that_is_well_stays_with_its_tables(fleet: LabFleet, lat
 
 
 def test_caddy_goes_to_a_newer_version_and_back_to_the_distributions(fleet: LabFleet) -> None:
+    fleet.write(INVENTORY)
+    fleet.up()
     debians, newer = fleet.on("box", CADDY), newer_caddy()
     at = "      caddy:\n"
     fleet.write(INVENTORY.replace(at, f"{at}        package: {newer}\n"))
