@@ -123,7 +123,10 @@ def _noted(host: Any, path: str) -> str:
 
 
 def _has_nothing_extra(subject: VerifiedHost, directory: Directory) -> None:
+    """What only an earlier plan named is there while a switch waits for its confirmation: it may be taken back."""
     planned = {each.path for part in subject.plan.values() for each in part if isinstance(each, OnDisk)}
+    if subject.host.file(f"{GUARD}/armed").exists:
+        planned |= {line.partition(":")[2] for line in lines_of(subject.host.check_output("cat /var/lib/paddock/manifest"))}
     inside = lines_of(subject.host.check_output("find %s -mindepth 1 -maxdepth 1", directory.path))
     assert not (extra := sorted(set(inside) - planned)), f"extra: nothing declares {', '.join(extra)}"
 

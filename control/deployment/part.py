@@ -5,13 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 from control.deployment.work import Work
-from resources.drift import Drift
+from resources import Directory, of_kind
+from resources.drift import Change, Drift
 
 
 def role_alone(work: Work, role: str) -> Work:
-    """The changes of that role; what left the inventory stays, and other roles are left as they are."""
-    changes = tuple(each for each in work.drift.changes if each.role == role)
-    ids = {each.id for each in work.plan.get(role, ())}
-    manifest = {**work.actual.manifest, **{name: origin for name, origin in work.drift.manifest.items() if name in ids}}
-    drift = Drift(changes, work.drift.left, manifest, manifest, recorded=manifest == work.actual.manifest, partial=True)
+    """The changes of that role, with what it has no more in directories of its own; what else left the inventory stays, and other roles are
+    left as they are."""
+    own = {each.path for each in of_kind(work.plan.get(role, ()), Directory) if each.exclusive}
+    changes = tuple(each for each in work.drift.changes if each.role == role or _left(each, own))
+    ids, gone = {each.id for each in work.plan.get(role, ())}, {each.id for each in changes if each.action == "remove"}
+    claims = {**work.actual.manifest, **{name: origin for name, origin in work.drift.manifest.items() if name in ids}}
+    manifest = {name: origin for name, origin in claims.items() if name not in gone}
+    drift = Drift(changes, work.drift.left, manifest, claims, recorded=manifest == work.actual.manifest, partial=True)
     return replace(work, drift=drift, part=role)
+
+
+def _left(change: Change, directories: set[str]) -> bool:
+    kind, _, path = change.id.partition(":")
+    return change.action == "remove" and kind == "file" and path.rpartition("/")[0] in directories
