@@ -18,7 +18,7 @@ from control.deployment.work import Work
 from control.lifecycle.components import Offer, offers_of, other_major, upgrade_of
 from control.lifecycle.rows import lost
 from inventory.errors import UsageError
-from resources import File, Package, Resource, Service, Venv
+from resources import Directory, File, Package, Resource, Service, Venv
 from resources.drift import drift
 from resources.guard import Guard
 from resources.guarded import kept_versions
@@ -120,6 +120,14 @@ def test_of_one_role_alone_the_changes_are_made_and_what_left_the_inventory_stay
     assert ENVIRONMENT.id not in part.drift.manifest
     assert part.part_of_plan == {"caddy": PLAN["caddy"]}, "what waits for up is not verified"
     assert whole.part_of_plan == PLAN
+
+
+def test_what_one_role_has_no_more_in_a_directory_of_its_own_leaves() -> None:
+    plan = {**PLAN, "caddy": (Directory("/etc/caddy/paddock", exclusive=True), *PLAN["caddy"])}
+    part = role_alone(work(plan, {"file:/etc/caddy/paddock/cut": "put", "file:/etc/gone": "put"}), "caddy")
+    assert part.drift.gone == ["file:/etc/caddy/paddock/cut"]
+    assert "file:/etc/caddy/paddock/cut" in part.drift.claims and "file:/etc/caddy/paddock/cut" not in part.drift.manifest
+    assert part.drift.manifest["file:/etc/gone"] == "put"
 
 
 def test_of_caddy_the_package_its_units_and_its_sites_go_back_but_no_list_and_no_key() -> None:
