@@ -211,7 +211,7 @@ class Upgrade:
                 self._end(switches, dict.fromkeys(guards, "it was interrupted"))
                 raise
             self._end(switches, failed, {name: deployment.entry_of(name) for name in deployment.work if name not in failed})
-        if not failed and self.component == LLAMA_CPP:
+        if not failed:
             self._tidied(deployment.hosts)
         return not self.failures
 
@@ -221,7 +221,8 @@ class Upgrade:
         return "" if self.component == LLAMA_CPP else f"the switch of {WORDS[self.component]} from {this.before} to {this.after}"
 
     def _tidied(self, hosts: tuple[Host, ...]) -> None:
-        """What a switch keeps until it is confirmed goes: packages of the release before, its lines in the manifest."""
+        """What a switch keeps until it is confirmed goes: packages of the release before, files of the version before, their lines in the
+        manifest."""
         deployment = self._deployment(hosts)
         with deployment.connected():
             deployment.survey()
