@@ -9,10 +9,10 @@ from resources import Directory, of_kind
 from resources.drift import Change, Drift
 
 
-def role_alone(work: Work, role: str) -> Work:
-    """The changes of that role, with what it has no more in directories of its own; what else left the inventory stays, and other roles are
-    left as they are."""
-    own = {each.path for each in of_kind(work.plan.get(role, ()), Directory) if each.exclusive}
+def role_alone(work: Work, role: str, *, leaves: bool = False) -> Work:
+    """The changes of that role. What left the inventory stays, but for what it has no more in directories of its own, where that `leaves`.
+    Other roles are left as they are."""
+    own = {each.path for each in of_kind(work.plan.get(role, ()), Directory) if each.exclusive and leaves}
     changes = tuple(each for each in work.drift.changes if each.role == role or _left(each, own))
     ids, gone = {each.id for each in work.plan.get(role, ())}, {each.id for each in changes if each.action == "remove"}
     claims = {**work.actual.manifest, **{name: origin for name, origin in work.drift.manifest.items() if name in ids}}

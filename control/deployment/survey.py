@@ -230,7 +230,10 @@ class Survey:
             return Work(plan, actual, found)
         needs, alternatives = needs_of(host, self.fleet), alternatives_of(host, self.fleet)
         work = Work(plan, actual, found, needs, doors=doors_of(self.fleet), alternatives=alternatives)
-        return role_alone(work, self.part) if self.part else work
+        if not self.part:
+            return work
+        alone = role_alone(work, self.part)
+        return alone if self.guard(alone) else role_alone(work, self.part, leaves=True)
 
     def _planned(self, host: Host) -> HostPlan:
         return {} if self.leaving else self.plans.of(host)

@@ -124,7 +124,9 @@ def test_of_one_role_alone_the_changes_are_made_and_what_left_the_inventory_stay
 
 def test_what_one_role_has_no_more_in_a_directory_of_its_own_leaves() -> None:
     plan = {**PLAN, "caddy": (Directory("/etc/caddy/paddock", exclusive=True), *PLAN["caddy"])}
-    part = role_alone(work(plan, {"file:/etc/caddy/paddock/cut": "put", "file:/etc/gone": "put"}), "caddy")
+    whole = work(plan, {"file:/etc/caddy/paddock/cut": "put", "file:/etc/gone": "put"})
+    assert not role_alone(whole, "caddy").drift.gone, "as long as it may be taken back"
+    part = role_alone(whole, "caddy", leaves=True)
     assert part.drift.gone == ["file:/etc/caddy/paddock/cut"]
     assert "file:/etc/caddy/paddock/cut" in part.drift.claims and "file:/etc/caddy/paddock/cut" not in part.drift.manifest
     assert part.drift.manifest["file:/etc/gone"] == "put"
