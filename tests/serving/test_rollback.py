@@ -178,4 +178,4 @@ def test_releases_beyond_those_that_are_kept_leave_but_for_the_one_before_and_on
 def test_a_teardown_leaves_no_history(story: Story) -> None:
     done = story.fleet.paddock("teardown", "--lab", "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert story.fleet.on("box", "ls -d /var/lib/paddock /opt/paddock 2>/dev/null || true") == ""
+    assert story.fleet.on("box", "find /var/lib/paddock /opt/paddock 2>/dev/null || true") == ""

@@ -26,6 +26,7 @@ fleet: talk
 domain: home.example
 networks: [192.0.2.0/24]
 settle: 0
+upgrade: {floor: 0%}
 
 defaults:
   roles:
