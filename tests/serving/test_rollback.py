@@ -176,6 +176,8 @@ def test_releases_beyond_those_that_are_kept_leave_but_for_the_one_before_and_on
 
 
 def test_a_teardown_leaves_no_history(story: Story) -> None:
-    done = story.fleet.paddock("teardown", "--lab", "--yes")
-    assert done.returncode == 0, done.stdout + done.stderr
+    for data, left in ((), "/var/lib/paddock/manifest\n"), (("--data",), ""):
+        done = story.fleet.paddock("teardown", "--lab", "--yes", *data)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert story.fleet.on("box", "find /var/lib/paddock /opt/paddock -type f 2>/dev/null || true") == left, "the caches are data"
     assert story.fleet.on("box", "find /var/lib/paddock /opt/paddock 2>/dev/null || true") == ""
