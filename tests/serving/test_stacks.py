@@ -32,17 +32,28 @@ ENGINE = f"{BARE}      docker: {{}}\n"
 
 REGISTRY = """set -e
 export DEBIAN_FRONTEND=noninteractive
-apt-get -qq install -y --no-install-recommends busybox-static docker-registry >/dev/null
-systemctl start docker-registry
+mkdir -p /etc/docker/registry
+cat >/etc/docker/registry/config.yml <<END
+version: 0.1
+storage: {filesystem: {rootdirectory: /var/lib/docker-registry}}
+http: {addr: "127.0.0.1:5000"}
+END
+apt-get -qq install -y --no-install-recommends -o Dpkg::Options::=--force-confold busybox-static docker-registry >/dev/null
+"""
+"""The distribution's own asks for a password."""
+
+IMAGE = """set -e
+systemctl restart docker-registry
+for each in $(seq 300); do ! curl -fs http://127.0.0.1:5000/v2/ >/dev/null || break; sleep 0.2; done
 mkdir -p /root/crate/bin /root/crate/www /root/crate/data
 cp /bin/busybox /root/crate/bin/busybox
 for each in sh sleep; do ln -sf busybox /root/crate/bin/$each; done
-until curl -fs http://127.0.0.1:5000/v2/ >/dev/null; do sleep 0.2; done
 tar -C /root/crate -c . | docker import - 127.0.0.1:5000/crate:1 >/dev/null
 docker push -q 127.0.0.1:5000/crate:1 >/dev/null
 docker inspect --format '{{index .RepoDigests 0}}' 127.0.0.1:5000/crate:1
 docker rmi 127.0.0.1:5000/crate:1 >/dev/null
 """
+"""Of one program, and had from the registry: its digest is the registry's."""
 
 CRATES = """      crate:
         crates:
@@ -89,7 +100,8 @@ def stacks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stacks]:
         fleet.product = product.root
         made = Stacks(fleet)
         assert "checks passed" in made.paddock("up", "--yes")
-        made.image = made.on(REGISTRY).strip()
+        made.on(REGISTRY)
+        made.image = made.on(IMAGE).strip()
         yield made
 
 
@@ -200,6 +212,7 @@ def test_what_leaves_the_inventory_leaves_the_host_and_data_stay(stacks: Stacks)
 def test_a_teardown_leaves_the_engine_as_it_was_found(stacks: Stacks) -> None:
     stacks.write()
     stacks.up()
+    stacks.on("apt-get -qq purge -y docker-registry >/dev/null; rm -rf /etc/docker/registry")
     stacks.paddock("teardown", "--yes", "--data")
     assert stacks.on("command -v dockerd docker || true") == ""
     assert stacks.on("ls -d /etc/docker /var/lib/docker/volumes/paddock-crate-data 2>/dev/null || true") == ""
