@@ -66,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.completion(began, tokens, count)
         if "n_probs" not in asked:
             time.sleep(tokens / self.pace["prompts"] + count / self.pace["generation"])
-            return self.send(json.dumps({"content": "Hello", "timings": self.timings(tokens, count)}).encode())
+            return self.send(json.dumps({"content": "from a tiny model", "timings": self.timings(tokens, count)}).encode())
         at = 1000 if self.pace["nonsense"] else 0
         places = [{"id": at, "top_logprobs": [{"id": at, "logprob": -0.1}, {"id": at + 1, "logprob": -3.0}]}] * count
         return self.send(json.dumps({"content": "from a tiny model", "completion_probabilities": places}).encode())

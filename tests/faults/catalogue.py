@@ -40,6 +40,8 @@ def faults_of(resource: Resource) -> Iterator[Fault]:
     match resource:
         case Package() | User() if not resource.needed:
             return
+        case Directory() if resource.data:  # a service makes it: nothing is declared of it but whose it is
+            return
         case Package():
             yield from _of_package(resource)
         case User():
