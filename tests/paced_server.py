@@ -49,6 +49,10 @@ class Handler(BaseHTTPRequestHandler):
         slots = [{"id": 0, "id_task": 1, "is_processing": self.pace["busy"]}]
         self.send(json.dumps(slots, separators=(",", ":")).encode() if self.path.startswith("/slots") else b'{"status": "ok"}')
 
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
     def do_POST(self) -> None:
         began = time.monotonic()
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -103,7 +103,8 @@ def _of_user(user: User) -> Iterator[Fault]:
         return Fault(user, what, attribute, f"{_kept('/etc/passwd')}; sed -i -E {quote(sed)} /etc/passwd", _put_back("/etc/passwd"), says)
 
     yield edited("missing", "home", f"/^{name}:/d", "there is no such user")
-    yield edited("another home", "home", f"s|^({name}:.*):{user.home}:|\\1:/nonexistent:|", "home is /nonexistent")
+    other = "/nonexistent" if user.home != "/nonexistent" else "/srv"
+    yield edited("another home", "home", f"s|^({name}:.*):{user.home}:|\\1:{other}:|", f"home is {other}")
     yield edited("may log in", "shell", f"s|^({name}:.*:)[^:]*$|\\1/bin/sh|", "shell is /bin/sh")
     groups = " ".join(sorted({name, "disk", *user.groups}))
     joined, left = (f"gpasswd -{option} {name} disk >/dev/null" for option in "ad")
