@@ -28,14 +28,13 @@ PACE: dict[str, Any] = {
     "no_tools": False,
     "requests": 10_000,  # then it crashes
     "lives_s": 0,  # then it crashes too, where that is not 0
-    "unsteady": False,  # every other two answers are 30 % slower
     "busy": False,
 }
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
-    asked = streamed = 0
+    asked = 0
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -76,13 +75,10 @@ class Handler(BaseHTTPRequestHandler):
         return self.send(json.dumps({"content": "from a tiny model", "completion_probabilities": places}).encode())
 
     def completion(self, began: float, tokens: int, count: int) -> None:
-        assert isinstance(self.server, Server)
-        self.server.streamed += 1
-        slow = 0.7 if self.pace["unsteady"] and self.server.streamed // 2 % 2 else 1
-        first = began + tokens / self.pace["prompts"] / slow
+        first = began + tokens / self.pace["prompts"]
         self.head("text/event-stream")
         for number in range(count):
-            time.sleep(max(0.0, first + number / self.pace["generation"] / slow - time.monotonic()))
+            time.sleep(max(0.0, first + number / self.pace["generation"] - time.monotonic()))
             self.event({"content": f" {'' if not self.pace['nonsense'] else 'un'}word{number}", "stop": False})
         self.event({"content": "", "stop": True, "timings": self.timings(tokens, count)})
         self.chunk(b"")
