@@ -1,6 +1,7 @@
 """The share of long tests that `make test` runs: it takes another one each day, and `make soak` runs them whole.
 
-PADDOCK_SEED chooses the share. Without it the day's date does, so that over time everything is run. PADDOCK_SOAK=1 is the whole.
+PADDOCK_SEED chooses the share. Without it the day's date does, so that over time everything is run. PADDOCK_SOAK=1 is the whole,
+PADDOCK_SOAK=2/4 the second quarter of what is spread: several machines do a long soak together, or one machine does it on several days.
 
 A module with `pytestmark = turn(1, of=3)` runs with one seed out of three, whole: tests/layers.py leaves it out with the others. Without
 that plugin pytest runs it always.
@@ -19,7 +20,18 @@ import pytest
 
 T = TypeVar("T")
 
-WHOLE = os.environ.get("PADDOCK_SOAK") == "1"
+
+def soaked(asked: str) -> tuple[bool, int, int]:
+    """Whether it is a soak, and of how many parts it is the first, second and so on."""
+    if asked in ("", "0"):
+        return False, 1, 1
+    part, _, parts = asked.partition("/")
+    if not (part.isdigit() and (parts or "1").isdigit() and 1 <= int(part) <= int(parts or "1")):
+        raise ValueError(f"PADDOCK_SOAK={asked} is neither 1 nor a part such as 2/4")
+    return True, int(part), int(parts or "1")
+
+
+WHOLE, PART, PARTS = soaked(os.environ.get("PADDOCK_SOAK", ""))
 
 
 def chance(what: str) -> random.Random:
@@ -28,8 +40,10 @@ def chance(what: str) -> random.Random:
 
 
 def spread(what: str, items: Sequence[T], most: int) -> list[T]:
-    """So many of the items, in their order, one out of each stretch of equal length; in a soak all of them."""
-    if WHOLE or len(items) <= most:
+    """So many of the items, in their order, one out of each stretch of equal length; in a soak all of them, or those of its part."""
+    if WHOLE:
+        return list(items[PART - 1 :: PARTS])
+    if len(items) <= most:
         return list(items)
     chosen, ends = chance(what), [len(items) * at // most for at in range(most + 1)]
     return [items[chosen.randrange(begin, end)] for begin, end in pairwise(ends)]

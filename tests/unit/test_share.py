@@ -48,6 +48,19 @@ def test_a_soak_takes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     assert share.spread("moments", ITEMS, 6) == share.each_kind("faults", ITEMS, lambda item: item[0]) == ITEMS
 
 
+def test_the_parts_of_a_soak_are_the_whole_and_share_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(share, "WHOLE", True)
+    monkeypatch.setattr(share, "PARTS", 4)
+    found: list[str] = []
+    for part in range(1, 5):
+        monkeypatch.setattr(share, "PART", part)
+        found += share.spread("moments", ITEMS, 6)
+    assert sorted(found) == sorted(ITEMS)
+    assert share.soaked("2/4") == (True, 2, 4) and share.soaked("1") == (True, 1, 1) and not share.soaked("")[0]
+    with pytest.raises(ValueError, match="neither 1 nor a part"):
+        share.soaked("5/4")
+
+
 def test_of_modules_that_take_turns_each_has_its_own_and_a_soak_runs_all(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     for day in range(40):
