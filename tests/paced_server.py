@@ -9,7 +9,9 @@ It does what the gate and `paddock verify` ask of a server with one model, and i
 from __future__ import annotations
 
 import json
+import math
 import os
+import random
 import signal
 import socketserver
 import sys
@@ -28,13 +30,15 @@ PACE: dict[str, Any] = {
     "no_tools": False,
     "requests": 10_000,  # then it crashes
     "lives_s": 0,  # then it crashes too, where that is not 0
+    "unsteady": False,  # two rounds of answers are as much faster as slower, up to 40 %: they balance at any number
     "busy": False,
 }
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
-    asked = 0
+    asked = streamed = 0
+    swing = 1.0
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -75,13 +79,23 @@ class Handler(BaseHTTPRequestHandler):
         return self.send(json.dumps({"content": "from a tiny model", "completion_probabilities": places}).encode())
 
     def completion(self, began: float, tokens: int, count: int) -> None:
-        first = began + tokens / self.pace["prompts"]
+        swing = self.swing() if self.pace["unsteady"] else 1.0
+        first = began + tokens / self.pace["prompts"] / swing
         self.head("text/event-stream")
         for number in range(count):
-            time.sleep(max(0.0, first + number / self.pace["generation"] - time.monotonic()))
+            time.sleep(max(0.0, first + number / self.pace["generation"] / swing - time.monotonic()))
             self.event({"content": f" {'' if not self.pace['nonsense'] else 'un'}word{number}", "stop": False})
         self.event({"content": "", "stop": True, "timings": self.timings(tokens, count)})
         self.chunk(b"")
+
+    def swing(self) -> float:
+        """How many times as fast as its pace this answer is: a round has two that are timed."""
+        assert isinstance(self.server, Server)
+        round_, second = divmod(self.server.streamed, 2)
+        self.server.streamed += 1
+        if not second:
+            self.server.swing = math.exp(random.uniform(-0.35, 0.35)) if round_ % 2 else 1 / self.server.swing
+        return self.server.swing
 
     def timings(self, tokens: int, count: int) -> dict[str, float]:
         named = (("prompt", "prompts"), ("predicted", "generation"))

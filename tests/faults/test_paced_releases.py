@@ -1,11 +1,14 @@
-"""Releases that are slower than the one that serves: stopped at the canary beyond the limit, taken within it. One that crashes after two
-minutes is taken back.
+"""Releases that are slower than the one that serves: stopped at the canary beyond the limit, taken within it, asked about in between.
+One that crashes after two minutes is taken back.
 
 Their llama-server is a shim that takes the time that it is told to take, so that no noise of this machine decides.
 """
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,8 @@ if WHOLE:
     KINDS["crashes after two minutes"] = ({"lives_s": 120}, "llama-server-demo.service")
 
 TIMES = 20 if WHOLE else 1
+
+AGAIN = "not decided yet: it is measured again"
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +65,35 @@ def test_one_that_is_5_percent_slower_is_taken_each_time(fleet: LabFleet) -> Non
         goes_back(fleet, before)
 
 
+@turn(0, of=10)  # it measures for minutes, three times
+def test_where_the_measurements_do_not_decide_it_ends_unless_somebody_says_to_go_on(fleet: LabFleet) -> None:
+    paced(fleet.directory, prompts=PROMPTS * 0.85, generation=GENERATION * 0.85, unsteady=True)
+    said = stops_at_the_canary(fleet, "cannot be judged: ")
+    assert said.count(AGAIN) == 3 and "pairs do not decide it" in said
+    before = fleet.on("one", SERVES)
+    for answer, code in (("n", 1), ("y", 0)):
+        done = answered(fleet, f"y\n{answer}\n", "upgrade", "--lab", "--soak", "0", "--limit", "one")
+        assert done.returncode == code
+        assert done.stdout.count(AGAIN) == 3 and "the measurements do not decide: " in done.stdout
+        assert (fleet.on("one", SERVES) == before) is (answer == "n")
+    goes_back(fleet, before)
+
+
 def paced(directory: Path, **pace: Any) -> None:
     """Writes the source of a release that is so, and else as the one that serves."""
     tree(directory / "paced", **{"prompts": PROMPTS, "generation": GENERATION, **pace})
+
+
+def answered(fleet: LabFleet, answers: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """The verb's result, with these answers at its terminal."""
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, answers.encode())
+        done = subprocess.run(
+            fleet.command(*words), cwd=fleet.product, env=fleet.env, stdin=theirs, capture_output=True, text=True, timeout=3000
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    print(done.stdout, done.stderr, flush=True)
+    return done
