@@ -33,7 +33,7 @@ models: {demo: {source: tiny, preset: {ctx-size: 512}}}
 users: {alice: }
 """
 
-REPACKED = """cd /root; rm -rf repacked; mkdir -p archive repacked
+REPACKED = """mkdir -p /srv/archive; cd /srv; rm -rf repacked
 name=$(dpkg-query -W -f '${Package}\n' 'postgresql-[0-9]*' | grep -x 'postgresql-[0-9]*')
 [ -e "$name.deb" ] || { apt-get download -q "$name" >/dev/null 2>&1; mv "$name"_*.deb "$name.deb"; }
 dpkg-deb -R "$name.deb" repacked
@@ -41,8 +41,8 @@ sed -i "s/^Version: .*/&+LATER/" repacked/DEBIAN/control
 BREAK
 rm -f archive/*; dpkg-deb -Znone -b repacked archive >/dev/null
 (cd archive && dpkg-scanpackages --multiversion . >Packages 2>/dev/null)
-echo 'deb [trusted=yes] file:/root/archive ./' >/etc/apt/sources.list.d/later.list
-apt-get -qq update 2>/dev/null; chmod 755 /root"""
+echo 'deb [trusted=yes] file:/srv/archive ./' >/etc/apt/sources.list.d/later.list
+apt-get -qq update"""
 """A package of PostgreSQL whose version ends in +LATER, in an archive of the host's own."""
 
 BROKEN = "printf '#!/bin/sh\\necho it is broken >&2\\nexit 1\\n' >$(find repacked -path '*/bin/postgres')"
