@@ -40,7 +40,8 @@ dpkg-deb -R "$name.deb" repacked
 sed -i "s/^Version: .*/&+LATER/" repacked/DEBIAN/control
 BREAK
 rm -f archive/*; dpkg-deb -Znone -b repacked archive >/dev/null
-(cd archive && dpkg-scanpackages --multiversion . >Packages 2>/dev/null)
+cd archive
+{ dpkg-deb -f *.deb; echo "Filename: ./$(ls *.deb)"; stat -c 'Size: %s' *.deb; echo "SHA256: $(sha256sum *.deb | cut -d ' ' -f 1)"; } >Packages
 echo 'deb [trusted=yes] file:/srv/archive ./' >/etc/apt/sources.list.d/later.list
 apt-get -qq update"""
 """A package of PostgreSQL whose version ends in +LATER, in an archive of the host's own."""
