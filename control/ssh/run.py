@@ -69,9 +69,13 @@ class Run:
         self.pyinfra.cwd = str(ROOT)
         self._events = _Events(self)
         self.pyinfra.add_callback_handler(self._events)
-        for context, value in ((ctx_config, config), (ctx_state, self.pyinfra), (ctx_inventory, self.pyinfra.inventory)):
-            context.set(value)
+        self._takes_over()
         config.lock_current_state()
+
+    def _takes_over(self) -> None:
+        """Operations and facts are pyinfra's current run's, which is the one that was made last: another may have been, for a question."""
+        for context, value in ((ctx_config, self.pyinfra.config), (ctx_state, self.pyinfra), (ctx_inventory, self.pyinfra.inventory)):
+            context.set(value)
 
     def connect(self) -> None:
         """Connects to the hosts that have not failed already."""
@@ -142,6 +146,7 @@ class Run:
                 target.host_data["work"] = work[target.name]
         from pyinfra_cli.util import load_deploy_file  # not where nothing is to change
 
+        self._takes_over()
         load_deploy_file(self.pyinfra, str(deploy))
         self.pyinfra.set_stage(StateStage.Execute)
         try:
