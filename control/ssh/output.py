@@ -10,6 +10,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import IO, Any
 
 import paramiko
@@ -33,6 +34,15 @@ class Received(io.RawIOBase):
         data = self.receive(len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+
+class _Input(paramiko.channel.ChannelStdinFile):
+    """What a command reads. paramiko closes it once more when nobody holds it, and where the connection was lost by then Python would print
+    a traceback: whoever wrote to it has heard of that."""
+
+    def __del__(self) -> None:
+        with suppress(EOFError, OSError, paramiko.SSHException):
+            self.close()
 
 
 class _Printed:
@@ -87,6 +97,7 @@ def take_no_more(connector: SSHConnector) -> None:
 
     def exec_command(*arguments: Any, **options: Any) -> tuple[Any, Any, Any]:
         stdin, stdout, _ = asked(*arguments, **options)
+        stdin.__class__ = _Input
         channel = stdout.channel
         printed = _Printed(channel)
         return stdin, _Lines(printed, channel.recv), _Lines(printed, channel.recv_stderr, errors=True)

@@ -111,7 +111,10 @@ class Upgrades:
         return inside(f"paddock-{self.fleet.name}-{host}", script)
 
     def start(self, boundary: int = 0) -> Popen[str]:
-        """An upgrade to the other release that stops at this boundary, 0 for none."""
+        """An upgrade to the other release than they serve that stops at this boundary, 0 for none."""
+        if "" not in self.names:
+            (serves,) = self.current()
+            self.at = self.names.index(serves)
         for host in HOSTS:
             self.on(host, FORGET)
         self.at = 1 - self.at

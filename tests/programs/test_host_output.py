@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -198,3 +200,16 @@ def test_a_streamed_answer_ends_in_time(client: paramiko.SSHClient, monkeypatch:
     for what in ("headers", "chunks"):
         with answering(SLOW[what]) as url, pytest.raises(PaddockError, match="has not come to its end within 1 s"):
             list(asking(client, url).stream("/v1/chat/completions", {}, Stop()))
+
+
+def test_an_input_whose_connection_was_lost_goes_without_a_word(client: paramiko.SSHClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    unheard: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unheard.append)
+    take_no_more(cast(SSHConnector, Connector(client)))
+    stdin, *_ = client.exec_command("sleep 1")
+    transport = client.get_transport()
+    assert transport
+    transport.packetizer.close()
+    del stdin
+    gc.collect()
+    assert not unheard
