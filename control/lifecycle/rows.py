@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from control.lifecycle.databases import HostDatabase
 from control.ssh.reach import Reach
 from control.state.fleet import FleetState
+from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 
 Rows = Mapping[str, int]
@@ -19,6 +20,16 @@ def counted(fleet: Fleet, state: FleetState, hosts: Sequence[str]) -> dict[str, 
     reach = Reach(fleet, state, [fleet.hosts[name] for name in hosts])
     with reach.connected():
         return {name: HostDatabase(reach, name).make().rows for name in hosts}
+
+
+def lost_since(fleet: Fleet, state: FleetState, before: Mapping[str, Rows]) -> dict[str, str]:
+    """Host → what its database has lost since it was `counted`, in words, or why nobody can count."""
+    try:
+        after = counted(fleet, state, list(before)) if before else {}
+    except PaddockError as error:
+        return dict.fromkeys(before, str(error))
+    found = {name: "; ".join(lost(rows, after[name])) for name, rows in before.items()}
+    return {name: words for name, words in found.items() if words}
 
 
 def lost(before: Rows, after: Rows) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import control.ssh.cooperative  # isort: skip - first of all
 import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,8 @@ from control.lifecycle.evidence import Evidence
 from control.lifecycle.judgement import Judgement
 from control.lifecycle.names import LLAMA_CPP, POSTGRES, WORDS
 from control.lifecycle.recording import Recording
-from control.lifecycle.rows import Rows, counted, lost
+from control.lifecycle.rows import counted, lost_since
+from control.lifecycle.soak import soaked
 from control.lifecycle.waves import CANARY, Upgraded, Wave, waves
 from control.ssh.reach import Reach
 from control.ssh.run import Tell
@@ -30,7 +30,7 @@ from control.state.lock import Holder
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
-from resources import Reached, Service
+from resources import Reached
 from resources.guard import Guard, taken_back_words
 from resources.history import HostEntry
 
@@ -38,8 +38,6 @@ assert control.ssh.cooperative
 
 DEADLINE_S = 600
 """How long a host waits for its confirmation after the last command of a run, before it takes its switch back by itself."""
-LOOK_S = 10
-"""How often a host is looked at while it is watched after its switch."""
 
 
 @dataclass
@@ -204,7 +202,7 @@ class Upgrade:
             switches = [Switch(deployment.run, name, guard) for name, guard in guards.items()]
             try:
                 deployment.converge()
-                failed = dict(deployment.failures) or self._verified(deployment, switches) or self._lost(before)
+                failed = dict(deployment.failures) or self._verified(deployment, switches) or lost_since(self.fleet, self.state, before)
                 if watched and not failed:
                     failed = self._soaked(deployment, switches)
             except KeyboardInterrupt:
@@ -274,30 +272,13 @@ class Upgrade:
         self.record.verified |= {name: "FAILED" if number else "yes" for name, number in failed.items()}
         return {name: f"{number} checks failed: {'; '.join(words)}" for name, number in failed.items() if number}
 
-    def _lost(self, before: Mapping[str, Rows]) -> dict[str, str]:
-        """Host → what its database has lost."""
-        try:
-            after = counted(self.fleet, self.state, list(before)) if before else {}
-        except PaddockError as error:
-            return dict.fromkeys(before, str(error))
-        found = {name: "; ".join(lost(rows, after[name])) for name, rows in before.items()}
-        return {name: words for name, words in found.items() if words}
-
     def _extend(self, switches: Iterable[Switch]) -> None:
         for each in switches:
             each.extend()
 
     def _soaked(self, deployment: Deployment, switches: Sequence[Switch]) -> dict[str, str]:
-        """What went wrong while the hosts were watched: a service that was started again, or that is not as declared any more."""
         self.say(f"watches {', '.join(deployment.work)} for {self.soak_s} s")
-        end = time.monotonic() + self.soak_s
-        while (left := end - time.monotonic()) > 0:
-            time.sleep(min(LOOK_S, left))
-            self._extend(switches)
-            deployment.survey()
-            if failed := dict(deployment.failures) | {name: "; ".join(each) for name, each in _unwell(deployment)}:
-                return failed
-        return {}
+        return soaked(deployment, self.soak_s, lambda: self._extend(switches))
 
     def _deployment(self, hosts: tuple[Host, ...], guard: Callable[[Work], Guard | None] = lambda work: None) -> Deployment:
         return Deployment(
@@ -309,14 +290,3 @@ class Upgrade:
             holder=self.holder,
             verb="upgrade",
         )
-
-
-def _unwell(deployment: Deployment) -> Iterator[tuple[str, list[str]]]:
-    """Host → its services that are not as they are to be."""
-    for name, work in deployment.work.items():
-        if wrong := [f"{each.unit} {_words(work.actual.differing(each))}" for each in work.wrong(Service)]:
-            yield name, wrong
-
-
-def _words(differing: Mapping[str, tuple[str, str]]) -> str:
-    return ", ".join(f"{name}: {found or 'nothing'} instead of {wanted}" for name, (found, wanted) in differing.items())
