@@ -66,6 +66,7 @@ WHOLE = (
     SERVING.replace(
         "      llama_server:\n        api_key: true\n",
         """      gpu: {amd: {gtt_mib: 4096}}
+      docker:
       rpc_worker: {listen: "192.0.2.10:50051", memory_max: 1G, cache: true}
       postgres:
       gateway: {upstream: [all/chat, far], database: {postgres: all}, master_key: true, metrics_listen: "127.0.0.1:9101"}
@@ -119,6 +120,7 @@ PASSING = {
     "transient units": r".*",
     "groups": r"ssl-cert",
     "sockets": r"/run/user/0/.*",
+    "mounts": r"/run/user/0 .*",
     "units": r"network-(online|pre)\.target|(apt|systemd)-.*",
     "processes": r"(root|systemd\S*|messagebus) .*",
     "kernel settings": r"(fs|net|user|kernel\.(random|pty))\..*|kernel\.ns_last_pid",
