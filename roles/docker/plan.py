@@ -16,6 +16,9 @@ CONFIGURATION = "/etc/docker/daemon.json"
 UNIT = "docker.service"
 OLDEST = (20, 10)
 
+CONTAINERD = ("/var/lib/containerd", "/etc/cni")
+"""What containerd makes beside the engine's data, and its packages leave."""
+
 WITHOUT_COMPOSE = ("debian 12", "raspbian 12")
 """Distributions whose packages have no Docker Compose 2."""
 
@@ -30,6 +33,8 @@ def plan(host: Host, settings: DockerSettings, fleet: Fleet, knowledge: Knowledg
         yield Package(package)
     yield Directory("/etc/docker")
     yield configuration
+    for path in (settings.data_root, *CONTAINERD):
+        yield Directory(path, data=True)
     yield Service(UNIT, restarts=(configuration,))
 
 

@@ -100,11 +100,11 @@ WHOLE = (
 
 KEPT = {
     "all": "/var/lib/paddock /var/lib/paddock-gateway /var/cache/paddock-rpc /etc/postgresql /etc/postgresql-common /var/lib/postgresql"
-    " /var/log/postgresql",
+    " /var/log/postgresql /var/lib/docker /var/lib/containerd /etc/cni",
     "far": "/var/lib/paddock /var/lib/paddock-gateway",
 }
 """What stays without `--data`, with all that is in it: models, the gateway's databases, their copies and the list of that, what a worker was
-sent, and PostgreSQL's own."""
+sent, and PostgreSQL's and Docker's own."""
 
 POSTGRES = (
     r"(files|contents): /etc/(init\.d|logrotate\.d|rc\d\.d|apt/apt\.conf\.d|systemd/system/\S*)/[\w-]*postgresql\S* was ",
@@ -115,7 +115,7 @@ POSTGRES = (
 
 OWN_LISTS = r"/var/lib/(apt|dpkg|ucf|systemd)/.*"
 PASSING = {
-    "files": rf"/run/(?!paddock/).*|/run/paddock(/lease|/lock)?|/etc/default/locale|/var/cache/(apt|debconf|ldconfig)/.*|/var/cache/paddock(/.*)?|{OWN_LISTS}",
+    "files": rf"/var/lib/(docker|containerd)/.*|/run/(?!paddock/).*|/run/paddock(/lease|/lock)?|/etc/default/locale|/var/cache/(apt|debconf|ldconfig)/.*|/var/cache/paddock(/.*)?|{OWN_LISTS}",
     "contents": rf"/etc/((passwd|shadow|subuid|subgid)-|(group|gshadow)-?)|/etc/ld\.so\.cache|{OWN_LISTS}",
     "transient units": r".*",
     "groups": r"ssl-cert",
@@ -125,7 +125,8 @@ PASSING = {
     "processes": r"(root|systemd\S*|messagebus) .*",
     "kernel settings": r"(fs|net|user|kernel\.(random|pty))\..*|kernel\.ns_last_pid",
 }
-"""What goes at the next boot, what the scripts of the packages locales and ssl-cert take or leave when they are purged, the lists of packages' own tools, what lab hosts share, and what the kernel counts."""
+"""What goes at the next boot, what the scripts of the packages locales and ssl-cert take or leave when they are purged, the lists of packages' own tools, what lies
+in the volumes that a lab host begins with, what lab hosts share, and what the kernel counts."""
 
 
 @dataclass
