@@ -15,6 +15,7 @@ from resources.base import OnDisk, Owned, Resource, ResourceError, digest, expan
 from resources.disk import UNOPENED, Directory, File, Link
 from resources.environment import as_unit
 from resources.line import Line
+from resources.localimage import LocalImage
 from resources.model import ModelFile
 from resources.package import Package
 from resources.port import Port
@@ -34,6 +35,7 @@ __all__ = [
     "Image",
     "Line",
     "Link",
+    "LocalImage",
     "ModelFile",
     "OnDisk",
     "Owned",
@@ -65,7 +67,7 @@ __all__ = [
     "scripts",
 ]
 
-MODULES = ["package", "user", "disk", "line", "release", "venv", "model", "port", "service", "stack"]
+MODULES = ["package", "user", "disk", "line", "release", "venv", "model", "port", "localimage", "service", "stack"]
 """Where the kinds stand, in the order in which a host takes them on."""
 
 

@@ -1,0 +1,71 @@
+# Images of containers that their host builds itself.
+#
+# shellcheck disable=SC2154 # $tab is set where this is sourced: see base.sh
+
+# Each that is there: name, tag, the digest of what it is made of, and whether the directory of that is kept or gone
+probe_localimage() {
+  section localimage
+  for each in $(local_images); do
+    for reference in $(localimage_references "$each"); do
+      found=$(localimage_labels "$reference") || continue
+      kept=kept
+      [ -d "${found#*"$tab"}" ] || kept=gone
+      printf '%s\t%s\t%s\t%s\n' "$each" "${reference##*:}" "${found%%"$tab"*}" "$kept"
+    done
+  done
+}
+
+# [NAME]: NAME:TAG of each that was built here, a line each
+localimage_references() {
+  docker image ls --filter label=paddock.context --format '{{.Repository}}:{{.Tag}}' "$@" 2>/dev/null </dev/null |
+    grep -v '<none>'
+}
+
+# REFERENCE: what it is made of, a tab, and the directory of that
+localimage_labels() {
+  labels="{{index .Config.Labels \"paddock.inputs\"}}$tab{{index .Config.Labels \"paddock.context\"}}"
+  docker image inspect --format "$labels" "$1" 2>/dev/null </dev/null
+}
+
+# NAME TAG INPUTS DOCKERFILE CONTEXT
+put_localimage() {
+  at "localimage:$1"
+  found=$(localimage_labels "$1:$2") || found=
+  [ "${found%%"$tab"*}" != "$3" ] || return 0
+  docker version --format '{{.Server.Version}}' >/dev/null 2>&1 </dev/null ||
+    fail "no Docker engine answers here: \`systemctl status docker\` says why"
+  [ -d "$5" ] || fail "is to be made of $5, which is not there"
+  said=$(docker build --tag "$1:$2" --label "paddock.inputs=$3" --label "paddock.context=$5" --file "$4" "$5" \
+    2>&1 </dev/null 9>&-) || {
+    printf '%s\n' "$said" | tail -n 12 >&2
+    told=$(printf '%s\n' "$said" | sed -n 's/.*paddock: error: //p' | tail -n 1)
+    [ -n "$told" ] || told=$(printf '%s\n' "$said" | grep -iE 'error|fail|denied|not found' | tail -n 1)
+    fail "cannot be built: ${told:-$(printf '%s\n' "$said" | tail -n 1)}"
+  }
+}
+
+# NAME: all of its tags. What a container uses stays
+gone_localimage() {
+  at "localimage:$1"
+  for reference in $(localimage_references "$1"); do
+    docker image rm "$reference" >/dev/null 2>&1 </dev/null || true
+  done
+}
+
+# NAME: no unit runs one any more, so that a container that is left was left behind
+localimage_unused() {
+  at "localimage:$1"
+  for each in $(docker ps --all --quiet --filter "label=paddock.image=$1" 2>/dev/null </dev/null); do
+    docker rm --force "$each" >/dev/null 2>&1 </dev/null || true
+  done
+  gone_localimage "$1"
+}
+
+# Drops those whose directory is gone, but for what a container uses
+localimages_spare() {
+  for reference in $(localimage_references); do
+    at "localimage:${reference%:*}"
+    found=$(localimage_labels "$reference") || continue
+    [ -d "${found#*"$tab"}" ] || docker image rm "$reference" >/dev/null 2>&1 </dev/null || true
+  done
+}
