@@ -292,7 +292,7 @@ def _with_models(host: TestinfraHost, server: Server) -> list[str]:
 
 def _main_pid(host: TestinfraHost, server: Server) -> str:
     if server.scope == "system":
-        return str(host.check_output("systemctl show --property=MainPID --value %s", server.unit))
+        return str(host.check_output("sh -c %s", server.main_pid))
     command = f"{render('manager.sh')}\nmanager %s show --property=MainPID --value %s"
     return str(host.check_output(command, server.user, server.unit))
 
