@@ -1,6 +1,4 @@
 # Images of containers that their host builds itself.
-#
-# shellcheck disable=SC2154 # $tab is set where this is sourced: see base.sh
 
 # Each that is there: name, tag, the digest of what it is made of, and whether the directory of that is kept or gone
 probe_localimage() {
@@ -9,8 +7,8 @@ probe_localimage() {
     for reference in $(localimage_references "$each"); do
       found=$(localimage_labels "$reference") || continue
       kept=kept
-      [ -d "${found#*"$tab"}" ] || kept=gone
-      printf '%s\t%s\t%s\t%s\n' "$each" "${reference##*:}" "${found%%"$tab"*}" "$kept"
+      [ -d "${found#* }" ] || kept=gone
+      printf '%s\t%s\t%s\t%s\n' "$each" "${reference##*:}" "${found%% *}" "$kept"
     done
   done
 }
@@ -21,9 +19,9 @@ localimage_references() {
     grep -v '<none>'
 }
 
-# REFERENCE: what it is made of, a tab, and the directory of that
+# REFERENCE: what it is made of, a blank, and the directory of that
 localimage_labels() {
-  labels="{{index .Config.Labels \"paddock.inputs\"}}$tab{{index .Config.Labels \"paddock.context\"}}"
+  labels='{{index .Config.Labels "paddock.inputs"}} {{index .Config.Labels "paddock.context"}}'
   docker image inspect --format "$labels" "$1" 2>/dev/null </dev/null
 }
 
@@ -31,7 +29,7 @@ localimage_labels() {
 put_localimage() {
   at "localimage:$1"
   found=$(localimage_labels "$1:$2") || found=
-  [ "${found%%"$tab"*}" != "$3" ] || return 0
+  [ "${found%% *}" != "$3" ] || return 0
   docker version --format '{{.Server.Version}}' >/dev/null 2>&1 </dev/null ||
     fail "no Docker engine answers here: \`systemctl status docker\` says why"
   [ -d "$5" ] || fail "is to be made of $5, which is not there"
@@ -66,6 +64,6 @@ localimages_spare() {
   for reference in $(localimage_references); do
     at "localimage:${reference%:*}"
     found=$(localimage_labels "$reference") || continue
-    [ -d "${found#*"$tab"}" ] || docker image rm "$reference" >/dev/null 2>&1 </dev/null || true
+    [ -d "${found#* }" ] || docker image rm "$reference" >/dev/null 2>&1 </dev/null || true
   done
 }

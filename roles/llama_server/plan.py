@@ -135,6 +135,10 @@ def refusals(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge:
 
     yield from workers.refusals(host, fleet, knowledge)
     yield from dict.fromkeys(line for server in fleet.servers(host.name) for line in environment.refusals(server, settings, knowledge))
+    for server in fleet.servers(host.name):
+        if server.container and not server.egress and _grants(server, fleet).peers:
+            words = f"{server.name} could not reach its RPC servers from a container that is alone: set `egress`, or leave out `runtime`"
+            yield f"hosts.{host.name}.roles.llama_server.runtime: {words}"
     yield from demands.refusals(host.name, fleet, knowledge, knowledge.shapes)
 
 

@@ -1,6 +1,7 @@
 """llama-servers in containers of an image that their host builds of its release: the same servers, and back again with nothing left.
 
-The tests are one story, in the order of the file. The base image is made of the host's own Debian packages, and comes from a registry there.
+The tests are one story, in the order of the file. The base image is made of the host's own Debian packages, and comes from a
+registry there.
 """
 
 from __future__ import annotations
