@@ -17,9 +17,6 @@ SECRETS = "/run/secrets"
 
 ENTRYPOINT = f'umask 7; set -a; for each in {SECRETS}/*.env; do [ ! -r "$each" ] || . "$each"; done; set +a; exec "$@"'
 
-PATTERN = r"[a-z0-9][a-z0-9._/:-]*@sha256:[0-9a-f]{64}"
-"""An image with the digest that its registry has it by."""
-
 
 def dockerfile(release: Release, base: str, **building: Any) -> str:
     """The text: of a release that lies in the build's context, or that a stage before it compiles, of which `building` tells."""

@@ -95,13 +95,6 @@ class Server:
         return f"paddock-{self.unit.removesuffix('.service')}" if self.runtime == "container" else ""
 
     @property
-    def main_pid(self) -> str:
-        """A shell command that prints the id of llama-server's own process; of an account's own it is the account's manager to ask."""
-        if self.container:
-            return f"docker inspect --format '{{{{.State.Pid}}}}' {quote(self.container)}"
-        return f"systemctl show --property=MainPID --value {quote(self.unit)}"
-
-    @property
     def stop_s(self) -> int:
         """How long a stop of it may take: those that it answers have their time, and then it has half a minute to end."""
         return self.drain_s + 45 if self.listener else 30

@@ -66,7 +66,6 @@ def _command(server: Server, settings: LlamaServerSettings, release: Release | N
     yield ["--pull", "never", "--label", f"paddock.image={dockerfile.IMAGE}", "--log-driver", "local", "--log-opt", "max-size=10m"]
     yield ["--network", "host" if server.egress else "none"]
     yield ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
-    yield ["--ulimit", "nofile=65536", "--ulimit", "memlock=-1"]
     if asked.nice:
         yield ["--ulimit", f"nice={20 - asked.nice}", "--ulimit", f"rtprio={asked.fifo}"]
     if server.memory_max:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from roles import dockerfile
+from resources import IMAGE
 from roles.expiry import ExpirySettings
 from roles.preset import CONTROL, Preset, PresetOption
 from roles.role import Account, InterfaceEndpoint, Matches, MemoryMax, Name, RequiredAccount, RoleSettings, Settings, port_of
@@ -74,7 +74,7 @@ class SecretValue(Settings):
 
 
 VariableName = Annotated[str, Matches(r"[A-Za-z_][A-Za-z0-9_]{0,254}", "is no name of a variable"), AfterValidator(_variable)]
-ImageReference = Annotated[str, Matches(dockerfile.PATTERN, "is no image with its digest, such as debian:13@sha256:…")]
+ImageReference = Annotated[str, Matches(IMAGE, "is no image with its digest, such as debian:13@sha256:…")]
 Variable = Annotated[str | int | float, AfterValidator(_line)] | SecretValue
 Environment = Annotated[dict[VariableName, Variable], AfterValidator(_switched)]
 

@@ -12,6 +12,13 @@ run() {
   shift
   gone "$name"
   own="--name $name --label paddock.unit=$name --user $(id -u):$(id -g)"
+  # as the unit has them, which is not more than the machine gives
+  locked=$(ulimit -H -l)
+  case $locked in
+    unlimited) locked=-1 ;;
+    *) locked=$((locked * 1024)) ;;
+  esac
+  own="$own --ulimit memlock=$locked --ulimit nofile=$(ulimit -H -n)"
   while [ "$1" != -- ]; do
     own="$own --device $(readlink -f -- "$1")"
     grouped=yes
