@@ -33,13 +33,21 @@ put_localimage() {
   docker version --format '{{.Server.Version}}' >/dev/null 2>&1 </dev/null ||
     fail "no Docker engine answers here: \`systemctl status docker\` says why"
   [ -d "$5" ] || fail "is to be made of $5, which is not there"
-  said=$(docker build --tag "$1:$2" --label "paddock.inputs=$3" --label "paddock.context=$5" --file "$4" "$5" \
-    2>&1 </dev/null 9>&-) || {
+  said=$(docker build --force-rm --tag "$1:$2" --label "paddock.inputs=$3" --label "paddock.context=$5" --file "$4" \
+    "$5" 2>&1 </dev/null 9>&-) || {
+    docker image prune --force --filter "label=paddock.build=$1" >/dev/null 2>&1 </dev/null || true
+    # what is run is told too, with all of its own words
+    said=$(printf '%s\n' "$said" | grep -vE "^Step |^The command '")
     printf '%s\n' "$said" | tail -n 12 >&2
-    told=$(printf '%s\n' "$said" | sed -n 's/.*paddock: error: //p' | tail -n 1)
-    [ -n "$told" ] || told=$(printf '%s\n' "$said" | grep -iE 'error|fail|denied|not found' | tail -n 1)
-    fail "cannot be built: ${told:-$(printf '%s\n' "$said" | tail -n 1)}"
+    fail "cannot be built: $(localimage_why "$said")"
   }
+}
+
+# SAID: the line of a build that tells most
+localimage_why() {
+  printf '%s\n' "$1" | sed -nE 's/^(#[0-9]+ [0-9.]+ )?paddock: error: //p' | tail -n 1 | grep . ||
+    printf '%s\n' "$1" | grep -iE 'error|fail|denied|not found|no such' | tail -n 1 | grep . ||
+    printf '%s\n' "$1" | tail -n 1
 }
 
 # NAME: all of its tags. What a container uses stays

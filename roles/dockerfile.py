@@ -25,6 +25,7 @@ def dockerfile(release: Release, base: str, **building: Any) -> str:
         version=release.version,
         profile=release.profile,
         base=base,
+        name=IMAGE,
         # A base with CUDA has its libraries by other packages than the host.
         packages=[each for each in release.runtime_packages if release.backend != "cuda" or not each.startswith("libcu")],
         path=release.path,

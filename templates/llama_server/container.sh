@@ -13,12 +13,7 @@ run() {
   gone "$name"
   own="--name $name --label paddock.unit=$name --user $(id -u):$(id -g)"
   # as the unit has them, which is not more than the machine gives
-  locked=$(ulimit -H -l)
-  case $locked in
-    unlimited) locked=-1 ;;
-    *) locked=$((locked * 1024)) ;;
-  esac
-  own="$own --ulimit memlock=$locked --ulimit nofile=$(ulimit -H -n)"
+  own="$own --ulimit memlock=$(limit 'locked memory') --ulimit nofile=$(limit 'open files')"
   while [ "$1" != -- ]; do
     own="$own --device $(readlink -f -- "$1")"
     grouped=yes
@@ -42,6 +37,11 @@ run() {
   done
   gone "$name"
   exit "$code"
+}
+
+# limit WHAT: the hard one, -1 for none (proc(5))
+limit() {
+  sed -nE "s/^Max $1 +[^ ]+ +([^ ]+) .*/\\1/p" /proc/self/limits | sed 's/unlimited/-1/'
 }
 
 # follow PID: until it has ended; a signal ends a `wait`, too

@@ -120,7 +120,8 @@ def test_the_next_run_changes_nothing(box: Box) -> None:
 def test_a_container_has_what_its_server_needs_and_nothing_else(box: Box) -> None:
     asked = "{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.NetworkMode}} {{.HostConfig.Memory}}"
     said = box.on(f"docker inspect --format '{asked}' paddock-llama-server-chat").strip()
-    assert said == f"true [ALL] none {1 << 30}"
+    can_limit = box.on("docker info --format '{{.MemoryLimit}}'").strip() == "true"
+    assert said == f"true [ALL] none {1 << 30 if can_limit else 0}"
     key = box.on(". /etc/paddock/llama-server/api-key.env; echo $LLAMA_API_KEY").strip()
     assert key and key not in box.on(
         "docker inspect paddock-llama-server paddock-llama-server-chat; docker history --no-trunc $(docker images -q)"
@@ -131,7 +132,7 @@ def test_a_container_has_what_its_server_needs_and_nothing_else(box: Box) -> Non
 
 def test_status_and_logs_know_it_as_they_know_a_native_one(box: Box) -> None:
     assert "llama-server-chat" in box.paddock("status")
-    assert "server is listening" in box.paddock("logs", "box/chat") or "listening" in box.on("journalctl -u llama-server-chat")
+    assert "listening on unix" in box.paddock("logs", "box/chat")
 
 
 def test_a_changed_preset_starts_only_its_own_server_anew(box: Box) -> None:
@@ -172,7 +173,7 @@ def test_a_base_that_lacks_what_a_release_needs_is_told_and_the_old_one_serves_o
     box.base = box.on(f"{empty}; {pushed}; docker rmi 127.0.0.1:5000/none:1 >/dev/null").strip()
     box.write(contained=True, size=2048)
     said = box.paddock("up", "--yes", "--no-verify", code=1)
-    assert "localimage:paddock/llama.cpp" in said and "cannot be built: " in said
+    assert "localimage:paddock/llama.cpp: cannot be built: " in said and "$lacks" not in said
     assert box.started() == before and "tiny" in box.answer(8081)
     box.base = good
     box.write(contained=True, size=2048)
