@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from control.fetching.download import Progress, silent
@@ -38,6 +37,6 @@ def write(made: Context, directory: Path, host: str, fleet: Fleet, beside: Path,
     source, ui = source_for(fleet, host)
     archive = source_archive(source, beside, progress, ui=ui)
     directory.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(archive, directory / "source.tar.gz")
+    write_atomically(directory / "source.tar.gz", archive.read_bytes(), 0o644)
     write_atomically(directory / "build.sh", made.script.encode(), 0o644)
     write_atomically(directory / "Dockerfile", made.dockerfile.encode(), 0o644)
