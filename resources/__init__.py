@@ -15,17 +15,19 @@ from resources.base import OnDisk, Owned, Resource, ResourceError, digest, expan
 from resources.disk import UNOPENED, Directory, File, Link
 from resources.environment import as_unit
 from resources.line import Line
+from resources.localimage import LocalImage
 from resources.model import ModelFile
 from resources.package import Package
 from resources.port import Port
 from resources.release import Release, Releases, on_trial
 from resources.service import Service
 from resources.speed import SPEEDS, Reached, Speed, expected, note_sh, reached_of
-from resources.stack import Container, Image, Stack, Volume
+from resources.stack import IMAGE, Container, Image, Stack, Volume
 from resources.user import User
 from resources.venv import Venv, Wheel
 
 __all__ = [
+    "IMAGE",
     "SPEEDS",
     "UNOPENED",
     "Container",
@@ -34,6 +36,7 @@ __all__ = [
     "Image",
     "Line",
     "Link",
+    "LocalImage",
     "ModelFile",
     "OnDisk",
     "Owned",
@@ -65,7 +68,7 @@ __all__ = [
     "scripts",
 ]
 
-MODULES = ["package", "user", "disk", "line", "release", "venv", "model", "port", "service", "stack"]
+MODULES = ["package", "user", "disk", "line", "release", "venv", "model", "port", "localimage", "service", "stack"]
 """Where the kinds stand, in the order in which a host takes them on."""
 
 

@@ -14,6 +14,7 @@ from resources.probe import ProbeAnswer
 from resources.steps import Steps
 
 if TYPE_CHECKING:
+    from resources.drift import Change
     from resources.probe import Actual
 
 NAME = r"[a-z0-9][a-z0-9_-]*"
@@ -69,6 +70,13 @@ class Image(Resource):
     @classmethod
     def leave(cls, steps: Steps, name: str, origin: Origin) -> None:
         steps.add("gone_image", name)
+
+    @classmethod
+    def at_end(cls, steps: Steps, changes: Sequence[Change]) -> None:
+        """What no plan names any more, once no container uses it any more either."""
+        for change in changes:
+            if change.resource is None and change.id.startswith("image:"):
+                steps.add("gone_image", change.id.partition(":")[2])
 
     def second_look(self) -> Iterable[tuple[str, str, str]]:
         yield "image", f"docker image inspect --format there {self.reference} 2>/dev/null || true", "there"

@@ -81,11 +81,18 @@ class Server:
     """How long a request waits for it while it starts anew."""
     drain_s: int = 60
     """How long the answers that it is giving have to end before it stops."""
+    runtime: Literal["native", "container"] = "native"
+    """Whether its unit runs the program itself, or a container with it."""
 
     @property
     def listener(self) -> str:
         """The socket unit by which systemd holds its port; empty of an account's own, which holds it itself."""
         return f"paddock-proxy-{self.unit.removesuffix('.service')}.socket" if self.scope == "system" else ""
+
+    @property
+    def container(self) -> str:
+        """What its container is called; empty of one that runs natively."""
+        return f"paddock-{self.unit.removesuffix('.service')}" if self.runtime == "container" else ""
 
     @property
     def stop_s(self) -> int:

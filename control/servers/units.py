@@ -23,8 +23,8 @@ look() {
   group=$(manager "$3" show --property=ControlGroup --value "$2" 2>/dev/null)
   [ -n "$group" ] || return 0
   # shellcheck disable=SC2013 # a word a process
-  for pid in $(cat "/sys/fs/cgroup$group/cgroup.procs" "/sys/fs/cgroup/systemd$group/cgroup.procs" 2>/dev/null |
-    sort -u); do
+  for pid in $({ cat "/sys/fs/cgroup$group/cgroup.procs" "/sys/fs/cgroup/systemd$group/cgroup.procs"
+    docker top "paddock-${2%.service}" -eo pid | sed 1d; } 2>/dev/null | sort -u); do
     port=$(tr '\\0' '\\n' 2>/dev/null <"/proc/$pid/cmdline" | sed -n '/^--port$/{n;p;q}')
     resident=$(awk '$1 == "VmRSS:" {print $2}' "/proc/$pid/status" 2>/dev/null)
     echo "process $1 ${port:-0} ${resident:-0} $(($(drm_kib "$pid") + $(nvidia_kib "$pid")))"

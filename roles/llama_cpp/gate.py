@@ -51,6 +51,9 @@ OF_THE_UNIT = frozenset(
 """The properties of a unit that decide which files, devices and system calls its program has. What it writes to may not be there yet."""
 
 
+ENGINE = "SupplementaryGroups=docker"
+"""By which a unit starts a container: what is on trial runs on the host itself, with the rest of that unit's sandbox."""
+
 OWN_CARDS = ("Environment=CUDA_VISIBLE_DEVICES=",)
 """What keeps one service to its cards, beside the devices that it may open."""
 
@@ -140,7 +143,8 @@ def _instance(service: Service, release: Release, at: Place) -> Instance | None:
     unit = next((file for path, file in files.items() if path.endswith(f"/{service.name}")), None)
     lines = tuple(_settings(unit.data.decode())) if unit else ()
     commands = (_words(value) for key, value in lines if key == "ExecStart")
-    command = next((each for each in commands if each[:1] == [f"{release.current}/bin/llama-server"]), None)
+    program = f"{release.current}/bin/llama-server"
+    command = next((each[each.index(program) :] for each in commands if program in each), None)
     if command is None:
         return None
     arguments: list[str] = []
@@ -165,7 +169,9 @@ def _instance(service: Service, release: Release, at: Place) -> Instance | None:
         arguments.append(NO_AUTOLOAD)
     elif at.serves:
         arguments = [each for each in arguments if each != NO_AUTOLOAD]
-    properties = tuple(f"{key}={each}" for key, value in lines if _decides(key, value) for each in _given(key, value))
+    properties = tuple(
+        f"{key}={each}" for key, value in lines if _decides(key, value) for each in _given(key, value) if f"{key}={each}" != ENGINE
+    )
     whose = (f"User={service.user}",) if service.user else ()
     return Instance(service.name, tuple(arguments), (*whose, *properties), tried, presets)
 

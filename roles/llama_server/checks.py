@@ -291,6 +291,9 @@ def _with_models(host: TestinfraHost, server: Server) -> list[str]:
 
 
 def _main_pid(host: TestinfraHost, server: Server) -> str:
+    """Of llama-server itself, not of what starts a container with it."""
+    if server.container:
+        return str(host.check_output("docker inspect --format '{{.State.Pid}}' %s", server.container))
     if server.scope == "system":
         return str(host.check_output("systemctl show --property=MainPID --value %s", server.unit))
     command = f"{render('manager.sh')}\nmanager %s show --property=MainPID --value %s"

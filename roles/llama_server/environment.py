@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TypedDict
 
 from inventory.errors import PaddockError
 from inventory.knowledge import TO_BE_ISSUED, Knowledge
@@ -40,8 +41,22 @@ def of_file(server: Server, settings: LlamaServerSettings, knowledge: Knowledge)
             raise PaddockError(f"{_where(name, server, settings)}: the secret {words}: `paddock secrets set` it anew")
     if found:
         path = f"{KEY_FILE.rpartition('/')[0]}/{server.unit.removesuffix('.service')}.env"
-        owner, mode = (server.user, 0o400) if server.scope == "user" else ("root", 0o600)
-        yield File(path, render("llama_server/secrets.env.j2", secrets=found), owner=owner, mode=mode, secret=True)
+        yield File(path, render("llama_server/secrets.env.j2", secrets=found), **readable(settings), secret=True)
+
+
+class Owned(TypedDict, total=False):
+    """As a File takes it."""
+
+    owner: str
+    group: str
+    mode: int
+
+
+def readable(settings: LlamaServerSettings) -> Owned:
+    """Whose a file with secrets is: systemd reads it, an account's own service does, or llama-server in its container."""
+    if settings.user:
+        return {"owner": settings.user, "mode": 0o400}
+    return {"group": "llama-server", "mode": 0o640} if settings.runtime == "container" else {"mode": 0o600}
 
 
 def refusals(server: Server, settings: LlamaServerSettings, knowledge: Knowledge) -> Iterator[str]:

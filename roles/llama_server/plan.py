@@ -13,7 +13,7 @@ from inventory.options import Options, as_arguments
 from resources import Directory, File, Port, Release, Resource, Service, User
 from roles import tunnel
 from roles.devices import OTHER_GGML, reads_proc
-from roles.llama_server import callers, environment, proxy
+from roles.llama_server import callers, container, environment, proxy
 from roles.llama_server.cards import nodes, pin
 from roles.llama_server.drafting import drafting
 from roles.llama_server.interfaces import address_at
@@ -70,6 +70,10 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Kno
         yield File(SLOTS_SCRIPT, render("llama_server/slots.sh"), mode=0o755)
     if not settings.user:
         yield callers.script()
+    release = knowledge.releases.get(host.name)
+    runs = tuple(container.resources(settings, release if isinstance(release, Release) else None))
+    yield from runs
+    starts = tuple(each for each in runs if isinstance(each, File) and each.path == container.SCRIPT)
     for server in fleet.servers(host.name):
         presets = (*_presets(server, settings, fleet, knowledge), *environment.of_file(server, settings, knowledge))
         unit = _unit(server, settings, fleet, knowledge)
@@ -79,7 +83,7 @@ def plan(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge: Kno
         port = _port(server, fleet, knowledge)
         yield Service(
             server.unit,
-            restarts=(unit, *presets, *key),
+            restarts=(unit, *presets, *key, *starts),
             runs=(f"release:{RELEASE}", *dict.fromkeys(models)),
             ports=() if server.listener else (port,),
             user=settings.user or "",
@@ -131,6 +135,10 @@ def refusals(host: Host, settings: LlamaServerSettings, fleet: Fleet, knowledge:
 
     yield from workers.refusals(host, fleet, knowledge)
     yield from dict.fromkeys(line for server in fleet.servers(host.name) for line in environment.refusals(server, settings, knowledge))
+    for server in fleet.servers(host.name):
+        if server.container and not server.egress and _grants(server, fleet).peers:
+            words = f"{server.name} could not reach its RPC servers from a container that is alone: set `egress`, or leave out `runtime`"
+            yield f"hosts.{host.name}.roles.llama_server.runtime: {words}"
     yield from demands.refusals(host.name, fleet, knowledge, knowledge.shapes)
 
 
@@ -160,7 +168,7 @@ def _key(host: Host, settings: LlamaServerSettings, knowledge: Knowledge) -> tup
     if not settings.api_key:
         return ()
     key = knowledge.key(api_key_name(host.name))
-    return (File(KEY_FILE, f"LLAMA_API_KEY={key}\n", owner=settings.user or "root", mode=0o400 if settings.user else 0o600, secret=True),)
+    return (File(KEY_FILE, f"LLAMA_API_KEY={key}\n", **environment.readable(settings), secret=True),)
 
 
 def _presets(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge: Knowledge) -> tuple[File, ...]:
@@ -194,22 +202,40 @@ def _unit(server: Server, settings: LlamaServerSettings, fleet: Fleet, knowledge
     reads = tuple(each for each in asked.reads if each not in files)
     paths = (*dict.fromkeys(files), *reads)
     waits = _nodes(server, knowledge)
+    variables = environment.of_unit(server, settings, own)
+    secrets = [*filter(None, (server.key_file,)), *(each.path for each in environment.of_file(server, settings, knowledge))]
+    program, arguments = [f"{RELEASE}/bin/llama-server"], list(_arguments(server, settings, fleet, knowledge))
+    if server.container:
+        read = (*((PRESETS,) if server.kind == "router" else ()), *paths)
+        given = container.Asked(
+            reads=read,
+            writes=(HOME, *(path for path in asked.writes if path != HOME and not hidden(path, (HOME,)))),
+            secrets=tuple(secrets),
+            environment=tuple(variables.items()),
+            nice=NICE[asked.priority],
+            fifo=FIFO[asked.priority],
+        )
+        first, *rest = container.command(server, settings, release, pinned, given)
+        program, arguments = first[:1], [first[1:], *rest, program, *arguments]
     text = render(
         "llama_server/llama-server.service.j2",
         description="llama.cpp server" if server.kind == "router" else f"llama.cpp server of {server.models[0]}",
-        program=f"{RELEASE}/bin/llama-server",
-        arguments=tuple(_arguments(server, settings, fleet, knowledge)),
+        program=program[0],
+        arguments=arguments,
+        container=server.container,
+        container_script=container.SCRIPT,
+        engine_group=container.GROUP,
         presets=PRESETS if server.kind == "router" else "",
         user=settings.user,
         memory_max=server.memory_max,
-        secrets=[*filter(None, (server.key_file,)), *(each.path for each in environment.of_file(server, settings, knowledge))],
+        secrets=secrets,
         networked=server.egress or bool(asked.peers or server.workers),
         egress=server.egress,
         runtime=proxy.runtime(server),
         admit=callers.admit(server, fleet) if server.listener else (),
         drain=callers.drain(server),
         stop_s=server.stop_s,
-        environment=[f"{name}={value}" for name, value in environment.of_unit(server, settings, own).items()],
+        environment=[f"{name}={value}" for name, value in variables.items()],
         devices=pinned.devices if pinned else (),
         hidden=(*(pinned.hidden if pinned else ()), *(OTHER_GGML if release and release.downloads else ())),
         reads_proc=release is not None

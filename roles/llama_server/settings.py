@@ -3,10 +3,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from resources import IMAGE
 from roles.expiry import ExpirySettings
 from roles.preset import CONTROL, Preset, PresetOption
 from roles.role import Account, InterfaceEndpoint, Matches, MemoryMax, Name, RequiredAccount, RoleSettings, Settings, port_of
@@ -73,6 +74,7 @@ class SecretValue(Settings):
 
 
 VariableName = Annotated[str, Matches(r"[A-Za-z_][A-Za-z0-9_]{0,254}", "is no name of a variable"), AfterValidator(_variable)]
+ImageReference = Annotated[str, Matches(IMAGE, "is no image with its digest, such as debian:13@sha256:…")]
 Variable = Annotated[str | int | float, AfterValidator(_line)] | SecretValue
 Environment = Annotated[dict[VariableName, Variable], AfterValidator(_switched)]
 
@@ -218,6 +220,14 @@ class LlamaServerSettings(RoleSettings):
     """Run the servers as user services of this account; they also run while it is not logged in. By default they are system services, which
     have a tighter sandbox."""
 
+    runtime: Literal["native", "container"] = "native"
+    """`container`: each server runs in a container, of an image with the host's release that the host builds. Requires the role `docker`
+    and `base_image`. Names, addresses, keys and limits stay the same."""
+
+    base_image: ImageReference | None = None
+    """What that image is built on, with its digest: `docker.io/library/debian:13@sha256:…`. What the release needs and the base lacks is
+    installed with apt-get; for CUDA the base needs CUDA's own libraries."""
+
     api_key: bool = False
     """Require an API key. Paddock makes it; `paddock secrets show api-key.HOST` shows it."""
 
@@ -260,6 +270,7 @@ class LlamaServerSettings(RoleSettings):
             "encrypted": self.encrypted,
             "wait_s": self.wait_s,
             "drain_s": self.drain_s,
+            "runtime": self.runtime,
         }
         if self.user:
             alike |= {"scope": "user", "user": self.user}
@@ -308,6 +319,7 @@ class LlamaServerSettings(RoleSettings):
             yield from fleet.no_model(instance.model, (*at, "instances", name, "model"))
             yield from self._workers_of(name, instance, host, fleet)
         yield from self._ports_of_root(at)
+        yield from self._contained(host, fleet)
         for each in self.servers(host) if self.user else ():
             if each.interface:
                 words = f"a service of the account {self.user} opens its port itself: write an address in place of {each.interface}"
@@ -333,6 +345,23 @@ class LlamaServerSettings(RoleSettings):
                 words = f"{worker} has llama.cpp {theirs.label} and {host} has {own.label}: RPC needs the same: give both the same source"
             if words:
                 yield Finding(keys, words, of_value=True)
+
+    def _contained(self, host: str, fleet: Whole) -> Iterator[Finding]:
+        """What a container needs, and cannot have."""
+        at = ("roles", "llama_server", "runtime")
+        if self.runtime == "native":
+            return
+        if "docker" not in fleet.roles[host]:
+            yield Finding(at, f"a container needs an engine: add the role docker to {host}", of_value=True)
+        if not self.base_image:
+            words = "what is the image to be built on? name it with its digest, `base_image: debian:13@sha256:…`"
+            yield Finding(at, words, of_value=True)
+        if self.user:
+            yield Finding(at, f"the account {self.user} cannot start containers: leave out `user`, or `runtime`", of_value=True)
+        calling = [name for name, each in self.instances.items() if each.workers]
+        if calling and not self.egress:
+            words = f"the workers of {calling[0]} cannot be reached from a container that is alone: set `egress`, or leave out `runtime`"
+            yield Finding(at, words, of_value=True)
 
     def _ports_of_root(self, at: tuple[str, ...]) -> Iterator[Finding]:
         """The ports that an account's own services cannot open; a system service is given the right to."""

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from shlex import quote
 
 from resources import Directory, File, Line, Link, ModelFile, Owned, Package, Port, Release, Releases, Resource, Service, User, Venv
+from resources.localimage import LocalImage
 from resources.stack import Image, Stack, Volume
 
 ASIDE = "/var/tmp/paddock-fault"
@@ -75,6 +76,11 @@ def faults_of(resource: Resource) -> Iterator[Fault]:
                 f"docker pull --quiet {resource.reference} >/dev/null",
                 "image is none",
             )
+        case LocalImage():
+            there, aside = resource.reference, "paddock-fault:aside"
+            cause = f"docker image tag {there} {aside}; docker image rm --force {there} >/dev/null"
+            undo = f"docker image tag {aside} {there}; docker image rm {aside} >/dev/null"
+            yield Fault(resource, "removed", "made of", cause, undo, "made of is none")
         case Volume():
             yield from _of_volume(resource)
         case Stack():

@@ -103,6 +103,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "artifacts export": ("0.3", LINE),
     "artifacts import": ("hostile.pem", LINE),
     "artifacts prune": ("", LINE),
+    "artifacts dockerfile": ("plays", LINE, f"plays --runtime-image {LINE}"),
     "state adopt": ("--yes",),
     "history": ("", "--json"),
     "history show": ("1 --diff --evidence", "1 --evidence --json", "", LINE),

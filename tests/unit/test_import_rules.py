@@ -55,6 +55,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "resources/*.py": ("resources", "resources.*"),
     "roles/__init__.py": ("roles.role",),
     "roles/compose.py": ("yaml", "resources", "resources.stack"),
+    "roles/dockerfile.py": ("resources", "roles.role"),
     "roles/quoting.py": ("jinja2",),
     "roles/role.py": (
         "pydantic",
@@ -100,7 +101,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "roles/devices.py": ("roles.sandbox", "inventory.hardware"),
     "roles/tunnel.py": ("roles.role", "roles.expiry", "roles.server", "resources", "inventory.knowledge", "inventory.errors"),
     "roles/*/*.py": (
-        *("roles.{role}.*", "roles.expiry", "roles.devices", "roles.tunnel", "roles.references"),
+        *("roles.{role}.*", "roles.expiry", "roles.devices", "roles.dockerfile", "roles.tunnel", "roles.references"),
         *(*OF_ROLES, "resources", "inventory.*"),
     ),
     "inventory/*.py": ("pydantic", "pydantic_core", "yaml", "inventory.*", "resources", "roles", "roles.references", *OF_ROLES),

@@ -42,6 +42,7 @@ HARMLESS: Mapping[str, str] = {
     "LlamaServerSettings.preset{key}": "ctx-size",
     "LlamaServerSettings.preset{}": "4096",
     "LlamaServerSettings.memory_max": "24G",
+    "LlamaServerSettings.base_image": "debian:13@sha256:" + "5eed" * 16,
     "LlamaServerSettings.environment{key}": "GGML_OWN",
     "LlamaServerSettings.environment{}": "a value",
     "LlamaServerSettings.user": "server",
@@ -154,6 +155,14 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
                     "instances": {name: {**each, "gpus": [text["InstanceSettings.gpus[]"]]} for name, each in far.items()},
                 },
                 "watchdog": {**watchdog, "notify": [text["WatchdogSettings.notify[]"], "lost"]},
+            },
+        },
+        "hull": {
+            "address": "192.0.2.17",
+            "roles": {
+                **serving,
+                "docker": {},
+                "llama_server": {"models": [chat], "runtime": "container", "base_image": text["LlamaServerSettings.base_image"]},
             },
         },
         "door": {

@@ -126,6 +126,8 @@ def as_read(path: str, content: str, name: str) -> list[object]:
         content = re.sub(
             r"(?<=-)[0-9a-f]{12}(?=\W)|(?<=fingerprint=)[0-9a-f]{64}", "0", content
         )  # a release is called after all of its options
+    if "paddock/llama.cpp:" in content or path.endswith("/Dockerfile"):
+        content = re.sub(r"(?<=-)[0-9a-f]{12}(-[0-9a-f]{8})?(?=\W)", "0", content)  # and so is its image
     if path.endswith("/watchdog/servers"):
         content = re.sub(r" [0-9a-f]{16}(?= [0-9]+\n)", " 0", content)  # the way in which a model is served is one of its options too
     return readers.values(path, content)
