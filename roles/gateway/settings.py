@@ -256,6 +256,9 @@ class GatewaySettings(RoleSettings):
         if self.master_key:
             yield master_key_name(host), f"master key of {host}'s gateway"
 
+    def irreplaceable(self, host: str) -> Iterator[tuple[str, str]]:
+        yield PEPPER, "no key that was made at a gateway would be known any more"
+
     def program(self) -> str:
         return "gateway"
 

@@ -12,6 +12,8 @@ from resources import File
 from roles.client.settings import bridge_key_name
 from roles.gateway.settings import PEPPER, master_key_name
 from roles.host_plan import host_plan
+from roles.langfuse.settings import MADE
+from roles.langfuse.settings import secret_name as langfuse_secret
 from roles.llama_cpp.releases import releases
 from roles.llama_server.settings import api_key_name
 from roles.users import user_key_name
@@ -82,6 +84,9 @@ HARMLESS: Mapping[str, str] = {
     "GatewaySettings.memory_max": "512M",
     "PublicModel.aliases[]": "chat.Q4_0.gguf",
     "Pi.keys_generate[]": "127.0.0.0/8",
+    "LangfuseSettings.url": "https://traces.home.example",
+    "LangfuseSettings.email": "ann@home.example",
+    "LangfuseSettings.listen": "192.0.2.16:3000",
     "ClientSettings.accounts{key}": "ann",
     "Seat.home": "/home/ann",
     "Seat.bridge": "127.0.0.1:8399",
@@ -224,6 +229,18 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
             },
         },
     }
+    hosts["traces"] = {
+        "address": "192.0.2.16",
+        "roles": {
+            "docker": {},
+            "langfuse": {
+                "images": {each: image(each) for each in ("web", "worker", "postgres", "clickhouse", "valkey", "store")},
+                "listen": text["LangfuseSettings.listen"],
+                "url": text["LangfuseSettings.url"],
+                "email": text["LangfuseSettings.email"],
+            },
+        },
+    }
     models = {
         chat: {
             "preset": {text["ModelEntry.preset{key}"]: text["ModelEntry.preset{}"]},
@@ -242,6 +259,10 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
     }
 
 
+def image(name: str) -> str:
+    return f"docker.io/example/{name}:1@sha256:{'5eed' * 16}"
+
+
 def _instance(text: Mapping[str, str]) -> Mapping[str, Any]:
     return {
         "model": "far-away",
@@ -258,13 +279,14 @@ def context(fleet: Fleet) -> Knowledge:
     keys = [f"admin.{name}" for name in fleet.hosts] + [api_key_name(name) for name in fleet.hosts]
     seats = [bridge_key_name("desk", account) for account in fleet.hosts["desk"].roles.client.accounts]  # type: ignore[attr-defined]
     gateway = [PEPPER, master_key_name("lobby"), *map(user_key_name, fleet.users)]
+    traces = [langfuse_secret(what, "traces") for what in MADE]
     sites = [entrance.name for entrance in fleet.entrances()]
     return Knowledge(
         hardware=hardware,
         releases=releases(fleet, hardware, {}),
         ca=pem("the CA"),
         roots={ROOT: pem("the root")},
-        secrets=dict.fromkeys((*keys, *seats, *gateway, "own"), "sk-of-a-server-or-of-a-seat-or-of-users"),
+        secrets=dict.fromkeys((*keys, *seats, *gateway, *traces, "own"), "sk-of-a-server-or-of-a-seat-or-of-users"),
         servers={name: Certificate(f"chain of {name}", f"key of {name}") for name in sites},
         clients={name: Certificate(pem(name)) for name in fleet.clients},
         identities={name: Certificate(pem(name), f"key of {name}") for name in fleet.clients},
