@@ -21,6 +21,7 @@ ROLES = (
     "llama_server",
     "admin",
     "postgres",
+    "localai",
     "langfuse",
     "gateway",
     "caddy",

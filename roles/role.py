@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from roles.package_file import PackageFile
     from roles.references import Finding, Whole
     from roles.rehearsal import Rehearsal
-    from roles.server import Administration, Entrance, Server, Worker
+    from roles.server import Administration, Entrance, ImageServer, Server, Worker
     from roles.source import Source
     from roles.tracing import Tracing
     from roles.upstream import Upstream
@@ -344,6 +344,10 @@ class RoleSettings(Settings):
 
     def servers(self, host: str, first_card: int = 0) -> Iterator[Server]:
         """The llama-servers of this host, a router first; `first_card` is the number of its first card."""
+        yield from ()
+
+    def image_servers(self, host: str) -> Iterator[ImageServer]:
+        """What makes images on this host."""
         yield from ()
 
     def entrances(self, host: str, address: str, clients: tuple[str, ...]) -> Iterator[Entrance]:

@@ -304,6 +304,8 @@ class GatewaySettings(RoleSettings):
 
     def _serves(self, name: str, entry: PublicModel, host: str, fleet: Whole) -> Iterator[Finding]:
         keys, model = ("roles", "gateway", "models", name), entry.model or name
+        if model in fleet.image_models(entry.upstream or self.upstream or host):
+            return
         found = list(fleet.no_model(model, (*keys, "model") if entry.model else keys))
         yield from (each._replace(of_value=bool(entry.model)) for each in found)
         if entry.upstream:

@@ -28,7 +28,7 @@ MADE: Mapping[str, str] = {
 }
 
 
-class Images(Settings):
+class LangfuseImages(Settings):
     """The images of Langfuse 3, each with its digest."""
 
     web: ImageReference
@@ -50,7 +50,7 @@ class Images(Settings):
     """`docker.io/minio/minio:latest@sha256:…`"""
 
 
-class Memory(Settings):
+class LangfuseMemory(Settings):
     """The memory limit of each container."""
 
     web: ContainerMemory = "1536m"
@@ -65,7 +65,7 @@ class LangfuseSettings(RoleSettings):
     """Langfuse 3, which keeps traces of requests: its page and its worker, with a PostgreSQL, a ClickHouse, a Valkey and an object store of
     their own, as one stack. docs/langfuse.md is its manual."""
 
-    images: Images
+    images: LangfuseImages
     """The images, each with its digest."""
 
     listen: Endpoint = "127.0.0.1:3000"
@@ -83,7 +83,7 @@ class LangfuseSettings(RoleSettings):
     project: Name = "fleet"
     """The first project. Its secret key is the secret `langfuse-key.HOST`."""
 
-    memory: Memory = Memory()
+    memory: LangfuseMemory = LangfuseMemory()
     """The memory limits."""
 
     def endpoints(self) -> Iterator[str]:

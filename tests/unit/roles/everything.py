@@ -12,7 +12,7 @@ from resources import File
 from roles.client.settings import bridge_key_name
 from roles.gateway.settings import PEPPER, master_key_name
 from roles.host_plan import host_plan
-from roles.langfuse.settings import MADE
+from roles.langfuse.settings import MADE, LangfuseImages
 from roles.langfuse.settings import secret_name as langfuse_secret
 from roles.llama_cpp.releases import releases
 from roles.llama_server.settings import api_key_name
@@ -21,6 +21,9 @@ from tests.unit.roles.small_fleet import HARDWARE, pem
 
 ROOT = "acme-root.pem"
 MEMORY = 7838
+
+TRACING = tuple(LangfuseImages.model_fields)
+"""The containers of Langfuse."""
 
 HARMLESS: Mapping[str, str] = {
     "Document.fleet": "home",
@@ -84,6 +87,8 @@ HARMLESS: Mapping[str, str] = {
     "GatewaySettings.memory_max": "512M",
     "PublicModel.aliases[]": "chat.Q4_0.gguf",
     "Pi.keys_generate[]": "127.0.0.0/8",
+    **{f"LangfuseImages.{each}": f"docker.io/example/{each}:1@sha256:{'5eed' * 16}" for each in TRACING},
+    **{f"LangfuseMemory.{each}": "1g" for each in TRACING},
     "LangfuseSettings.url": "https://traces.home.example",
     "LangfuseSettings.email": "ann@home.example",
     "LangfuseSettings.listen": "192.0.2.16:3000",
@@ -234,7 +239,8 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
         "roles": {
             "docker": {},
             "langfuse": {
-                "images": {each: image(each) for each in ("web", "worker", "postgres", "clickhouse", "valkey", "store")},
+                "images": {each: text[f"LangfuseImages.{each}"] for each in TRACING},
+                "memory": {each: text[f"LangfuseMemory.{each}"] for each in TRACING},
                 "listen": text["LangfuseSettings.listen"],
                 "url": text["LangfuseSettings.url"],
                 "email": text["LangfuseSettings.email"],
@@ -257,10 +263,6 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
         "clients": {client: {"admin": True}},
         "users": {"alice": {"models": [text["GatewaySettings.models{key}"]]}},
     }
-
-
-def image(name: str) -> str:
-    return f"docker.io/example/{name}:1@sha256:{'5eed' * 16}"
 
 
 def _instance(text: Mapping[str, str]) -> Mapping[str, Any]:
