@@ -113,7 +113,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "roles/devices.py": ("roles.sandbox", "inventory.hardware"),
     "roles/tunnel.py": ("roles.role", "roles.expiry", "roles.server", "resources", "inventory.knowledge", "inventory.errors"),
     "roles/*/*.py": (
-        *("roles.{role}.*", "roles.expiry", "roles.devices", "roles.tunnel", "roles.references", "roles.tracing"),
+        *("roles.{role}.*", "roles.expiry", "roles.devices", "roles.tunnel", "roles.references", "roles.tracing", "roles.compose"),
         *(*OF_ROLES, "resources", "inventory.*"),
     ),
     "inventory/*.py": ("pydantic", "pydantic_core", "yaml", "inventory.*", "resources", "roles", "roles.references", *OF_ROLES),

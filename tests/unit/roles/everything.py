@@ -16,6 +16,7 @@ from roles.langfuse.settings import MADE, LangfuseImages
 from roles.langfuse.settings import secret_name as langfuse_secret
 from roles.llama_cpp.releases import releases
 from roles.llama_server.settings import api_key_name
+from roles.localai.settings import key_name
 from roles.users import user_key_name
 from tests.unit.roles.small_fleet import HARDWARE, pem
 
@@ -92,6 +93,16 @@ HARMLESS: Mapping[str, str] = {
     "LangfuseSettings.url": "https://traces.home.example",
     "LangfuseSettings.email": "ann@home.example",
     "LangfuseSettings.listen": "192.0.2.16:3000",
+    "LocalaiSettings.image": f"docker.io/example/localai:1@sha256:{'5eed' * 16}",
+    "LocalaiSettings.listen": "192.0.2.16:5100",
+    "LocalaiSettings.card": "GPU-00000000-0000-0000-0000-000000000000",
+    "LocalaiSettings.models{key}": "painter",
+    "LocalaiSettings.backend": "cuda12-diffusers",
+    "LocalaiSettings.memory": "4096m",
+    "ImageModel.model": "segmind/SSD-1B",
+    "ImageModel.pipeline": "StableDiffusionXLPipeline",
+    "ImageModel.scheduler": "k_dpmpp_2m",
+    "ImageModel.size": "512x512",
     "ClientSettings.accounts{key}": "ann",
     "Seat.home": "/home/ann",
     "Seat.bridge": "127.0.0.1:8399",
@@ -238,6 +249,14 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
         "address": "192.0.2.16",
         "roles": {
             "docker": {},
+            "localai": {
+                **{name: text[f"LocalaiSettings.{name}"] for name in ("image", "listen", "card", "backend", "memory")},
+                "models": {
+                    text["LocalaiSettings.models{key}"]: {
+                        name: text[f"ImageModel.{name}"] for name in ("model", "pipeline", "scheduler", "size")
+                    }
+                },
+            },
             "langfuse": {
                 "images": {each: text[f"LangfuseImages.{each}"] for each in TRACING},
                 "memory": {each: text[f"LangfuseMemory.{each}"] for each in TRACING},
@@ -288,7 +307,7 @@ def context(fleet: Fleet) -> Knowledge:
         releases=releases(fleet, hardware, {}),
         ca=pem("the CA"),
         roots={ROOT: pem("the root")},
-        secrets=dict.fromkeys((*keys, *seats, *gateway, *traces, "own"), "sk-of-a-server-or-of-a-seat-or-of-users"),
+        secrets=dict.fromkeys((*keys, *seats, *gateway, *traces, key_name("traces"), "own"), "sk-of-a-server-or-of-a-seat-or-of-users"),
         servers={name: Certificate(f"chain of {name}", f"key of {name}") for name in sites},
         clients={name: Certificate(pem(name)) for name in fleet.clients},
         identities={name: Certificate(pem(name), f"key of {name}") for name in fleet.clients},
