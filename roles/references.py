@@ -64,12 +64,11 @@ class Whole:
         """As `behind`, where a host's name stands for all servers that it has."""
         return servers_behind(upstream, self.roles, self.groups, self.servers, every=True)
 
-    def image_models(self, upstream: Upstream) -> frozenset[str]:
-        """What can be had of those who make images there."""
-        found = image_servers_behind(upstream, self.roles, self.groups, self._image_servers)
-        return frozenset(model for each in found for model in each.models)
+    def image_servers_behind(self, upstream: Upstream) -> tuple[ImageServer, ...]:
+        """What makes images on the hosts that a name stands for."""
+        return image_servers_behind(upstream, self.roles, self.groups, self.image_servers)
 
-    def _image_servers(self, host: str) -> tuple[ImageServer, ...]:
+    def image_servers(self, host: str) -> tuple[ImageServer, ...]:
         return tuple(server for each in self.roles[host].values() if each for server in each.image_servers(host))
 
     def has_client(self, name: str) -> bool:

@@ -53,7 +53,7 @@ def _all(servers: Sequence[Server], images: Sequence[ImageServer], fleet: Fleet)
     """Each model that a server has, under its own name and aliases, and each that makes images."""
     names = dict.fromkeys(model for each in servers for model in each.models)
     text = {name: PublicModel(aliases=fleet.models[name].aliases) for name in names}
-    return {model: PublicModel() for each in images for model in each.models} | text
+    return text | {model: PublicModel() for each in images for model in each.models if model not in text}
 
 
 def _is_among(server: Server, entry: PublicModel, fleet: Fleet) -> bool:

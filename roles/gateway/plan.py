@@ -85,9 +85,9 @@ WAY_OUT = tunnel.Tunnel(
 
 def plan(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[Resource]:
     servers = fleet.every_behind(settings.upstream or host.name)
-    if not servers:
-        raise PaddockError(f"hosts.{host.name}.roles.gateway: there is no llama-server behind it: see its upstream")
     images = fleet.image_servers_behind(settings.upstream or host.name)
+    if not servers and not images:
+        raise PaddockError(f"hosts.{host.name}.roles.gateway: there is no llama-server behind it: see its upstream")
     environment = Venv(ENVIRONMENT, knowledge.wheels_for(host.name))
     listens = [_bound(each, host, knowledge) for each in settings.listen]
     metrics = _bound(settings.metrics_listen, host, knowledge) if settings.metrics_listen else ""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from pydantic import ValidationError
@@ -15,6 +17,7 @@ from inventory.errors import InventoryError, PaddockError
 from inventory.fleet import Fleet
 from inventory.hardware import NvidiaCard
 from inventory.knowledge import Knowledge
+from inventory.load import load
 from paddock_gateway.settings import Configuration
 from resources import File, Port, Resource, Stack, of_kind
 from roles.gateway.plan import CONFIGURATION, remarks
@@ -136,8 +139,6 @@ def test_a_gateway_offers_what_it_makes_under_its_name() -> None:
         "slots": 1,
     }
     assert painting.text("one", "/etc/paddock/gateway/localai-key.ai") == f"{KEY}\n"
-    import msgspec
-
     assert msgspec.convert(said, Configuration).models["heartcode-image"].image_size == "512x512"
 
 
@@ -172,3 +173,36 @@ def test_one_that_listens_on_loopback_is_out_of_a_gateways_reach_elsewhere() -> 
 def test_what_cannot_be_is_refused_with_what_to_write(said: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         LocalaiSettings.model_validate({**SAID, **said})
+
+
+INVENTORY = """\
+fleet: home
+domain: home.example
+hosts:
+  painter:
+    address: 192.0.2.11
+    roles:
+      docker: {}
+      localai: {image: "docker.io/example/localai:1@sha256:%s", listen: "%s", card: 0, models: {painting: {model: segmind/SSD-1B}}}
+  prod:
+    address: 192.0.2.12
+    roles:
+      gateway: {upstream: painter, models: {picture: {model: painting}}}
+users:
+  ann: {models: [painting, picture]}
+"""
+
+
+def test_a_gateway_may_have_image_servers_alone_and_users_may_name_their_models(tmp_path: Path) -> None:
+    (tmp_path / "home.yml").write_text(INVENTORY % ("a" * 64, "192.0.2.11:5100"))
+    fleet = load(tmp_path / "home.yml")
+    known = Knowledge(secrets={PEPPER: "p" * 40, key_name("painter"): KEY})
+    parts = host_plan(fleet.hosts["prod"], fleet, known)
+    (said,) = (each for part in parts.values() for each in of_kind(part, File) if each.path == CONFIGURATION)
+    assert json.loads(said.data)["users"][0]["models"] == ["picture"]
+
+
+def test_paddock_check_says_that_loopback_is_out_of_reach(tmp_path: Path) -> None:
+    (tmp_path / "home.yml").write_text(INVENTORY % ("a" * 64, "127.0.0.1:5100"))
+    with pytest.raises(InventoryError, match=r"localai on painter listens on 127\.0\.0\.1:5100, out of prod's reach"):
+        load(tmp_path / "home.yml")
