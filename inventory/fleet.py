@@ -24,13 +24,14 @@ from roles.server import (
     MODEL_DIRECTORY,
     Administration,
     Entrance,
+    ImageServer,
     Server,
     Site,
     Tunnelled,
     Worker,
     tunnel_socket,
 )
-from roles.upstream import Behind, OfGateway, Upstream, as_written, hosts_of, servers_behind
+from roles.upstream import Behind, OfGateway, Upstream, as_written, hosts_of, image_servers_behind, servers_behind
 from roles.users import User
 
 S = TypeVar("S", bound=RoleSettings)
@@ -317,6 +318,22 @@ class Fleet(Memoized):
     def every_behind(self, upstream: Upstream) -> tuple[Server, ...]:
         """The llama-servers that a name stands for where a host's stands for all that it has."""
         return servers_behind(upstream, self.hosts, self._members, self.servers, every=True)
+
+    def image_servers_behind(self, upstream: Upstream) -> tuple[ImageServer, ...]:
+        """What makes images on the hosts that a name stands for."""
+        return image_servers_behind(upstream, self.hosts, self._members, self.image_servers)
+
+    def image_servers(self, host: str) -> tuple[ImageServer, ...]:
+        return tuple(server for each in self.hosts[host].carried.values() for server in each.image_servers(host))
+
+    def callers_of_images(self, host: str) -> tuple[str, ...]:
+        """The other hosts whose gateways ask this one for images."""
+        carried = ((other.name, each) for other in self.hosts.values() for each in other.carried.values() if other.name != host)
+        asking = (name for name, each in carried for upstream in each.asks(name) if self._makes_images(host, upstream))
+        return tuple(dict.fromkeys(asking))
+
+    def _makes_images(self, host: str, upstream: Upstream) -> bool:
+        return any(each.host == host for each in self.image_servers_behind(upstream))
 
     @cached_property
     def _members(self) -> Mapping[str, tuple[str, ...]]:

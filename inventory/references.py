@@ -82,7 +82,8 @@ def problems_of_users(users: Entry | None, carriers: Mapping[str, Carrier], mode
         return
     if None in gateways:  # malformed, and told elsewhere: which names it gives to models is not known
         return
-    known = {*models, *(name for each in gateways if each for name in each.public_models())}
+    carried = [settings for each in carriers.values() for settings in each.roles.values() if settings]
+    known = {*models, *(name for each in carried for name in each.public_models())}
     for entry in said.values():
         named = child(entry.node, "models")
         for item in named.node.items if named and isinstance(named.node, Sequence) else ():

@@ -21,6 +21,8 @@ ROLES = (
     "llama_server",
     "admin",
     "postgres",
+    "localai",
+    "langfuse",
     "gateway",
     "caddy",
     "client",

@@ -25,14 +25,17 @@ class Contained:
     privileges.
 
     `reads` are files by their place in the container, `keeps` volumes by theirs; `temporary` are places that are writable until it ends.
+    `env_files` hold the variables that are secret, for an image that reads them nowhere else: compose.yml has their paths alone.
     `publishes` are the host's ports with the container's. `memory` is a size as Compose has it (`2048m`), `health` a command that succeeds
     while it is well, `after` the containers that have to be well before it starts, `cards` are named as CDI names devices
     (`nvidia.com/gpu=GPU-…`).
     """
 
     image: str
+    entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    env_files: tuple[File, ...] = ()
     reads: Mapping[str, File] = field(default_factory=dict)
     keeps: Mapping[str, Volume] = field(default_factory=dict)
     temporary: tuple[str, ...] = ()
@@ -61,9 +64,11 @@ class Contained:
         said: dict[str, Any] = {
             "image": self.image,
             "restart": "unless-stopped",
+            "entrypoint": list(self.entrypoint),
             "command": list(self.command),
             "user": self.user,
             "environment": dict(self.environment),
+            "env_file": [file.path for file in self.env_files],
             "volumes": files + volumes,
             "tmpfs": list(self.temporary),
             "ports": ports,
@@ -81,11 +86,16 @@ class Contained:
         return {name: value for name, value in said.items() if value}
 
     @property
+    def files(self) -> tuple[File, ...]:
+        """All that it is made of beside its definition."""
+        return (*self.reads.values(), *self.env_files)
+
+    @property
     def declared(self) -> str:
         """Sixteen hex digits over all that it is made of and reads; UNOPENED where that hangs on what nobody here can open."""
-        if any(file.is_unopened for file in self.reads.values()):
+        if any(file.is_unopened for file in self.files):
             return UNOPENED
-        made_of = json.dumps(self.definition, sort_keys=True) + digest(self.reads.values())
+        made_of = json.dumps(self.definition, sort_keys=True) + digest(self.files)
         return hashlib.sha256(made_of.encode()).hexdigest()[:16]
 
 
@@ -95,7 +105,7 @@ def stack(name: str, wanted: Mapping[str, Contained], *, ready_timeout_s: int = 
     containers = tuple(Container(each, one.image, one.declared, bool(one.health)) for each, one in wanted.items())
     compose = File(f"{directory}/compose.yml", _text(name, wanted), mode=0o640)
     volumes = {volume.id: volume for one in wanted.values() for volume in one.keeps.values()}
-    read = {file.id: file for one in wanted.values() for file in one.reads.values()}
+    read = {file.id: file for one in wanted.values() for file in one.files}
     yield Directory(DIRECTORY)
     yield Directory(directory, exclusive=True)
     yield from {one.image: Image(one.image) for one in wanted.values()}.values()

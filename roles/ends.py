@@ -70,6 +70,8 @@ def _no_server(name: str, fleet: Whole, every: bool) -> str:
         such = f", such as {one_of(known)}" if known else ""
         return f"{quoted(name)} is no name of a host: upstream takes one of this inventory{such}, and no address"
     hosts = [host for host in hosts_named(where, fleet.roles, fleet.groups) if "llama_server" in fleet.roles[host]]
+    if not hosts and every and not instance and any(map(fleet.image_servers, hosts_named(where, fleet.roles, fleet.groups))):
+        return ""
     if not hosts and where in fleet.roles:
         return f"host {quoted(where)} carries no llama_server that could answer"
     if not hosts:

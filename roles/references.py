@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 from roles.role import RoleSettings
-from roles.server import Entrance, Server
+from roles.server import Entrance, ImageServer, Server
 from roles.source import Source
-from roles.upstream import Behind, Upstream, servers_behind
+from roles.upstream import Behind, Upstream, image_servers_behind, servers_behind
 from roles.wording import did_you_mean, quoted
 
 GUARDED = "and add the role firewall, which blocks other callers"
@@ -63,6 +63,13 @@ class Whole:
     def every_behind(self, upstream: Upstream) -> tuple[Server, ...]:
         """As `behind`, where a host's name stands for all servers that it has."""
         return servers_behind(upstream, self.roles, self.groups, self.servers, every=True)
+
+    def image_servers_behind(self, upstream: Upstream) -> tuple[ImageServer, ...]:
+        """What makes images on the hosts that a name stands for."""
+        return image_servers_behind(upstream, self.roles, self.groups, self.image_servers)
+
+    def image_servers(self, host: str) -> tuple[ImageServer, ...]:
+        return tuple(server for each in self.roles[host].values() if each for server in each.image_servers(host))
 
     def has_client(self, name: str) -> bool:
         return name in self._clients

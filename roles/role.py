@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from roles.package_file import PackageFile
     from roles.references import Finding, Whole
     from roles.rehearsal import Rehearsal
-    from roles.server import Administration, Entrance, Server, Worker
+    from roles.server import Administration, Entrance, ImageServer, Server, Worker
     from roles.source import Source
+    from roles.tracing import Tracing
     from roles.upstream import Upstream
 
 from roles.quoting import FILTERS
@@ -293,6 +294,10 @@ class RoleSettings(Settings):
         """The keys that programs show each other and that Paddock makes: name and description, `("api-key.ai", "API key of ai")`."""
         yield from ()
 
+    def irreplaceable(self, host: str) -> Iterator[tuple[str, str]]:
+        """Of these the ones that are not replaced: name, and what another value would do: `("gateway-pepper", "no key …")`."""
+        yield from ()
+
     def suite_in_lab(self) -> str:
         """The suite of Debian that a lab host has to have for this role; empty where the lab's own will do."""
         return ""
@@ -341,6 +346,10 @@ class RoleSettings(Settings):
         """The llama-servers of this host, a router first; `first_card` is the number of its first card."""
         yield from ()
 
+    def image_servers(self, host: str) -> Iterator[ImageServer]:
+        """What makes images on this host."""
+        yield from ()
+
     def entrances(self, host: str, address: str, clients: tuple[str, ...]) -> Iterator[Entrance]:
         """The sites by which others reach a llama-server; `clients` are all of the fleet's."""
         yield from ()
@@ -360,6 +369,10 @@ class RoleSettings(Settings):
 
     def worker(self, host: str) -> Worker | None:
         """What computes on this host for llama-servers of others."""
+        return None
+
+    def tracing(self, host: str) -> Tracing | None:
+        """Where this host takes traces of requests."""
         return None
 
     def model_directory(self) -> str | None:

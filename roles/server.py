@@ -137,6 +137,18 @@ class Server:
 
 
 @dataclass(frozen=True)
+class ImageServer:
+    """What makes images on a host: `models` by their names there, each with the size of an image that nobody says one for."""
+
+    host: str
+    name: str
+    listen: str
+    models: Mapping[str, str]
+    key_name: str
+    """The name of the secret that it asks for."""
+
+
+@dataclass(frozen=True)
 class Worker:
     """What computes on a host for a llama-server of another: llama.cpp's ggml-rpc-server, which serves one caller at a time.
 

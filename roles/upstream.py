@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Discriminator, Field, Tag
 
 from roles.role import Name, Settings
-from roles.server import Server, answering
+from roles.server import ImageServer, Server, answering
 
 
 class OfModel(Settings):
@@ -89,6 +89,16 @@ def servers_behind(
             answer = of_host if every and not instance else answering(of_host, instance)
             found |= {(each.host, each.name): each for each in answer}
     return tuple(found.values())
+
+
+def image_servers_behind(
+    upstream: Upstream, hosts: Iterable[str], groups: Mapping[str, Sequence[str]], servers: Callable[[str], tuple[ImageServer, ...]]
+) -> tuple[ImageServer, ...]:
+    """What makes images on the hosts that are named as a whole, each once."""
+    whole = dict.fromkeys(
+        host for where, instance in map(parts, named(upstream)) if not instance for host in hosts_named(where, hosts, groups)
+    )
+    return tuple(each for host in whole for each in servers(host))
 
 
 def hosts_of(servers: Iterable[Server]) -> tuple[str, ...]:

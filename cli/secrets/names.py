@@ -10,7 +10,7 @@ from control.state.secrets import Vault
 
 
 def name_argument(command: argparse.ArgumentParser) -> None:
-    command.add_argument("name").completer = _names  # type: ignore[attr-defined]
+    command.add_argument("name").completer = names  # type: ignore[attr-defined]
 
 
 def lab_argument(command: argparse.ArgumentParser) -> None:
@@ -23,5 +23,5 @@ def state_of(options: argparse.Namespace, *, only_read: bool = False) -> FleetSt
     return (of_lab(this) if getattr(options, "lab", False) else None) or this.state
 
 
-def _names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
+def names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
     return [name for name in Vault(state_of(parsed_args, only_read=True)).names() if name.startswith(prefix)]

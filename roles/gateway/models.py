@@ -9,7 +9,7 @@ from inventory.errors import PaddockError
 from inventory.fleet import Fleet
 from roles.gateway.settings import GatewaySettings, PublicModel
 from roles.preset import OFF, ON, Preset
-from roles.server import Server
+from roles.server import ImageServer, Server
 from roles.wording import quoted
 
 CACHES = ("cache-ram", "cram")
@@ -22,11 +22,13 @@ IDLE = "cache-idle-slots"
 def configured(host: str, settings: GatewaySettings, servers: Sequence[Server], fleet: Fleet) -> dict[str, Any]:
     """Public name → what the service is to know of the model. Raises PaddockError where a name would be that of two, or a server keeps what
     its callers say."""
-    where, found, taken = f"hosts.{host}.roles.gateway", {}, dict[str, str]()
-    for name, entry in (settings.models or _all(servers, fleet)).items():
+    where, found, taken = f"hosts.{host}.roles.gateway", dict[str, Any](), dict[str, str]()
+    images = fleet.image_servers_behind(settings.upstream or host)
+    for name, entry in (settings.models or _all(servers, images, fleet)).items():
         model = entry.model or name
         answering = tuple(each for each in servers if model in each.models and _is_among(each, entry, fleet))
-        if not answering:
+        making = tuple(each for each in images if model in each.models and _makes(each, entry, fleet))
+        if not answering and not making:
             raise PaddockError(f"{where}.models.{name}: no llama-server behind it serves {model}")
         for each in answering:
             if words := _mixes(fleet.preset(each, model)):
@@ -35,24 +37,31 @@ def configured(host: str, settings: GatewaySettings, servers: Sequence[Server], 
             if (other := taken.setdefault(public, name)) != name:
                 raise PaddockError(f"{where}.models: {quoted(public)} would be {name} and {other}: give each name to one model")
         found[name] = {
-            "targets": [{"backend": f"{each.host}/{each.name}", "model": model} for each in answering],
+            "targets": [{"backend": f"{each.host}/{each.name}", "model": model} for each in answering or making],
             "aliases": list(entry.aliases),
             "limits": entry.limits.model_dump(),
-            "context": min(_context(fleet.preset(each, model)) for each in answering),
+            "context": min((_context(fleet.preset(each, model)) for each in answering), default=0),
         }
+        if not answering:
+            found[name]["image_size"] = making[0].models[model]
     if settings.pi and settings.pi.model and settings.pi.model not in taken:
         raise PaddockError(f"{where}.pi.model: no public name is {quoted(settings.pi.model)}: it has {', '.join(taken)}")
     return found
 
 
-def _all(servers: Sequence[Server], fleet: Fleet) -> Mapping[str, PublicModel]:
-    """Each model that a server has, under its own name and aliases."""
+def _all(servers: Sequence[Server], images: Sequence[ImageServer], fleet: Fleet) -> Mapping[str, PublicModel]:
+    """Each model that a server has, under its own name and aliases, and each that makes images."""
     names = dict.fromkeys(model for each in servers for model in each.models)
-    return {name: PublicModel(aliases=fleet.models[name].aliases) for name in names}
+    text = {name: PublicModel(aliases=fleet.models[name].aliases) for name in names}
+    return text | {model: PublicModel() for each in images for model in each.models if model not in text}
 
 
 def _is_among(server: Server, entry: PublicModel, fleet: Fleet) -> bool:
     return entry.upstream is None or server in fleet.every_behind(entry.upstream)
+
+
+def _makes(server: ImageServer, entry: PublicModel, fleet: Fleet) -> bool:
+    return entry.upstream is None or server in fleet.image_servers_behind(entry.upstream)
 
 
 def _mixes(preset: Preset) -> str:

@@ -18,7 +18,7 @@ from roles.expiry import Pem, expiry_watch
 from roles.gateway.models import configured
 from roles.gateway.settings import PEPPER, GatewaySettings, OnPostgres, called_at, is_encrypted, master_key_name
 from roles.role import address_of, interface_of, is_address, is_loopback, port_of, render, with_address
-from roles.server import CALLERS, Server, Tunnelled
+from roles.server import CALLERS, ImageServer, Server, Tunnelled
 from roles.upstream import hosts_of
 from roles.users import ADMIN_SOCKET, COMMAND, UNIT, UserLimits, user_key_name
 
@@ -85,16 +85,17 @@ WAY_OUT = tunnel.Tunnel(
 
 def plan(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[Resource]:
     servers = fleet.every_behind(settings.upstream or host.name)
-    if not servers:
+    images = fleet.image_servers_behind(settings.upstream or host.name)
+    if not servers and not images:
         raise PaddockError(f"hosts.{host.name}.roles.gateway: there is no llama-server behind it: see its upstream")
     environment = Venv(ENVIRONMENT, knowledge.wheels_for(host.name))
     listens = [_bound(each, host, knowledge) for each in settings.listen]
     metrics = _bound(settings.metrics_listen, host, knowledge) if settings.metrics_listen else ""
-    keys = tuple(_keys(host, settings, servers, knowledge))
-    said = {**_configuration(host, settings, servers, fleet, knowledge), "listen": listens, "metrics_listen": metrics}
+    keys = tuple(_keys(host, settings, servers, images, knowledge))
+    said = {**_configuration(host, settings, servers, images, fleet, knowledge), "listen": listens, "metrics_listen": metrics}
     configuration = File(CONFIGURATION, json.dumps(said, indent=1) + "\n", group=ACCOUNT, mode=0o640, secret=True, goes_back=True)
     addresses = list(dict.fromkeys([*listens, *filter(None, (metrics,))]))
-    unit = _unit(host, settings, servers, fleet, addresses)
+    unit = _unit(host, settings, servers, images, fleet, addresses)
     listener = File(f"/etc/systemd/system/{LISTENER}", render("gateway/paddock-gateway.socket.j2", listens=addresses))
     yield Package("python3")
     yield Package("python3-venv")
@@ -143,6 +144,9 @@ def remarks(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Know
         words = f"NOT ENCRYPTED: at {' and '.join(far)} users' keys, and what they ask, are clear text on the network"
         yield f"{where}: {words}: listen on loopback behind the role caddy, or on an interface of a VPN such as tailscale0"
     own = fleet.every_behind(settings.upstream or host.name)
+    for each in fleet.image_servers_behind(settings.upstream or host.name):
+        if each.host != host.name:
+            yield f"{where}: NOT ENCRYPTED: prompts and images, and the key for them, are clear text on the way to {each.host}"
     beside = [each.name for each in fleet.entrances() if any(server in own for server in fleet.behind(each.site.upstream))]
     for site in beside:
         yield f"{where}: the site {site} leads to a server of the gateway, past its keys, limits and turns"
@@ -168,12 +172,14 @@ def _ports(listens: Sequence[str], metrics: str, settings: GatewaySettings) -> I
         yield Port(number, tuple(dict.fromkeys(addresses)), LISTENER, reachable_from=settings.callers)
 
 
-def _keys(host: Host, settings: GatewaySettings, servers: Sequence[Server], knowledge: Knowledge) -> Iterator[File]:
+def _keys(
+    host: Host, settings: GatewaySettings, servers: Sequence[Server], images: Sequence[ImageServer], knowledge: Knowledge
+) -> Iterator[File]:
     """What is secret, each in a file of its own that only the gateway reads."""
     yield _secret(PEPPER_FILE, knowledge.key(PEPPER, SHORTEST_PEPPER))
     if settings.master_key:
         yield _secret(MASTER_KEY_FILE, knowledge.key(master_key_name(host.name), SHORTEST_KEY))
-    for name in dict.fromkeys(each.key_name for each in servers if each.api_key):
+    for name in dict.fromkeys((*(each.key_name for each in servers if each.api_key), *(each.key_name for each in images))):
         yield _secret(_key_file(name), knowledge.key(name))
 
 
@@ -186,7 +192,12 @@ def _secret(path: str, content: str) -> File:
 
 
 def _configuration(
-    host: Host, settings: GatewaySettings, servers: Sequence[Server], fleet: Fleet, knowledge: Knowledge
+    host: Host,
+    settings: GatewaySettings,
+    servers: Sequence[Server],
+    images: Sequence[ImageServer],
+    fleet: Fleet,
+    knowledge: Knowledge,
 ) -> Mapping[str, Any]:
     """What the service reads (paddock_gateway.settings.Configuration)."""
     models = configured(host.name, settings, servers, fleet)
@@ -194,7 +205,8 @@ def _configuration(
         "database": ON_POSTGRES if isinstance(settings.database, OnPostgres) else f"sqlite:{DATABASE}",
         "pepper_file": PEPPER_FILE,
         "state": STATE,
-        "backends": {backend_name(each): _backend(each, host.name, fleet) for each in servers},
+        "backends": {backend_name(each): _backend(each, host.name, fleet) for each in servers}
+        | {backend_name(each): _image_backend(each, host.name, fleet) for each in images},
         "models": models,
         "master_key_file": MASTER_KEY_FILE if settings.master_key else "",
         "admin_socket": ADMIN_SOCKET,
@@ -211,7 +223,7 @@ def _configuration(
     return said | {name: getattr(settings, name) for name in alike}
 
 
-def backend_name(server: Server) -> str:
+def backend_name(server: Server | ImageServer) -> str:
     """`rig/chat-1`"""
     return f"{server.host}/{server.name}"
 
@@ -224,6 +236,15 @@ def _backend(server: Server, host: str, fleet: Fleet) -> Mapping[str, Any]:
         "router": server.kind == "router",
         "models_max": server.models_max,
     }
+
+
+def _image_backend(server: ImageServer, host: str, fleet: Fleet) -> Mapping[str, Any]:
+    """It makes one image at a time, and has nothing that would say so."""
+    return {"url": f"http://{_reach(server, host, fleet)}", "key_file": _key_file(server.key_name), "slots": 1}
+
+
+def _reach(server: ImageServer, host: str, fleet: Fleet) -> str:
+    return fleet.reach(server.listen, f"hosts.{server.host}.roles.{server.name}.listen", server.host, host)
 
 
 def limits(said: UserLimits) -> Mapping[str, int | None]:
@@ -248,7 +269,7 @@ def _allowed(named: Sequence[str], models: Mapping[str, Any], fleet: Fleet) -> I
     """The public names of what is named by them, or by a name of the fleet's."""
     for public, model in models.items():
         own = {each["model"] for each in model["targets"]}
-        names = {public, *model["aliases"], *own, *(alias for each in own for alias in fleet.models[each].aliases)}
+        names = {public, *model["aliases"], *own, *(alias for each in own if each in fleet.models for alias in fleet.models[each].aliases)}
         if not names.isdisjoint(named):
             yield public
 
@@ -283,10 +304,18 @@ def _ways(host: Host, servers: Sequence[Server], fleet: Fleet) -> Iterator[tuple
             yield way, fleet.reach(way.listen, f"hosts.{way.host}.listen", way.host, host.name)
 
 
-def _unit(host: Host, settings: GatewaySettings, servers: Sequence[Server], fleet: Fleet, listens: Sequence[str]) -> File:
+def _unit(
+    host: Host,
+    settings: GatewaySettings,
+    servers: Sequence[Server],
+    images: Sequence[ImageServer],
+    fleet: Fleet,
+    listens: Sequence[str],
+) -> File:
     called = [
         address_of(fleet.endpoint(each, host.name)) for each in servers if not fleet.socket_to(each, host.name, sockets=WAY_OUT.sockets)
     ]
+    called += [address_of(_reach(each, host.name, fleet)) for each in images]
     here = all(map(is_loopback, listens)) and all(map(is_address, called))
     postgres = isinstance(settings.database, OnPostgres)
     text = render(

@@ -18,6 +18,7 @@ from roles.role import (
     Settings,
     address_of,
     interface_of,
+    is_loopback,
     is_privileged,
     port_of,
     with_address,
@@ -256,6 +257,9 @@ class GatewaySettings(RoleSettings):
         if self.master_key:
             yield master_key_name(host), f"master key of {host}'s gateway"
 
+    def irreplaceable(self, host: str) -> Iterator[tuple[str, str]]:
+        yield PEPPER, "no key that was made at a gateway would be known any more"
+
     def program(self) -> str:
         return "gateway"
 
@@ -291,6 +295,11 @@ class GatewaySettings(RoleSettings):
                 yield Finding(at, f"{words}: name llama-servers of other hosts in upstream, or add the role llama_server to {host}")
         for name, entry in self.models.items() if not nowhere else ():
             yield from self._serves(name, entry, host, fleet)
+        for each in fleet.image_servers_behind(self.upstream or host):
+            if each.host != host and is_loopback(each.listen):
+                better = f"0.0.0.0:{port_of(each.listen)}"
+                words = f"{each.name} on {each.host} listens on {each.listen}, out of {host}'s reach: set for example {better}"
+                yield Finding((*at, "upstream"), words, of_value=True)
         yield from self._database(host, fleet)
         if self.callers is not None and "firewall" not in fleet.roles[host]:
             yield Finding((*at, "callers"), f"nothing on {host} keeps others away: add the role firewall, or leave callers out")
@@ -301,6 +310,8 @@ class GatewaySettings(RoleSettings):
 
     def _serves(self, name: str, entry: PublicModel, host: str, fleet: Whole) -> Iterator[Finding]:
         keys, model = ("roles", "gateway", "models", name), entry.model or name
+        if any(model in each.models for each in fleet.image_servers_behind(entry.upstream or self.upstream or host)):
+            return
         found = list(fleet.no_model(model, (*keys, "model") if entry.model else keys))
         yield from (each._replace(of_value=bool(entry.model)) for each in found)
         if entry.upstream:

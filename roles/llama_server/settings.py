@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from resources import IMAGE
 from roles.expiry import ExpirySettings
+from roles.image import ImageReference
 from roles.preset import CONTROL, Preset, PresetOption
 from roles.role import Account, InterfaceEndpoint, Matches, MemoryMax, Name, RequiredAccount, RoleSettings, Settings, port_of
 
@@ -74,7 +74,6 @@ class SecretValue(Settings):
 
 
 VariableName = Annotated[str, Matches(r"[A-Za-z_][A-Za-z0-9_]{0,254}", "is no name of a variable"), AfterValidator(_variable)]
-ImageReference = Annotated[str, Matches(IMAGE, "is no image with its digest, such as debian:13@sha256:…")]
 Variable = Annotated[str | int | float, AfterValidator(_line)] | SecretValue
 Environment = Annotated[dict[VariableName, Variable], AfterValidator(_switched)]
 

@@ -95,7 +95,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "secrets list": ("",),
     "secrets show": ("hostile", LINE),
     "secrets set": ("new", LINE),
-    "secrets rotate": ("",),
+    "secrets rotate": ("", "hostile --yes", f"{LINE} --yes"),
     "secrets recipients": ("", "--accept"),
     "artifacts list": ("", "--json"),
     "artifacts pull": ("", "--lock"),

@@ -18,7 +18,7 @@ class SettingsError(Exception):
 
 
 class Backend(Struct, frozen=True, forbid_unknown_fields=True):
-    """A llama-server, at `http://192.0.2.10:8080` or `unix:/run/paddock/llama-server.sock`."""
+    """A llama-server, or with `slots` one that makes images, at `http://192.0.2.10:8080` or `unix:/run/paddock/llama-server.sock`."""
 
     url: Annotated[str, Meta(pattern=r"^(https?://[^/\s]+|unix:/\S+)$")]
     key_file: str = ""
@@ -57,6 +57,8 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     """Of all users together."""
     context: int = 0
     """Tokens, where it is known; 0 where it is not."""
+    image_size: Annotated[str, Meta(pattern=r"^([1-9][0-9]{0,4}x[1-9][0-9]{0,4})?$")] = ""
+    """Of a model that makes images, in pixels, where a request says none: `512x512`. Empty of a model that makes none."""
 
 
 class User(Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,13 +12,19 @@ from resources import File
 from roles.client.settings import bridge_key_name
 from roles.gateway.settings import PEPPER, master_key_name
 from roles.host_plan import host_plan
+from roles.langfuse.settings import MADE, LangfuseImages
+from roles.langfuse.settings import secret_name as langfuse_secret
 from roles.llama_cpp.releases import releases
 from roles.llama_server.settings import api_key_name
+from roles.localai.settings import key_name
 from roles.users import user_key_name
 from tests.unit.roles.small_fleet import HARDWARE, pem
 
 ROOT = "acme-root.pem"
 MEMORY = 7838
+
+TRACING = tuple(LangfuseImages.model_fields)
+"""The containers of Langfuse."""
 
 HARMLESS: Mapping[str, str] = {
     "Document.fleet": "home",
@@ -83,6 +89,21 @@ HARMLESS: Mapping[str, str] = {
     "GatewaySettings.memory_max": "512M",
     "PublicModel.aliases[]": "chat.Q4_0.gguf",
     "Pi.keys_generate[]": "127.0.0.0/8",
+    **{f"LangfuseImages.{each}": f"docker.io/example/{each}:1@sha256:{'5eed' * 16}" for each in TRACING},
+    **{f"LangfuseMemory.{each}": "1g" for each in TRACING},
+    "LangfuseSettings.url": "https://traces.home.example",
+    "LangfuseSettings.email": "ann@home.example",
+    "LangfuseSettings.listen": "192.0.2.16:3000",
+    "LocalaiSettings.image": f"docker.io/example/localai:1@sha256:{'5eed' * 16}",
+    "LocalaiSettings.listen": "192.0.2.16:5100",
+    "LocalaiSettings.card": "GPU-00000000-0000-0000-0000-000000000000",
+    "LocalaiSettings.models{key}": "painter",
+    "LocalaiSettings.backend": "cuda12-diffusers",
+    "LocalaiSettings.memory": "4096m",
+    "ImageModel.model": "segmind/SSD-1B",
+    "ImageModel.pipeline": "StableDiffusionXLPipeline",
+    "ImageModel.scheduler": "k_dpmpp_2m",
+    "ImageModel.size": "512x512",
     "ClientSettings.accounts{key}": "ann",
     "Seat.home": "/home/ann",
     "Seat.bridge": "127.0.0.1:8399",
@@ -233,6 +254,27 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
             },
         },
     }
+    hosts["traces"] = {
+        "address": "192.0.2.16",
+        "roles": {
+            "docker": {},
+            "localai": {
+                **{name: text[f"LocalaiSettings.{name}"] for name in ("image", "listen", "card", "backend", "memory")},
+                "models": {
+                    text["LocalaiSettings.models{key}"]: {
+                        name: text[f"ImageModel.{name}"] for name in ("model", "pipeline", "scheduler", "size")
+                    }
+                },
+            },
+            "langfuse": {
+                "images": {each: text[f"LangfuseImages.{each}"] for each in TRACING},
+                "memory": {each: text[f"LangfuseMemory.{each}"] for each in TRACING},
+                "listen": text["LangfuseSettings.listen"],
+                "url": text["LangfuseSettings.url"],
+                "email": text["LangfuseSettings.email"],
+            },
+        },
+    }
     models = {
         chat: {
             "preset": {text["ModelEntry.preset{key}"]: text["ModelEntry.preset{}"]},
@@ -267,13 +309,14 @@ def context(fleet: Fleet) -> Knowledge:
     keys = [f"admin.{name}" for name in fleet.hosts] + [api_key_name(name) for name in fleet.hosts]
     seats = [bridge_key_name("desk", account) for account in fleet.hosts["desk"].roles.client.accounts]  # type: ignore[attr-defined]
     gateway = [PEPPER, master_key_name("lobby"), *map(user_key_name, fleet.users)]
+    traces = [langfuse_secret(what, "traces") for what in MADE]
     sites = [entrance.name for entrance in fleet.entrances()]
     return Knowledge(
         hardware=hardware,
         releases=releases(fleet, hardware, {}),
         ca=pem("the CA"),
         roots={ROOT: pem("the root")},
-        secrets=dict.fromkeys((*keys, *seats, *gateway, "own"), "sk-of-a-server-or-of-a-seat-or-of-users"),
+        secrets=dict.fromkeys((*keys, *seats, *gateway, *traces, key_name("traces"), "own"), "sk-of-a-server-or-of-a-seat-or-of-users"),
         servers={name: Certificate(f"chain of {name}", f"key of {name}") for name in sites},
         clients={name: Certificate(pem(name)) for name in fleet.clients},
         identities={name: Certificate(pem(name), f"key of {name}") for name in fleet.clients},

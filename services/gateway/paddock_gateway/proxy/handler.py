@@ -287,7 +287,7 @@ class Handler:
             return self._json(answer, call, exchange.status)
         if prepared.converter:
             answer = orjson.dumps(prepared.converter.whole(orjson.loads(answer)))
-        if prepared.wanted.kind != "plain":
+        if prepared.wanted.kind not in ("image", "plain"):
             call.first = time.monotonic()
         return self._json(Renamed(prepared.asked_name, exchange.place.model)(answer), call)
 

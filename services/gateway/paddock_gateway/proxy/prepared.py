@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from paddock_gateway.contract import Account, Ask, Place
 from paddock_gateway.convert.converter import Converter
+from paddock_gateway.errors import Failure
 from paddock_gateway.proxy.assemble import whole_only
 from paddock_gateway.proxy.body import REMOVED, Body
 from paddock_gateway.proxy.convert import converter
@@ -33,6 +34,9 @@ _MEDIA = (b"_url", b"image", b"audio", b"video", b"multimodal", b"file")
 """Marks of a prompt whose bytes say nothing about the time that it takes; in a mere text they do no harm."""
 SHORT = 16 * 1024
 """Bytes of a body that may be answered soon."""
+_FETCHED = ("file", "files", "image", "images", "ref_images")
+"""What LocalAI takes as an address to fetch."""
+_AT_MOST = {"n": 10, "step": 150}
 _COUNTING = ("/input_tokens", "/count_tokens", "/tokenize", "/detokenize", "/apply-template")
 """Routes that compute no token."""
 
@@ -53,6 +57,9 @@ def prepare(models: Models, account: Account, route: Route, body: Body, headers:
     """Raises Failure where the request cannot go up."""
     name = body.text("model")
     model = models.find(name, account)
+    _require_fit(route, model, models[model].image_size)
+    if route.kind == "image":
+        _require_own_words(body)
     stream = route.generates and body.flag("stream")
     converting = converter(route, body)
     up = route
@@ -72,7 +79,7 @@ def prepare(models: Models, account: Account, route: Route, body: Body, headers:
         scattered=answers > 1 or (computes(route) and not up.slots),
     )
     quiet = up.slots and (stream or assembled) and not body.flag("return_progress")
-    made = _Json(body, name, up, assembled, quiet)
+    made = _Json(body, name, up, assembled, quiet, models[model].image_size)
     sent = {**headers, "Content-Type": "application/json"}
     size = _size(body) if assembled else None
     wanted = Wanted(ask, up.path, up.kind, stream or assembled, made, sent, progress=not quiet, size=size)
@@ -82,6 +89,7 @@ def prepare(models: Models, account: Account, route: Route, body: Body, headers:
 def prepare_form(models: Models, account: Account, route: Route, form: Form, headers: Mapping[str, str], content_type: str) -> Prepared:
     name = form.fields.get("model")
     model = models.find(name, account)
+    _require_fit(route, model, models[model].image_size)
     stream = form.fields.get("stream", "").lower() in ("true", "1")
     ask = Ask(account, model, tuple((target.backend, target.model) for target in models[model].targets), DEFAULT_TOKENS, scattered=True)
 
@@ -89,13 +97,30 @@ def prepare_form(models: Models, account: Account, route: Route, form: Form, hea
     return Prepared(wanted, name or model, stream, False, None)
 
 
+def _require_fit(route: Route, model: str, image_size: str) -> None:
+    """Raises Failure where a model that makes images is asked for text, or one that makes text for an image."""
+    if image_size and route.kind != "image":
+        raise Failure(400, f"{model} makes images: ask it at /v1/images/generations.", "wrong_model", param="model")
+    if route.kind == "image" and not image_size:
+        raise Failure(400, f"{model} makes no images.", "wrong_model", param="model")
+
+
+def _require_own_words(body: Body) -> None:
+    """Raises Failure where a request for an image would have the back end fetch one, or keep it busy for hours."""
+    if fetched := next((name for name in _FETCHED if name in body), ""):
+        raise Failure(400, f'"{fetched}" is not passed on: images are made of a prompt alone.', "bad_field", param=fetched)
+    for name, most in _AT_MOST.items():
+        if (body.number(name) or 0) > most:
+            raise Failure(400, f'"{name}" is to be {most} at most.', "bad_field", param=name)
+
+
 class _Json:
     """A Sent."""
 
-    def __init__(self, body: Body, name: str | None, route: Route, assembled: bool, quiet: bool) -> None:
+    def __init__(self, body: Body, name: str | None, route: Route, assembled: bool, quiet: bool, image_size: str) -> None:
         """`quiet`: the caller has not asked for the prompt's progress."""
         self._body: Body | None = body
-        self._name, self._route, self._assembled, self._quiet = name, route, assembled, quiet
+        self._name, self._route, self._assembled, self._quiet, self._image_size = name, route, assembled, quiet, image_size
 
     def made_for(self, place: Place, *, stream: bool) -> bytes:
         assert self._body
@@ -106,6 +131,11 @@ class _Json:
             changes["id_slot"] = REMOVED if place.slot is None else place.slot
             if not place.cache:
                 changes["cache_prompt"] = False
+        if self._route.kind == "image":
+            # a URL would lead to the back end, which callers do not reach
+            changes["response_format"] = "b64_json"
+            if not self._body.text("size"):
+                changes["size"] = self._image_size
         if stream:
             changes["stream"] = True  # a conversion may have left it out
         if stream and self._quiet:

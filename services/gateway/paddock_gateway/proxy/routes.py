@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["chat", "completion", "native", "responses", "messages", "transcription", "plain"]
-"""How the answer is written. `native` is llama-server's own format; `plain` is an answer that is never a stream."""
+Kind = Literal["chat", "completion", "native", "responses", "messages", "transcription", "image", "plain"]
+"""How the answer is written. `native` is llama-server's own format; `image` and `plain` are never a stream."""
 
 Shape = Literal["openai", "anthropic"]
 
@@ -21,7 +21,7 @@ class Route:
 
     @property
     def generates(self) -> bool:
-        return self.kind != "plain"
+        return self.kind not in ("image", "plain")
 
 
 _KINDS: dict[str, tuple[Kind, bool]] = {
@@ -33,6 +33,7 @@ _KINDS: dict[str, tuple[Kind, bool]] = {
     "/rerank": ("plain", False),
     "/reranking": ("plain", False),
     "/embeddings": ("plain", False),
+    "/images/generations": ("image", False),
 }
 """With /v1 and without it."""
 

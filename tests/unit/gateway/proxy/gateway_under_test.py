@@ -270,6 +270,7 @@ async def gateway(
         models={
             "small": Model(tuple(Target(name, "small") for name in names), aliases=("fast",)),
             "large": Model((Target("b0", "large.gguf"),)),
+            **settings.pop("more", {}),
         },
         health=settings.pop("health", Health(every_s=600, failures=2, cooldown_s=600)),
         **settings,
