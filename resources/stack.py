@@ -198,6 +198,8 @@ class Stack(Resource):
 
     def state(self, found: Attributes) -> str:
         running = [each for each in self.containers if found.get(each.name, "").startswith("running")]
+        if found and all(found.get(each.name, "").startswith("exited") for each in self.containers):
+            return "stopped"
         return f"{len(running)} of {len(self.containers)} running" if found else super().state(found)
 
     def advice(self, differing: Mapping[str, object]) -> str:
