@@ -55,6 +55,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "resources/*.py": ("resources", "resources.*"),
     "roles/__init__.py": ("roles.role",),
     "roles/compose.py": ("yaml", "resources", "resources.stack"),
+    "roles/image.py": ("resources.stack", "roles.role"),
     "roles/quoting.py": ("jinja2",),
     "roles/role.py": (
         "pydantic",
