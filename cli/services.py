@@ -34,10 +34,11 @@ def services_meant(this: Opened, words: list[str]) -> tuple[Meant, ...]:
     if not servers and not stacks:
         raise UsageError(f"{this.path}: there is no llama-server and no stack on {', '.join(host.name for host in this.hosts)}")
     known = _known(servers, stacks)
+    every: list[Meant] = [*servers, *stacks]
     for word in words:
         if word not in known:
             what = "no llama-server and no stack" if stacks else "no llama-server"
-            hint = did_you_mean(word, known) or f"; there are {told_all((*servers, *stacks)[:20])}"
+            hint = did_you_mean(word, known) or f"; there are {told_all(every[:20])}"
             raise UsageError(f"{word}: {what} has this name{hint}")
     meant = tuple(each for each in servers if not words or set(words) & names_of(each))
     return (*meant, *(part for each in stacks if (part := _part(each, words))))

@@ -2,8 +2,8 @@
 #
 # shellcheck disable=SC2154 # $tab is set where this is sourced: see base.sh
 
-# The images that are there, the volumes with the stack that each is of, and each container of the projects: project, service, the digest of what it is
-# made of, state, health, how often it was restarted, and its image
+# The images that are there, the volumes with the stack that each is of, and each container of the projects: project,
+# service, the digest of what it is made of, state, health, how often it was restarted, and its image
 probe_stack() {
   command -v docker >/dev/null || return 0
   section image
@@ -59,7 +59,7 @@ gone_image() {
 # Fails: what Docker keeps has no room
 stack_full() {
   root=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null </dev/null) || root=/var/lib/docker
-  fail "no room is left in $root, where Docker keeps images and volumes: make some there (\`docker system df\` says of what)"
+  fail "no room is left in $root, where Docker keeps images: make some there (\`docker system df\` helps)"
 }
 
 # NAME: the stack that it is of, nothing where it is somebody else's; fails where there is none
@@ -73,7 +73,7 @@ put_volume() {
   if owner=$(volume_owner "$1"); then
     [ "$owner" != "$2" ] || return 0
     [ -z "$owner" ] || owner="the stack $owner"
-    fail "the volume of this name is of ${owner:-somebody else}: rename one of them, or remove that one if nobody needs it"
+    fail "the volume of this name is of ${owner:-somebody else}: rename one of them, or remove that one"
   fi
   said=$(docker volume create --label "paddock.volume=$2" "$1" 2>&1 </dev/null) || fail "cannot be made: $said"
 }

@@ -29,7 +29,7 @@ hosts:
         crates:
           one: {image: "REGISTRY/crate:1"}  # the first
           two:
-            image: "REGISTRY/crate:1"   # the same
+            image: "REGISTRY/crate:1" # the same
           # and one that is pinned
           three: {image: "REGISTRY/crate:1@sha256:PINNED"}
 """
@@ -83,7 +83,7 @@ def test_a_tag_gets_its_digest_where_it_stands_and_nothing_else_moves(product: P
 
 
 def test_an_image_that_the_registry_has_not_changes_nothing(product: Path, inventory: Path) -> None:
-    inventory.write_text(inventory.read_text().replace('/crate:1"   #', '/box:1"   #'))
+    inventory.write_text(inventory.read_text().replace('/crate:1" #', '/box:1" #'))
     before = inventory.read_text()
     done = paddock(product, "-i", str(inventory), "artifacts", "pull", "--lock")
     assert done.returncode == 1 and "has no such image: is the tag right?" in done.stderr
