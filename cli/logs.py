@@ -19,7 +19,6 @@ from datetime import datetime
 from cli.arguments import limit_argument, opened
 from cli.servers import each_reached, reached
 from cli.services import services_argument, services_meant
-from control.servers.host_stack import HostStack
 from roles.wording import one_line
 
 
@@ -35,6 +34,8 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     this = opened(options)
+    from control.servers.host_stack import HostStack
+
     meant = services_meant(this, options.server)
     from control.servers.stacks import logs
     from control.servers.units import journal

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeAlias
 
 from cli.arguments import Opened, inventory_path
 from cli.servers import names_of
-from control.deployment.stacks import stacks_of
-from control.servers.host_stack import HostStack
 from inventory.errors import PaddockError, UsageError
 from inventory.fleet import Fleet
 from inventory.load import load
 from roles.server import Server
 from roles.wording import did_you_mean
 
-Meant = Server | HostStack
+if TYPE_CHECKING:
+    from control.servers.host_stack import HostStack
+
+Meant: TypeAlias = "Server | HostStack"
 
 
 def services_argument(command: argparse.ArgumentParser) -> None:
@@ -49,6 +51,9 @@ def told_all(meant: Iterable[Meant]) -> str:
 
 
 def _all(fleet: Fleet, hosts: Iterable[str]) -> tuple[tuple[Server, ...], tuple[HostStack, ...]]:
+    from control.deployment.stacks import stacks_of
+    from control.servers.host_stack import HostStack
+
     servers: list[Server] = []
     stacks: list[HostStack] = []
     for name in hosts:
@@ -78,6 +83,8 @@ def _container_names(meant: HostStack) -> dict[str, str]:
 
 def _part(whole: HostStack, words: list[str]) -> HostStack | None:
     """Of a stack what the words mean; None where that is nothing."""
+    from control.servers.host_stack import HostStack
+
     if not words or _names(whole) & set(words):
         return whole
     containers = _container_names(whole)

@@ -12,7 +12,6 @@ from cli.arguments import limit_argument, opened
 from cli.asking import confirmed
 from cli.servers import on_each, saying, told
 from cli.services import Meant, services_argument, services_meant, told_all
-from control.servers.host_stack import HostStack
 
 if TYPE_CHECKING:
     from control.ssh.reach import Reach
@@ -26,6 +25,8 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def change(verb: str, done: str, options: argparse.Namespace) -> int:
     """Does it to what is meant, and tells of each what it is now. Asks where nothing was named and there is more than one."""
+    from control.servers.host_stack import HostStack
+
     this = opened(options)
     meant = services_meant(this, options.server)
     if not options.server and len(meant) > 1:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import cli.services
+import control.deployment.stacks
 from cli.arguments import opened
 from cli.services import service_names, services_meant
 from inventory.errors import UsageError
@@ -40,7 +40,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace
     def stacks(fleet: Fleet, host: Host) -> tuple[Stack, ...]:
         return (made,)
 
-    monkeypatch.setattr(cli.services, "stacks_of", stacks)
+    monkeypatch.setattr(control.deployment.stacks, "stacks_of", stacks)
     path = tmp_path / "home.yml"
     path.write_text(INVENTORY)
     return argparse.Namespace(inventory=path, limit=[], lab=False)
