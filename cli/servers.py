@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cli.arguments import Opened, inventory_path, opened
 from cli.asking import ask_at_terminal
@@ -18,6 +18,19 @@ from roles.wording import did_you_mean
 
 if TYPE_CHECKING:
     from control.ssh.reach import Reach
+
+
+class OnHost(Protocol):
+    """What runs on a host, and what it is called there."""
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+S = TypeVar("S", bound=OnHost)
 
 
 def server_argument(command: argparse.ArgumentParser) -> None:
@@ -54,7 +67,7 @@ def servers_meant(this: Opened, words: list[str]) -> tuple[Server, ...]:
     for word in words:
         if word not in (known := _known(every)):
             raise UsageError(f"{word}: no llama-server has this name{did_you_mean(word, known) or f'; there are {_told(every)}'}")
-    return tuple(each for each in every if not words or set(words) & _names(each))
+    return tuple(each for each in every if not words or set(words) & names_of(each))
 
 
 def own_name(this: Opened, model: str) -> str:
@@ -82,7 +95,7 @@ def model_meant(options: argparse.Namespace) -> tuple[Opened, tuple[Server, ...]
 
 
 @contextmanager
-def reached(this: Opened, servers: tuple[Server, ...]) -> Iterator[Reach]:
+def reached(this: Opened, servers: Iterable[OnHost]) -> Iterator[Reach]:
     """The servers' hosts, connected to; those that cannot be are told, and only where none can be is that the end."""
     with hosts_reached(this, dict.fromkeys(each.host for each in servers)) as reach:
         yield reach
@@ -106,11 +119,11 @@ def _tell(failures: Mapping[str, str]) -> None:
         print(why if why.startswith(f"{host}: ") else f"{host}: {why}", file=sys.stderr)
 
 
-def each_reached(reach: Reach, servers: tuple[Server, ...]) -> Iterator[Server]:
+def each_reached(reach: Reach, servers: Iterable[S]) -> Iterator[S]:
     return (each for each in servers if each.host not in reach.failures)
 
 
-def on_each(this: Opened, servers: tuple[Server, ...], act: Callable[[Reach, Server], None]) -> int:
+def on_each(this: Opened, servers: tuple[S, ...], act: Callable[[Reach, S], None]) -> int:
     """Does it on one server after another, for the exit code; what fails is told, and the others are done all the same. A host that is
     another state's is left as it is.
     """
@@ -128,7 +141,7 @@ def on_each(this: Opened, servers: tuple[Server, ...], act: Callable[[Reach, Ser
         return 1 if failed or reach.failures else 0
 
 
-def told(server: Server) -> str:
+def told(server: OnHost) -> str:
     return f"{server.host}/{server.name}"
 
 
@@ -141,14 +154,14 @@ def _servers(fleet: Fleet, hosts: tuple[str, ...]) -> tuple[Server, ...]:
     return tuple(each for name in hosts for each in fleet.servers(name))
 
 
-def _names(server: Server) -> set[str]:
+def names_of(server: Server) -> set[str]:
     """What a server may be called: the host and its group of instances mean all that are in them."""
     own = {server.name, server.group} - {""}
     return {server.host, server.unit, *own, *(f"{server.host}/{name}" for name in own)}
 
 
 def _known(servers: tuple[Server, ...]) -> set[str]:
-    return {name for each in servers for name in _names(each)}
+    return {name for each in servers for name in names_of(each)}
 
 
 def _told(servers: tuple[Server, ...]) -> str:

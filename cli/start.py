@@ -1,9 +1,10 @@
-"""Start llama-servers and wait until they answer.
+"""Start llama-servers and stacks, and wait until they answer.
 
 examples:
-  paddock start ai                 all servers of a host
+  paddock start ai                 all servers and stacks of a host
   paddock start ai/chat-1          one server of an instance
-  paddock start --yes              all servers of the fleet
+  paddock start prod/web           a stack
+  paddock start --yes              all servers and stacks of the fleet
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Stop llama-servers until the next `up`, `start` or boot.
+"""Stop llama-servers and stacks until the next `up`, `start` or boot.
 
 examples:
   paddock stop ai/chat-1
+  paddock stop prod/web            a stack
   paddock stop --limit ai --yes
 
 The inventory still declares them as running: `paddock status` shows the difference, and `paddock up` starts them again.

@@ -46,6 +46,7 @@ TYPED = Bound("standard input", 16 * MIB)
 
 LISTING = Bound("an answer of Hugging Face's API", 32 * MIB, 2 * MINUTE, items=20_000, of="files a repository")
 INDEX_PAGE = Bound("a page of a package index", 64 * MIB, 2 * MINUTE)
+IMAGE_MANIFEST = Bound("what a registry says of an image", 4 * MIB, 2 * MINUTE)
 DOWNLOAD = Bound("a source archive or a package file, fetched", 2 * GIB, 3 * HOUR, 256 * KIB)
 MODEL = Bound("a model that is read for its digest", 4 * TIB, 48 * HOUR, MIB)
 GGUF_HEADER = Bound("the header of a GGUF", 64 * MIB, 2 * MINUTE, items=1 << 17, of="tensors a model, 1,024 parts")

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from inventory.problems import Problem
 
 NOT_INDENTED = re.compile(r"\n(?!  |\n|$)")
 """Before a line that begins at the left, or but one column from it."""
@@ -26,12 +31,14 @@ class UsageError(PaddockError):
 
 
 class InventoryError(PaddockError):
-    """Everything that is wrong with an inventory, a line each: `FILE:LINE:COLUMN: PATH: what, and what to do`."""
+    """Everything that is wrong with an inventory, a line each: `FILE:LINE:COLUMN: PATH: what, and what to do`. `found` are the same with
+    their places, where the file itself was read."""
 
     exit_code = 2
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, problems: list[str], found: Iterable[Problem] = ()) -> None:
         super().__init__("\n".join(problems))
+        self.found = tuple(found)
         self.problems = [each.replace("\n", "\\n") for each in problems]
 
     def __str__(self) -> str:

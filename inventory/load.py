@@ -74,7 +74,8 @@ def loaded(path: Path) -> Loaded:
     except Unreadable as unreadable:
         fleet, more = None, unreadable.problems
     if fleet is None or more:
-        raise InventoryError([problem.told(path) for problem in sorted(set(more))])
+        found = sorted(set(more))
+        raise InventoryError([problem.told(path) for problem in found], found)
     lock = read_lock(path)
     return Loaded(with_sources(locked(fleet, lock), read_source_lock(path)), Positions(path, document, hosts), lock)
 

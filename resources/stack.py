@@ -84,12 +84,13 @@ class Image(Resource):
 
 @dataclass(frozen=True)
 class Volume(Resource):
-    """A named volume of a stack: data, which stay until somebody says that they go too."""
+    """A named volume of a stack: data, which stay until somebody says that they go too. A label of it says whose it is."""
 
     kind: ClassVar[str] = "volume"
     phase: ClassVar[Phase] = "files"
 
     name: str
+    stack: str = ""
 
     @property
     def id(self) -> str:
@@ -104,13 +105,14 @@ class Volume(Resource):
         return {"volumes": [each.name for each in of_kind(resources, cls)]}
 
     def found(self, answer: ProbeAnswer) -> Attributes:
-        return {"state": "there"} if self.name in answer.table("volume") else {}
+        owner = answer.table("volume").get(self.name)
+        return {} if owner is None else {"state": "there" if owner == self.stack else "somebody else's"}
 
     def noted_as(self, actual: Actual) -> Origin | None:
         return "data"
 
     def land(self, steps: Steps, landing: Landing) -> None:
-        steps.add("put_volume", self.name)
+        steps.add("put_volume", self.name, self.stack)
 
     @classmethod
     def leave(cls, steps: Steps, name: str, origin: Origin) -> None:
@@ -206,6 +208,8 @@ class Stack(Resource):
 
     def state(self, found: Attributes) -> str:
         running = [each for each in self.containers if found.get(each.name, "").startswith("running")]
+        if found and all(found.get(each.name, "").startswith("exited") for each in self.containers):
+            return "stopped"
         return f"{len(running)} of {len(self.containers)} running" if found else super().state(found)
 
     def advice(self, differing: Mapping[str, object]) -> str:

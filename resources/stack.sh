@@ -2,8 +2,8 @@
 #
 # shellcheck disable=SC2154 # $tab is set where this is sourced: see base.sh
 
-# The images and volumes that are there, and each container of the projects: project, service, the digest of what it is
-# made of, state, health, how often it was restarted, and its image
+# The images that are there, the volumes with the stack that each is of, and each container of the projects: project,
+# service, the digest of what it is made of, state, health, how often it was restarted, and its image
 probe_stack() {
   command -v docker >/dev/null || return 0
   section image
@@ -12,7 +12,7 @@ probe_stack() {
   done
   section volume
   for each in $(volumes); do
-    ! docker volume inspect "$each" >/dev/null 2>&1 </dev/null || printf '%s\tthere\n' "$each"
+    ! owner=$(volume_owner "$each") || printf '%s\t%s\n' "$each" "$owner"
   done
   section container
   stack_format
@@ -44,6 +44,7 @@ put_image() {
     case $said in
       *'manifest unknown'* | *'not found'*)
         fail "its registry has no image of this digest any more: pin another, or bring it with \`paddock artifacts\`" ;;
+      *'no space left'*) stack_full ;;
     esac
     fail "cannot be fetched: $(printf '%s\n' "$said" | tail -n 1)"
   }
@@ -55,17 +56,33 @@ gone_image() {
   ! command -v docker >/dev/null || docker image rm "$1" >/dev/null 2>&1 </dev/null || true
 }
 
-# NAME
-put_volume() {
-  at "volume:$1"
-  said=$(docker volume create --label paddock.volume=1 "$1" 2>&1 </dev/null) || fail "cannot be made: $said"
+# Fails: what Docker keeps has no room
+stack_full() {
+  root=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null </dev/null) || root=/var/lib/docker
+  fail "no room is left in $root, where Docker keeps images: make some there (\`docker system df\` helps)"
 }
 
-# NAME
+# NAME: the stack that it is of, nothing where it is somebody else's; fails where there is none
+volume_owner() {
+  docker volume inspect --format '{{index .Labels "paddock.volume"}}' "$1" 2>/dev/null </dev/null
+}
+
+# NAME STACK: what somebody else has under this name is left as it is
+put_volume() {
+  at "volume:$1"
+  if owner=$(volume_owner "$1"); then
+    [ "$owner" != "$2" ] || return 0
+    [ -z "$owner" ] || owner="the stack $owner"
+    fail "the volume of this name is of ${owner:-somebody else}: rename one of them, or remove that one"
+  fi
+  said=$(docker volume create --label "paddock.volume=$2" "$1" 2>&1 </dev/null) || fail "cannot be made: $said"
+}
+
+# NAME: one that is somebody else's stays
 gone_volume() {
   at "volume:$1"
   command -v docker >/dev/null || return 0
-  docker volume inspect "$1" >/dev/null 2>&1 </dev/null || return 0
+  owner=$(volume_owner "$1") && [ -n "$owner" ] || return 0
   said=$(docker volume rm "$1" 2>&1 </dev/null) || fail "cannot be removed: $(printf '%s\n' "$said" | tail -n 1)"
 }
 
@@ -150,18 +167,22 @@ stack_ports() {
 # SAID: the line that tells most of why it is not up: a container's own, where one does not stay
 stack_why() {
   format='{{index .Config.Labels "com.docker.compose.service"}} {{.State.Status}}'
-  format="$format {{with .State.Health}}{{.Status}}{{end}}"
+  format="$format {{.RestartCount}} {{with .State.Health}}{{.Status}}{{end}}"
   for id in $(stack_containers "$project"); do
     found=$(docker inspect --format "$format" "$id" </dev/null) || continue
     name=${found%% *}
     health=${found##* }
+    restarts=${found#* * }
+    restarts=${restarts%% *}
     state=${found#* }
     state=${state%% *}
     case $state,$health in
       running, | running,healthy) ;;
       *)
+        what=${health:-$state}
+        [ "$restarts" = 0 ] || what="restarted again and again ($restarts times)"
         last=$(docker logs --tail 20 "$id" 2>&1 </dev/null | grep . | tail -n 1)
-        echo "$name is ${health:-$state}${last:+: $last}"
+        echo "$name is $what${last:+: $last}"
         return
         ;;
     esac

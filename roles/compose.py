@@ -128,7 +128,7 @@ def directory_of(name: str) -> str:
 
 def volume(stack: str, name: str) -> Volume:
     """One of a stack: `paddock-litellm-data`."""
-    return Volume(f"{PREFIX}{stack}-{name}")
+    return Volume(f"{PREFIX}{stack}-{name}", stack)
 
 
 def _text(name: str, wanted: Mapping[str, Contained]) -> str:

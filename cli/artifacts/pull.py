@@ -1,11 +1,12 @@
-"""Fetch the sources of llama.cpp to this machine now; with --lock, pin their digests instead.
+"""Fetch the sources of llama.cpp to this machine now; with --lock, pin their digests instead, and those of container images.
 
 examples:
   paddock artifacts pull --lock
   paddock artifacts pull --lock llama-cpp-python==0.3.35      pins this one anew
   paddock artifacts pull
 
-Hosts are not connected to: they are sent what they build.
+Hosts are not connected to: they are sent what they build. An image that the inventory names by a tag alone (`image:
+docker.io/library/postgres:17`) gets the digest that its registry has for the tag now, in the inventory's own file; comments stay.
 """
 
 from __future__ import annotations
@@ -30,10 +31,22 @@ def arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     path = kept_inventory(options)
     if options.lock:
+        _pin_images(path)
         return _lock(path, load(path), options.source)
     if options.source:
         raise UsageError("naming sources is for --lock: without it all of them are fetched")
     return _fetch(path)
+
+
+def _pin_images(path: Path) -> None:
+    from control.editing.images import with_digests
+    from control.fetching.registry import digest_of
+
+    changed, images = with_digests(path, digest_of)
+    if changed:
+        changed.keep()
+        for image in images:
+            print(f"{path}: {image}")
 
 
 def _lock(path: Path, fleet: Fleet, anew: list[str]) -> int:

@@ -28,7 +28,7 @@ def plan(host: Host, settings: DockerSettings, fleet: Fleet, knowledge: Knowledg
         yield Service(UNIT)
         return
     hardware = knowledge.hardware.get(host.name)
-    configuration = File(CONFIGURATION, json.dumps(_configuration(settings), indent=2) + "\n")
+    configuration = File(CONFIGURATION, json.dumps(_configuration(settings, hardware), indent=2) + "\n")
     for package in _packages(hardware):
         yield Package(package)
     yield Directory("/etc/docker")
@@ -62,8 +62,9 @@ def _packages(hardware: Hardware | None) -> tuple[str, ...]:
     return ("docker.io", "docker-cli", "docker-compose", "iptables")
 
 
-def _configuration(settings: DockerSettings) -> dict[str, Any]:
-    """As dockerd(8) reads it. Its sockets stay systemd's; what publishes a port without an address publishes it on loopback."""
+def _configuration(settings: DockerSettings, hardware: Hardware | None) -> dict[str, Any]:
+    """As dockerd(8) reads it. Its sockets stay systemd's; what publishes a port without an address publishes it on loopback. NVIDIA's cards
+    are named as CDI names devices, which has to be switched on: https://docs.docker.com/reference/cli/dockerd/#configure-cdi-devices"""
     return {
         "data-root": settings.data_root,
         "live-restore": settings.live_restore,
@@ -71,4 +72,5 @@ def _configuration(settings: DockerSettings) -> dict[str, Any]:
         "log-opts": {"max-size": settings.log_size, "max-file": str(settings.log_files)},
         "ip": "127.0.0.1",
         "no-new-privileges": True,
+        **({"features": {"cdi": True}} if hardware and hardware.nvidia_cards else {}),
     }

@@ -183,6 +183,81 @@ def test_what_cannot_be_is_told_and_what_ran_before_runs_on(stacks: Stacks, more
     assert " 0 changed" in stacks.up()
 
 
+def test_a_container_that_restarts_for_ever_is_told_with_its_last_words(stacks: Stacks) -> None:
+    stacks.write()
+    stacks.up()
+    before = stacks.ids()
+    stacks.write(
+        more='          bad: {image: "IMAGE", command: ["/bin/sh", "-c", "echo no luck; exit 3"]}\n'.replace("IMAGE", stacks.image)
+    )
+    said = stacks.up(code=1)
+    assert "box: stack:crate: does not come up: bad is restarted again and again" in said and "no luck" in said
+    assert stacks.answers() == "first" and stacks.ids()["one"] == before["one"]
+    stacks.write()
+    stacks.up()
+
+
+def test_a_volume_of_somebody_else_is_refused_and_outlives_a_teardown_of_data(stacks: Stacks) -> None:
+    stacks.fleet.write(ENGINE)
+    stacks.up()
+    stacks.on("docker volume rm paddock-crate-data >/dev/null; docker volume create paddock-crate-data >/dev/null")
+    stacks.write()
+    said = stacks.up(code=1)
+    assert "box: volume:paddock-crate-data: the volume of this name is of somebody else" in said
+    assert stacks.ids() == {}
+    stacks.fleet.write(ENGINE)
+    stacks.up()
+    assert stacks.on("docker volume ls -q").split() == ["paddock-crate-data"]
+    stacks.on("docker volume rm paddock-crate-data >/dev/null")
+    stacks.on("docker volume create --label paddock.volume=other paddock-crate-data >/dev/null")
+    stacks.write()
+    assert "the volume of this name is of the stack other" in stacks.up(code=1)
+    stacks.on("docker volume rm paddock-crate-data >/dev/null")
+    stacks.up()
+
+
+def test_a_full_data_root_is_told_and_what_ran_runs_on(stacks: Stacks) -> None:
+    stacks.write()
+    stacks.up()
+    before = stacks.ids()
+    stacks.on("docker pull -q " + stacks.image + " >/dev/null; head -c 40M /dev/urandom >/root/crate/www/big")
+    big = stacks.on(IMAGE.replace("crate:1", "big:1")).strip()
+    stacks.on("mount -t tmpfs -o size=4m none /var/lib/docker/tmp")
+    try:
+        stacks.write(more=f'          more: {{image: "{big}"}}\n')
+        assert "no room is left in /var/lib/docker" in stacks.up(code=1)
+    finally:
+        stacks.on("umount /var/lib/docker/tmp; rm /root/crate/www/big")
+    assert stacks.ids() == before and stacks.answers() == "first"
+    stacks.write()
+    stacks.up()
+
+
+def test_a_stack_is_stopped_started_restarted_and_read_by_its_name(stacks: Stacks) -> None:
+    stacks.write()
+    stacks.up()
+    before = stacks.ids()
+    assert "box/crate: stopped" in stacks.paddock("stop", "box/crate")
+    assert re.search(r"stack:crate +stopped +differs: ", stacks.paddock("status", code=3))
+    assert "box/crate: started" in stacks.paddock("start", "crate")
+    assert stacks.answers() == "first" and stacks.ids() == before
+    stacks.on("docker exec paddock-crate-two-1 /bin/busybox kill 1 2>/dev/null || true")
+    assert "box/crate/one: restarted" in stacks.paddock("restart", "crate/one")
+    stacks.paddock("restart", "stack:crate")
+    assert stacks.ids() == before
+    assert re.search(r"stack:crate +2 of 2 running +as declared", stacks.paddock("status"))
+    stacks.on("docker exec paddock-crate-one-1 /bin/sh -c 'echo it said this >/proc/1/fd/1'")
+    assert "it said this" in stacks.paddock("logs", "box/crate/one", "--since", "1 hour ago")
+    assert "box/crate/one  it said this" in stacks.paddock("logs", "crate", "-n", "5")
+    assert "is no time" in stacks.paddock("logs", "crate", "--since", "sometime", code=1)
+    assert "no llama-server and no stack has this name" in stacks.paddock("stop", "crate/three", code=2)
+    stacks.paddock("stop", "crate/two")
+    assert re.search(r"stack:crate +1 of 2 running +differs: two", stacks.paddock("status", code=3))
+    stacks.up()
+    assert stacks.ids() == before
+    assert " 0 changed" in stacks.up()
+
+
 def test_a_project_of_somebody_else_is_not_touched(stacks: Stacks) -> None:
     stacks.write()
     label = "--label com.docker.compose.project=paddock-crate --label com.docker.compose.service=theirs"

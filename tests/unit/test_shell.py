@@ -20,6 +20,7 @@ import pytest
 from control.deployment.render import tree
 from control.pki.certificates import make_ca, new_key, sign
 from control.pki.client_archive import client_archive
+from control.servers.stacks import CHANGE, LOGS
 from control.servers.units import LOOK
 from facts.condition import CONDITION_SH
 from inventory.knowledge import Certificate, Knowledge
@@ -28,7 +29,7 @@ from lab.container import BOOT
 from lab.lab_host import ADMIT
 from resources import Release
 from roles.llama_cpp.recipe import script
-from roles.role import TEMPLATES, render
+from roles.role import SHELL, TEMPLATES, render
 from tests.unit.control.test_client_archive import texts
 from tests.unit.roles import everything
 
@@ -62,6 +63,8 @@ def embedded() -> Iterator[tuple[str, str]]:
     """Whole scripts that stand in Python."""
     shared = (render("manager.sh"), render("shared/drm.sh"), render("shared/nvidia.sh"))
     yield "control/servers/units.py", "\n".join((*shared, LOOK, "nvidia_cards", "look server server.service -"))
+    stacks = "\n".join((SHELL / name).read_text() for name in ("base.sh", "stack.sh"))
+    yield "control/servers/stacks.py", "\n".join((stacks, CHANGE, LOGS, "stack_change web /etc 9 stop", "stack_logs web /etc '' 9 no"))
     yield "facts/condition.py", CONDITION_SH
     yield "lab/lab_host.py", ADMIT
     yield "lab/container.py", BOOT

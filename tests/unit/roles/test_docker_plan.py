@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from inventory.fleet import Fleet, Host
+from inventory.hardware import NvidiaCard
 from inventory.knowledge import Knowledge
 from resources import File, Package, of_kind
 from roles.docker.plan import CONFIGURATION, plan, refusals
@@ -63,3 +64,12 @@ def test_what_publishes_a_port_without_an_address_publishes_it_on_loopback() -> 
     assert file.path == CONFIGURATION
     assert (said["ip"], said["live-restore"], said["data-root"]) == ("127.0.0.1", True, "/srv/docker")
     assert "hosts" not in said
+
+
+def test_devices_can_be_named_as_cdi_names_them_where_there_is_a_card_of_nvidias() -> None:
+    card = NvidiaCard("GPU-1", "0000:01:00.0", "P104-100", "6.1", 8118)
+    rig = Knowledge(hardware={"ai": replace(HARDWARE, distribution="debian 13", nvidia_cards=(card,))})
+    (file,) = of_kind(plan(HOST, DockerSettings(), FLEET, rig), File)
+    assert json.loads(file.data)["features"] == {"cdi": True}
+    (file,) = of_kind(plan(HOST, DockerSettings(), FLEET, knowledge("debian 13")), File)
+    assert "features" not in json.loads(file.data)

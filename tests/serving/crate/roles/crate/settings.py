@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-from typing import Annotated
-
-from resources.stack import IMAGE
-from roles.role import Endpoint, Matches, Name, RoleSettings, Settings
-
-ImageReference = Annotated[str, Matches(IMAGE, "is no image with its digest")]
+from roles.image import ImageReference
+from roles.role import Endpoint, Name, RoleSettings, Settings
 
 
 class Crate(Settings):
