@@ -22,6 +22,7 @@ ROLES = (
     "admin",
     "postgres",
     "gateway",
+    "litellm",
     "caddy",
     "client",
     "watchdog",
