@@ -101,8 +101,8 @@ class Knowledge:
     """The programs of services/ that a host of the fleet runs: by service, the text of each file by its name."""
 
     wheels: Mapping[tuple[str, str], tuple[Wheel, ...] | PaddockError] = field(default_factory=dict)
-    """By host and program the wheels that it runs from an environment of its own, the program's first, or why there can be none; a host that
-    nothing is known of yet is not among them."""
+    """By host and program the wheels that it runs from an environment of its own, the program's first, or why there can be none; a
+    host that nothing is known of yet is not among them."""
 
     @cached_property
     def compiled(self) -> Mapping[str, tuple[Release, ...]]:
@@ -118,7 +118,8 @@ class Knowledge:
         return self.services.get(service, TO_BE_READ)
 
     def wheels_for(self, host: str, program: str) -> tuple[Wheel, ...]:
-        """The wheels of a program on a host; a placeholder where nobody knows yet what the host is. Raises PaddockError where there can be none."""
+        """The wheels of a program on a host; a placeholder where nobody knows yet what the host is. Raises PaddockError
+        where there can be none."""
         found = self.wheels.get((host, program), TO_BE_CHOSEN)
         if isinstance(found, PaddockError):
             raise found
