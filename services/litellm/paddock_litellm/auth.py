@@ -32,10 +32,10 @@ _master = os.environ["LITELLM_MASTER_KEY"].encode()
 litellm.aclient_session = by_sockets(_access["sockets"])
 
 
-async def user_of(request: Request, api_key: str) -> UserAPIKeyAuth:
+async def user_of(request: Request, api_key: str | None) -> UserAPIKeyAuth:
     """The user of a key, with the limits that LiteLLM is to keep. Raises HTTPException: 401 for a key that nobody has, 403 for a model that
     is not the user's."""
-    key = api_key.removeprefix("Bearer ").encode()
+    key = (api_key or "").removeprefix("Bearer ").encode()  # LiteLLM gives None where there is none
     if hmac.compare_digest(key, _master):
         return UserAPIKeyAuth(api_key="master", user_id="master", user_role=LitellmUserRoles.PROXY_ADMIN)
     user = _users.get(hmac.digest(_pepper, key, "sha256").hex())
