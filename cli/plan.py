@@ -102,7 +102,8 @@ def _offline(this: Opened, *, as_json: bool) -> int:
     knowledge = knowledge_for(this.fleet, this.state, now=datetime.now(UTC), vault=vault)
     found = served_releases(this.fleet, this.hosts, knowledge)
     judged = {host.name: refused_and_remarked(host, this.fleet, knowledge) for host in this.hosts}
-    unwheeled = {host.name: str(lacks) for host in this.hosts if isinstance(lacks := knowledge.wheels.get(host.name), PaddockError)}
+    names = {host.name for host in this.hosts}
+    unwheeled = {host: str(lacks) for (host, _), lacks in knowledge.wheels.items() if host in names and isinstance(lacks, PaddockError)}
     failed = {**{name: "; ".join(refused) for name, (refused, _) in judged.items() if refused}, **found.failures, **unwheeled}
     if as_json:
         told = {
@@ -124,15 +125,14 @@ def _offline(this: Opened, *, as_json: bool) -> int:
 
 
 def wheel_lines(host: str, knowledge: Knowledge) -> Iterator[str]:
-    """The program that a host runs from wheels, and which of them are still to be fetched."""
+    """The programs that a host runs from wheels, and which of them are still to be fetched."""
     from control.fetching.wheels import missing, program_of
 
-    wheels = knowledge.wheels.get(host)
-    if not wheels or isinstance(wheels, PaddockError):
-        return
-    own, *others = wheels
-    lacks, machine = missing(others), knowledge.hardware[host]
-    size_mib = sum(each.size for each in lacks) / (1 << 20)
-    here = f"{len(lacks)} of them are still to be fetched ({size_mib:.1f} MiB)" if lacks else "all of them here"
-    yield coloured(f"{host}:", "+")
-    yield f"  {program_of([own])} with {len(others)} packages for Python {python_of(machine)} on {machine.architecture}, {here}"
+    found = [wheels for (name, _), wheels in knowledge.wheels.items() if name == host and not isinstance(wheels, PaddockError)]
+    if found:
+        yield coloured(f"{host}:", "+")
+    for own, *others in found:
+        lacks, machine = missing(others), knowledge.hardware[host]
+        size_mib = sum(each.size for each in lacks) / (1 << 20)
+        here = f"{len(lacks)} of them are still to be fetched ({size_mib:.1f} MiB)" if lacks else "all of them here"
+        yield f"  {program_of([own])} with {len(others)} packages for Python {python_of(machine)} on {machine.architecture}, {here}"

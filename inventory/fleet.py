@@ -102,9 +102,14 @@ class Fleet(Memoized):
             if not only or host.name in only or only & set(host.groups) or only & set(host.carried):
                 yield host
 
+    @property
+    def admits_users(self) -> bool:
+        """Whether users' keys open something."""
+        return any(each.admits_users for host in self.hosts.values() for each in host.carried.values())
+
     @cached_property
     def gateways(self) -> tuple[str, ...]:
-        """The hosts where users' keys open something."""
+        """The hosts whose gateways keep users who are made at run time."""
         return tuple(name for hosts in self.user_databases.values() for name in hosts)
 
     @cached_property
@@ -113,8 +118,8 @@ class Fleet(Memoized):
         found: dict[str, list[str]] = {}
         for host in self.hosts.values():
             for each in host.carried.values():
-                if each.admits_users:
-                    found.setdefault(each.user_database(host.name), []).append(host.name)
+                if each.admits_users and (database := each.user_database(host.name)):
+                    found.setdefault(database, []).append(host.name)
         return {database: tuple(hosts) for database, hosts in found.items()}
 
     def servers(self, host: str) -> tuple[Server, ...]:

@@ -100,9 +100,9 @@ class Knowledge:
     services: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     """The programs of services/ that a host of the fleet runs: by service, the text of each file by its name."""
 
-    wheels: Mapping[str, tuple[Wheel, ...] | PaddockError] = field(default_factory=dict)
-    """By host the wheels of the program that it runs from an environment of its own, the program's first, or why there can be none; a host
-    that nothing is known of yet is not among them."""
+    wheels: Mapping[tuple[str, str], tuple[Wheel, ...] | PaddockError] = field(default_factory=dict)
+    """By host and program the wheels that it runs from an environment of its own, the program's first, or why there can be none; a
+    host that nothing is known of yet is not among them."""
 
     @cached_property
     def compiled(self) -> Mapping[str, tuple[Release, ...]]:
@@ -117,9 +117,10 @@ class Knowledge:
         """The files of a service, in the order of their names; a placeholder where nobody has read them."""
         return self.services.get(service, TO_BE_READ)
 
-    def wheels_for(self, host: str) -> tuple[Wheel, ...]:
-        """The wheels of a host; a placeholder where nobody knows yet what the host is. Raises PaddockError where there can be none."""
-        found = self.wheels.get(host, TO_BE_CHOSEN)
+    def wheels_for(self, host: str, program: str) -> tuple[Wheel, ...]:
+        """The wheels of a program on a host; a placeholder where nobody knows yet what the host is. Raises PaddockError
+        where there can be none."""
+        found = self.wheels.get((host, program), TO_BE_CHOSEN)
         if isinstance(found, PaddockError):
             raise found
         return found

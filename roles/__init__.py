@@ -24,6 +24,7 @@ ROLES = (
     "localai",
     "langfuse",
     "gateway",
+    "litellm",
     "caddy",
     "client",
     "watchdog",

@@ -410,7 +410,8 @@ class RoleSettings(Settings):
     """Whether the keys of the inventory's users open something here."""
 
     def user_database(self, host: str) -> str:
-        """What keeps the users who are made at run time, where this role admits users: two hosts that give the same share it."""
+        """What keeps the users who are made at run time, where this role admits users: two hosts that give the same share it.
+        Empty where there are none but those whom the inventory declares."""
         return host
 
     def public_models(self) -> Iterator[str]:

@@ -52,7 +52,7 @@ def knowledge_for(fleet: Fleet, state: FleetState, *, now: datetime, vault: Vaul
         releases=releases_of(fleet, hardware, state.inventory.parent, Artifacts(state).recorded()),
         shapes=known(fleet, state.inventory),
         options=options_by_host(fleet, state.inventory.parent),
-        wheels={host.name: _wheels(project, hardware[host.name]) for host, project in _programs(fleet) if host.name in hardware},
+        wheels={(host.name, project): _wheels(project, hardware[host.name]) for host, project in _programs(fleet) if host.name in hardware},
         services=services(*(role for host in fleet.hosts.values() for role in host.carried)),
     )
 

@@ -31,7 +31,7 @@ STAGES = ROLES
 ADMITTING = frozenset({"caddy", "client", "firewall", "admin", "rpc_worker"})
 """The roles that decide who is let in."""
 
-STAYS_NEW = ADMITTING | {"gateway", "postgres"}
+STAYS_NEW = ADMITTING | {"gateway", "litellm", "postgres"}
 """The roles of which nothing is taken back: the gateway's configuration says whose keys it takes, and its data is what is new has made
 of it."""
 

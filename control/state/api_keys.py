@@ -52,7 +52,7 @@ def _wanted(fleet: Fleet) -> Iterator[tuple[str, str]]:
     for name, host in fleet.hosts.items():
         for settings in host.carried.values():
             yield from settings.secrets(name)
-    if fleet.gateways:
+    if fleet.admits_users:
         yield from ((user_key_name(user), f"key of the user {user}") for user in fleet.users)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,16 +9,18 @@ from typing import Any
 
 from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
-from inventory.knowledge import TO_BE_ISSUED, Knowledge
-from resources import UNOPENED, Directory, File, Package, Port, Resource, Service, User, Venv
+from inventory.knowledge import Knowledge
+from resources import Directory, File, Package, Port, Resource, Service, User, Venv
 from roles import tunnel
 from roles.expiry import Pem, expiry_watch
+from roles.front import PEPPER
 from roles.gateway.models import configured
-from roles.gateway.settings import PEPPER, GatewaySettings, OnPostgres, called_at, is_encrypted, master_key_name
+from roles.gateway.settings import GatewaySettings, OnPostgres, called_at, is_encrypted, master_key_name
+from roles.offer import SHORTEST_KEY, SHORTEST_PEPPER, Offered, allowed, key_digest, offered
 from roles.role import address_of, interface_of, is_address, is_loopback, port_of, render, with_address
 from roles.server import CALLERS, ImageServer, Server, Tunnelled
 from roles.upstream import hosts_of
-from roles.users import ADMIN_SOCKET, COMMAND, UNIT, UserLimits, user_key_name
+from roles.users import ADMIN_SOCKET, COMMAND, UNIT, UserLimits
 
 ACCOUNT = "paddock-gateway"
 LISTENER = "paddock-gateway.socket"
@@ -69,8 +69,6 @@ in its place again."""
 PREPARING_S = 4 * 3600
 """A large database is copied, restored and migrated within this."""
 
-SHORTEST_PEPPER, SHORTEST_KEY = 32, 16
-
 AFTER_DRAINING_S = 15
 """Beside what requests may take: the last rows of the log."""
 
@@ -88,7 +86,7 @@ def plan(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Knowled
     images = fleet.image_servers_behind(settings.upstream or host.name)
     if not servers and not images:
         raise PaddockError(f"hosts.{host.name}.roles.gateway: there is no llama-server behind it: see its upstream")
-    environment = Venv(ENVIRONMENT, knowledge.wheels_for(host.name))
+    environment = Venv(ENVIRONMENT, knowledge.wheels_for(host.name, "gateway"))
     listens = [_bound(each, host, knowledge) for each in settings.listen]
     metrics = _bound(settings.metrics_listen, host, knowledge) if settings.metrics_listen else ""
     keys = tuple(_keys(host, settings, servers, images, knowledge))
@@ -200,14 +198,15 @@ def _configuration(
     knowledge: Knowledge,
 ) -> Mapping[str, Any]:
     """What the service reads (paddock_gateway.settings.Configuration)."""
-    models = configured(host.name, settings, servers, fleet)
+    models = tuple(offered(f"hosts.{host.name}.roles.gateway", settings.models, servers, fleet, images))
+    known = configured(host.name, settings, models, fleet)
     said: dict[str, Any] = {
         "database": ON_POSTGRES if isinstance(settings.database, OnPostgres) else f"sqlite:{DATABASE}",
         "pepper_file": PEPPER_FILE,
         "state": STATE,
         "backends": {backend_name(each): _backend(each, host.name, fleet) for each in servers}
         | {backend_name(each): _image_backend(each, host.name, fleet) for each in images},
-        "models": models,
+        "models": known,
         "master_key_file": MASTER_KEY_FILE if settings.master_key else "",
         "admin_socket": ADMIN_SOCKET,
         "users": list(_users(fleet, knowledge, models)),
@@ -218,7 +217,7 @@ def _configuration(
         "log": {"retention_days": settings.retention_days, "spool_mib": settings.spool_mib},
     }
     if settings.pi:
-        said["pi"] = _pi(settings, models)
+        said["pi"] = _pi(settings, known)
     alike = ("known_keys_s", "heartbeat_s", "drain_s", "body_mib", "shared_system_prompt", "metrics_by_user")
     return said | {name: getattr(settings, name) for name in alike}
 
@@ -251,35 +250,18 @@ def limits(said: UserLimits) -> Mapping[str, int | None]:
     return said.model_dump()
 
 
-def _users(fleet: Fleet, knowledge: Knowledge, models: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _users(fleet: Fleet, knowledge: Knowledge, models: Sequence[Offered]) -> Iterator[Mapping[str, Any]]:
     """The users that the inventory declares. What one may use that this gateway does not have is left out here."""
     for name, user in fleet.users.items():
         yield {
             "name": name,
-            "digest": _digest(knowledge.key(PEPPER, SHORTEST_PEPPER), knowledge.key(user_key_name(name), SHORTEST_KEY)),
-            "models": None if user.models is None else list(_allowed(user.models, models, fleet)),
+            "digest": key_digest(name, knowledge),
+            "models": allowed(user, models, fleet),
             "limits": limits(user.limits) if user.limits else None,
             "weight": user.weight,
             "expires": user.expires_at,
             "admin": user.admin,
         }
-
-
-def _allowed(named: Sequence[str], models: Mapping[str, Any], fleet: Fleet) -> Iterator[str]:
-    """The public names of what is named by them, or by a name of the fleet's."""
-    for public, model in models.items():
-        own = {each["model"] for each in model["targets"]}
-        names = {public, *model["aliases"], *own, *(alias for each in own if each in fleet.models for alias in fleet.models[each].aliases)}
-        if not names.isdisjoint(named):
-            yield public
-
-
-def _digest(pepper: str, key: str) -> str:
-    """The key's HMAC-SHA256 with the pepper, in hex; the placeholder where one of the two is not known."""
-    for placeholder in (UNOPENED, TO_BE_ISSUED):
-        if placeholder in (pepper, key):
-            return placeholder
-    return hmac.new(pepper.encode(), key.encode(), hashlib.sha256).hexdigest()
 
 
 def _pi(settings: GatewaySettings, models: Mapping[str, Any]) -> Mapping[str, Any]:

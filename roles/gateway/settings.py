@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from roles.ends import leads_nowhere
 from roles.expiry import ExpirySettings
+from roles.front import PEPPER, PublicModel, PublicName, offers_nothing, taken_names
 from roles.references import Finding, Whole
 from roles.role import (
     InterfaceEndpoint,
-    Matches,
     MemoryMax,
     Name,
     RoleSettings,
@@ -30,9 +29,6 @@ from roles.wording import did_you_mean, quoted
 if TYPE_CHECKING:
     from roles.rehearsal import Rehearsal
 
-PEPPER = "gateway-pepper"
-"""The secret without which nobody can tell a key by what is kept of it. One of the fleet, for gateways may share a database."""
-
 POSTGRES = "postgres"
 
 
@@ -47,31 +43,12 @@ def _network(value: str) -> str:
 
 Network = Annotated[str, AfterValidator(_network)]
 Seconds = Annotated[float, Field(gt=0, le=31 * 24 * 3600, allow_inf_nan=False)]
-PublicName = Annotated[
-    str, Matches(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}", "is not a name for a model: letters, digits, and . _ - : / @ +")
-]
 Listen = Annotated[
     tuple[InterfaceEndpoint, ...],
     Field(min_length=1),
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
 ]
-
-
-class PublicModel(Settings):
-    """A model as users name it."""
-
-    model: str | None = None
-    """Its name in the fleet's `models`; by default the same."""
-
-    upstream: Upstream | None = None
-    """The llama-servers that answer, out of the gateway's; by default all that serve the model."""
-
-    aliases: tuple[PublicName, ...] = ()
-    """Other names that users may use: `[default, qwen-3b.Q4_0.gguf]`."""
-
-    limits: UserLimits = UserLimits()
-    """What all users together may ask of it."""
 
 
 class Queue(Settings):
@@ -237,11 +214,7 @@ class GatewaySettings(RoleSettings):
 
     @model_validator(mode="after")
     def _named_once(self) -> GatewaySettings:
-        taken: dict[str, str] = {}
-        for name, entry in self.models.items():
-            for each in (name, *entry.aliases):
-                if (other := taken.setdefault(each, name)) != name:
-                    raise ValueError(f'models: "{each}" would be {name} and {other}: give each name to one model')
+        taken = taken_names(self.models)
         if self.models and self.pi and self.pi.model and self.pi.model not in taken:
             hint = did_you_mean(self.pi.model, taken)
             raise ValueError(f"pi.model: no public name is {quoted(self.pi.model)}{hint}")
@@ -287,14 +260,7 @@ class GatewaySettings(RoleSettings):
     def references(self, host: str, fleet: Whole) -> Iterator[Finding]:
         """It leads to servers that there are and that it reaches; its models are theirs; its database is there."""
         at = ("roles", "gateway")
-        nowhere = list(leads_nowhere(self.upstream or host, host, fleet, every=True))
-        for keys, words in nowhere:
-            if self.upstream:
-                yield Finding((*at, "upstream", *keys), words, of_value=True)
-            else:
-                yield Finding(at, f"{words}: name llama-servers of other hosts in upstream, or add the role llama_server to {host}")
-        for name, entry in self.models.items() if not nowhere else ():
-            yield from self._serves(name, entry, host, fleet)
+        yield from offers_nothing("gateway", host, self.upstream, self.models, fleet, images=True)
         for each in fleet.image_servers_behind(self.upstream or host):
             if each.host != host and is_loopback(each.listen):
                 better = f"0.0.0.0:{port_of(each.listen)}"
@@ -307,21 +273,6 @@ class GatewaySettings(RoleSettings):
             if is_privileged(with_address(listen)):
                 key = "listen" if listen in self.listen else "metrics_listen"
                 yield Finding((*at, key), f"{listen} is a port that only root may open: take one above 1023", of_value=True)
-
-    def _serves(self, name: str, entry: PublicModel, host: str, fleet: Whole) -> Iterator[Finding]:
-        keys, model = ("roles", "gateway", "models", name), entry.model or name
-        if any(model in each.models for each in fleet.image_servers_behind(entry.upstream or self.upstream or host)):
-            return
-        found = list(fleet.no_model(model, (*keys, "model") if entry.model else keys))
-        yield from (each._replace(of_value=bool(entry.model)) for each in found)
-        if entry.upstream:
-            nowhere = list(leads_nowhere(entry.upstream, host, fleet, every=True))
-            yield from (Finding((*keys, "upstream", *inner), words, of_value=True) for inner, words in nowhere)
-            found += [Finding(keys, words) for _, words in nowhere]
-        servers = fleet.every_behind(self.upstream or host)
-        asked = fleet.every_behind(entry.upstream) if entry.upstream else servers
-        if not found and not fleet.malformed and not any(model in each.models for each in servers if each in asked):
-            yield Finding(keys, f"no llama-server behind the gateway serves {quoted(model)}: see its upstream")
 
     def _database(self, host: str, fleet: Whole) -> Iterator[Finding]:
         if not isinstance(self.database, OnPostgres):

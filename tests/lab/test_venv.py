@@ -43,7 +43,7 @@ from resources import Directory, Package, Venv
 def plan(host, settings, fleet, knowledge):
     yield Package("python3-venv")
     yield Directory("/opt/paddock")
-    yield Venv("/opt/paddock/gateway", knowledge.wheels_for(host.name))
+    yield Venv("/opt/paddock/gateway", knowledge.wheels_for(host.name, "gateway"))
 """,
 }
 

@@ -197,7 +197,10 @@ def test_our_own_wheel_is_asked_of_nobody(index: Index) -> None:
 
 def test_a_plan_without_a_connection_says_what_is_still_to_be_fetched(index: Index) -> None:
     others = wheels_of("gateway", PEA)[1:]
-    known = Knowledge(hardware={"pea": PEA}, wheels={"pea": (project_wheel("gateway")[0], index.wheel), "old": PaddockError("too old")})
+    known = Knowledge(
+        hardware={"pea": PEA},
+        wheels={("pea", "gateway"): (project_wheel("gateway")[0], index.wheel), ("old", "gateway"): PaddockError("too old")},
+    )
     said = "  paddock-gateway 0.1.0 with 1 packages for Python 3.11 on x86_64, "
     assert list(wheel_lines("pea", known))[1:] == [f"{said}1 of them are still to be fetched (0.0 MiB)"]
     wheels_here([index.wheel], (), silent)
@@ -214,7 +217,7 @@ def test_a_plan_knows_the_wheels_of_the_hosts_that_run_a_program(
     state.save_hardware("pea", PEA)
     state.save_hardware("old", replace(PEA, python="3.9"))
     known = knowledge_for(fleet, state, now=now)
-    assert known.wheels_for("pea") == wheels_of("gateway", PEA)
-    assert known.wheels_for("bean") == TO_BE_CHOSEN, "nobody has looked at it yet"
+    assert known.wheels_for("pea", "gateway") == wheels_of("gateway", PEA)
+    assert known.wheels_for("bean", "gateway") == TO_BE_CHOSEN, "nobody has looked at it yet"
     with pytest.raises(PaddockError, match=r"this host has 3\.9"):
-        known.wheels_for("old")
+        known.wheels_for("old", "gateway")

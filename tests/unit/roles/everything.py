@@ -10,10 +10,12 @@ from inventory.hardware import Hardware
 from inventory.knowledge import Certificate, Knowledge, ModelDigest
 from resources import File
 from roles.client.settings import bridge_key_name
-from roles.gateway.settings import PEPPER, master_key_name
+from roles.front import PEPPER
+from roles.gateway.settings import master_key_name
 from roles.host_plan import host_plan
 from roles.langfuse.settings import MADE, LangfuseImages
 from roles.langfuse.settings import secret_name as langfuse_secret
+from roles.litellm import settings as litellm
 from roles.llama_cpp.releases import releases
 from roles.llama_server.settings import api_key_name
 from roles.localai.settings import key_name
@@ -87,6 +89,8 @@ HARMLESS: Mapping[str, str] = {
     "GatewaySettings.models{key}": "default",
     "GatewaySettings.metrics_listen": "127.0.0.1:9101",
     "GatewaySettings.memory_max": "512M",
+    "LitellmSettings.models{key}": "quick",
+    "LitellmSettings.memory_max": "2G",
     "PublicModel.aliases[]": "chat.Q4_0.gguf",
     "Pi.keys_generate[]": "127.0.0.0/8",
     **{f"LangfuseImages.{each}": f"docker.io/example/{each}:1@sha256:{'5eed' * 16}" for each in TRACING},
@@ -275,6 +279,11 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
             },
         },
     }
+    hosts["lobby"]["roles"]["litellm"] = {
+        "upstream": [box],
+        "models": {text["LitellmSettings.models{key}"]: {"model": chat, "upstream": box}},
+        "memory_max": text["LitellmSettings.memory_max"],
+    }
     models = {
         chat: {
             "preset": {text["ModelEntry.preset{key}"]: text["ModelEntry.preset{}"]},
@@ -308,7 +317,13 @@ def context(fleet: Fleet) -> Knowledge:
     hardware: dict[str, Hardware] = {name: HARDWARE for name in fleet.hosts if name != "rig"}
     keys = [f"admin.{name}" for name in fleet.hosts] + [api_key_name(name) for name in fleet.hosts]
     seats = [bridge_key_name("desk", account) for account in fleet.hosts["desk"].roles.client.accounts]  # type: ignore[attr-defined]
-    gateway = [PEPPER, master_key_name("lobby"), *map(user_key_name, fleet.users)]
+    gateway = [
+        PEPPER,
+        master_key_name("lobby"),
+        litellm.master_key_name("lobby"),
+        litellm.salt_key_name("lobby"),
+        *map(user_key_name, fleet.users),
+    ]
     traces = [langfuse_secret(what, "traces") for what in MADE]
     sites = [entrance.name for entrance in fleet.entrances()]
     return Knowledge(

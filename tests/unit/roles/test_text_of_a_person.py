@@ -105,6 +105,7 @@ def test_html_has_no_tag_and_no_end_of_an_attribute_in_it(text: str) -> None:
 # What the fields of the schema take.
 
 RENDERED_NOWHERE = {
+    "LitellmSettings.version": "there is one",
     "Keep.disk": "a number on the control machine",
     **dict.fromkeys((f"UpgradeLimits.{name}" for name in ("slower", "first_token", "start", "memory")), "a number on the control machine"),
     "UpgradeSettings.floor": "a number where it lands",
@@ -160,6 +161,8 @@ REFERENCES = {
     "InstanceSettings.workers[]": "Document.hosts{key}",
     "GatewaySettings.upstream": "Document.hosts{key}",
     "GatewaySettings.upstream[]": "Document.hosts{key}",
+    "LitellmSettings.upstream": "Document.hosts{key}",
+    "LitellmSettings.upstream[]": "Document.hosts{key}",
     "PublicModel.model": "Document.models{key}",
     "PublicModel.upstream": "Document.hosts{key}",
     "PublicModel.upstream[]": "Document.hosts{key}",

@@ -1,0 +1,1 @@
+"""LiteLLM's proxy before llama-servers of one host or of several."""

@@ -1,0 +1,148 @@
+"""What an inventory may say of LiteLLM's proxy on a host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from roles.front import PEPPER, PublicModel, PublicName, offers_nothing, taken_names
+from roles.references import Finding, Whole
+from roles.role import Endpoint, MemoryMax, RoleSettings, Settings, is_privileged
+from roles.upstream import Upstream
+from roles.users import Count, UserLimits
+
+VERSION = "1.108.7"
+"""What services/litellm/pyproject.toml pins."""
+
+BAD: Mapping[str, str] = {
+    "1.82.7": "was malware (March 2026)",
+    "1.82.8": "was malware (March 2026)",
+    "1.107.": "was withdrawn by its authors, all of 1.107",
+}
+"""Versions that nobody should run, or what theirs begin with, each with the reason."""
+
+WINDOW_S = 60
+
+
+class Health(Settings):
+    """When a llama-server counts as gone. LiteLLM learns it from the requests that it passes on: its own health checks would ask each model
+    for tokens, and wake those that sleep."""
+
+    failures: Annotated[int, Field(ge=1, le=100)] = 2
+    """Failures within a minute after which it gets no requests for a while."""
+
+    cooldown_s: Annotated[float, Field(gt=0, le=31 * 24 * 3600, allow_inf_nan=False)] = 60.0
+    """How long that is, in seconds."""
+
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    """How often a request is tried again, at another server where there is one."""
+
+
+class AllTogether(Settings):
+    """What all users and models together may ask."""
+
+    parallel: Count | None = None
+    """Requests at once."""
+
+
+class LitellmSettings(RoleSettings):
+    """LiteLLM's proxy before llama-servers, configured by a file and without a database. Users' keys are those of the inventory.
+    docs/litellm.md is its manual."""
+
+    admits_users: ClassVar[bool] = True
+
+    listen: Endpoint = "127.0.0.1:4000"
+    """The listening address. LiteLLM speaks plain HTTP."""
+
+    upstream: Upstream | None = None
+    """The llama-servers behind it, as of the role gateway; by default all of this host."""
+
+    models: dict[PublicName, PublicModel] = {}
+    """The models that users may ask for, by the name that they use, as of the role gateway. By default all models of the servers behind
+    it, under their own names and aliases. LiteLLM counts limits by the minute and by server: a model's are shared out among its servers."""
+
+    routing: Literal["least-busy", "simple-shuffle", "usage-based-routing-v2", "latency-based-routing"] = "least-busy"
+    """How LiteLLM chooses among servers of one model."""
+
+    default_limits: UserLimits = UserLimits()
+    """The limits of each user who has none of their own."""
+
+    global_limits: AllTogether = AllTogether()
+    """The limits of all users and models together."""
+
+    health: Health = Health()
+    """When a server counts as gone."""
+
+    timeout_s: Annotated[int, Field(ge=1, le=24 * 3600)] = 600
+    """Seconds that an answer may take."""
+
+    metrics: bool = True
+    """Have `/metrics` for Prometheus, which needs no key."""
+
+    version: str = VERSION
+    """The version, which Paddock brings: there is one."""
+
+    memory_max: MemoryMax | None = "2G"
+    """Its memory limit, in systemd's notation."""
+
+    @field_validator("version")
+    @classmethod
+    def _there(cls, value: str) -> str:
+        for bad, reason in BAD.items():
+            if value == bad or (bad.endswith(".") and value.startswith(bad)):
+                raise ValueError(f"LiteLLM {value} {reason}: leave version out, which is {VERSION}")
+        if value != VERSION:
+            raise ValueError(f"this Paddock brings LiteLLM {VERSION} with its digests, and no {value}: leave version out")
+        return value
+
+    @model_validator(mode="after")
+    def _countable(self) -> LitellmSettings:
+        taken_names(self.models)
+        said = {f"models.{name}.limits": each.limits for name, each in self.models.items()} | {"default_limits": self.default_limits}
+        for where, limits in said.items():
+            if limits.window_s != WINDOW_S:
+                raise ValueError(f"{where}.window_s: LiteLLM counts by the minute: leave window_s out")
+        return self
+
+    def endpoints(self) -> Iterator[str]:
+        yield self.listen
+
+    def secrets(self, host: str) -> Iterator[tuple[str, str]]:
+        yield PEPPER, "what the gateways' keys are kept with"
+        yield master_key_name(host), f"master key of {host}'s LiteLLM"
+        yield salt_key_name(host), f"what {host}'s LiteLLM encrypts with"
+
+    def program(self) -> str:
+        return "litellm"
+
+    def user_database(self, host: str) -> str:
+        return ""
+
+    def asks(self, host: str) -> Iterator[Upstream]:
+        yield self.upstream or host
+
+    def public_models(self) -> Iterator[str]:
+        for name, entry in self.models.items():
+            yield from (name, *entry.aliases)
+
+    def details(self) -> Iterable[str]:
+        return (self.listen,)
+
+    def references(self, host: str, fleet: Whole) -> Iterator[Finding]:
+        """It leads to servers that there are and that it reaches; its models are theirs."""
+        yield from offers_nothing("litellm", host, self.upstream, self.models, fleet)
+        if is_privileged(self.listen):
+            words = f"{self.listen} is a port that only root may open: take one above 1023"
+            yield Finding(("roles", "litellm", "listen"), words, of_value=True)
+
+
+def master_key_name(host: str) -> str:
+    """The name of the secret that LiteLLM's administrator shows."""
+    return f"litellm-master.{host}"
+
+
+def salt_key_name(host: str) -> str:
+    """The name of the secret with which LiteLLM encrypts what it keeps. It must not change."""
+    return f"litellm-salt.{host}"
