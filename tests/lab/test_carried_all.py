@@ -115,18 +115,18 @@ POSTGRES = (
 
 OWN_LISTS = r"/var/lib/(apt|dpkg|ucf|systemd)/.*"
 PASSING = {
-    "files": rf"/var/lib/(docker|containerd)/.*|/run/(?!paddock/).*|/run/paddock(/lease|/lock)?|/etc/default/locale|/var/cache/(apt|debconf|ldconfig)/.*|/var/cache/paddock(/.*)?|{OWN_LISTS}",
+    "files": rf"/var/lib/(docker|containerd)(/.*)?|/run/(?!paddock/).*|/run/paddock(/lease|/lock)?|/etc/default/locale|/var/cache/(apt|debconf|ldconfig)/.*|/var/cache/paddock(/.*)?|{OWN_LISTS}",
     "contents": rf"/etc/((passwd|shadow|subuid|subgid)-|(group|gshadow)-?)|/etc/ld\.so\.cache|{OWN_LISTS}",
     "transient units": r".*",
-    "groups": r"ssl-cert",
+    "groups": r"ssl-cert|docker",
     "sockets": r"/run/user/0/.*",
     "mounts": r"/run/user/0 .*",
     "units": r"network-(online|pre)\.target|(apt|systemd)-.*",
     "processes": r"(root|systemd\S*|messagebus) .*",
     "kernel settings": r"(fs|net|user|kernel\.(random|pty))\..*|kernel\.ns_last_pid",
 }
-"""What goes at the next boot, what the scripts of the packages locales and ssl-cert take or leave when they are purged, the lists of packages' own tools, what lies
-in the volumes that a lab host begins with, what lab hosts share, and what the kernel counts."""
+"""What goes at the next boot, what the scripts of the packages locales, ssl-cert and docker.io take or leave when they are purged, the lists of packages' own tools, the
+volumes that a lab host begins with, what lab hosts share, and what the kernel counts."""
 
 
 @dataclass
