@@ -107,6 +107,23 @@ def test_what_goes_in_clear_text_is_called_at_its_address_with_its_key() -> None
     assert f'PADDOCK_KEY_API_KEY_AI="{SERVERS}"\n' in fronted.text(SECRETS)
 
 
+def test_a_server_is_asked_whether_it_lets_in_callers_where_another_has_each_of_its_models() -> None:
+    fronted = Fronted()
+    assert fronted.access["replaceable"] == []
+    chat = {"model": "demo", "listen": "127.0.0.1:8081", "count": 2}
+    fronted.small.roles["one"]["llama_server"] = {"instances": {"chat": chat}}
+    assert fronted.access["replaceable"] == ["chat-1.one.invalid", "chat-2.one.invalid"]
+    fronted.small.roles["one"]["llama_server"] = {"instances": {"chat": chat}, "models": ["demo", "code"]}
+    assert fronted.access["replaceable"] == ["chat-1.one.invalid", "chat-2.one.invalid"]
+
+
+def test_so_is_a_server_that_is_called_at_its_address() -> None:
+    fronted = Fronted(upstream=["ai", "one"])
+    for name in ("ai", "one"):
+        fronted.small.roles[name]["llama_server"] = {"models": ["demo"], "listen": "0.0.0.0:8080", "encrypted": False, "api_key": True}
+    assert fronted.access["replaceable"] == ["192.0.2.10:8080", "llama-server.one.invalid"]
+
+
 def test_secrets_stand_in_one_file_that_only_root_reads() -> None:
     fronted = Fronted()
     fronted.users = {"alice": {}}
