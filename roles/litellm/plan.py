@@ -31,7 +31,7 @@ SECRETS = f"{DIRECTORY}/secrets.env"
 STATE = "/var/lib/paddock-litellm"
 
 STARTS_S = 180
-"""It imports for half a minute on a slow machine."""
+"""It imports for a minute on a slow machine, before it listens."""
 
 WAY_OUT = tunnel.Tunnel(
     "paddock-litellm-tunnel.service",
@@ -72,6 +72,7 @@ def plan(host: Host, settings: LitellmSettings, fleet: Fleet, knowledge: Knowled
         restarts=(environment, configuration, access, secrets, unit),
         ports=(Port(port_of(settings.listen), (listed_as(address_of(settings.listen)),), UNIT),),
         answers=f"curl --silent --fail --max-time 5 http://{called_at(settings.listen)}/health/liveliness",
+        ready_timeout_s=STARTS_S,
         answer_timeout_s=STARTS_S,
     )
     if ways:

@@ -33,9 +33,9 @@ class Looking(httpx.AsyncBaseTransport):
         look = httpx.Request("HEAD", url.copy_with(raw_path=b"/health"), extensions={"timeout": timeout})
         try:
             answer = await self._way.handle_async_request(look)
+            await answer.aread()  # so that the connection is kept
         except httpx.TransportError as error:
             raise httpx.ConnectError(f"{url.host} lets in nobody now") from error
-        await answer.aclose()
         if answer.is_error:
             raise httpx.ConnectError(f"{url.host} lets in nobody now: {answer.status_code}")
 

@@ -23,7 +23,7 @@ from resources import File, Resource, Service, Venv
 from roles.front import PEPPER
 from roles.host_plan import host_plan
 from roles.litellm.configuration import configuration, share
-from roles.litellm.plan import ACCESS, CONFIGURATION, ENVIRONMENT, SECRETS, UNIT, remarks
+from roles.litellm.plan import ACCESS, CONFIGURATION, ENVIRONMENT, SECRETS, STARTS_S, UNIT, remarks
 from roles.litellm.settings import VERSION, LitellmSettings, master_key_name, salt_key_name
 from roles.llama_server.settings import api_key_name
 from roles.offer import offered
@@ -228,6 +228,11 @@ def test_another_alias_restarts_litellm_and_nothing_else() -> None:
     noted = f"file:/etc/systemd/system/{UNIT}.d/50-paddock.conf"
     assert changed == {f"file:{CONFIGURATION}", noted, f"service:{UNIT}"}
     assert isinstance(after[f"service:{UNIT}"], Service)
+
+
+def test_it_has_the_time_to_import_before_it_listens() -> None:
+    service = Fronted().plan[f"service:{UNIT}"]
+    assert isinstance(service, Service) and service.ready_timeout_s == service.answer_timeout_s == STARTS_S
 
 
 def test_it_runs_in_an_environment_of_its_own_beside_a_gateways() -> None:
