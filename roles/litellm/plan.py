@@ -31,7 +31,7 @@ SECRETS = f"{DIRECTORY}/secrets.env"
 STATE = "/var/lib/paddock-litellm"
 
 STARTS_S = 180
-"""It imports for half a minute on a slow machine."""
+"""It imports for a minute on a slow machine, before it listens."""
 
 WAY_OUT = tunnel.Tunnel(
     "paddock-litellm-tunnel.service",
@@ -53,8 +53,8 @@ def plan(host: Host, settings: LitellmSettings, fleet: Fleet, knowledge: Knowled
     environment = Venv(ENVIRONMENT, knowledge.wheels_for(host.name, "litellm"))
     text = yaml.safe_dump(said.configuration(where, settings, models, urls, fleet), sort_keys=False, width=120)
     configuration = File(CONFIGURATION, f"# Written by Paddock.\n{text}", group=ACCOUNT, mode=0o640)
-    users = said.access(where, settings, models, sockets, fleet, knowledge)
-    access = File(ACCESS, json.dumps(users, indent=1) + "\n", group=ACCOUNT, mode=0o640, secret=True)
+    callers = {**said.access(where, settings, models, urls, fleet, knowledge), "sockets": sockets}
+    access = File(ACCESS, json.dumps(callers, indent=1) + "\n", group=ACCOUNT, mode=0o640, secret=True)
     secrets = File(SECRETS, render("litellm/secrets.env.j2", secrets=_secrets(host, servers, knowledge)), mode=0o600, secret=True)
     unit = _unit(host, settings, servers, fleet)
     ways = tuple(_ways(host, servers, fleet))
@@ -72,6 +72,7 @@ def plan(host: Host, settings: LitellmSettings, fleet: Fleet, knowledge: Knowled
         restarts=(environment, configuration, access, secrets, unit),
         ports=(Port(port_of(settings.listen), (listed_as(address_of(settings.listen)),), UNIT),),
         answers=f"curl --silent --fail --max-time 5 http://{called_at(settings.listen)}/health/liveliness",
+        ready_timeout_s=STARTS_S,
         answer_timeout_s=STARTS_S,
     )
     if ways:

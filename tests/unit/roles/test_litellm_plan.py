@@ -23,7 +23,7 @@ from resources import File, Resource, Service, Venv
 from roles.front import PEPPER
 from roles.host_plan import host_plan
 from roles.litellm.configuration import configuration, share
-from roles.litellm.plan import ACCESS, CONFIGURATION, ENVIRONMENT, SECRETS, UNIT, remarks
+from roles.litellm.plan import ACCESS, CONFIGURATION, ENVIRONMENT, SECRETS, STARTS_S, UNIT, remarks
 from roles.litellm.settings import VERSION, LitellmSettings, master_key_name, salt_key_name
 from roles.llama_server.settings import api_key_name
 from roles.offer import offered
@@ -105,6 +105,23 @@ def test_what_goes_in_clear_text_is_called_at_its_address_with_its_key() -> None
     params = fronted.said["model_list"][0]["litellm_params"]
     assert (params["api_base"], params["api_key"]) == ("http://192.0.2.10:8080/v1", "os.environ/PADDOCK_KEY_API_KEY_AI")
     assert f'PADDOCK_KEY_API_KEY_AI="{SERVERS}"\n' in fronted.text(SECRETS)
+
+
+def test_a_server_is_asked_whether_it_lets_in_callers_where_another_has_each_of_its_models() -> None:
+    fronted = Fronted()
+    assert fronted.access["replaceable"] == []
+    chat = {"model": "demo", "listen": "127.0.0.1:8081", "count": 2}
+    fronted.small.roles["one"]["llama_server"] = {"instances": {"chat": chat}}
+    assert fronted.access["replaceable"] == ["chat-1.one.invalid", "chat-2.one.invalid"]
+    fronted.small.roles["one"]["llama_server"] = {"instances": {"chat": chat}, "models": ["demo", "code"]}
+    assert fronted.access["replaceable"] == ["chat-1.one.invalid", "chat-2.one.invalid"]
+
+
+def test_so_is_a_server_that_is_called_at_its_address() -> None:
+    fronted = Fronted(upstream=["ai", "one"])
+    for name in ("ai", "one"):
+        fronted.small.roles[name]["llama_server"] = {"models": ["demo"], "listen": "0.0.0.0:8080", "encrypted": False, "api_key": True}
+    assert fronted.access["replaceable"] == ["192.0.2.10:8080", "llama-server.one.invalid"]
 
 
 def test_secrets_stand_in_one_file_that_only_root_reads() -> None:
@@ -212,6 +229,11 @@ def test_another_alias_restarts_litellm_and_nothing_else() -> None:
     noted = f"file:/etc/systemd/system/{UNIT}.d/50-paddock.conf"
     assert changed == {f"file:{CONFIGURATION}", noted, f"service:{UNIT}"}
     assert isinstance(after[f"service:{UNIT}"], Service)
+
+
+def test_it_has_the_time_to_import_before_it_listens() -> None:
+    service = Fronted().plan[f"service:{UNIT}"]
+    assert isinstance(service, Service) and service.ready_timeout_s == service.answer_timeout_s == STARTS_S
 
 
 def test_it_runs_in_an_environment_of_its_own_beside_a_gateways() -> None:
