@@ -15,7 +15,7 @@ import pytest
 from tests.lab_fleet import LabFleet, lab_fleet
 from tests.share import turn
 
-pytestmark = turn(2, of=5)
+pytestmark = turn(4, of=5)
 
 INVENTORY = """
 fleet: litellms
