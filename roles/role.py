@@ -330,6 +330,10 @@ class RoleSettings(Settings):
         """Whether other hosts may take files of models from this one."""
         return False
 
+    def contains_cards(self) -> bool:
+        """Whether containers of this role get NVIDIA's cards, where the host has some."""
+        return False
+
     # The same role in a lab, and under verification
 
     def rehearsed(self, here: Rehearsal) -> tuple[RoleSettings | None, list[str]]:
