@@ -41,16 +41,23 @@ class DockerSettings(RoleSettings):
     log_files: Annotated[int, Field(ge=1, le=100)] = 3
     """How many log files of a container are kept."""
 
+    images: Literal["registry", "artifacts"] = "registry"
+    """Where the images of stacks come from. `registry`: the host fetches them. `artifacts`: the control machine fetches them and sends
+    them, for a host that reaches no registry."""
+
     toolkit: PackageFile | None = None
     """NVIDIA's package `nvidia-container-toolkit-base`, which no distribution has, for containers that get NVIDIA's cards. By default it is
     one that you have installed."""
 
     @model_validator(mode="after")
     def _changes_nothing(self) -> DockerSettings:
-        said = self.model_fields_set - {"engine"}
+        said = self.model_fields_set - {"engine", "images"}
         if self.engine == "installed" and said:
             raise ValueError(f"Paddock changes nothing of an engine that is `installed`: leave {', '.join(sorted(said))} out")
         return self
+
+    def brings_images(self) -> bool:
+        return self.images == "artifacts"
 
     def package_files(self) -> Iterator[tuple[str, str, PackageFile]]:
         if self.toolkit:
@@ -61,4 +68,4 @@ class DockerSettings(RoleSettings):
             without = [f"{here.host}: docker.toolkit is left out: a lab host has no card."] if self.toolkit else []
             return self.model_copy(update={"toolkit": None}), without
         told = f"{here.host}: docker.engine is distribution in place of installed: a lab host begins without one."
-        return DockerSettings(), [told]
+        return DockerSettings(images=self.images), [told]

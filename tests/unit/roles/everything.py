@@ -262,7 +262,9 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
     hosts["traces"] = {
         "address": "192.0.2.16",
         "roles": {
-            "docker": {"toolkit": {"path": "toolkit.deb", "sha256": "5eed" * 16, "version": text["PackageFile.version"]}},
+            "docker": {
+                "toolkit": {"url": "https://mirror.home.example/toolkit.deb", "sha256": "5eed" * 16, "version": text["PackageFile.version"]}
+            },
             "localai": {
                 **{name: text[f"LocalaiSettings.{name}"] for name in ("image", "listen", "card", "backend", "memory")},
                 "models": {

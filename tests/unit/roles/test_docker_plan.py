@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from inventory.fleet import Fleet, Host
 from inventory.hardware import NvidiaCard
 from inventory.knowledge import Knowledge
-from resources import File, Package, Resource, Service, Stack, of_kind
+from resources import UNOPENED, File, Package, Resource, Service, Stack, of_kind
 from roles.compose import Contained, stack
 from roles.docker.checks import MINORS, _cards_of
 from roles.docker.plan import CONFIGURATION, plan, refusals
@@ -137,6 +137,9 @@ def test_the_cards_of_a_stack_are_those_that_its_compose_file_names() -> None:
     beside = Contained(image=wanted.image)
     (made,) = of_kind(stack("pictures", {"paints": wanted, "waits": beside}), Stack)
     assert _cards_of(made) == {"paints": ["GPU-1"]}
+    sealed = File("/etc/paddock/stacks/pictures/key", UNOPENED, secret=True, mode=0o600)
+    (made,) = of_kind(stack("pictures", {"paints": replace(wanted, reads={"/key": sealed})}), Stack)
+    assert _cards_of(made) == {}
 
 
 def test_the_driver_is_asked_for_the_node_of_each_card(tmp_path: Path) -> None:
@@ -167,3 +170,10 @@ def test_why_the_cards_cannot_be_described_is_told(tmp_path: Path, tool: str, wo
     said = subprocess.run(["sh"], input=script.data, capture_output=True, env={"PATH": str(tmp_path)})
     assert said.returncode == 1
     assert words in said.stdout.decode() and said.stdout.decode().startswith("cannot describe the NVIDIA cards for Docker: ")
+
+
+@pytest.mark.parametrize("engine", ["distribution", "installed"])
+def test_images_come_from_the_control_machine_where_the_role_says_so_whosever_engine_it_is(engine: str) -> None:
+    roles = {"docker": {"engine": engine, "images": "artifacts"}}
+    assert Host.model_validate({"name": "ai", "address": "192.0.2.7", "roles": roles}).brings_images
+    assert not Rig(engine=engine).host.brings_images
