@@ -91,8 +91,8 @@ def leave(work: Work) -> None:
 def _land(role: str, work: Work) -> None:
     if steps := _steps(role, work, "files"):
         apply(name=f"{role}: files", steps=_last_moment(role, work, "files") if role in ADMITTING else steps)
-    for model, local in uploads(role, work):
-        uploaded(name=model.id, model=model, local=local)
+    for large, local in uploads(role, work):
+        uploaded(name=large.id, large=large, local=local)
     turn = work.turns.get(role, Turn())
     for number in host.loop(range(turn.of)):
         if turn.of > 1:

@@ -66,6 +66,11 @@ class Host(HostEntry, Memoized):
         return {role: settings for role, settings in found if settings is not None}
 
     @property
+    def brings_images(self) -> bool:
+        """Whether the images of its stacks come from the control machine."""
+        return any(each.brings_images() for each in self.carried.values())
+
+    @property
     def becomes_root(self) -> bool:
         return self.sudo if self.sudo is not None else self.user != "root"
 

@@ -102,7 +102,7 @@ gone_manifest() {
 gone_rest() {
   at manifest
   rm -rf /var/lib/paddock/build /var/lib/paddock/roots /var/lib/paddock/digests /var/lib/paddock/kept \
-    /var/lib/paddock/history /var/lib/paddock/packages /var/lib/paddock/try.*
+    /var/lib/paddock/history /var/lib/paddock/images /var/lib/paddock/packages /var/lib/paddock/try.*
   find /run/paddock -mindepth 1 -maxdepth 1 ! -name lease ! -name lock -exec rm -rf {} +
   rm -f /var/lib/paddock/speeds /var/lib/paddock/speeds.new
 }

@@ -41,7 +41,7 @@ class Change:
     @property
     def starts(self) -> bool:
         """Whether a service is started or restarted."""
-        return isinstance(self.resource, Service) and not self.resource.is_timer and self.action in ("put", "restart")
+        return isinstance(self.resource, Service) and not self.resource.is_trigger and self.action in ("put", "restart")
 
 
 @dataclass(frozen=True)

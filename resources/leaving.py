@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from resources import Directory, OnDisk, Release, Resource, Service, kind_of, of_kind
 from resources.base import PADDOCKS, Origin
 from resources.probe import Actual
+from resources.service import TRIGGERS
 
 AT_ONCE, LAST = "", "last"
 """Before all roles, and after them; between the two stands the name of a role."""
@@ -39,14 +40,14 @@ def stages(
 
 
 def _services(gone: Mapping[str, Origin]) -> Iterator[str]:
-    """Those that Paddock put there, which somebody may ask. (A timer's own service is no resource.)"""
-    yield from (name for name, origin in gone.items() if name.startswith("service:") and origin == "put" and not name.endswith(".timer"))
+    """Those that Paddock put there, which somebody may ask. (What a timer or a path unit starts is no resource.)"""
+    yield from (name for name, origin in gone.items() if name.startswith("service:") and origin == "put" and not name.endswith(TRIGGERS))
 
 
 def _is_cramped(resources: Iterable[Resource], actual: Actual, doing: Doing, guards: Collection[str]) -> bool:
     """Whether what starts leaves no room for what left: a card or memory has room for one of two llama-servers; and rules that are to guard
     a new port would leave an old one open."""
-    started = [each for each in of_kind(resources, Service) if doing.get(each.id) in ("put", "restart") and not each.is_timer]
+    started = [each for each in of_kind(resources, Service) if doing.get(each.id) in ("put", "restart") and not each.is_trigger]
     ports = (port for each in started for port in each.ports if doing[each.id] == "put" or port.id not in actual.resources)
     opened = (port for port in ports if port.reachable_from is not None)
     return any(of_kind(each.restarts, Release) for each in started) or bool(guards and any(opened))

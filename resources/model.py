@@ -76,6 +76,24 @@ class ModelFile(OnDisk):
             staged = [steps.pack(each.encode()) for each in asked]
         steps.add("put_model", self.path, self.sha256, self.size, how, *staged)
 
+    @property
+    def label(self) -> str:
+        """What it is called while it is sent."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def part(self) -> str:
+        """Where it lies on the host until it is whole."""
+        return f"{self.path}.part"
+
+    def append(self, steps: Steps, done: int, piece: bytes) -> None:
+        """A piece of it."""
+        steps.add("model_append", self.path, done, steps.pack(piece))
+
+    def complete(self, steps: Steps, local: Path | None) -> None:
+        """It has come; without a `local` file it is one that came under another name."""
+        steps.add("put_model", self.path, self.sha256, self.size, "appended" if local else "held")
+
     @classmethod
     def leave(cls, steps: Steps, name: str, origin: Origin) -> None:
         steps.add("gone_model", name)

@@ -30,6 +30,9 @@ NOT_READ = ("owner", "group", "mode", "fingerprint", "manifest")
 VENDOR = ("/usr/lib/systemd/", "/lib/systemd/", "/run/systemd/generator")
 """Where the distribution's packages and systemd's generators put units."""
 
+TRIGGERS = (".timer", ".path")
+"""Ends of the names of units that start others."""
+
 STEERING = r"(?:LLAMA_ARG|GGML|CUDA|LD)_[A-Za-z0-9_]*"
 """Variables that change what llama-server does. The probe asks for the same ones."""
 
@@ -48,19 +51,17 @@ class Service(Resource):
 
     `restarts` are the resources that only a start reads, `reloads` those that a reload reads too, `runs` the ids of what other roles put
     there and only a start reads (`release:/opt/paddock/llama.cpp/current`). `ports` are what it listens on once it is ready. `validate` are
-    shell commands that must succeed before a start or a reload. A `name` may be a timer's: of that only its own file counts. `accepted`
-    are paths of units and drop-ins of somebody else's that may change what runs. `answers` is a shell command that succeeds once it
-    answers: it may listen long before. `in_force` is a shell command that succeeds while what a start and a reload put in force, in the
-    kernel say, still is. With `joins`, a process that ran before Paddock came goes on: a reload is enough, and what only a start reads
-    comes with the next one. `left_open` is a shell command that succeeds while the process has something open that only a restart ends.
-    Where it `drains`, callers wait while it is restarted, and its unit has it end what it answers before. Those that are `alike` are not
-    restarted at the same time. `cuts` says what a restart of it breaks off all the same.
-    `gate` are shell commands that must succeed as well where the program gets another version that is on trial.
-    `takes_back` are three shell commands for what `validate` changes beyond files: the first prints what is there before; the second runs
-    before what it reads is put back, the third afterwards. Both get a directory: in its `files` lies what it is to read again, in `noted`
-    what the first has printed.
-    A `name` may be a socket unit's too: systemd holds its ports, over all starts of the service that it hands them to, and a restart of it
-    is one of that service.
+    shell commands that must succeed before a start or a reload. A `name` may be a timer's or a path unit's: of that only its own file
+    counts. `accepted` are paths of units and drop-ins of somebody else's that may change what runs. `answers` is a shell command that
+    succeeds once it answers: it may listen long before. `in_force` is a shell command that succeeds while what a start and a reload put in
+    force, in the kernel say, still is. With `joins`, a process that ran before Paddock came goes on: a reload is enough, and what only a
+    start reads comes with the next one. `left_open` is a shell command that succeeds while the process has something open that only a
+    restart ends. Where it `drains`, callers wait while it is restarted, and its unit has it end what it answers before. Those that are
+    `alike` are not restarted at the same time. `cuts` says what a restart of it breaks off all the same. `gate` are shell commands that
+    must succeed as well where the program gets another version that is on trial. `takes_back` are three shell commands for what `validate`
+    changes beyond files: the first prints what is there before; the second runs before what it reads is put back, the third afterwards.
+    Both get a directory: in its `files` lies what it is to read again, in `noted` what the first has printed. A `name` may be a socket
+    unit's too: systemd holds its ports, over all starts of the service that it hands them to, and a restart of it is one of that service.
 
     Where there is something to `validate` and it runs, what it reads is put back if it does not run well with what has landed.
     """
@@ -107,7 +108,7 @@ class Service(Resource):
     @property
     def desired(self) -> Attributes:
         unit = {"active": "active", "enabled": "enabled", "daemon-reload": "no", **({"units": DECLARED} if self.reads else {})}
-        if self.is_timer:
+        if self.is_trigger:
             return unit
         process = {"program": "current", "environment": DECLARED, "restarts": "none"} if self.section == "Service" else {}
         lasting = {**({"in force": "yes"} if self.in_force else {}), **({"left open": "nothing"} if self.left_open else {})}
@@ -115,9 +116,10 @@ class Service(Resource):
         return {**unit, **process, **lasting, **{name: what for name, what in read.items() if what != UNOPENED}}
 
     @property
-    def is_timer(self) -> bool:
-        """A timer runs no program that could note what it was started with: systemd has read its file, or `daemon-reload` says not."""
-        return self.name.endswith(".timer")
+    def is_trigger(self) -> bool:
+        """A timer or a path unit runs no program that could note what it was started with: systemd has read its file, or `daemon-reload`
+        says not."""
+        return self.name.endswith(TRIGGERS)
 
     @cached_property
     def started(self) -> str:
@@ -130,7 +132,7 @@ class Service(Resource):
     @property
     def is_unopened(self) -> bool:
         """Whether it reads what nobody here can open, so that nobody can tell what it is to have been started with."""
-        return not self.is_timer and UNOPENED in (self.started, self.loaded)
+        return not self.is_trigger and UNOPENED in (self.started, self.loaded)
 
     @property
     def stamp(self) -> File:
@@ -236,7 +238,7 @@ class Service(Resource):
         if self._goes_on(actual, wrong):
             return "reload"
         if (
-            self.is_timer
+            self.is_trigger
             or replaced
             or differing.keys() & {"program", "started", "left open"}
             or touched & {each.id for each in self.ports}
@@ -296,7 +298,7 @@ class Service(Resource):
             return
         wrong = {each.id for service, _ in services for each in (service.stamp, *service.ports) if landing.actual.differing(each)}
         for service, _ in services:
-            if not service.is_timer and service.stamp.id in wrong:
+            if not service.is_trigger and service.stamp.id in wrong:
                 service.stamp.land(steps, landing)
             steps.add("service_unhold", service.name)
         steps.add("systemctl", "daemon-reload")
@@ -376,7 +378,7 @@ class Service(Resource):
 
     def implied(self) -> Iterator[Resource]:
         yield from self.ports
-        if not self.is_timer:
+        if not self.is_trigger:
             yield Directory(self.dropins)
             yield self.stamp
 

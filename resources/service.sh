@@ -300,9 +300,10 @@ gone_service() {
   service_manager "$1" disable --quiet --now 2>/dev/null || true
   service_manager "$1" reset-failed 2>/dev/null || true
   case $1 in
-    *.timer) # what it starts may be at work just now, or have failed, which systemd would tell of a unit that is gone
-      service_manager "${1%.timer}.service" stop 2>/dev/null || true
-      service_manager "${1%.timer}.service" reset-failed 2>/dev/null || true
+    *.timer | *.path)
+      # What it starts may be at work just now, or have failed, which systemd would tell of a unit that is gone.
+      service_manager "${1%.*}.service" stop 2>/dev/null || true
+      service_manager "${1%.*}.service" reset-failed 2>/dev/null || true
       ;;
   esac
   service_unvouched "$1" started loaded

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from resources.base import Action, Attributes, Landing, Origin, Phase, Resource, ResourceError, of_kind
@@ -42,16 +44,48 @@ class Container(NamedTuple):
 
 @dataclass(frozen=True)
 class Image(Resource):
-    """An image of containers, with the digest that its registry has it by. It stays while a container uses it."""
+    """An image of containers, with the digest that its registry has it by. It stays while a container uses it. One that is `brought` comes
+    from the control machine, and has a name of Paddock's on the host: what is loaded from a file has no digest of a registry there."""
 
     kind: ClassVar[str] = "image"
     phase: ClassVar[Phase] = "files"
 
     reference: str
+    brought: bool = False
 
     @property
     def id(self) -> str:
-        return f"image:{self.reference}"
+        return f"image:{self.name}"
+
+    @property
+    def name(self) -> str:
+        """How the host knows it: `docker.io/library/postgres:17@sha256:…`; of one that is brought
+        `docker.io/library/postgres:paddock-0123456789ab`, by the first digits of the digest."""
+        if not self.brought:
+            return self.reference
+        place, _, digest = self.reference.partition("@sha256:")
+        above, slash, last = place.rpartition("/")
+        return f"{above}{slash}{last.partition(':')[0]}:paddock-{digest[:12]}"
+
+    @property
+    def label(self) -> str:
+        """What it is called while it is sent."""
+        return self.name
+
+    @property
+    def part(self) -> str:
+        """Where its file lies on the host until it is whole."""
+        return f"/var/lib/paddock/images/{self.reference.partition('@sha256:')[2]}.tar"
+
+    def append(self, steps: Steps, done: int, piece: bytes) -> None:
+        """A piece of its file."""
+        steps.add("image_append", self.name, self.part, done, steps.pack(piece))
+
+    def complete(self, steps: Steps, local: Path | None) -> None:
+        """Its file has come."""
+        assert local
+        with local.open("rb") as file:
+            steps.add("put_brought_image", self.name, self.part, hashlib.file_digest(file, "sha256").hexdigest())
 
     @property
     def desired(self) -> Attributes:
@@ -59,13 +93,15 @@ class Image(Resource):
 
     @classmethod
     def asks(cls, resources: Sequence[Resource]) -> Mapping[str, Iterable[str]]:
-        return {"images": [each.reference for each in of_kind(resources, cls)]}
+        return {"images": [each.name for each in of_kind(resources, cls)]}
 
     def found(self, answer: ProbeAnswer) -> Attributes:
-        return {"state": "there"} if self.reference in answer.table("image") else {}
+        return {"state": "there"} if self.name in answer.table("image") else {}
 
     def land(self, steps: Steps, landing: Landing) -> None:
-        steps.add("put_image", self.reference)
+        """From its registry; what is brought comes in pieces."""
+        if self.id not in landing.payload:
+            steps.add("put_image", self.name, self.reference)
 
     @classmethod
     def leave(cls, steps: Steps, name: str, origin: Origin) -> None:
@@ -79,7 +115,7 @@ class Image(Resource):
                 steps.add("gone_image", change.id.partition(":")[2])
 
     def second_look(self) -> Iterable[tuple[str, str, str]]:
-        yield "image", f"docker image inspect --format there {self.reference} 2>/dev/null || true", "there"
+        yield "image", f"docker image inspect --format there {self.name} 2>/dev/null || true", "there"
 
 
 @dataclass(frozen=True)

@@ -36,18 +36,44 @@ stack_format() {
   format="$format{{.State.Status}}$tab{{with .State.Health}}{{.Status}}{{end}}$tab{{.RestartCount}}$tab{{.Image}}"
 }
 
-# REFERENCE: by its digest
+# NAME REFERENCE: by its digest
 put_image() {
   at "image:$1"
   ! docker image inspect "$1" >/dev/null 2>&1 </dev/null || return 0
-  said=$(docker pull --quiet "$1" 2>&1 </dev/null 9>&-) || {
+  said=$(docker pull --quiet "$2" 2>&1 </dev/null 9>&-) || {
     case $said in
       *'manifest unknown'* | *'not found'*)
-        fail "its registry has no image of this digest any more: pin another, or bring it with \`paddock artifacts\`" ;;
+        fail "its registry has no image of this digest any more: pin another" ;;
       *'no space left'*) stack_full ;;
     esac
     fail "cannot be fetched: $(printf '%s\n' "$said" | tail -n 1)"
   }
+  [ "$1" = "$2" ] || docker image tag "$2" "$1" </dev/null
+}
+
+# NAME FILE DONE STAGED: a piece of its file, at its place
+image_append() {
+  at "image:$1"
+  (umask 077 && mkdir -p "${2%/*}")
+  # shellcheck disable=SC2154 # $stage is set where this is sourced
+  dd if="$stage/$4" of="$2" bs=1M oflag=seek_bytes seek="$3" conv=notrunc status=none
+}
+
+# NAME FILE SHA256: from its file, which goes
+put_brought_image() {
+  at "image:$1"
+  if [ "$(sha256sum <"$2" | cut -c 1-64)" != "$3" ]; then
+    rm -f "$2"
+    fail "its file is not as it was sent, so it was not loaded: run it again"
+  fi
+  said=$(docker load --quiet --input "$2" 2>&1 </dev/null 9>&-) || {
+    rm -f "$2"
+    case $said in *'no space left'*) stack_full ;; esac
+    fail "cannot be loaded: $(printf '%s\n' "$said" | tail -n 1)"
+  }
+  rm -f "$2"
+  rmdir "${2%/*}" 2>/dev/null || true
+  docker image inspect "$1" >/dev/null 2>&1 </dev/null || fail "was loaded, and is not there: $said"
 }
 
 # REFERENCE: other containers of the host may be made of it

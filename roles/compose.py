@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -99,16 +99,19 @@ class Contained:
         return hashlib.sha256(made_of.encode()).hexdigest()[:16]
 
 
-def stack(name: str, wanted: Mapping[str, Contained], *, ready_timeout_s: int = 120) -> Iterator[Resource]:
-    """All that a stack is, the files that its containers read aside: the role declares them, in `directory_of` the stack."""
+def stack(name: str, wanted: Mapping[str, Contained], *, ready_timeout_s: int = 120, brought: bool = False) -> Iterator[Resource]:
+    """All that a stack is, the files that its containers read aside: the role declares them, in `directory_of` the stack. Images that are
+    `brought` have the names that the host then knows them by."""
     directory = directory_of(name)
+    images = {one.image: Image(one.image, brought) for one in wanted.values()}
+    wanted = {each: replace(one, image=images[one.image].name) for each, one in wanted.items()}
     containers = tuple(Container(each, one.image, one.declared, bool(one.health)) for each, one in wanted.items())
     compose = File(f"{directory}/compose.yml", _text(name, wanted), mode=0o640)
     volumes = {volume.id: volume for one in wanted.values() for volume in one.keeps.values()}
     read = {file.id: file for one in wanted.values() for file in one.files}
     yield Directory(DIRECTORY)
     yield Directory(directory, exclusive=True)
-    yield from {one.image: Image(one.image) for one in wanted.values()}.values()
+    yield from images.values()
     yield from volumes.values()
     yield compose
     yield Stack(

@@ -330,6 +330,14 @@ class RoleSettings(Settings):
         """Whether other hosts may take files of models from this one."""
         return False
 
+    def brings_images(self) -> bool:
+        """Whether the images of this host's stacks come from the control machine."""
+        return False
+
+    def contains_cards(self) -> bool:
+        """Whether containers of this role get NVIDIA's cards, where the host has some."""
+        return False
+
     # The same role in a lab, and under verification
 
     def rehearsed(self, here: Rehearsal) -> tuple[RoleSettings | None, list[str]]:

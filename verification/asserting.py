@@ -238,7 +238,7 @@ def _service(subject: VerifiedHost, service: Service) -> None:
     _is("daemon-reload", found["NeedDaemonReload"], "no")
     if service.reads:
         _has_its_own_units(subject, service, found)
-    if service.is_timer:
+    if service.is_trigger:
         return
     if service.in_force:
         assert host.run("sh -c %s", service.in_force).rc == 0, "in force: what it has put there, somebody has changed or taken away"

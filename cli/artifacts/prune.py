@@ -1,4 +1,4 @@
-"""Remove the artifacts that no host serves, or the named ones.
+"""Remove the artifacts that no host serves and the images that no host is brought, or the named artifacts.
 
 examples:
   paddock artifacts prune
@@ -20,10 +20,14 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from control.deployment.brought_images import unused_archives
     from control.deployment.served_releases import prunable
 
     this = opened(options)
     for artifact, hosts in prunable(this.fleet, this.state, options.name):
         Artifacts(this.state).remove(artifact)
         print(f"{artifact.name} is gone" + (f": for {', '.join(hosts)} it would be built again" if hosts else ""))
+    for archive in () if options.name else unused_archives(this.fleet, this.state):
+        archive.unlink(missing_ok=True)
+        print(f"{archive.name} is gone")
     return 0

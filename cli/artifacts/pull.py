@@ -1,4 +1,4 @@
-"""Fetch the sources of llama.cpp to this machine now; with --lock, pin their digests instead, and those of container images.
+"""Fetch the sources of llama.cpp to this machine now, and the container images that it brings to hosts; with --lock, pin digests instead.
 
 examples:
   paddock artifacts pull --lock
@@ -6,7 +6,8 @@ examples:
   paddock artifacts pull
 
 Hosts are not connected to: they are sent what they build. An image that the inventory names by a tag alone (`image:
-docker.io/library/postgres:17`) gets the digest that its registry has for the tag now, in the inventory's own file; comments stay.
+docker.io/library/postgres:17`) gets the digest that its registry has for the tag now, in the inventory's own file; comments stay. Images
+are fetched for hosts with `images: artifacts` of the role docker, for the platform of each.
 """
 
 from __future__ import annotations
@@ -84,4 +85,23 @@ def _fetch(path: Path) -> int:
         with suppress(PaddockError):  # what `check` then knows; one that is written as nobody foresaw is built all the same
             learned(source, path.absolute().parent, Download())
         progress.line(f"{source.label}{' with its web page' if ui else ''}: {archive.stat().st_size / (1 << 20):.1f} MiB, {archive}")
+    _fetch_images(path, this.fleet, progress)
     return 0
+
+
+def _fetch_images(path: Path, fleet: Fleet, progress: Progress) -> None:
+    from control.deployment.brought_images import brought_images
+    from control.fetching.images import image_archive
+    from control.fetching.progress import Download
+    from control.state.fleet import FleetState
+
+    state, told = FleetState.of(path, fleet.name), set[Path]()
+    for host in fleet.hosts.values():
+        for image in brought_images(fleet, host):
+            hardware = state.hardware(host.name)
+            if not hardware:
+                raise PaddockError(f"{host.name}: nothing is known of its hardware, and so of its platform: `paddock plan` looks at it")
+            archive = image_archive(state, image, hardware.architecture, Download())
+            if archive not in told:
+                progress.line(f"{image.reference}: {archive.stat().st_size / (1 << 20):.1f} MiB, {archive}")
+            told.add(archive)

@@ -1,4 +1,4 @@
-"""The files that travel to a host besides text: releases, models that lie here, package files, wheels."""
+"""The files that travel to a host besides text: releases, models that lie here, package files, wheels, images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from control.llama_cpp.releases import trial_of
 from control.models.origins import Request, asked_of, origin_of_file
 from control.state.fleet import FleetState
 from inventory.fleet import Fleet
-from resources import File, Package, Release, Service, Venv
+from resources import File, Image, Package, Release, Service, Venv
 
 
 def payload_for(work: Work, host: str, fleet: Fleet, state: FleetState) -> dict[str, Path]:
@@ -25,6 +25,7 @@ def payload_for(work: Work, host: str, fleet: Fleet, state: FleetState) -> dict[
 
 
 def _payload(work: Work, host: str, fleet: Fleet, state: FleetState) -> Iterator[tuple[str, Path]]:
+    from control.fetching.images import image_archive
     from control.fetching.packages import package_file
     from control.fetching.wheels import wheels_here
 
@@ -41,6 +42,11 @@ def _payload(work: Work, host: str, fleet: Fleet, state: FleetState) -> Iterator
             yield package.id, package_file(*named[package.name], beside, Download())
     for venv in work.wrong(Venv):
         yield venv.id, wheels_here(venv.wheels, programs_of(fleet.hosts[host]), Download())
+    for image in work.wrong(Image):
+        if image.brought:
+            hardware = state.hardware(host)
+            assert hardware  # without it there is no plan
+            yield image.id, image_archive(state, image, hardware.architecture, Download())
     for model in work.lacking:
         components = (each for name, entry in fleet.served_models(host).items() for each in entry.components(name))
         component, paths = next((each, paths) for each in components if model.path in (paths := fleet.paths(host, each)))

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import requests
 
@@ -40,10 +43,13 @@ class Tagged:
 
     @property
     def url(self) -> str:
+        return self.at("manifests", self.tag)
+
+    def at(self, what: Literal["manifests", "blobs"], name: str) -> str:
         """What Docker calls docker.io answers under another name. A registry on this machine may have no certificate, as for Docker."""
         host = "registry-1.docker.io" if self.registry == "docker.io" else self.registry
         scheme = "http" if is_loopback(host.rpartition(":")[0] or host) else "https"
-        return f"{scheme}://{host}/v2/{self.repository}/manifests/{self.tag}"
+        return f"{scheme}://{host}/v2/{self.repository}/{what}/{name}"
 
 
 def tagged(reference: str) -> Tagged:
@@ -64,25 +70,40 @@ def tagged(reference: str) -> Tagged:
 def digest_of(reference: str) -> str:
     """`sha256:…` of what the registry has under the tag now. Raises PaddockError where it has nothing, or cannot be asked."""
     image = tagged(reference)
-    try:
-        with Session(bounds.IMAGE_MANIFEST, plain_http=False) as session:
-            answer = session.get(image.url, headers={"Accept": ", ".join(KINDS)})
-            if answer.status_code == requests.codes.unauthorized:
-                token = _token(session, image, answer.headers.get("WWW-Authenticate", ""))
-                answer = session.get(image.url, headers={"Accept": ", ".join(KINDS), "Authorization": f"Bearer {token}"})
-            if answer.status_code == requests.codes.not_found:
-                raise PaddockError(f"{reference}: {image.registry} has no such image: is the tag right?")
-            answer.raise_for_status()
-            kind = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-    except requests.RequestException as error:
-        raise PaddockError(f"{reference}: {image.registry} {reason(error)}") from None
-    except TooMuch as error:
-        raise PaddockError(f"{reference}: {error}") from None
+    with asking(reference, image), Session(bounds.IMAGE_MANIFEST, plain_http=False) as session:
+        answer = answered(session, image, image.url)
+        if answer.status_code == requests.codes.not_found:
+            raise PaddockError(f"{reference}: {image.registry} has no such image: is the tag right?")
+        answer.raise_for_status()
+        kind = answer.headers.get("Content-Type", "").partition(";")[0].strip()
     found = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
     said = answer.headers.get("Docker-Content-Digest", found)
     if kind not in KINDS or (said.startswith("sha256:") and said != found):
         raise PaddockError(f"{reference}: what {image.registry} answers is no manifest of an image")
     return found
+
+
+@contextmanager
+def asking(reference: str, image: Tagged) -> Iterator[None]:
+    """Raises PaddockError for a registry that does not answer as it should."""
+    try:
+        yield
+    except requests.RequestException as error:
+        raise PaddockError(f"{reference}: {image.registry} {reason(error)}") from None
+    except TooMuch as error:
+        raise PaddockError(f"{reference}: {error}") from None
+
+
+def answered(session: Session, image: Tagged, url: str, *, stream: bool = False) -> requests.Response:
+    """What everybody gets at a URL of an image, whatever its status. Raises PaddockError where the registry wants a login."""
+    headers = {"Accept": ", ".join(KINDS)} if "/manifests/" in url else {}
+    answer = session.get(url, headers=headers, stream=stream)
+    if answer.status_code != requests.codes.unauthorized:
+        return answer
+    answer.close()
+    with Session(bounds.IMAGE_MANIFEST, plain_http=False) as asked:
+        token = _token(asked, image, answer.headers.get("WWW-Authenticate", ""))
+    return session.get(url, headers={**headers, "Authorization": f"Bearer {token}"}, stream=stream)
 
 
 def _token(session: Session, image: Tagged, challenge: str) -> str:

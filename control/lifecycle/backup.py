@@ -129,7 +129,7 @@ def _state(state: FleetState, *, artifacts: bool) -> Iterator[Entry]:
         name = path.relative_to(state.path)
         if name.parts[0] in LEFT_OUT or name.as_posix() in LOCKS or name.name.endswith(".tmp"):
             continue
-        if name.parts[0] == "artifacts" and name.name.endswith(".tar.gz") and not artifacts:
+        if name.parts[0] == "artifacts" and name.name.endswith((".tar.gz", ".tar")) and not artifacts:
             continue
         yield file_entry(f"state/{name.as_posix()}", path)
 

@@ -10,6 +10,7 @@ from inventory.fleet import Fleet, Host
 from inventory.hardware import Hardware
 from inventory.knowledge import Knowledge
 from resources import Directory, File, Package, Resource, Service
+from roles.docker import cards
 from roles.docker.settings import DockerSettings
 
 CONFIGURATION = "/etc/docker/daemon.json"
@@ -31,6 +32,7 @@ def plan(host: Host, settings: DockerSettings, fleet: Fleet, knowledge: Knowledg
     configuration = File(CONFIGURATION, json.dumps(_configuration(settings, hardware), indent=2) + "\n")
     for package in _packages(hardware):
         yield Package(package)
+    yield from cards.resources(host, settings, hardware, UNIT)
     yield Directory("/etc/docker")
     yield configuration
     for path in (settings.data_root, *CONTAINERD):
@@ -52,6 +54,8 @@ def refusals(host: Host, settings: DockerSettings, fleet: Fleet, knowledge: Know
         version = tuple(int(part) for part in hardware.docker.split(".")[:2])
         if version < OLDEST:
             yield f"{where}: Docker {hardware.docker} is too old: {'.'.join(map(str, OLDEST))} or newer"
+            return
+    yield from cards.refusals(host, settings, hardware)
 
 
 def _packages(hardware: Hardware | None) -> tuple[str, ...]:

@@ -4,12 +4,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from roles.package_file import PackageFile
 from roles.role import LINE_ENDS, Matches, RoleSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from roles.rehearsal import Rehearsal
 
 DataRoot = Annotated[str, Matches(rf"(/[^/\s{LINE_ENDS}]+){{2,}}", "is no directory for Docker's data, such as /srv/docker")]
+TOOLKIT = "nvidia-container-toolkit-base"
+"""NVIDIA's package with all that CDI needs."""
+
 LogSize = Annotated[str, Matches(r"[1-9][0-9]{0,4}[kmg]", "is not a size of a log file, such as 10m")]
 
 
@@ -35,15 +41,31 @@ class DockerSettings(RoleSettings):
     log_files: Annotated[int, Field(ge=1, le=100)] = 3
     """How many log files of a container are kept."""
 
+    images: Literal["registry", "artifacts"] = "registry"
+    """Where the images of stacks come from. `registry`: the host fetches them. `artifacts`: the control machine fetches them and sends
+    them, for a host that reaches no registry."""
+
+    toolkit: PackageFile | None = None
+    """NVIDIA's package `nvidia-container-toolkit-base`, which no distribution has, for containers that get NVIDIA's cards. By default it is
+    one that you have installed."""
+
     @model_validator(mode="after")
     def _changes_nothing(self) -> DockerSettings:
-        said = self.model_fields_set - {"engine"}
+        said = self.model_fields_set - {"engine", "images"}
         if self.engine == "installed" and said:
             raise ValueError(f"Paddock changes nothing of an engine that is `installed`: leave {', '.join(sorted(said))} out")
         return self
 
+    def brings_images(self) -> bool:
+        return self.images == "artifacts"
+
+    def package_files(self) -> Iterator[tuple[str, str, PackageFile]]:
+        if self.toolkit:
+            yield TOOLKIT, "toolkit", self.toolkit
+
     def rehearsed(self, here: Rehearsal) -> tuple[DockerSettings, list[str]]:
         if self.engine == "distribution":
-            return here.moved(self)
+            without = [f"{here.host}: docker.toolkit is left out: a lab host has no card."] if self.toolkit else []
+            return self.model_copy(update={"toolkit": None}), without
         told = f"{here.host}: docker.engine is distribution in place of installed: a lab host begins without one."
-        return DockerSettings(), [told]
+        return DockerSettings(images=self.images), [told]

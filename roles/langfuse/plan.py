@@ -58,7 +58,7 @@ def plan(host: Host, settings: LangfuseSettings, fleet: Fleet, knowledge: Knowle
         read_only=False,
     )
     wanted = {**kept, "worker": worker, "web": page}
-    *others, last = stack(NAME, wanted, ready_timeout_s=900)
+    *others, last = stack(NAME, wanted, ready_timeout_s=900, brought=host.brings_images)
     yield from others
     yield from {file.id: file for one in wanted.values() for file in one.files}.values()
     yield last

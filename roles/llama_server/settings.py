@@ -237,6 +237,9 @@ class LlamaServerSettings(RoleSettings):
             yield from each.endpoints()
         yield from self._tunnels()
 
+    def contains_cards(self) -> bool:
+        return self.runtime == "container"
+
     def _tunnels(self) -> Iterator[str]:
         """Where the instances reach their workers on this host, in the inventory's order."""
         workers = [worker for each in self.instances.values() for worker in each.workers]

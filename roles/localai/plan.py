@@ -56,7 +56,7 @@ def plan(host: Host, settings: LocalaiSettings, fleet: Fleet, knowledge: Knowled
         cards=(f"nvidia.com/gpu={_card(settings.card, host, fleet, knowledge.hardware.get(host.name))}",),
         read_only=False,  # back ends write beside themselves, and in places that nobody has listed
     )
-    *others, last = stack(NAME, {NAME: wanted}, ready_timeout_s=FIRST_START_S)
+    *others, last = stack(NAME, {NAME: wanted}, ready_timeout_s=FIRST_START_S, brought=host.brings_images)
     yield from others
     yield from wanted.files
     yield last

@@ -73,6 +73,9 @@ class LocalaiSettings(RoleSettings):
     def image_servers(self, host: str) -> Iterator[ImageServer]:
         yield ImageServer(host, NAME, self.listen, {name: each.size for name, each in self.models.items()}, key_name(host))
 
+    def contains_cards(self) -> bool:
+        return True
+
     def public_models(self) -> Iterator[str]:
         yield from self.models
 

@@ -286,7 +286,7 @@ def _of_service(service: Service) -> Iterator[Fault]:
     if service.reads:
         theirs = f"{unread}; systemctl daemon-reload"
         yield Fault(service, "a drop-in of somebody else's", "units", theirs, _not_overridden(unit), "units: nothing declares")
-    if service.is_timer:  # which runs no program of its own
+    if service.is_trigger:  # which runs no program of its own
         return
     yield from _of_stamps(service)
     if service.section == "Socket":  # nor does a socket unit

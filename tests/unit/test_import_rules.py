@@ -108,7 +108,7 @@ RULES: dict[str, tuple[str, ...]] = {
         *("roles.image", "roles.tracing"),
         *OF_ROLES,
     ),
-    "roles/*/checks.py": ("testinfra", "roles.{role}.*", "roles.outside", *OF_ROLES, "resources", "inventory.*"),
+    "roles/*/checks.py": ("testinfra", "yaml", "roles.{role}.*", "roles.outside", *OF_ROLES, "resources", "inventory.*"),
     "roles/expiry.py": ("pydantic", "resources", "roles.role", "roles.rehearsal", "roles.watchdog.settings"),
     "roles/devices.py": ("roles.sandbox", "inventory.hardware"),
     "roles/tunnel.py": ("roles.role", "roles.expiry", "roles.server", "resources", "inventory.knowledge", "inventory.errors"),

@@ -16,6 +16,7 @@ CACHE = "in ~/.cache/paddock, which is the person's own"
 
 ELSEWHERE = {
     "control/fetching/download.py": SCRATCH,
+    "control/fetching/images.py": SCRATCH,
     "control/llama_cpp/artifacts.py": SCRATCH,
     "control/llama_cpp/node.py": SCRATCH,
     "control/llama_cpp/sources.py": SCRATCH,

@@ -80,6 +80,7 @@ HARMLESS: Mapping[str, str] = {
     "CaddySettings.accept{key}": "2.11.3",
     "CaddySettings.accept{}": "it is here already",
     "CaddyPackage.version": "2.11.4-1",
+    "PackageFile.version": "1.20.1-1",
     "Acme.email": "hostmaster@home.example",
     "Acme.directory": "https://acme.example/directory",
     "Site.origins[]": "https://chat.home.example",
@@ -261,7 +262,9 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
     hosts["traces"] = {
         "address": "192.0.2.16",
         "roles": {
-            "docker": {},
+            "docker": {
+                "toolkit": {"url": "https://mirror.home.example/toolkit.deb", "sha256": "5eed" * 16, "version": text["PackageFile.version"]}
+            },
             "localai": {
                 **{name: text[f"LocalaiSettings.{name}"] for name in ("image", "listen", "card", "backend", "memory")},
                 "models": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from resources import UNOPENED, File, Port, Stack, of_kind
+from resources import UNOPENED, File, Image, Port, Stack, of_kind
 from roles.compose import Contained, directory_of, stack, volume
 
 IMAGE = "docker.io/library/caddy:2@sha256:" + "a" * 64
@@ -78,3 +78,12 @@ def test_volumes_are_made_apart_and_named_for_their_stack() -> None:
     assert "volume:paddock-web-data" in {each.id for each in resources}
     (compose,) = (each for each in of_kind(resources, File) if each.path.endswith("compose.yml"))
     assert yaml.safe_load(compose.data)["volumes"] == {"paddock-web-data": {"external": True, "name": "paddock-web-data"}}
+
+
+def test_images_that_are_brought_go_by_the_name_that_the_host_knows_them_by() -> None:
+    resources = list(stack("web", {"page": Contained(image=IMAGE), "store": Contained(image=IMAGE)}, brought=True))
+    (image,), (made,) = of_kind(resources, Image), of_kind(resources, Stack)
+    assert image == Image(IMAGE, brought=True)
+    (compose,) = (each for each in of_kind(resources, File) if each.path.endswith("compose.yml"))
+    said = yaml.safe_load(compose.data)["services"]
+    assert {said[each]["image"] for each in ("page", "store")} == {image.name} == {each.image for each in made.containers}

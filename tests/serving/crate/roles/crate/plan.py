@@ -19,7 +19,12 @@ NAME = "crate"
 
 def plan(host: Host, settings: CrateSettings, fleet: Fleet, knowledge: Knowledge) -> Iterator[Resource]:
     pages = {name: File(f"{directory_of(NAME)}/{name}.html", f"{crate.says}\n") for name, crate in settings.crates.items()}
-    resources = stack(NAME, {name: _contained(crate, pages[name]) for name, crate in settings.crates.items()}, ready_timeout_s=60)
+    resources = stack(
+        NAME,
+        {name: _contained(crate, pages[name]) for name, crate in settings.crates.items()},
+        ready_timeout_s=60,
+        brought=host.brings_images,
+    )
     *others, last = resources
     yield from others
     yield from pages.values()
