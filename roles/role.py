@@ -359,8 +359,9 @@ class RoleSettings(Settings):
         Callers who are strangers to each other share these servers."""
         yield from ()
 
-    def gateway(self) -> str:
-        """`ADDRESS:PORT` at which a reverse proxy on its host reaches the gateway; empty where it is none, or has no such address."""
+    def front(self) -> str:
+        """`ADDRESS:PORT` at which a reverse proxy on its host reaches the gateway or LiteLLM; empty where it is neither, or has no such
+        address."""
         return ""
 
     def administration(self, host: str) -> Administration | None:

@@ -6,8 +6,8 @@ import json
 
 from testinfra.host import Host as TestinfraHost
 
-from roles.litellm.plan import ACCESS, SECRETS, called_at
-from roles.litellm.settings import LitellmSettings
+from roles.litellm.plan import ACCESS, SECRETS
+from roles.litellm.settings import LitellmSettings, called_at
 
 MASTER = f'header = "Authorization: Bearer $(sed -n "s/^LITELLM_MASTER_KEY=//p" {SECRETS} | tr -d \'"\')"'
 

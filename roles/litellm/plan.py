@@ -15,9 +15,9 @@ from roles import tunnel
 from roles.expiry import ExpirySettings, Pem, expiry_watch
 from roles.front import PEPPER
 from roles.litellm import configuration as said
-from roles.litellm.settings import LitellmSettings, master_key_name, salt_key_name
+from roles.litellm.settings import LitellmSettings, called_at, master_key_name, salt_key_name
 from roles.offer import SHORTEST_KEY, SHORTEST_PEPPER, offered
-from roles.role import address_of, is_address, is_loopback, listed_as, loopback_of, port_of, render
+from roles.role import address_of, is_address, is_loopback, listed_as, port_of, render
 from roles.server import CALLERS, Server, Tunnelled
 from roles.upstream import hosts_of
 
@@ -95,11 +95,6 @@ def remarks(host: Host, settings: LitellmSettings, fleet: Fleet, knowledge: Know
     if not is_loopback(settings.listen):
         words = f"NOT ENCRYPTED: at {settings.listen} users' keys, and what they ask, are clear text on the network"
         yield f"hosts.{host.name}.roles.litellm: {words}: listen on loopback behind the role caddy"
-
-
-def called_at(listen: str) -> str:
-    """`ADDRESS:PORT` by which a caller on the same host reaches it."""
-    return loopback_of(listen) if address_of(listen) in ("0.0.0.0", "::") else listen
 
 
 def _name(server: Server) -> str:

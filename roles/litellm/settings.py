@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from roles.front import PEPPER, PublicModel, PublicName, offers_nothing, taken_names
 from roles.references import Finding, Whole
-from roles.role import Endpoint, MemoryMax, RoleSettings, Settings, is_privileged
+from roles.role import Endpoint, MemoryMax, RoleSettings, Settings, address_of, is_privileged, loopback_of
 from roles.upstream import Upstream
 from roles.users import Count, UserLimits
 
@@ -123,6 +123,9 @@ class LitellmSettings(RoleSettings):
     def asks(self, host: str) -> Iterator[Upstream]:
         yield self.upstream or host
 
+    def front(self) -> str:
+        return called_at(self.listen)
+
     def public_models(self) -> Iterator[str]:
         for name, entry in self.models.items():
             yield from (name, *entry.aliases)
@@ -136,6 +139,11 @@ class LitellmSettings(RoleSettings):
         if is_privileged(self.listen):
             words = f"{self.listen} is a port that only root may open: take one above 1023"
             yield Finding(("roles", "litellm", "listen"), words, of_value=True)
+
+
+def called_at(listen: str) -> str:
+    """`ADDRESS:PORT` by which a caller on the same host reaches it."""
+    return loopback_of(listen) if address_of(listen) in ("0.0.0.0", "::") else listen
 
 
 def master_key_name(host: str) -> str:

@@ -197,6 +197,14 @@ def test_what_only_ranks_is_refused_and_the_gateway_named() -> None:
         _ = fronted.plan
 
 
+def test_a_site_leads_to_it_beside_a_gateway() -> None:
+    fronted = Fronted(listen="0.0.0.0:4001")
+    fronted.small.roles["one"] |= {"gateway": {}, "caddy": {"sites": {"ai.home.example": {"upstream": {"litellm": "one"}}}}}
+    text = fronted.text("/etc/caddy/paddock/sites.caddy")
+    assert "reverse_proxy 127.0.0.1:4001 {" in text and "keepalive off" in text
+    assert "8001" not in text and "@closed" not in text
+
+
 def test_the_network_is_told_that_keys_go_in_clear_text() -> None:
     fronted = Fronted(listen="192.0.2.12:4000")
     settings = fronted.fleet.role("one", "litellm", LitellmSettings)
