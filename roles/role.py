@@ -322,6 +322,10 @@ class RoleSettings(Settings):
         """The project in services/ that this host runs from wheels, in an environment of its own: `gateway`."""
         return None
 
+    def modules(self) -> str:
+        """The directory in services/ whose files a container of this host reads: `litellm/paddock_litellm`; empty where none does."""
+        return ""
+
     def accepts(self) -> tuple[str, ...]:
         """Units and drop-ins of somebody else's that may change what runs on this host, by their paths."""
         return ()

@@ -15,6 +15,7 @@ from roles import tunnel
 from roles.expiry import ExpirySettings, Pem, expiry_watch
 from roles.front import PEPPER
 from roles.litellm import configuration as said
+from roles.litellm import container
 from roles.litellm.settings import LitellmSettings, called_at, master_key_name, salt_key_name
 from roles.offer import SHORTEST_KEY, SHORTEST_PEPPER, offered
 from roles.role import address_of, is_address, is_loopback, listed_as, port_of, render
@@ -50,23 +51,34 @@ def plan(host: Host, settings: LitellmSettings, fleet: Fleet, knowledge: Knowled
     models = tuple(offered(where, settings.models, servers, fleet))
     sockets = {_name(each): socket for each in servers if (socket := fleet.socket_to(each, host.name, sockets=WAY_OUT.sockets))}
     urls = {said.backend(each): _url(each, host.name, sockets, fleet) for each in servers}
-    environment = Venv(ENVIRONMENT, knowledge.wheels_for(host.name, "litellm"))
     text = yaml.safe_dump(said.configuration(where, settings, models, urls, fleet), sort_keys=False, width=120)
-    configuration = File(CONFIGURATION, f"# Written by Paddock.\n{text}", group=ACCOUNT, mode=0o640)
     users = said.access(where, settings, models, sockets, fleet, knowledge)
-    access = File(ACCESS, json.dumps(users, indent=1) + "\n", group=ACCOUNT, mode=0o640, secret=True)
-    secrets = File(SECRETS, render("litellm/secrets.env.j2", secrets=_secrets(host, servers, knowledge)), mode=0o600, secret=True)
-    unit = _unit(host, settings, servers, fleet)
+    wanted = (f"# Written by Paddock.\n{text}", json.dumps(users, indent=1) + "\n", _secrets(host, servers, knowledge))
     ways = tuple(_ways(host, servers, fleet))
+    yield User(CALLERS, "/nonexistent")
+    yield from tunnel.outwards(WAY_OUT, host.name, ways, knowledge)
+    if settings.runtime == "container":
+        yield from container.resources(settings, *wanted, knowledge)
+    else:
+        yield from _natively(host, settings, *wanted, _unit(host, settings, servers, fleet), knowledge)
+    if ways:
+        yield from expiry_watch("litellm", host.name, [Pem(WAY_OUT.certificate)], ExpirySettings())
+
+
+def _natively(
+    host: Host, settings: LitellmSettings, text: str, users: str, variables: Mapping[str, str], unit: File, knowledge: Knowledge
+) -> Iterator[Resource]:
+    environment = Venv(ENVIRONMENT, knowledge.wheels_for(host.name, "litellm"))
+    configuration = File(CONFIGURATION, text, group=ACCOUNT, mode=0o640)
+    access = File(ACCESS, users, group=ACCOUNT, mode=0o640, secret=True)
+    secrets = File(SECRETS, render("litellm/secrets.env.j2", secrets=variables), mode=0o600, secret=True)
     yield Package("python3")
     yield Package("python3-venv")
-    yield User(CALLERS, "/nonexistent")
     yield User(ACCOUNT, STATE, groups=(CALLERS,))
     yield Directory("/etc/paddock")
     yield Directory(DIRECTORY, exclusive=True)
     yield environment
     yield from (configuration, access, secrets, unit)
-    yield from tunnel.outwards(WAY_OUT, host.name, ways, knowledge)
     yield Service(
         UNIT,
         restarts=(environment, configuration, access, secrets, unit),
@@ -74,8 +86,6 @@ def plan(host: Host, settings: LitellmSettings, fleet: Fleet, knowledge: Knowled
         answers=f"curl --silent --fail --max-time 5 http://{called_at(settings.listen)}/health/liveliness",
         answer_timeout_s=STARTS_S,
     )
-    if ways:
-        yield from expiry_watch("litellm", host.name, [Pem(WAY_OUT.certificate)], ExpirySettings())
 
 
 def needs(host: Host, settings: LitellmSettings, fleet: Fleet) -> Iterator[str]:
