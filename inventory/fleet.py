@@ -31,6 +31,7 @@ from roles.server import (
     Worker,
     tunnel_socket,
 )
+from roles.tracing import Tracing
 from roles.upstream import Behind, OfFront, Upstream, as_written, front, hosts_of, image_servers_behind, servers_behind
 from roles.users import User
 
@@ -319,6 +320,14 @@ class Fleet(Memoized):
         if (settings := self.hosts[host].carried.get(role)) and (found := settings.front()):
             return found
         raise InventoryError([f"hosts.{host}: it has no {role} that listens on an address: give one to listen of roles.{role}"])
+
+    def traced_at(self, host: str, seen_from: str) -> tuple[str, Tracing]:
+        """The URL at which a caller on `seen_from` reaches what takes traces on a host, and what that says of itself. Raises InventoryError
+        where there is none, or where it cannot be reached."""
+        for role, each in self.hosts[host].carried.items():
+            if found := each.tracing(host):
+                return found.url or f"http://{self.reach(found.listen, f'hosts.{host}.roles.{role}.listen', host, seen_from)}", found
+        raise InventoryError([f"hosts.{host}: it takes no traces: add the role langfuse to it"])
 
     def every_behind(self, upstream: Upstream) -> tuple[Server, ...]:
         """The llama-servers that a name stands for where a host's stands for all that it has."""

@@ -40,9 +40,10 @@ ENVIRONMENT: Mapping[str, str] = {
 
 
 def resources(
-    settings: LitellmSettings, configuration: str, access: str, secrets: Mapping[str, str], knowledge: Knowledge
+    settings: LitellmSettings, configuration: str, access: str, secrets: Mapping[str, str], traces_at: str, knowledge: Knowledge
 ) -> Iterator[Resource]:
-    """The stack; `configuration` and `access` are the texts of config.yaml and of what `custom_auth` reads, `secrets` variables."""
+    """The stack; `configuration` and `access` are the texts of config.yaml and of what `custom_auth` reads, `secrets` variables,
+    `traces_at` the URL of Langfuse, where it sends traces."""
     if not settings.image:  # `check` says so
         return
     modules = {name: File(f"{DIRECTORY}/{name}", text) for name, text in knowledge.program(MODULES).items()}
@@ -54,7 +55,7 @@ def resources(
             *("--config", f"{INSIDE}/config.yaml", "--host", "0.0.0.0", "--port", str(PORT)),
             *("--num_workers", "1", "--telemetry", "False"),
         ),
-        environment=ENVIRONMENT,
+        environment={**ENVIRONMENT, **({"LANGFUSE_HOST": traces_at} if traces_at else {})},
         env_files=(File(SECRETS, "".join(f"{name}={value}\n" for name, value in secrets.items()), mode=0o600, secret=True),),
         reads={
             f"{INSIDE}/config.yaml": File(f"{DIRECTORY}/config.yaml", configuration),

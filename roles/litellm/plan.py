@@ -20,6 +20,7 @@ from roles.litellm.settings import LitellmSettings, called_at, master_key_name, 
 from roles.offer import SHORTEST_KEY, SHORTEST_PEPPER, offered
 from roles.role import address_of, is_address, is_loopback, listed_as, port_of, render
 from roles.server import CALLERS, Server, Tunnelled
+from roles.tracing import public_key
 from roles.upstream import hosts_of
 
 ACCOUNT = "paddock-litellm"
@@ -53,14 +54,16 @@ def plan(host: Host, settings: LitellmSettings, fleet: Fleet, knowledge: Knowled
     urls = {said.backend(each): _url(each, host.name, sockets, fleet) for each in servers}
     text = yaml.safe_dump(said.configuration(where, settings, models, urls, fleet), sort_keys=False, width=120)
     users = said.access(where, settings, models, sockets, fleet, knowledge)
-    wanted = (f"# Written by Paddock.\n{text}", json.dumps(users, indent=1) + "\n", _secrets(host, servers, knowledge))
+    wanted = (f"# Written by Paddock.\n{text}", json.dumps(users, indent=1) + "\n")
+    secrets = _secrets(host, servers, knowledge)
     ways = tuple(_ways(host, servers, fleet))
     yield User(CALLERS, "/nonexistent")
     yield from tunnel.outwards(WAY_OUT, host.name, ways, knowledge)
     if settings.runtime == "container":
-        yield from container.resources(settings, *wanted, knowledge)
+        traces_at, keys = _traces(host, settings, fleet, knowledge)
+        yield from container.resources(settings, *wanted, secrets | keys, traces_at, knowledge)
     else:
-        yield from _natively(host, settings, *wanted, _unit(host, settings, servers, fleet), knowledge)
+        yield from _natively(host, settings, *wanted, secrets, _unit(host, settings, servers, fleet), knowledge)
     if ways:
         yield from expiry_watch("litellm", host.name, [Pem(WAY_OUT.certificate)], ExpirySettings())
 
@@ -105,6 +108,10 @@ def remarks(host: Host, settings: LitellmSettings, fleet: Fleet, knowledge: Know
     if not is_loopback(settings.listen):
         words = f"NOT ENCRYPTED: at {settings.listen} users' keys, and what they ask, are clear text on the network"
         yield f"hosts.{host.name}.roles.litellm: {words}: listen on loopback behind the role caddy"
+    url = fleet.traced_at(settings.langfuse, f"a container of {host.name}")[0] if settings.langfuse else ""
+    if settings.langfuse != host.name and url.startswith("http://"):
+        words = f"NOT ENCRYPTED: what users ask goes to {url} in clear text, and so does Langfuse's secret key"
+        yield f"hosts.{host.name}.roles.litellm.langfuse: {words}: give the langfuse of {settings.langfuse} a url that begins with https://"
 
 
 def _name(server: Server) -> str:
@@ -117,7 +124,7 @@ def _url(server: Server, host: str, sockets: Mapping[str, str], fleet: Fleet) ->
     return f"http://{name if name in sockets else fleet.endpoint(server, host)}/v1"
 
 
-def _secrets(host: Host, servers: Sequence[Server], knowledge: Knowledge) -> Mapping[str, str]:
+def _secrets(host: Host, servers: Sequence[Server], knowledge: Knowledge) -> dict[str, str]:
     """Variable → secret."""
     own = {
         said.MASTER_KEY: knowledge.key(master_key_name(host.name), SHORTEST_KEY),
@@ -125,6 +132,15 @@ def _secrets(host: Host, servers: Sequence[Server], knowledge: Knowledge) -> Map
         said.PEPPER: knowledge.key(PEPPER, SHORTEST_PEPPER),
     }
     return own | {said.key_variable(each): knowledge.key(each.key_name) for each in servers if each.api_key}
+
+
+def _traces(host: Host, settings: LitellmSettings, fleet: Fleet, knowledge: Knowledge) -> tuple[str, dict[str, str]]:
+    """The URL of Langfuse as the container reaches it, and the keys of its project, by their variables; nothing where it gets no traces."""
+    if not settings.langfuse:
+        return "", {}
+    url, there = fleet.traced_at(settings.langfuse, f"a container of {host.name}")
+    secret = knowledge.key(there.key_name, SHORTEST_KEY)
+    return url, {"LANGFUSE_PUBLIC_KEY": public_key(secret), "LANGFUSE_SECRET_KEY": secret}
 
 
 def _ways(host: Host, servers: Sequence[Server], fleet: Fleet) -> Iterator[tuple[Tunnelled, str]]:

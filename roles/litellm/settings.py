@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from roles.front import PEPPER, PublicModel, PublicName, offers_nothing, taken_names
 from roles.image import ImageReference
 from roles.references import Finding, Whole
-from roles.role import Endpoint, MemoryMax, RoleSettings, Settings, address_of, is_privileged, loopback_of
+from roles.role import Endpoint, MemoryMax, Name, RoleSettings, Settings, address_of, is_loopback, is_privileged, loopback_of, port_of
 from roles.upstream import Upstream, shown
 from roles.users import Count, UserLimits
 
@@ -83,6 +83,10 @@ class LitellmSettings(RoleSettings):
 
     health: Health = Health()
     """When a server counts as gone."""
+
+    langfuse: Name | None = None
+    """The host whose Langfuse gets a trace of each request, with what is asked and answered; by default none does. Requires `runtime:
+    container`: the packages that Paddock brings do not have Langfuse's."""
 
     timeout_s: Annotated[int, Field(ge=1, le=24 * 3600)] = 600
     """Seconds that an answer may take."""
@@ -163,6 +167,8 @@ class LitellmSettings(RoleSettings):
     def references(self, host: str, fleet: Whole) -> Iterator[Finding]:
         """It leads to servers that there are and that it reaches; its models are theirs."""
         yield from offers_nothing("litellm", host, self.upstream, self.models, fleet)
+        if self.langfuse:
+            yield from self._traced(host, self.langfuse, fleet)
         if self.runtime == "container":
             yield from self._contained(host, fleet)
         elif is_privileged(self.listen):
@@ -183,11 +189,28 @@ class LitellmSettings(RoleSettings):
                 words = f"{shown(each)} runs as an account and has no socket, so that a container cannot reach it"
                 yield Finding(at, f"{words}: leave out `user` of its llama_server, or `runtime` here", of_value=True)
 
+    def _traced(self, host: str, where: str, fleet: Whole) -> Iterator[Finding]:
+        """Why no traces get there."""
+        at, there = ("roles", "litellm", "langfuse"), fleet.roles.get(where, {})
+        if where not in fleet.roles:
+            yield Finding(at, fleet.no_host(where), of_value=True)
+        elif "langfuse" not in there:
+            yield Finding(at, f"there is no Langfuse on {where}: add the role langfuse to it", of_value=True)
+        elif self.runtime == "native":
+            words = "the packages that Paddock brings do not have Langfuse's: set `runtime: container`, or leave langfuse out"
+            yield Finding(at, words, of_value=True)
+        elif (settings := there["langfuse"]) and (found := settings.tracing(where)) and not found.url and is_loopback(found.listen):
+            words = f"langfuse on {where} listens on {found.listen}, out of a container's reach"
+            better = f"set for example 0.0.0.0:{port_of(found.listen)} there, or the url of a reverse proxy before it"
+            yield Finding(at, f"{words}: {better}", of_value=True)
+
     def rehearsed(self, here: Rehearsal) -> tuple[LitellmSettings, list[str]]:
         moved, told = here.moved(self)
         if self.runtime == "container":
             told.append(f"{here.host}: litellm runs natively: a lab has none of its images.")
-        return moved.model_copy(update={"runtime": "native"}), told
+        if self.langfuse:
+            told.append(f"{here.host}: litellm sends no traces: a lab has no Langfuse.")
+        return moved.model_copy(update={"runtime": "native", "langfuse": None}), told
 
 
 def _why_bad(version: str) -> str:

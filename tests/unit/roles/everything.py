@@ -285,7 +285,12 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
         "models": {text["LitellmSettings.models{key}"]: {"model": chat, "upstream": box}},
         "memory_max": text["LitellmSettings.memory_max"],
     }
-    hosts["traces"]["roles"]["litellm"] = {"upstream": [box], "runtime": "container", "image": text["LitellmSettings.image"]}
+    hosts["traces"]["roles"]["litellm"] = {
+        "upstream": [box],
+        "runtime": "container",
+        "image": text["LitellmSettings.image"],
+        "langfuse": "traces",
+    }
     models = {
         chat: {
             "preset": {text["ModelEntry.preset{key}"]: text["ModelEntry.preset{}"]},

@@ -14,10 +14,13 @@ from control.deployment.knowledge import knowledge_of_inventory
 from inventory.errors import InventoryError
 from inventory.load import load
 from resources import File, Stack
-from roles.litellm.plan import CONFIGURATION, UNIT
+from roles.langfuse.settings import KEY, secret_name
+from roles.litellm.plan import CONFIGURATION, UNIT, remarks
 from roles.litellm.settings import MODULES, LitellmSettings
+from roles.tracing import public_key
 
 IMAGE = f"ghcr.io/berriai/litellm:main-stable@sha256:{'5eed' * 16}"
+TRACES = "sk-of-langfuses-first-project-alone"
 DIRECTORY = "/etc/paddock/stacks/litellm"
 
 FLEET = """\
@@ -126,6 +129,72 @@ def test_another_alias_makes_the_container_anew() -> None:
 def test_no_environment_is_fetched_for_it() -> None:
     settings = LitellmSettings.model_validate({"runtime": "container", "image": IMAGE})
     assert settings.program() is None and LitellmSettings().program() == "litellm"
+
+
+def traced(**langfuse: Any) -> Fronted:
+    """With a Langfuse on `ai`."""
+    fronted = contained(langfuse="ai")
+    images = dict.fromkeys(("web", "worker", "postgres", "clickhouse", "valkey", "store"), IMAGE)
+    fronted.small.roles["ai"] |= {"docker": {}, "langfuse": {"images": images, "email": "ann@home.example", **langfuse}}
+    fronted.small.secrets |= {secret_name(KEY, "ai"): TRACES}
+    return fronted
+
+
+def test_success_and_failure_are_traced_with_the_keys_of_langfuses_first_project() -> None:
+    fronted = traced(listen="0.0.0.0:3001")
+    said = yaml.safe_load(fronted.text(f"{DIRECTORY}/config.yaml"))["litellm_settings"]
+    assert said["success_callback"] == said["failure_callback"] == ["langfuse"] and said["callbacks"] == ["prometheus"]
+    variables = fronted.text(f"{DIRECTORY}/secrets.env").splitlines()
+    assert {f"LANGFUSE_PUBLIC_KEY={public_key(TRACES)}", f"LANGFUSE_SECRET_KEY={TRACES}"} <= set(variables)
+    assert TRACES not in fronted.text(f"{DIRECTORY}/compose.yml") + fronted.text(f"{DIRECTORY}/config.yaml")
+    assert definition(fronted)["environment"]["LANGFUSE_HOST"] == "http://192.0.2.10:3001"
+
+
+def test_a_url_of_langfuse_goes_before_its_address() -> None:
+    fronted = traced(url="https://traces.home.example/")
+    assert definition(fronted)["environment"]["LANGFUSE_HOST"] == "https://traces.home.example"
+    assert not remarks_on(fronted)
+    (remark,) = remarks_on(traced(listen="192.0.2.10:3000"))
+    assert "NOT ENCRYPTED" in remark and "http://192.0.2.10:3000" in remark
+
+
+def remarks_on(fronted: Fronted) -> list[str]:
+    settings = fronted.fleet.role("one", "litellm", LitellmSettings)
+    assert settings
+    return list(remarks(fronted.fleet.hosts["one"], settings, fronted.fleet, fronted.known))
+
+
+def test_another_key_of_langfuse_makes_the_container_anew() -> None:
+    before, after = traced(listen="0.0.0.0:3001"), traced(listen="0.0.0.0:3001")
+    after.small.secrets |= {secret_name(KEY, "ai"): "sk-of-another-project-" + "y" * 32}
+    assert stack_of(before).containers[0].declared != stack_of(after).containers[0].declared
+
+
+LANGFUSE = f"""
+      langfuse:
+        email: ann@home.example
+        images: {{{", ".join(f"{name}: {IMAGE}" for name in ("web", "worker", "postgres", "clickhouse", "valkey", "store"))}}}"""
+
+
+@pytest.mark.parametrize(
+    ("said", "docker", "words"),
+    [
+        ("halo", "docker:", 'no host is called "halo"'),
+        ("ai", "docker:", "there is no Langfuse on ai: add the role langfuse to it"),
+        ("ai", f"docker:{LANGFUSE}", "langfuse on ai listens on 127.0.0.1:3000, out of a container's reach: set for example 0.0.0.0:3000"),
+    ],
+)
+def test_traces_that_get_nowhere_are_told(said: str, docker: str, words: str, tmp_path: Path) -> None:
+    (found,) = told(tmp_path, f", image: {IMAGE}, langfuse: {said}", docker)
+    assert words in found
+
+
+def test_traces_of_the_native_form_are_refused_for_its_packages_lack_what_sends_them(tmp_path: Path) -> None:
+    path = tmp_path / "home.yml"
+    said = FLEET.replace("runtime: container", "langfuse: ai").format(said="", docker=f"docker:{LANGFUSE}", more="")
+    path.write_text(said)
+    with pytest.raises(InventoryError, match="set `runtime: container`"):
+        load(path)
 
 
 @pytest.mark.parametrize(
