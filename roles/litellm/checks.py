@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from testinfra.host import Host as TestinfraHost
 
+from inventory.bounds import from_json
 from roles.litellm import container, plan
 from roles.litellm.settings import LitellmSettings, called_at
 
@@ -27,7 +26,7 @@ def check_each_name_is_offered(host: TestinfraHost, settings: LitellmSettings) -
     key = f"$(sed -n 's/^LITELLM_MASTER_KEY=//p' {secrets} | tr -d '\"')"
     answer, status = _asked(host, settings, "/v1/models", f'header = "Authorization: Bearer {key}"')
     assert status == "200", f"{status} {answer}"
-    there = {each["id"] for each in json.loads(answer)["data"]}
+    there = {each["id"] for each in from_json(answer)["data"]}
     missing = set(settings.public_models()) - there
     assert not missing, f"it does not offer {', '.join(sorted(missing))}"
 
