@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from inventory.fleet import Fleet, Host
 from inventory.schema import ModelEntry
@@ -22,7 +22,8 @@ def overlay(fleet: Fleet, hosts: Mapping[str, LabHost]) -> tuple[Fleet, tuple[st
     if missing := [name for name in fleet.hosts if name not in hosts or not hosts[name].address]:
         raise LabError(f"no lab host runs for {', '.join(missing)}: `paddock lab up` makes the hosts of fleet {fleet.name}")
     told: list[str] = []
-    moved = {name: _in_lab(host, hosts[name], fleet.domain, told) for name, host in fleet.hosts.items()}
+    without = frozenset(model for host in fleet.hosts.values() for model in _left_out(host))
+    moved = {name: _in_lab(host, hosts[name], fleet.domain, without, told) for name, host in fleet.hosts.items()}
     models = {name: _tiny(name, model, told) for name, model in fleet.models.items()}
     networks = tuple(dict.fromkeys(hosts[name].network for name in fleet.hosts)) if fleet.networks else ()
     if networks != fleet.networks:
@@ -42,7 +43,14 @@ def name_in_lab(fleet: str) -> str:
     return f"{fleet[: LONGEST_NAME - len('-lab')]}-lab"
 
 
-def _in_lab(host: Host, lab: LabHost, domain: str, told: list[str]) -> Host:
+def _left_out(host: Host) -> Iterator[str]:
+    """The models of its image servers that a lab has not."""
+    for role, each in host.carried.items():
+        if each.rehearsed(Rehearsal(host.name, role, host.address, ""))[0] is None:
+            yield from (model for server in each.image_servers(host.name) for model in server.models)
+
+
+def _in_lab(host: Host, lab: LabHost, domain: str, without: frozenset[str], told: list[str]) -> Host:
     where = lab.address if lab.port == 22 else f"{lab.address} port {lab.port}"
     told.append(f"{host.name}: the {lab.kind} {lab.container} at {where} replaces {host.address}.")
     if lab.listens:
@@ -50,7 +58,7 @@ def _in_lab(host: Host, lab: LabHost, domain: str, told: list[str]) -> Host:
     settings: dict[str, RoleSettings | None] = {}
     left_out: list[str] = []
     for role, each in host.carried.items():
-        settings[role], sentences = each.rehearsed(Rehearsal(host.name, role, lab.listens or lab.address, domain))
+        settings[role], sentences = each.rehearsed(Rehearsal(host.name, role, lab.listens or lab.address, domain, without=without))
         (told if settings[role] else left_out).extend(sentences)
     told += left_out
     return host.model_copy(

@@ -30,6 +30,8 @@ class Rehearsal:
     """The domain to which the fleet's certificates are limited."""
     notify: str = 'logger --tag paddock-notify "$PADDOCK_HOST $PADDOCK_SERVER $PADDOCK_UNIT, as $(id -un): $PADDOCK_FAULT"'
     """What a role runs here to tell somebody: nobody is to be woken by what happens in a lab."""
+    without: frozenset[str] = frozenset()
+    """The models of image servers that are left out."""
 
     def moved(self, settings: S, key: str = "") -> tuple[S, list[str]]:
         """The settings with what listens on an address of the real machine moved to the lab host's.

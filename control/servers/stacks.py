@@ -57,8 +57,9 @@ stack_logs() {
 }
 """
 
-SAID = re.compile(r"(?P<container>[a-z0-9_-]+)-[0-9]+ +\| (?P<at>[0-9]{4}-[0-9T:-]{14}(\.[0-9]{1,9})?Z) ?(?P<text>.*)")
-"""A line of `docker compose logs --timestamps`: `page-1  | 2026-11-30T14:45:00.123456789Z hello`."""
+SAID = re.compile(r"(\x1b\[2K)?(?P<container>[a-z0-9_-]+)-[0-9]+ +\| (?P<at>[0-9]{4}-[0-9T:-]{14}(\.[0-9]{1,9})?Z) ?(?P<text>.*)")
+"""A line of `docker compose logs --timestamps`: `page-1  | 2026-11-30T14:45:00.123456789Z hello`. Compose 2.26
+clears the terminal's line first, whatever its `--ansi` says."""
 
 
 def change(reach: Reach, verb: str, meant: HostStack) -> None:

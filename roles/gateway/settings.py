@@ -255,7 +255,11 @@ class GatewaySettings(RoleSettings):
         if listen != self.listen:
             told.append(f"{here.host}: gateway.listen is {', '.join(listen)} in place of {', '.join(self.listen)}.")
         expiry, quietly = self.expiry.rehearsed(here)
-        return moved.model_copy(update={"listen": listen, "expiry": expiry}), [*told, *quietly]
+        gone = [name for name, entry in self.models.items() if (entry.model or name) in here.without]
+        if gone:
+            told.append(f"{here.host}: gateway.models is without {', '.join(gone)}: its image server is left out.")
+        models = {name: entry for name, entry in self.models.items() if name not in gone}
+        return moved.model_copy(update={"listen": listen, "expiry": expiry, "models": models}), [*told, *quietly]
 
     def references(self, host: str, fleet: Whole) -> Iterator[Finding]:
         """It leads to servers that there are and that it reaches; its models are theirs; its database is there."""

@@ -109,7 +109,9 @@ class LangfuseSettings(RoleSettings):
         yield self.opened_at
 
     def rehearsed(self, here: Rehearsal) -> tuple[None, list[str]]:
-        return None, [f"{here.host}: langfuse is left out: a lab has none of its images. It is rendered, and its compose.yml is checked."]
+        return None, [
+            f"{here.host}: the role langfuse is left out: a lab has none of its images. It is rendered, and its compose.yml is checked."
+        ]
 
     @classmethod
     def companions(cls, host: str) -> Mapping[str, str]:

@@ -95,10 +95,18 @@ def key_variable(server: Server) -> str:
 
 
 def access(
-    where: str, settings: LitellmSettings, models: Sequence[Offered], sockets: Mapping[str, str], fleet: Fleet, knowledge: Knowledge
+    where: str, settings: LitellmSettings, models: Sequence[Offered], urls: Mapping[str, str], fleet: Fleet, knowledge: Knowledge
 ) -> Mapping[str, Any]:
-    """What paddock_litellm.auth reads: the users by their keys' digests, and the sockets by the names that stand for them."""
-    return {"users": list(_users(where, settings, models, fleet, knowledge)), "sockets": dict(sockets)}
+    """What paddock_litellm.auth reads of users, by their keys' digests, and of servers that others can stand in for."""
+    users = list(_users(where, settings, models, fleet, knowledge))
+    asked_first = [urls[each].removeprefix("http://").removesuffix("/v1") for each in _replaceable(models)]
+    return {"users": users, "replaceable": asked_first}
+
+
+def _replaceable(models: Sequence[Offered]) -> Iterator[str]:
+    """Servers each of whose models another one has too. A request for a model that no other has waits while its server starts anew."""
+    alone = {backend(offer.servers[0]) for offer in models if len(offer.servers) == 1}
+    yield from dict.fromkeys(name for offer in models for each in offer.servers if (name := backend(each)) not in alone)
 
 
 def _users(

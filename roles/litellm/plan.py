@@ -33,7 +33,7 @@ SECRETS = f"{DIRECTORY}/secrets.env"
 STATE = "/var/lib/paddock-litellm"
 
 STARTS_S = 180
-"""It imports for half a minute on a slow machine."""
+"""It imports for a minute on a slow machine, before it listens."""
 
 WAY_OUT = tunnel.Tunnel(
     "paddock-litellm-tunnel.service",
@@ -53,8 +53,8 @@ def plan(host: Host, settings: LitellmSettings, fleet: Fleet, knowledge: Knowled
     sockets = {_name(each): socket for each in servers if (socket := fleet.socket_to(each, host.name, sockets=WAY_OUT.sockets))}
     urls = {said.backend(each): _url(each, host.name, sockets, fleet) for each in servers}
     text = yaml.safe_dump(said.configuration(where, settings, models, urls, fleet), sort_keys=False, width=120)
-    users = said.access(where, settings, models, sockets, fleet, knowledge)
-    wanted = (f"# Written by Paddock.\n{text}", json.dumps(users, indent=1) + "\n")
+    callers = {**said.access(where, settings, models, urls, fleet, knowledge), "sockets": sockets}
+    wanted = (f"# Written by Paddock.\n{text}", json.dumps(callers, indent=1) + "\n")
     secrets = _secrets(host, servers, knowledge)
     ways = tuple(_ways(host, servers, fleet))
     yield User(CALLERS, "/nonexistent")
@@ -87,6 +87,7 @@ def _natively(
         restarts=(environment, configuration, access, secrets, unit),
         ports=(Port(port_of(settings.listen), (listed_as(address_of(settings.listen)),), UNIT),),
         answers=f"curl --silent --fail --max-time 5 http://{called_at(settings.listen)}/health/liveliness",
+        ready_timeout_s=STARTS_S,
         answer_timeout_s=STARTS_S,
     )
 

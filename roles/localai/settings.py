@@ -80,7 +80,7 @@ class LocalaiSettings(RoleSettings):
         return self.models
 
     def rehearsed(self, here: Rehearsal) -> tuple[None, list[str]]:
-        return None, [f"{here.host}: localai is left out: a lab has neither its image nor a card."]
+        return None, [f"{here.host}: the role localai is left out: a lab has neither its image nor a card."]
 
     @classmethod
     def companions(cls, host: str) -> Mapping[str, str]:

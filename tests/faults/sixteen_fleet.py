@@ -29,7 +29,7 @@ SITE = "ai.home.example"
 DATABASE = "/var/lib/paddock-gateway/gateway.db"
 OTHER = {"GGML_CPU_REPACK": False}
 
-ON_SMALL_DISKS = {"/var/lib/paddock": 900, "/var/lib/paddock-gateway": 8, "/opt/paddock": 60, "/etc/caddy": 1, "/etc/paddock": 1}
+ON_SMALL_DISKS = {"/var/lib/paddock": 900, "/var/lib/paddock-gateway": 8, "/opt/paddock": 200, "/etc/caddy": 1, "/etc/paddock": 1}
 """Where Paddock keeps what it has on a host, and the MiB that are free there until it is full."""
 
 MIGRATION = '''"""A column, and an index of what there is; and a moment in the middle of the transaction."""

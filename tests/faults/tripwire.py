@@ -41,7 +41,7 @@ class Tripwire:
         until(self.container, "[ -s /run/tripwire/caller ]", timeout_s)
 
     def release(self) -> None:
-        inside(self.container, "touch /run/tripwire/released")
+        inside(self.container, "mkdir -p /run/tripwire; touch /run/tripwire/released")  # which a restart has emptied
 
     def kill_caller(self) -> None:
         """Ends the script that is held, and what holds it."""

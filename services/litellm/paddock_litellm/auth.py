@@ -1,8 +1,8 @@
 """Who may call: LiteLLM asks `user_of` for each request (`custom_auth`). Keys are known by their digests alone.
 
 `/etc/paddock/litellm/access.json`, which PADDOCK_LITELLM_ACCESS names: {"users": [{"name", "digest", "models", "rpm", "tpm", "parallel",
-"expires"}], "sockets": {HOST: PATH}}. A digest is HMAC-SHA256 of the key with PADDOCK_PEPPER, in hex; `models` null is all, `expires` is
-seconds since 1970.
+"expires"}], "sockets": {HOST: PATH}, "replaceable": [HOST or ADDRESS:PORT]}. A digest is HMAC-SHA256 of the key with PADDOCK_PEPPER, in
+hex; `models` null is all, `expires` is seconds since 1970. A server is replaceable where another has each of its models too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _users = {each["digest"]: each for each in _access["users"]}
 _master = os.environ["LITELLM_MASTER_KEY"].encode()
 
 # LiteLLM loads this module while it starts, before it asks any server.
-litellm.aclient_session = by_sockets(_access["sockets"])
+litellm.aclient_session = by_sockets(_access["sockets"], _access["replaceable"])
 
 
 async def user_of(request: Request, api_key: str | None) -> UserAPIKeyAuth:

@@ -101,9 +101,12 @@ def test_only_what_hangs_on_a_secret_is_not_compared(opened: Plans, looked: Plan
     }
     stamps = {key for key in left_out if key[1].endswith("/50-paddock.conf")}
     services = {key for key in left_out if key[1].startswith("service:")}
-    assert left_out.keys() == secrets | stamps | services
+    stacks = {key for key in left_out if key[1].startswith("stack:")}
+    digests = {key for key in left_out if key[1].startswith("file:/etc/paddock/stacks/")} - secrets
+    assert left_out.keys() == secrets | stamps | services | stacks | digests
+    assert stacks and all(each.endswith(" made of") for key in stacks for each in left_out[key])
     assert len(secrets) > 6 and len(stamps) == len(services) > 3
-    assert all(missing == {"sha256"} for key, missing in left_out.items() if key not in services)
+    assert all(missing == {"sha256"} for key, missing in left_out.items() if key not in services | stacks)
     assert all(left_out[key] <= {"started", "loaded"} for key in services)
     assert ("box", "service:paddock-watchdog.timer") not in services and ("door", "service:caddy.service") in services
 

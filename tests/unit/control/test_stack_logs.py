@@ -34,7 +34,7 @@ def said(*lines: str) -> list[tuple[int, str, str]]:
 def test_each_line_has_its_container_and_its_time() -> None:
     assert said(
         "page-1       | 2026-11-30T14:45:00.123456789Z GET / | 200",
-        "big-store-1  | 2026-11-30T14:45:01Z ",
+        "\x1b[2Kbig-store-1  | 2026-11-30T14:45:01Z ",
     ) == [(1_796_049_900_123_456, "ai/web/page", "GET / | 200"), (1_796_049_901_000_000, "ai/web/big-store", "")]
 
 

@@ -16,7 +16,7 @@ from inventory.errors import PaddockError
 from inventory.load import load
 from resources import Service, Venv
 from roles.litellm.configuration import configuration, share
-from roles.litellm.plan import ACCESS, CONFIGURATION, ENVIRONMENT, SECRETS, UNIT, remarks
+from roles.litellm.plan import ACCESS, CONFIGURATION, ENVIRONMENT, SECRETS, STARTS_S, UNIT, remarks
 from roles.litellm.settings import VERSION, LitellmSettings
 from roles.offer import offered
 
@@ -43,6 +43,23 @@ def test_what_goes_in_clear_text_is_called_at_its_address_with_its_key() -> None
     params = fronted.said["model_list"][0]["litellm_params"]
     assert (params["api_base"], params["api_key"]) == ("http://192.0.2.10:8080/v1", "os.environ/PADDOCK_KEY_API_KEY_AI")
     assert f'PADDOCK_KEY_API_KEY_AI="{SERVERS}"\n' in fronted.text(SECRETS)
+
+
+def test_a_server_is_asked_whether_it_lets_in_callers_where_another_has_each_of_its_models() -> None:
+    fronted = Fronted()
+    assert fronted.access["replaceable"] == []
+    chat = {"model": "demo", "listen": "127.0.0.1:8081", "count": 2}
+    fronted.small.roles["one"]["llama_server"] = {"instances": {"chat": chat}}
+    assert fronted.access["replaceable"] == ["chat-1.one.invalid", "chat-2.one.invalid"]
+    fronted.small.roles["one"]["llama_server"] = {"instances": {"chat": chat}, "models": ["demo", "code"]}
+    assert fronted.access["replaceable"] == ["chat-1.one.invalid", "chat-2.one.invalid"]
+
+
+def test_so_is_a_server_that_is_called_at_its_address() -> None:
+    fronted = Fronted(upstream=["ai", "one"])
+    for name in ("ai", "one"):
+        fronted.small.roles[name]["llama_server"] = {"models": ["demo"], "listen": "0.0.0.0:8080", "encrypted": False, "api_key": True}
+    assert fronted.access["replaceable"] == ["192.0.2.10:8080", "llama-server.one.invalid"]
 
 
 def test_secrets_stand_in_one_file_that_only_root_reads() -> None:
@@ -84,6 +101,7 @@ def test_everything_of_a_mining_rig_is_there_under_its_public_name(tmp_path: Pat
     """inventory/local-ai.yml with `litellm` in place of `gateway`."""
     text = (ROOT / "inventory" / "local-ai.yml").read_text()
     text = text.replace("      gateway:                  #", "      litellm:                  #").replace("          every_s: 15\n", "")
+    text = text.replace("          picture:\n            limits:\n              parallel: 1\n", "")
     lines = [line for line in text.splitlines() if "master_key:" not in line]
     before, _, models = "\n".join(lines).partition("      caddy:\n")
     (tmp_path / "local-ai.yml").write_text(before + models[models.index("\nmodels:") :] + "\n")
@@ -157,6 +175,11 @@ def test_another_alias_restarts_litellm_and_nothing_else() -> None:
     noted = f"file:/etc/systemd/system/{UNIT}.d/50-paddock.conf"
     assert changed == {f"file:{CONFIGURATION}", noted, f"service:{UNIT}"}
     assert isinstance(after[f"service:{UNIT}"], Service)
+
+
+def test_it_has_the_time_to_import_before_it_listens() -> None:
+    service = Fronted().plan[f"service:{UNIT}"]
+    assert isinstance(service, Service) and service.ready_timeout_s == service.answer_timeout_s == STARTS_S
 
 
 def test_it_runs_in_an_environment_of_its_own_beside_a_gateways() -> None:
