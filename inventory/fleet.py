@@ -31,7 +31,8 @@ from roles.server import (
     Worker,
     tunnel_socket,
 )
-from roles.upstream import Behind, OfGateway, Upstream, as_written, hosts_of, image_servers_behind, servers_behind
+from roles.tracing import Tracing
+from roles.upstream import Behind, OfFront, Upstream, as_written, front, hosts_of, image_servers_behind, servers_behind
 from roles.users import User
 
 S = TypeVar("S", bound=RoleSettings)
@@ -288,12 +289,12 @@ class Fleet(Memoized):
 
     def upstreams(self, upstream: Behind, seen_from: str, by_socket: bool = False) -> tuple[str, ...]:
         """`ADDRESS:PORT` of each llama-server behind a site, for a caller on `seen_from`; `unix//PATH` of one there, `by_socket`, where it
-        has one. Of a site before a gateway it is that one's.
+        has one. Of a site before a gateway, or before LiteLLM, it is that one's.
 
         Raises InventoryError where there is none, or where that host cannot reach it.
         """
-        if isinstance(upstream, OfGateway):
-            return (self.gateway(upstream.gateway),)
+        if isinstance(upstream, OfFront):
+            return (self.front(*front(upstream)),)
         if not (found := self.behind(upstream)):
             raise InventoryError([f"hosts.{seen_from}: it proxies to {as_written(upstream)}, which has no llama-server"])
         sockets = [self.socket_to(server, seen_from, by_socket) for server in found]
@@ -319,11 +320,19 @@ class Fleet(Memoized):
     def _behind(self) -> dict[Behind, tuple[Server, ...]]:
         return {}
 
-    def gateway(self, host: str) -> str:
-        """`ADDRESS:PORT` of a host's gateway, for a caller there. Raises InventoryError where it has none."""
-        if found := next((at for each in self.hosts[host].carried.values() if (at := each.gateway())), ""):
+    def front(self, role: str, host: str) -> str:
+        """`ADDRESS:PORT` of a host's gateway or LiteLLM, for a caller there. Raises InventoryError where it has none."""
+        if (settings := self.hosts[host].carried.get(role)) and (found := settings.front()):
             return found
-        raise InventoryError([f"hosts.{host}: it has no gateway that listens on an address: give one to listen of roles.gateway"])
+        raise InventoryError([f"hosts.{host}: it has no {role} that listens on an address: give one to listen of roles.{role}"])
+
+    def traced_at(self, host: str, seen_from: str) -> tuple[str, Tracing]:
+        """The URL at which a caller on `seen_from` reaches what takes traces on a host, and what that says of itself. Raises InventoryError
+        where there is none, or where it cannot be reached."""
+        for role, each in self.hosts[host].carried.items():
+            if found := each.tracing(host):
+                return found.url or f"http://{self.reach(found.listen, f'hosts.{host}.roles.{role}.listen', host, seen_from)}", found
+        raise InventoryError([f"hosts.{host}: it takes no traces: add the role langfuse to it"])
 
     def every_behind(self, upstream: Upstream) -> tuple[Server, ...]:
         """The llama-servers that a name stands for where a host's stands for all that it has."""

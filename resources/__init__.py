@@ -22,11 +22,12 @@ from resources.port import Port
 from resources.release import Release, Releases, on_trial
 from resources.service import Service
 from resources.speed import SPEEDS, Reached, Speed, expected, note_sh, reached_of
-from resources.stack import IMAGE, Container, Image, Stack, Volume
+from resources.stack import ENGINE, IMAGE, Container, Image, Stack, Volume
 from resources.user import User
 from resources.venv import Venv, Wheel
 
 __all__ = [
+    "ENGINE",
     "IMAGE",
     "SPEEDS",
     "UNOPENED",

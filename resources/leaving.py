@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from resources import Directory, OnDisk, Release, Resource, Service, kind_of, of_kind
+from resources import ENGINE, Directory, OnDisk, Release, Resource, Service, Stack, kind_of, of_kind
 from resources.base import PADDOCKS, Origin
 from resources.probe import Actual
 from resources.service import TRIGGERS
@@ -55,7 +55,7 @@ def _is_cramped(resources: Iterable[Resource], actual: Actual, doing: Doing, gua
 
 class _Leaving:
     def __init__(self, planned: Mapping[str, Sequence[Resource]], resources: Sequence[Resource], actual: Actual, doing: Doing) -> None:
-        services = of_kind(resources, Service)
+        services, stacks = of_kind(resources, Service), of_kind(resources, Stack)
         self.own = {
             directory.path: role
             for role, part in planned.items()
@@ -66,8 +66,10 @@ class _Leaving:
         self.paths = {each.path: isinstance(each, Directory) for each in of_kind(resources, OnDisk)}
         self.dropins = tuple(f"{each.dropins}/" for each in services)
         self.read = bool(services)
-        ports = (port for each in services for port in each.ports)
-        self.holders = {unit for port in ports for unit in actual.resources.get(port.id, {}).get("unit", "").split()}
+        ports = [port for each in services for port in each.ports] + [port for each in stacks for port in each.ports]
+        held = [(port, unit) for port in ports for unit in actual.resources.get(port.id, {}).get("unit", "").split()]
+        self.holders = {unit for _, unit in held}
+        self.published = any(unit == ENGINE != port.unit for port, unit in held)
 
     def stage(self, name: str, waits: Collection[str]) -> str:
         if self.is_in_the_way(name):
@@ -83,6 +85,8 @@ class _Leaving:
         """Of a port that is declared, or of a path."""
         if name.startswith("service:"):
             return name.rpartition("/")[2].removeprefix("service:") in self.holders
+        if name.startswith("stack:"):  # the engine does not say which of them it listens for
+            return self.published
         path, is_directory = _path(name), name.startswith("directory:")
         return bool(path) and any(
             path == wanted or (wanted.startswith(f"{path}/") and not is_directory) or (path.startswith(f"{wanted}/") and not directory)

@@ -28,6 +28,9 @@ IMAGE = r"[a-z0-9][a-z0-9._/:-]*@sha256:[0-9a-f]{64}"
 PREFIX = "paddock-"
 """Of the names of projects: nobody else's is called so by chance."""
 
+ENGINE = "docker.service"
+"""The unit that listens where containers publish."""
+
 DECLARED = "paddock.declared"
 """The label with the digest of all that a container is made of and reads."""
 

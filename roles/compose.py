@@ -25,10 +25,11 @@ class Contained:
     privileges.
 
     `reads` are files by their place in the container, `keeps` volumes by theirs; `temporary` are places that are writable until it ends.
+    `sockets` are directories of the host by their place in the container, which it does not write to: it calls sockets there.
     `env_files` hold the variables that are secret, for an image that reads them nowhere else: compose.yml has their paths alone.
     `publishes` are the host's ports with the container's. `memory` is a size as Compose has it (`2048m`), `health` a command that succeeds
-    while it is well, `after` the containers that have to be well before it starts, `cards` are named as CDI names devices
-    (`nvidia.com/gpu=GPU-…`).
+    while it is well, `stop_s` the seconds that it has to end in (0: Docker's own ten), `after` the containers that have to be well before
+    it starts, `cards` are named as CDI names devices (`nvidia.com/gpu=GPU-…`).
     """
 
     image: str
@@ -38,6 +39,7 @@ class Contained:
     env_files: tuple[File, ...] = ()
     reads: Mapping[str, File] = field(default_factory=dict)
     keeps: Mapping[str, Volume] = field(default_factory=dict)
+    sockets: Mapping[str, str] = field(default_factory=dict)
     temporary: tuple[str, ...] = ()
     publishes: tuple[tuple[Port, int], ...] = ()
     user: str = ""
@@ -45,6 +47,7 @@ class Contained:
     cpus: float = 0.0
     health: tuple[str, ...] = ()
     start_s: int = 60
+    stop_s: int = 0
     after: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
     cards: tuple[str, ...] = ()
@@ -59,6 +62,8 @@ class Contained:
             for address in port.addresses
         ]
         files = [{"type": "bind", "source": file.path, "target": at, "read_only": True} for at, file in self.reads.items()]
+        # The directory, and no socket in it: one that is opened anew is another file.
+        directories = [{"type": "bind", "source": path, "target": at, "read_only": True} for at, path in self.sockets.items()]
         volumes = [{"type": "volume", "source": volume.name, "target": at} for at, volume in self.keeps.items()]
         check = {"test": ["CMD", *self.health], "interval": "5s", "timeout": "10s", "retries": 6, "start_period": f"{self.start_s}s"}
         said: dict[str, Any] = {
@@ -69,12 +74,13 @@ class Contained:
             "user": self.user,
             "environment": dict(self.environment),
             "env_file": [file.path for file in self.env_files],
-            "volumes": files + volumes,
+            "volumes": files + directories + volumes,
             "tmpfs": list(self.temporary),
             "ports": ports,
             "mem_limit": self.memory,
             "cpus": self.cpus,
             "healthcheck": check if self.health else {},
+            "stop_grace_period": f"{self.stop_s}s" if self.stop_s else "",
             "depends_on": {each: {"condition": "service_healthy"} for each in self.after},
             "cap_drop": ["ALL"],
             "cap_add": list(self.capabilities),

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from roles.references import GUARDED, Whole
 from roles.role import address_of, port_of
 from roles.server import Server, answering
-from roles.upstream import Behind, OfGateway, OfModel, Upstream, common_models, hosts_named, hosts_of, named, parts, shown
+from roles.upstream import Behind, OfFront, OfModel, Upstream, common_models, front, hosts_named, hosts_of, named, parts, shown
 from roles.wording import did_you_mean, one_of, quoted
 
 Told = tuple[tuple[str, ...], str]
@@ -20,8 +20,9 @@ def leads_nowhere(upstream: Behind, proxy: str, fleet: Whole, every: bool = Fals
 
     Where `every`, each server is asked for what it has, and need not stand in for the others.
     """
-    if isinstance(upstream, OfGateway):
-        yield from ((("gateway",), words) for words in _of_gateway(upstream.gateway, proxy, fleet))
+    if isinstance(upstream, OfFront):
+        role, host = front(upstream)
+        yield from (((role,), words) for words in _of_front(role, host, proxy, fleet))
         return
     told = list(_of_model(upstream, fleet) if isinstance(upstream, OfModel) else _of_names(upstream, fleet, every))
     if not told:
@@ -33,16 +34,17 @@ def leads_nowhere(upstream: Behind, proxy: str, fleet: Whole, every: bool = Fals
     yield from told
 
 
-def _of_gateway(host: str, proxy: str, fleet: Whole) -> Iterator[str]:
-    """Why there is no gateway there for a proxy."""
+def _of_front(role: str, host: str, proxy: str, fleet: Whole) -> Iterator[str]:
+    """Why there is no gateway there for a proxy, or no LiteLLM."""
+    noun, one = ("gateway", "a gateway") if role == "gateway" else ("LiteLLM", "LiteLLM")
     if host not in fleet.roles:
         yield fleet.no_host(host)
-    elif "gateway" not in fleet.roles[host]:
-        yield f"there is no gateway on {host}: add the role gateway to it"
+    elif role not in fleet.roles[host]:
+        yield f"there is no {noun} on {host}: add the role {role} to it"
     elif host != proxy:
-        yield f"the way to a gateway is not encrypted, so it has to be on the reverse proxy's own host: add the role gateway to {proxy}"
-    elif (settings := fleet.roles[host]["gateway"]) and not settings.gateway():
-        yield f"the gateway of {host} listens on network interfaces alone: add an address to its listen, such as 127.0.0.1:8001"
+        yield f"the way to {one} is not encrypted, so it has to be on the reverse proxy's own host: add the role {role} to {proxy}"
+    elif (settings := fleet.roles[host][role]) and not settings.front():
+        yield f"the {noun} of {host} listens on network interfaces alone: add an address to its listen, such as 127.0.0.1:8001"
 
 
 def _of_model(upstream: OfModel, fleet: Whole) -> Iterator[Told]:

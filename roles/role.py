@@ -322,6 +322,10 @@ class RoleSettings(Settings):
         """The project in services/ that this host runs from wheels, in an environment of its own: `gateway`."""
         return None
 
+    def modules(self) -> str:
+        """The directory in services/ whose files a container of this host reads: `litellm/paddock_litellm`; empty where none does."""
+        return ""
+
     def accepts(self) -> tuple[str, ...]:
         """Units and drop-ins of somebody else's that may change what runs on this host, by their paths."""
         return ()
@@ -367,8 +371,9 @@ class RoleSettings(Settings):
         Callers who are strangers to each other share these servers."""
         yield from ()
 
-    def gateway(self) -> str:
-        """`ADDRESS:PORT` at which a reverse proxy on its host reaches the gateway; empty where it is none, or has no such address."""
+    def front(self) -> str:
+        """`ADDRESS:PORT` at which a reverse proxy on its host reaches the gateway or LiteLLM; empty where it is neither, or has no such
+        address."""
         return ""
 
     def administration(self, host: str) -> Administration | None:

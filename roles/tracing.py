@@ -10,9 +10,11 @@ from resources import UNOPENED
 
 @dataclass(frozen=True)
 class Tracing:
-    """`url` is where its callers reach it. The secret `key_name` is the secret key of its first project."""
+    """`url` is where its callers reach it, empty where nothing but the address that it has, `listen`, says so. The secret `key_name` is the
+    secret key of its first project."""
 
     url: str
+    listen: str
     key_name: str
 
 

@@ -25,37 +25,58 @@ class OfGateway(Settings):
     """The host with the role `gateway`: that of the reverse proxy itself."""
 
 
+class OfLitellm(Settings):
+    """LiteLLM of a host, which asks llama-servers by itself."""
+
+    litellm: Name
+    """The host with the role `litellm`: that of the reverse proxy itself."""
+
+
+OfFront = OfGateway | OfLitellm
+"""What asks llama-servers for callers who have a key, and says itself what they may ask for."""
+
+
 Upstream = str | Annotated[tuple[str, ...], Field(min_length=1)] | OfModel
 """`HOST`, `HOST/INSTANCE`, `GROUP`, `GROUP/INSTANCE`, a list of them, or `{model: NAME}`."""
 
 
 def _kind(value: object) -> str:
-    """Which of the two mappings somebody means, by its keys."""
-    return "of a gateway" if isinstance(value, OfGateway) or (isinstance(value, Mapping) and "gateway" in value) else "of a model"
+    """Which of the mappings somebody means, by its keys."""
+    if isinstance(value, OfGateway) or (isinstance(value, Mapping) and "gateway" in value):
+        return "of a gateway"
+    return "of LiteLLM" if isinstance(value, OfLitellm) or (isinstance(value, Mapping) and "litellm" in value) else "of a model"
 
 
 Behind = (
     str
     | Annotated[tuple[str, ...], Field(min_length=1)]
-    | Annotated[Annotated[OfModel, Tag("of a model")] | Annotated[OfGateway, Tag("of a gateway")], Discriminator(_kind)]
+    | Annotated[
+        Annotated[OfModel, Tag("of a model")] | Annotated[OfGateway, Tag("of a gateway")] | Annotated[OfLitellm, Tag("of LiteLLM")],
+        Discriminator(_kind),
+    ]
 )
 """What a site leads to."""
 
 
 def named(upstream: Behind) -> tuple[str, ...]:
-    """The hosts and groups, each as it is written; none where a model or a gateway is named."""
-    if isinstance(upstream, OfModel | OfGateway):
+    """The hosts and groups, each as it is written; none where a model, a gateway or LiteLLM is named."""
+    if isinstance(upstream, OfModel | OfFront):
         return ()
     return (upstream,) if isinstance(upstream, str) else upstream
 
 
 def as_written(upstream: Behind) -> str:
     """`rig/chat`, `[halo, rig/chat]`, `{model: chat}`, `{gateway: door}`"""
-    if isinstance(upstream, OfGateway):
-        return f"{{gateway: {upstream.gateway}}}"
+    if isinstance(upstream, OfFront):
+        return f"{{{': '.join(front(upstream))}}}"
     if isinstance(upstream, OfModel):
         return f"{{model: {upstream.model}}}"
     return upstream if isinstance(upstream, str) else f"[{', '.join(upstream)}]"
+
+
+def front(upstream: OfFront) -> tuple[str, str]:
+    """The role that stands there, and its host: `("gateway", "door")`."""
+    return ("gateway", upstream.gateway) if isinstance(upstream, OfGateway) else ("litellm", upstream.litellm)
 
 
 def parts(name: str) -> tuple[str, str]:
@@ -76,7 +97,7 @@ def servers_behind(
     servers: Callable[[str], tuple[Server, ...]],
     every: bool = False,
 ) -> tuple[Server, ...]:
-    """The llama-servers that answer, each once, none behind a gateway; `servers` has those of a host.
+    """The llama-servers that answer, each once, none behind a gateway or LiteLLM; `servers` has those of a host.
 
     Where `every`, a host stands for all that it has, and not for those that stand in for each other.
     """

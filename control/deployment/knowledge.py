@@ -53,7 +53,7 @@ def knowledge_for(fleet: Fleet, state: FleetState, *, now: datetime, vault: Vaul
         shapes=known(fleet, state.inventory),
         options=options_by_host(fleet, state.inventory.parent),
         wheels={(host.name, project): _wheels(project, hardware[host.name]) for host, project in _programs(fleet) if host.name in hardware},
-        services=services(*(role for host in fleet.hosts.values() for role in host.carried)),
+        services=services(*_services(fleet)),
     )
 
 
@@ -80,13 +80,21 @@ def knowledge_of_inventory(fleet: Fleet, beside: Path) -> Knowledge:
         roots=with_roots,
         models={name: _digest_of(entry) for name, entry in fleet.models.items()},
         options=options_by_host(fleet, beside),
-        services=services(*(role for host in fleet.hosts.values() for role in host.carried)),
+        services=services(*_services(fleet)),
     )
 
 
-def services(*roles: str) -> dict[str, dict[str, str]]:
-    """The programs of those roles that have one: a service of services/ has the name of its role."""
-    return {role: _program(role) for role in dict.fromkeys(roles) if files("services").joinpath(role, "__main__.py").is_file()}
+def services(*names: str) -> dict[str, dict[str, str]]:
+    """The programs and packages in services/ of these names, as far as there are any: a program has the name of its role."""
+    there = files("services")
+    found = (name for name in dict.fromkeys(names) if any(there.joinpath(name, each).is_file() for each in ("__main__.py", "__init__.py")))
+    return {name: _program(name) for name in found}
+
+
+def _services(fleet: Fleet) -> Iterator[str]:
+    for host in fleet.hosts.values():
+        for role, settings in host.carried.items():
+            yield from filter(None, (role, settings.modules()))
 
 
 def _program(service: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from roles.caddy.settings import CaddySettings, Site
 from roles.outside import STRANGER, Outside, Refused
 from roles.role import address_of
 from roles.server import question
-from roles.upstream import OfGateway, models_behind
+from roles.upstream import OfFront, OfGateway, models_behind
 
 ACME_PATIENCE_S = 90
 """How long a new site may take to get its certificate."""
@@ -38,10 +38,10 @@ def check_admitted_clients_get_a_completion(settings: CaddySettings, fleet: Flee
 def check_every_server_behind_a_site_is_within_reach(host: TestinfraHost, settings: CaddySettings, fleet: Fleet, this: Host) -> None:
     """A client is answered as long as one of them is."""
     for name, site in settings.sites.items():
-        servers = fleet.behind(site.upstream)  # none behind a gateway, which says itself whether it is ready
+        servers = fleet.behind(site.upstream)  # none behind a gateway or LiteLLM, which say themselves whether they are ready
         for server, upstream in (
             ()
-            if isinstance(site.upstream, OfGateway)
+            if isinstance(site.upstream, OfFront)
             else zip(servers, fleet.upstreams(site.upstream, this.name, by_socket=True), strict=True)
         ):
             at = f"--unix-socket {quote(upstream.removeprefix('unix/'))} http://localhost" if upstream.startswith("unix/") else upstream
@@ -113,7 +113,7 @@ def check_who_is_no_administrator_gets_what_is_open_and_sees_no_command_line(
 ) -> None:
     for name, site in settings.sites.items():
         for client in _admitted(site, fleet, outside):
-            if fleet.clients[client].admin or isinstance(site.upstream, OfGateway):
+            if fleet.clients[client].admin or isinstance(site.upstream, OfFront):
                 continue
             for path in ("/slots", "/lora-adapters"):
                 answer = outside.ask(_url(settings, name) + path, at=_reach(settings, this), client=client)
@@ -179,9 +179,9 @@ def _is_refused(outside: Outside, url: str, at: str, client: str | None) -> bool
 
 def _question(fleet: Fleet, site: Site) -> tuple[str, Mapping[str, Any] | None]:
     """The first model that all servers behind it have, or their health, which needs no key, where a model would ask for one. A gateway asks
-    for a user's."""
-    if isinstance(site.upstream, OfGateway):
-        return "/livez", None
+    for a user's, and so does LiteLLM."""
+    if isinstance(site.upstream, OfFront):
+        return "/livez" if isinstance(site.upstream, OfGateway) else "/health/liveliness", None
     servers = fleet.behind(site.upstream)
     for model in models_behind(site.upstream, servers)[:1]:
         server = next(each for each in servers if model in each.models)

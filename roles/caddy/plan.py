@@ -21,7 +21,7 @@ from roles.caddy.settings import ADMINISTRATION, CaddySettings, CaddyVersion, Si
 from roles.expiry import Pem, expiry_watch
 from roles.role import address_of, port_of, render
 from roles.server import CALLERS, Tunnelled
-from roles.upstream import OfGateway, models_behind, shown
+from roles.upstream import OfFront, models_behind, shown
 from roles.wording import quoted
 
 CADDYFILE = "/etc/caddy/Caddyfile"
@@ -395,16 +395,16 @@ def _site(host: Host, settings: CaddySettings, name: str, fleet: Fleet, knowledg
         "administrators": tuple(each for each, client in clients.items() if fleet.clients[client].admin),
         "hosts": len(fleet.hosts_behind(site)),
         "wait_s": max((each.wait_s for each in fleet.behind(site.upstream)), default=0),
-        "gateway": isinstance(site.upstream, OfGateway),
-        # A gateway has a list of its own of what may be asked for.
-        "apart": not isinstance(site.upstream, OfGateway) and any(not fleet.clients[client].admin for client in leaves),
+        "front": isinstance(site.upstream, OfFront),
+        # A gateway has a list of its own of what may be asked for, and LiteLLM too.
+        "apart": not isinstance(site.upstream, OfFront) and any(not fleet.clients[client].admin for client in leaves),
         "open": tuple(routes.patterns(site.routes)),
     }
 
 
 def _kept_apart(host: Host, settings: CaddySettings, fleet: Fleet, by_socket: bool) -> list[tuple[str, ...]]:
     """Of each site with clients who are no administrators `ADDRESS:PORT`, or `unix//PATH`, of the llama-servers that list their models."""
-    own = (site for site in settings.sites.values() if not isinstance(site.upstream, OfGateway))
+    own = (site for site in settings.sites.values() if not isinstance(site.upstream, OfFront))
     sites = (site for site in own if not all(fleet.clients[client].admin for client in fleet.admits(site)))
     return [fleet.upstreams(site.upstream, host.name, by_socket) for site in sites]
 

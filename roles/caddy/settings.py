@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 from roles.ends import leads_nowhere
 from roles.references import Finding, Whole
 from roles.server import SERVER_DAYS, Entrance
-from roles.upstream import Behind, OfGateway
+from roles.upstream import Behind, OfFront, OfGateway
 from roles.wording import quoted
 
 KNOWN_BAD = {"2.11.3": "rejects every client of a site that lists its clients; 2.11.4 does not"}
@@ -74,7 +74,7 @@ class Site(Settings):
     """The host whose llama-server answers. `rig/chat` means all servers of its instance `chat`.
     A group's name means all of its hosts, `[halo, rig/chat]` all that are named, and `{model: chat}` every server of the fleet that serves
     `chat`. Of several a request goes to one that is up, the one with the fewest requests. `{gateway: HOST}` is the gateway
-    of the same host, which asks each caller for a key, and says itself what users may ask for."""
+    of the same host, and `{litellm: HOST}` its LiteLLM, which ask each caller for a key, and say themselves what users may ask for."""
 
     clients: tuple[Name, ...] | None = None
     """The clients that the site admits; by default all of the fleet's."""
@@ -224,8 +224,9 @@ class CaddySettings(RoleSettings):
                 words += "choose another name, or set acme for a certificate of a public authority"
                 yield Finding(keys, words)
             yield from (Finding((*keys, "upstream", *at), words, of_value=True) for at, words in leads_nowhere(site.upstream, host, fleet))
-            if isinstance(site.upstream, OfGateway) and site.routes:
-                yield Finding((*keys, "routes"), "a gateway says itself what its users may ask for: leave routes out")
+            if isinstance(site.upstream, OfFront) and site.routes:
+                who = "a gateway" if isinstance(site.upstream, OfGateway) else "LiteLLM"
+                yield Finding((*keys, "routes"), f"{who} says itself what its users may ask for: leave routes out")
             for number, route in enumerate(site.routes):
                 if words := _never_open(route):
                     yield Finding((*keys, "routes", str(number)), f"{quoted(route)} {words}", of_value=True)

@@ -239,7 +239,7 @@ class GatewaySettings(RoleSettings):
     def asks(self, host: str) -> Iterator[Upstream]:
         yield self.upstream or host
 
-    def gateway(self) -> str:
+    def front(self) -> str:
         return next((called_at(each) for each in self.listen if not interface_of(each)), "")
 
     def public_models(self) -> Iterator[str]:

@@ -99,7 +99,7 @@ class LangfuseSettings(RoleSettings):
         yield secret_name(PASSWORD, host), "Langfuse takes it at its first start alone: change it on its page"
 
     def tracing(self, host: str) -> Tracing:
-        return Tracing(self.opened_at, secret_name(KEY, host))
+        return Tracing((self.url or "").rstrip("/"), self.listen, secret_name(KEY, host))
 
     @property
     def opened_at(self) -> str:

@@ -43,6 +43,7 @@ def configuration(
         },
         "litellm_settings": {
             "telemetry": False,
+            **({"success_callback": ["langfuse"], "failure_callback": ["langfuse"]} if settings.langfuse else {}),
             **({"callbacks": ["prometheus"], "require_auth_for_metrics_endpoint": False} if settings.metrics else {}),
         },
         "general_settings": {

@@ -15,10 +15,12 @@ from roles import tunnel
 from roles.expiry import ExpirySettings, Pem, expiry_watch
 from roles.front import PEPPER
 from roles.litellm import configuration as said
-from roles.litellm.settings import LitellmSettings, master_key_name, salt_key_name
+from roles.litellm import container
+from roles.litellm.settings import LitellmSettings, called_at, master_key_name, salt_key_name
 from roles.offer import SHORTEST_KEY, SHORTEST_PEPPER, offered
-from roles.role import address_of, is_address, is_loopback, listed_as, loopback_of, port_of, render
+from roles.role import address_of, is_address, is_loopback, listed_as, port_of, render
 from roles.server import CALLERS, Server, Tunnelled
+from roles.tracing import public_key
 from roles.upstream import hosts_of
 
 ACCOUNT = "paddock-litellm"
@@ -50,23 +52,36 @@ def plan(host: Host, settings: LitellmSettings, fleet: Fleet, knowledge: Knowled
     models = tuple(offered(where, settings.models, servers, fleet))
     sockets = {_name(each): socket for each in servers if (socket := fleet.socket_to(each, host.name, sockets=WAY_OUT.sockets))}
     urls = {said.backend(each): _url(each, host.name, sockets, fleet) for each in servers}
-    environment = Venv(ENVIRONMENT, knowledge.wheels_for(host.name, "litellm"))
     text = yaml.safe_dump(said.configuration(where, settings, models, urls, fleet), sort_keys=False, width=120)
-    configuration = File(CONFIGURATION, f"# Written by Paddock.\n{text}", group=ACCOUNT, mode=0o640)
     callers = {**said.access(where, settings, models, urls, fleet, knowledge), "sockets": sockets}
-    access = File(ACCESS, json.dumps(callers, indent=1) + "\n", group=ACCOUNT, mode=0o640, secret=True)
-    secrets = File(SECRETS, render("litellm/secrets.env.j2", secrets=_secrets(host, servers, knowledge)), mode=0o600, secret=True)
-    unit = _unit(host, settings, servers, fleet)
+    wanted = (f"# Written by Paddock.\n{text}", json.dumps(callers, indent=1) + "\n")
+    secrets = _secrets(host, servers, knowledge)
     ways = tuple(_ways(host, servers, fleet))
+    yield User(CALLERS, "/nonexistent")
+    yield from tunnel.outwards(WAY_OUT, host.name, ways, knowledge)
+    if settings.runtime == "container":
+        traces_at, keys = _traces(host, settings, fleet, knowledge)
+        yield from container.resources(settings, *wanted, secrets | keys, traces_at, knowledge)
+    else:
+        yield from _natively(host, settings, *wanted, secrets, _unit(host, settings, servers, fleet), knowledge)
+    if ways:
+        yield from expiry_watch("litellm", host.name, [Pem(WAY_OUT.certificate)], ExpirySettings())
+
+
+def _natively(
+    host: Host, settings: LitellmSettings, text: str, users: str, variables: Mapping[str, str], unit: File, knowledge: Knowledge
+) -> Iterator[Resource]:
+    environment = Venv(ENVIRONMENT, knowledge.wheels_for(host.name, "litellm"))
+    configuration = File(CONFIGURATION, text, group=ACCOUNT, mode=0o640)
+    access = File(ACCESS, users, group=ACCOUNT, mode=0o640, secret=True)
+    secrets = File(SECRETS, render("litellm/secrets.env.j2", secrets=variables), mode=0o600, secret=True)
     yield Package("python3")
     yield Package("python3-venv")
-    yield User(CALLERS, "/nonexistent")
     yield User(ACCOUNT, STATE, groups=(CALLERS,))
     yield Directory("/etc/paddock")
     yield Directory(DIRECTORY, exclusive=True)
     yield environment
     yield from (configuration, access, secrets, unit)
-    yield from tunnel.outwards(WAY_OUT, host.name, ways, knowledge)
     yield Service(
         UNIT,
         restarts=(environment, configuration, access, secrets, unit),
@@ -75,8 +90,6 @@ def plan(host: Host, settings: LitellmSettings, fleet: Fleet, knowledge: Knowled
         ready_timeout_s=STARTS_S,
         answer_timeout_s=STARTS_S,
     )
-    if ways:
-        yield from expiry_watch("litellm", host.name, [Pem(WAY_OUT.certificate)], ExpirySettings())
 
 
 def needs(host: Host, settings: LitellmSettings, fleet: Fleet) -> Iterator[str]:
@@ -96,11 +109,10 @@ def remarks(host: Host, settings: LitellmSettings, fleet: Fleet, knowledge: Know
     if not is_loopback(settings.listen):
         words = f"NOT ENCRYPTED: at {settings.listen} users' keys, and what they ask, are clear text on the network"
         yield f"hosts.{host.name}.roles.litellm: {words}: listen on loopback behind the role caddy"
-
-
-def called_at(listen: str) -> str:
-    """`ADDRESS:PORT` by which a caller on the same host reaches it."""
-    return loopback_of(listen) if address_of(listen) in ("0.0.0.0", "::") else listen
+    url = fleet.traced_at(settings.langfuse, f"a container of {host.name}")[0] if settings.langfuse else ""
+    if settings.langfuse != host.name and url.startswith("http://"):
+        words = f"NOT ENCRYPTED: what users ask goes to {url} in clear text, and so does Langfuse's secret key"
+        yield f"hosts.{host.name}.roles.litellm.langfuse: {words}: give the langfuse of {settings.langfuse} a url that begins with https://"
 
 
 def _name(server: Server) -> str:
@@ -113,7 +125,7 @@ def _url(server: Server, host: str, sockets: Mapping[str, str], fleet: Fleet) ->
     return f"http://{name if name in sockets else fleet.endpoint(server, host)}/v1"
 
 
-def _secrets(host: Host, servers: Sequence[Server], knowledge: Knowledge) -> Mapping[str, str]:
+def _secrets(host: Host, servers: Sequence[Server], knowledge: Knowledge) -> dict[str, str]:
     """Variable → secret."""
     own = {
         said.MASTER_KEY: knowledge.key(master_key_name(host.name), SHORTEST_KEY),
@@ -121,6 +133,15 @@ def _secrets(host: Host, servers: Sequence[Server], knowledge: Knowledge) -> Map
         said.PEPPER: knowledge.key(PEPPER, SHORTEST_PEPPER),
     }
     return own | {said.key_variable(each): knowledge.key(each.key_name) for each in servers if each.api_key}
+
+
+def _traces(host: Host, settings: LitellmSettings, fleet: Fleet, knowledge: Knowledge) -> tuple[str, dict[str, str]]:
+    """The URL of Langfuse as the container reaches it, and the keys of its project, by their variables; nothing where it gets no traces."""
+    if not settings.langfuse:
+        return "", {}
+    url, there = fleet.traced_at(settings.langfuse, f"a container of {host.name}")
+    secret = knowledge.key(there.key_name, SHORTEST_KEY)
+    return url, {"LANGFUSE_PUBLIC_KEY": public_key(secret), "LANGFUSE_SECRET_KEY": secret}
 
 
 def _ways(host: Host, servers: Sequence[Server], fleet: Fleet) -> Iterator[tuple[Tunnelled, str]]:

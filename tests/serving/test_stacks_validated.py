@@ -1,4 +1,4 @@
-"""What is rendered for images that no lab has, read by Docker Compose itself: Langfuse and LocalAI are validated here, and not run."""
+"""What is rendered for images that no lab has, read by Docker Compose itself: Langfuse, LocalAI, LiteLLM: validated, not run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STACKS = "/etc/paddock/stacks"
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFleet]:
-    """A host with Compose and no engine, and with the files of both stacks where a deploy would put them."""
+    """A host with Compose and no engine, and with the files of the stacks where a deploy would put them."""
     with lab_fleet("validated", tmp_path_factory.mktemp("validated"), BARE) as fleet:
         fleet.on("box", f"{COMPOSE} >/dev/null")
         for file in files():
@@ -56,7 +56,7 @@ def config(stack: str, *arguments: str) -> str:
     return f"docker compose --project-directory {directory} --file {directory}/compose.yml config {' '.join(arguments)} 2>&1"
 
 
-@pytest.mark.parametrize("stack", ["langfuse", "localai"])
+@pytest.mark.parametrize("stack", ["langfuse", "localai", "litellm"])
 def test_compose_reads_what_is_rendered_without_a_word(box: LabFleet, stack: str) -> None:
     assert box.on("box", config(stack, "--quiet")) == ""
 

@@ -117,7 +117,10 @@ RULES: dict[str, tuple[str, ...]] = {
         *("roles.references", "roles.tracing", "roles.compose", "roles.front", "roles.offer"),
         *(*OF_ROLES, "resources", "inventory.*"),
     ),
-    "inventory/*.py": ("pydantic", "pydantic_core", "yaml", "inventory.*", "resources", "roles", "roles.references", *OF_ROLES),
+    "inventory/*.py": (
+        *("pydantic", "pydantic_core", "yaml", "inventory.*", "resources", "roles", "roles.references", "roles.tracing"),
+        *OF_ROLES,
+    ),
     "facts/*.py": ("pyinfra.api", "facts.*", "resources", "resources.*", "inventory.bounds", "inventory.hardware", "inventory.neighbours"),
     "control/state/*.py": (*LOWEST, *FIRST_FLOOR, "pydantic", "pyrage"),
     "control/fetching/*.py": (*LOWEST, *FIRST_FLOOR, "requests", "urllib3", "pypi_simple", "packaging", "flit_core"),

@@ -124,6 +124,8 @@ def test_a_user_may_ask_by_every_name_that_a_gateway_gives(tmp_path: Path) -> No
         ("{gateway: halo}", 'no host is called "halo"'),
         ("{gateway: ai}", "the way to a gateway is not encrypted, so it has to be on the reverse proxy's own host"),
         ("{gateway: door}", "there is no gateway on door: add the role gateway to it"),
+        ("{litellm: halo}", 'no host is called "halo"'),
+        ("{litellm: ai}", "there is no LiteLLM on ai: add the role litellm to it"),
     ],
 )
 def test_a_site_leads_to_a_gateway_of_its_own_host(there: str, words: str, tmp_path: Path) -> None:
@@ -137,6 +139,15 @@ def test_a_site_before_a_gateway_opens_no_routes(tmp_path: Path) -> None:
     assert "a gateway says itself what its users may ask for: leave routes out" in found
     (found,) = told(tmp_path, '{listen: "tailscale0:8001"}', more="caddy: {sites: {ai.home.example: {upstream: {gateway: ai}}}}")
     assert "the gateway of ai listens on network interfaces alone: add an address to its listen, such as 127.0.0.1:8001" in found
+
+
+def test_a_site_leads_to_litellm_of_its_own_host_and_opens_no_routes(tmp_path: Path) -> None:
+    site = "caddy: {{sites: {{ai.home.example: {{upstream: {{litellm: ai}}{}}}}}}}"
+    assert not told(tmp_path, more=f"litellm:\n      {site.format('')}")
+    (found,) = told(tmp_path, more=f"litellm:\n      {site.format(', routes: [GET /metrics]')}")
+    assert "LiteLLM says itself what its users may ask for: leave routes out" in found
+    (found,) = told(tmp_path, more="litellm:", there=site.format(""))
+    assert "the way to LiteLLM is not encrypted, so it has to be on the reverse proxy's own host: add the role litellm to door" in found
 
 
 def test_a_bridge_has_no_key_for_a_gateway(tmp_path: Path) -> None:

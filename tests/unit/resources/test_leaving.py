@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from resources import Directory, File, Link, Package, Port, Release, Resource, Service, expand, scripts
+from resources import Container, Directory, File, Link, Package, Port, Release, Resource, Service, Stack, expand, scripts
 from resources.drift import Drift, drift
 from resources.leaving import AT_ONCE, LAST
 from resources.probe import Actual
@@ -63,6 +64,24 @@ def test_a_server_under_another_name_begins_once_the_old_one_has_left_its_port()
     new = Service("small.service", restarts=(RELEASE,), ports=(Port(8080, ("0.0.0.0",), "small.service"),))
     left = found({"llama_server": (RELEASE, new)}, OLD, {"port:8080/tcp": {"addresses": "0.0.0.0", "unit": "llama-server.service"}})
     assert set(stages(left).values()) == {AT_ONCE}
+
+
+PUBLISHED = Port(4000, ("127.0.0.1",), "docker.service")
+STACK = Stack("web", "/etc/paddock/stacks/web", (Container("page", "image", "5eed"),), ports=(PUBLISHED,))
+NATIVE = Service("web.service", ports=(replace(PUBLISHED, unit="web.service"),))
+
+
+@pytest.mark.parametrize(
+    ("new", "left", "holder"), [(STACK, "service:web.service", "web.service"), (NATIVE, "stack:web", "docker.service")]
+)
+def test_what_changes_from_a_unit_to_a_container_or_back_gives_up_its_port_first(new: Resource, left: str, holder: str) -> None:
+    on = {PUBLISHED.id: {"addresses": "127.0.0.1", "unit": holder}}
+    assert stages(found({**PROXY, "web": (new,)}, {**OLD, left: "put"}, {**RUNS, **on}))[left] == AT_ONCE
+
+
+def test_a_stack_that_left_goes_last_where_another_has_its_own_port() -> None:
+    on = {PUBLISHED.id: {"addresses": "127.0.0.1", "unit": "docker.service"}}
+    assert stages(found({"web": (STACK,)}, {**OLD, "stack:old": "put"}, on))["stack:old"] == LAST
 
 
 def test_two_servers_of_one_host_are_never_there_together_for_its_memory_has_room_for_one() -> None:

@@ -92,6 +92,7 @@ HARMLESS: Mapping[str, str] = {
     "GatewaySettings.memory_max": "512M",
     "LitellmSettings.models{key}": "quick",
     "LitellmSettings.memory_max": "2G",
+    "LitellmSettings.image": f"docker.io/example/litellm:1@sha256:{'5eed' * 16}",
     "PublicModel.aliases[]": "chat.Q4_0.gguf",
     "Pi.keys_generate[]": "127.0.0.0/8",
     **{f"LangfuseImages.{each}": f"docker.io/example/{each}:1@sha256:{'5eed' * 16}" for each in TRACING},
@@ -287,6 +288,12 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
         "models": {text["LitellmSettings.models{key}"]: {"model": chat, "upstream": box}},
         "memory_max": text["LitellmSettings.memory_max"],
     }
+    hosts["traces"]["roles"]["litellm"] = {
+        "upstream": [box],
+        "runtime": "container",
+        "image": text["LitellmSettings.image"],
+        "langfuse": "traces",
+    }
     models = {
         chat: {
             "preset": {text["ModelEntry.preset{key}"]: text["ModelEntry.preset{}"]},
@@ -323,8 +330,7 @@ def context(fleet: Fleet) -> Knowledge:
     gateway = [
         PEPPER,
         master_key_name("lobby"),
-        litellm.master_key_name("lobby"),
-        litellm.salt_key_name("lobby"),
+        *(name(host) for name in (litellm.master_key_name, litellm.salt_key_name) for host in ("lobby", "traces")),
         *map(user_key_name, fleet.users),
     ]
     traces = [langfuse_secret(what, "traces") for what in MADE]

@@ -366,6 +366,8 @@ def values(path: str, text: str) -> list[object]:
         return [tuple(token for token, _ in line) for line in caddy_lines(text)]
     if name.endswith(".json"):
         return list(flat(json.loads(text)))
+    if name.endswith((".yml", ".yaml")):
+        return list(flat(yaml.safe_load(text)))
     if name.endswith(".html"):
         return list(html_values(text))
     return list(text.split("\n"))

@@ -4,85 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from litellm_fleet import ALICES, MASTER, OWN_SALT, SALT, SERVERS, Fronted
 from pydantic import ValidationError
-from small_fleet import Small
 
 from inventory.errors import PaddockError
-from inventory.fleet import Fleet
-from inventory.knowledge import Certificate, Knowledge
 from inventory.load import load
-from resources import File, Resource, Service, Venv
-from roles.front import PEPPER
-from roles.host_plan import host_plan
+from resources import Service, Venv
 from roles.litellm.configuration import configuration, share
 from roles.litellm.plan import ACCESS, CONFIGURATION, ENVIRONMENT, SECRETS, STARTS_S, UNIT, remarks
-from roles.litellm.settings import VERSION, LitellmSettings, master_key_name, salt_key_name
-from roles.llama_server.settings import api_key_name
+from roles.litellm.settings import VERSION, LitellmSettings
 from roles.offer import offered
-from roles.users import user_key_name
 
 ROOT = Path(__file__).parents[3]
-SALT, ALICES = "pepper-of-thirty-two-letters-or-more", "sk-of-alice-and-nobody-else"
-MASTER, OWN_SALT, SERVERS = "sk-of-the-master-alone", "sk-that-litellm-encrypts-with", "sk-of-the-server"
-
-
-class Fronted:
-    """The small fleet with LiteLLM on `one`, and with users."""
-
-    def __init__(self, **settings: Any) -> None:
-        self.small = Small()
-        self.small.roles["one"].pop("caddy")
-        self.small.roles["one"]["litellm"] = settings
-        self.small.secrets = {
-            PEPPER: SALT,
-            user_key_name("alice"): ALICES,
-            master_key_name("one"): MASTER,
-            salt_key_name("one"): OWN_SALT,
-            api_key_name("ai"): SERVERS,
-        }
-        self.users: dict[str, Any] = {}
-
-    @property
-    def fleet(self) -> Fleet:
-        return Fleet.model_validate({**self.small.fleet.model_dump(exclude_unset=True), "users": self.users})
-
-    @property
-    def known(self) -> Knowledge:
-        hosts = {
-            name: Certificate(f"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n{name}", "k") for name in self.small.roles
-        }
-        return replace(self.small.context, secrets=self.small.secrets, hosts=hosts)
-
-    @property
-    def plan(self) -> dict[str, Resource]:
-        parts = host_plan(self.fleet.hosts["one"], self.fleet, self.known)
-        return {each.id: each for part in parts.values() for each in part}
-
-    def file(self, path: str) -> File:
-        file = self.plan[f"file:{path}"]
-        assert isinstance(file, File)
-        return file
-
-    def text(self, path: str) -> str:
-        return self.file(path).data.decode()
-
-    @property
-    def said(self) -> dict[str, Any]:
-        found: dict[str, Any] = yaml.safe_load(self.text(CONFIGURATION))
-        return found
-
-    @property
-    def access(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.text(ACCESS))
-        return found
 
 
 def test_a_server_of_the_same_host_is_asked_by_its_socket() -> None:
@@ -213,6 +151,14 @@ def test_what_only_ranks_is_refused_and_the_gateway_named() -> None:
     fronted.small.models["demo"]["preset"]["reranking"] = True
     with pytest.raises(PaddockError, match="use the role gateway"):
         _ = fronted.plan
+
+
+def test_a_site_leads_to_it_beside_a_gateway() -> None:
+    fronted = Fronted(listen="0.0.0.0:4001")
+    fronted.small.roles["one"] |= {"gateway": {}, "caddy": {"sites": {"ai.home.example": {"upstream": {"litellm": "one"}}}}}
+    text = fronted.text("/etc/caddy/paddock/sites.caddy")
+    assert "reverse_proxy 127.0.0.1:4001 {" in text and "keepalive off" in text
+    assert "8001" not in text and "@closed" not in text
 
 
 def test_the_network_is_told_that_keys_go_in_clear_text() -> None:
