@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from inventory.fleet import Host
 from inventory.knowledge import Knowledge
 from resources import ENGINE, File, Port, Resource
 from roles.compose import Contained, directory_of, stack
@@ -40,7 +41,7 @@ ENVIRONMENT: Mapping[str, str] = {
 
 
 def resources(
-    settings: LitellmSettings, configuration: str, access: str, secrets: Mapping[str, str], traces_at: str, knowledge: Knowledge
+    host: Host, settings: LitellmSettings, configuration: str, access: str, secrets: Mapping[str, str], traces_at: str, knowledge: Knowledge
 ) -> Iterator[Resource]:
     """The stack; `configuration` and `access` are the texts of config.yaml and of what `custom_auth` reads, `secrets` variables,
     `traces_at` the URL of Langfuse, where it sends traces."""
@@ -72,7 +73,7 @@ def resources(
         start_s=STARTS_S,
         stop_s=ENDS_S,
     )
-    *others, last = stack(NAME, {NAME: wanted}, ready_timeout_s=2 * STARTS_S)
+    *others, last = stack(NAME, {NAME: wanted}, ready_timeout_s=2 * STARTS_S, brought=host.brings_images)
     yield from others
     yield from wanted.files
     yield last

@@ -61,7 +61,7 @@ def plan(host: Host, settings: LitellmSettings, fleet: Fleet, knowledge: Knowled
     yield from tunnel.outwards(WAY_OUT, host.name, ways, knowledge)
     if settings.runtime == "container":
         traces_at, keys = _traces(host, settings, fleet, knowledge)
-        yield from container.resources(settings, *wanted, secrets | keys, traces_at, knowledge)
+        yield from container.resources(host, settings, *wanted, secrets | keys, traces_at, knowledge)
     else:
         yield from _natively(host, settings, *wanted, secrets, _unit(host, settings, servers, fleet), knowledge)
     if ways:
