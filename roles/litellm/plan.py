@@ -80,6 +80,7 @@ def _natively(
     yield User(ACCOUNT, STATE, groups=(CALLERS,))
     yield Directory("/etc/paddock")
     yield Directory(DIRECTORY, exclusive=True)
+    yield Directory(STATE, data=True)
     yield environment
     yield from (configuration, access, secrets, unit)
     yield Service(

@@ -102,8 +102,8 @@ WHOLE = (
 """Every role, `all`'s servers by now an account's own."""
 
 KEPT = {
-    "all": "/var/lib/paddock /var/lib/paddock-gateway /var/cache/paddock-rpc /etc/postgresql /etc/postgresql-common /var/lib/postgresql"
-    " /var/log/postgresql /var/lib/docker /var/lib/containerd /etc/cni",
+    "all": "/var/lib/paddock /var/lib/paddock-gateway /var/lib/paddock-litellm /var/cache/paddock-rpc"
+    " /etc/postgresql /etc/postgresql-common /var/lib/postgresql /var/log/postgresql /var/lib/docker /var/lib/containerd /etc/cni",
     "far": "/var/lib/paddock /var/lib/paddock-gateway",
 }
 """What stays without `--data`, with all that is in it: models, the gateway's databases, their copies and the list of that, what a worker was
