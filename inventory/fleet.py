@@ -18,6 +18,7 @@ from inventory.model_sources import ModelSource
 from inventory.schema import SETTLE_S, Client, HostEntry, ModelEntry, ModelName, Network
 from inventory.upgrade import UpgradeSettings
 from roles import ROLES
+from roles.metrics import Metrics
 from roles.preset import Preset, layered
 from roles.role import Domain, Name, RoleSettings, Settings, address_of, is_address, is_loopback, loopback_of, port_of
 from roles.server import (
@@ -155,6 +156,19 @@ class Fleet(Memoized):
             if host not in self._workers:
                 raise InventoryError([f"hosts.{server.host}.{'.'.join(server.keys)}.workers: {host} has no rpc_worker: add the role to it"])
         return tuple(self._workers[host] for host in server.workers)
+
+    def metrics(self, host: str) -> tuple[Metrics, ...]:
+        """Where the host's services show metrics, but for its llama-servers."""
+        return tuple(found for each in self.hosts[host].carried.values() for found in each.shown_metrics(host))
+
+    def watchers(self, host: str) -> tuple[str, ...]:
+        """The other hosts that read the metrics of this one."""
+        return tuple(name for name, each in self._watching if name != host and each.watches(host))
+
+    @cached_property
+    def _watching(self) -> tuple[tuple[str, RoleSettings], ...]:
+        kinds = RoleSettings.watches
+        return tuple((host.name, each) for host in self.hosts.values() for each in host.carried.values() if type(each).watches != kinds)
 
     def servers_of_worker(self, host: str) -> tuple[Server, ...]:
         """The llama-servers that the host computes for."""

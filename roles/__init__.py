@@ -28,6 +28,7 @@ ROLES = (
     "caddy",
     "client",
     "watchdog",
+    "node_exporter",
 )
 
 

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 if TYPE_CHECKING:
+    from roles.metrics import Metrics
     from roles.package_file import PackageFile
     from roles.references import Finding, Whole
     from roles.rehearsal import Rehearsal
@@ -387,6 +388,14 @@ class RoleSettings(Settings):
     def tracing(self, host: str) -> Tracing | None:
         """Where this host takes traces of requests."""
         return None
+
+    def shown_metrics(self, host: str) -> Iterator[Metrics]:
+        """Where this role's services show metrics, but for llama-servers."""
+        yield from ()
+
+    def watches(self, host: str) -> bool:
+        """Whether it reads the metrics of that host."""
+        return False
 
     def model_directory(self) -> str | None:
         """Where the models' files lie on this host."""

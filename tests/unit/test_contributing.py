@@ -22,7 +22,7 @@ hosts:
   ai:
     address: 192.0.2.10
     roles:
-      node_exporter: {listen: "127.0.0.1:9101"}
+      process_exporter: {listen: "127.0.0.1:9101"}
 """
 
 FILE = re.compile(r"^`([\w./]+)`[^\n]*\n(?:\S[^\n]*\n)*\n((?:(?: {4}[^\n]*)?\n)+)", re.MULTILINE)
@@ -45,8 +45,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in recipe().items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
-    (root / "roles" / "node_exporter" / "__init__.py").touch()
-    add_name(root / "roles" / "__init__.py", "ROLES", "node_exporter", before="client")
+    (root / "roles" / "process_exporter" / "__init__.py").touch()
+    add_name(root / "roles" / "__init__.py", "ROLES", "process_exporter", before="client")
     (root.parent / "home.yml").write_text(INVENTORY)
     return root
 
@@ -59,32 +59,32 @@ def python(clone: Path, *arguments: str) -> str:
 
 
 def test_the_recipe_has_all_files_of_a_role() -> None:
-    role = "roles/node_exporter"
-    assert set(recipe()) == {f"{role}/settings.py", f"{role}/plan.py", f"{role}/checks.py", "templates/node_exporter/defaults.j2"}
+    role = "roles/process_exporter"
+    assert set(recipe()) == {f"{role}/settings.py", f"{role}/plan.py", f"{role}/checks.py", "templates/process_exporter/defaults.j2"}
 
 
 def test_a_host_carries_the_role_of_the_recipe(clone: Path) -> None:
     python(clone, "-m", "cli", "-i", "home.yml", "render", "--to", "rendered")
     rendered = clone.parent / "rendered" / "ai"
-    written = (rendered / "etc" / "default" / "prometheus-node-exporter").read_text()
+    written = (rendered / "etc" / "default" / "prometheus-process-exporter").read_text()
     assert written == '# Written by Paddock.\nARGS="--web.listen-address=127.0.0.1:9101"\n'
-    assert "service:prometheus-node-exporter.service" in (rendered / "resources.txt").read_text()
-    assert "Metrics of the machine itself, for Prometheus." in python(clone, "-m", "cli", "schema")
+    assert "service:prometheus-process-exporter.service" in (rendered / "resources.txt").read_text()
+    assert "Metrics of groups of processes, for Prometheus." in python(clone, "-m", "cli", "schema")
 
 
 def test_the_names_in_the_recipe_exist(clone: Path) -> None:
     """Also those in annotations, which are not looked up when a module is loaded."""
     program = (
         "from typing import get_type_hints\n"
-        "from roles.node_exporter import checks, plan, settings\n"
-        "get_type_hints(plan.plan), get_type_hints(settings.NodeExporterSettings.endpoints)\n"
+        "from roles.process_exporter import checks, plan, settings\n"
+        "get_type_hints(plan.plan), get_type_hints(settings.ProcessExporterSettings.endpoints)\n"
         "print(*[name for name in dir(checks) if name.startswith('check_') and get_type_hints(getattr(checks, name))])\n"
     )
-    assert python(clone, "-c", program) == "check_serves_metrics_of_this_machine\n"
+    assert python(clone, "-c", program) == "check_serves_metrics_of_processes\n"
 
 
 def test_ruff_finds_nothing_in_the_recipe(clone: Path) -> None:
     ruff = Path(sys.executable).with_name("ruff")
     for command in (["check"], ["format", "--check"]):
-        done = subprocess.run([ruff, *command, "--no-cache", "roles/node_exporter"], cwd=clone, capture_output=True, text=True)
+        done = subprocess.run([ruff, *command, "--no-cache", "roles/process_exporter"], cwd=clone, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -17,6 +17,7 @@ FOLDERS = ("resources", "inventory", "roles", "facts", "deploys", "control", "ve
 
 OF_ROLES = (
     "roles.role",
+    "roles.metrics",
     "roles.preset",
     "roles.server",
     "roles.speed",
@@ -65,6 +66,7 @@ RULES: dict[str, tuple[str, ...]] = {
         "jinja2",
         "resources",
         "resources.*",
+        "roles.metrics",
         "roles.quoting",
         "roles.references",
         "roles.server",
@@ -74,6 +76,7 @@ RULES: dict[str, tuple[str, ...]] = {
         "roles.package_file",
         "roles.rehearsal",
     ),
+    "roles/metrics.py": (),
     "roles/preset.py": ("pydantic", "pydantic_core"),
     "roles/server.py": ("pydantic", "roles.role", "roles.preset", "roles.upstream"),
     "roles/speed.py": ("resources", "roles.preset", "roles.server"),

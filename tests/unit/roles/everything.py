@@ -85,6 +85,7 @@ HARMLESS: Mapping[str, str] = {
     "Acme.directory": "https://acme.example/directory",
     "Site.origins[]": "https://chat.home.example",
     "Site.routes[]": "GET /slots/*",
+    "NodeExporterSettings.listen": "192.0.2.15:9100",
     "GatewaySettings.listen[]": "192.0.2.15:8001",
     "GatewaySettings.callers[]": "2001:db8:0:1::/64",
     "GatewaySettings.models{key}": "default",
@@ -245,6 +246,7 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
         "roles": {
             "firewall": {},
             "postgres": {},
+            "node_exporter": {"listen": text["NodeExporterSettings.listen"]},
             "gateway": {
                 "listen": [text["GatewaySettings.listen[]"]],
                 "callers": [text["GatewaySettings.callers[]"]],

@@ -1,0 +1,19 @@
+"""Where metrics are shown: what a role with such a page says of itself to who reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """A page of metrics, `/metrics`, of one service of a host.
+
+    `home` is `ADDRESS:PORT`, or `INTERFACE:PORT`, for a reader on its own host. `listen` is the same for one on another; empty where no
+    other host may read it. `key` leads from its host to what the inventory has to say so that others may.
+    """
+
+    service: str
+    home: str
+    listen: str
+    key: str

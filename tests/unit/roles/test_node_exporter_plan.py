@@ -1,0 +1,45 @@
+"""The node exporter as it is planned: where it listens, and who reaches it there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inventory.fleet import Fleet
+from inventory.knowledge import Knowledge
+from resources import File, Port, Service
+from roles.host_plan import host_plan, remarks_of
+from roles.node_exporter.settings import UNIT
+
+
+def fleet(*, firewall: bool = True, **settings: Any) -> Fleet:
+    roles = {"node_exporter": settings, **({"firewall": {}} if firewall else {})}
+    hosts = {"box": {"name": "box", "address": "192.0.2.10", "roles": roles}}
+    return Fleet.model_validate({"name": "home", "domain": "home.example", "hosts": hosts})
+
+
+def planned(said: Fleet) -> dict[str, Any]:
+    plan = host_plan(said.hosts["box"], said, Knowledge())
+    return {each.id: each for part in plan.values() for each in part}
+
+
+def test_it_listens_on_loopback_unless_somebody_says_otherwise() -> None:
+    port = planned(fleet())["port:9100/tcp"]
+    assert isinstance(port, Port) and port.addresses == ("127.0.0.1",)
+
+
+def test_only_its_own_host_reaches_it_while_no_prometheus_reads_it() -> None:
+    found = planned(fleet(listen="0.0.0.0:9100"))
+    assert found["port:9100/tcp"].reachable_from == ()
+    rules = found["file:/etc/paddock/firewall/paddock.nft"]
+    assert isinstance(rules, File) and "tcp dport 9100 reject" in rules.data.decode()
+
+
+def test_another_address_starts_it_anew() -> None:
+    one, other = (planned(fleet(listen=at))[f"service:{UNIT}"] for at in ("192.0.2.10:9100", "0.0.0.0:9100"))
+    assert isinstance(one, Service) and isinstance(other, Service) and one.started != other.started
+
+
+def test_the_plan_says_so_where_nothing_keeps_strangers_from_it() -> None:
+    for listen, firewall, wanted in (("0.0.0.0:9100", False, 1), ("0.0.0.0:9100", True, 0), ("127.0.0.1:9100", False, 0)):
+        said = fleet(listen=listen, firewall=firewall)
+        assert len([*remarks_of(said.hosts["box"], said, Knowledge())]) == wanted
