@@ -12,6 +12,7 @@ from inventory.hardware import Hardware
 from inventory.model_shape import ModelShape
 from inventory.options import Options
 from resources import UNOPENED, Release, Wheel
+from roles.role import interface_of, port_of, with_address
 
 TO_BE_ISSUED = "<to be issued>"
 TO_BE_CHOSEN = (Wheel("<to be chosen>", "", 0),)
@@ -124,6 +125,16 @@ class Knowledge:
         if isinstance(found, PaddockError):
             raise found
         return found
+
+    def bound(self, listen: str, host: str, where: str) -> str:
+        """`ADDRESS:PORT`: of an interface its first address of IPv4, or else of IPv6. Raises PaddockError where it has none."""
+        hardware, name = self.hardware.get(host), interface_of(listen)
+        if not name or not hardware:
+            return with_address(listen)
+        if not (own := hardware.addresses.get(name)):
+            have = ", ".join(f"{each} ({' and '.join(addresses)})" for each, addresses in hardware.addresses.items()) or "none"
+            raise PaddockError(f"{where}: it has no interface {name} with an address: it has {have}")
+        return f"[{own[0]}]:{port_of(listen)}" if ":" in own[0] else f"{own[0]}:{port_of(listen)}"
 
     def key(self, name: str, least: int = 1) -> str:
         """A secret that one program shows to another in a header; TO_BE_ISSUED where nobody has made it yet, UNOPENED where nobody can

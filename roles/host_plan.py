@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from inventory.errors import PaddockError
+from inventory.errors import InventoryError, PaddockError
 from resources import Directory, ModelFile, Release, Resource, ResourceError, Service, expand
 from roles import ROLES, plan_of, settings_of
 from roles.quoting import Unquotable
@@ -61,6 +61,9 @@ def faults_of(host: Host, fleet: Fleet, knowledge: Knowledge) -> Iterator[Findin
         resources: list[Resource] = []
         try:
             resources.extend(_planned(host, role, fleet, knowledge, planned))
+        except InventoryError as error:
+            failed[role] = None
+            yield from (Finding(("roles", role), words) for words in error.problems)
         except (PaddockError, ResourceError, Unquotable) as error:
             failed[role] = None
             yield Finding(("roles", role), str(error))

@@ -113,6 +113,15 @@ def is_on(value: object) -> bool:
     return str(value).lower() in ON
 
 
+def sleep_s(preset: Mapping[str, object]) -> int:
+    """After how many seconds without a question a model falls asleep; less than 0 is never. Raises ValueError where that is no number."""
+    said = preset.get("sleep-idle-seconds", -1)
+    try:
+        return int(said)  # type: ignore[call-overload, no-any-return]
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"sleep-idle-seconds: {said} is no number of seconds: -1 is never") from None
+
+
 def purpose(preset: Mapping[str, object]) -> Literal["chat", "embedding", "rerank"]:
     """What a model that is served so is for. llama-server answers one kind of question where it embeds or ranks."""
     if any(is_on(preset.get(option)) for option in ("rerank", "reranking")) or preset.get("pooling") == "rank":

@@ -17,7 +17,7 @@ from roles.front import PEPPER
 from roles.gateway.models import configured
 from roles.gateway.settings import GatewaySettings, OnPostgres, called_at, is_encrypted, master_key_name
 from roles.offer import SHORTEST_KEY, SHORTEST_PEPPER, Offered, allowed, key_digest, offered
-from roles.role import address_of, interface_of, is_address, is_loopback, port_of, render, with_address
+from roles.role import address_of, is_address, is_loopback, port_of, render, with_address
 from roles.server import CALLERS, ImageServer, Server, Tunnelled
 from roles.upstream import hosts_of
 from roles.users import ADMIN_SOCKET, COMMAND, UNIT, UserLimits
@@ -87,8 +87,9 @@ def plan(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Knowled
     if not servers and not images:
         raise PaddockError(f"hosts.{host.name}.roles.gateway: there is no llama-server behind it: see its upstream")
     environment = Venv(ENVIRONMENT, knowledge.wheels_for(host.name, "gateway"))
-    listens = [_bound(each, host, knowledge) for each in settings.listen]
-    metrics = _bound(settings.metrics_listen, host, knowledge) if settings.metrics_listen else ""
+    where = f"hosts.{host.name}.roles.gateway"
+    listens = [knowledge.bound(each, host.name, where) for each in settings.listen]
+    metrics = knowledge.bound(settings.metrics_listen, host.name, where) if settings.metrics_listen else ""
     keys = tuple(_keys(host, settings, servers, images, knowledge))
     said = {**_configuration(host, settings, servers, images, fleet, knowledge), "listen": listens, "metrics_listen": metrics}
     configuration = File(CONFIGURATION, json.dumps(said, indent=1) + "\n", group=ACCOUNT, mode=0o640, secret=True, goes_back=True)
@@ -108,7 +109,7 @@ def plan(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Knowled
     ways = tuple(_ways(host, servers, fleet))
     warm = settings.pi and settings.pi.chosen("warm_up", False)
     yield from tunnel.outwards(WAY_OUT, host.name, ways, knowledge)
-    yield Service(LISTENER, restarts=(listener,), ports=tuple(_ports(listens, metrics, settings)))
+    yield Service(LISTENER, restarts=(listener,), ports=tuple(_ports(listens, metrics, settings.callers, fleet.watchers(host.name))))
     yield Service(
         UNIT,
         restarts=(environment, *keys, configuration, unit),
@@ -150,24 +151,14 @@ def remarks(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Know
         yield f"{where}: the site {site} leads to a server of the gateway, past its keys, limits and turns"
 
 
-def _bound(listen: str, host: Host, knowledge: Knowledge) -> str:
-    """`ADDRESS:PORT`: of an interface its first address of IPv4, or else of IPv6. Raises PaddockError where it has none."""
-    hardware, name = knowledge.hardware.get(host.name), interface_of(listen)
-    if not name or not hardware:
-        return with_address(listen)
-    if not (own := hardware.addresses.get(name)):
-        have = ", ".join(f"{each} ({' and '.join(addresses)})" for each, addresses in hardware.addresses.items()) or "none"
-        raise PaddockError(f"hosts.{host.name}.roles.gateway: it has no interface {name} with an address: it has {have}")
-    return f"[{own[0]}]:{port_of(listen)}" if ":" in own[0] else f"{own[0]}:{port_of(listen)}"
-
-
-def _ports(listens: Sequence[str], metrics: str, settings: GatewaySettings) -> Iterator[Port]:
-    """IPv4 and IPv6 have a socket each."""
+def _ports(listens: Sequence[str], metrics: str, callers: tuple[str, ...] | None, watchers: tuple[str, ...]) -> Iterator[Port]:
+    """IPv4 and IPv6 have a socket each. A port that has metrics alone is the fleet's Prometheus' too."""
     by_number: dict[int, list[str]] = {}
     for each in (*listens, *filter(None, (metrics,))):
         by_number.setdefault(port_of(each), []).append(address_of(each))
     for number, addresses in by_number.items():
-        yield Port(number, tuple(dict.fromkeys(addresses)), LISTENER, reachable_from=settings.callers)
+        others = (*(callers or ()), *watchers) if watchers and number not in map(port_of, listens) else callers
+        yield Port(number, tuple(dict.fromkeys(addresses)), LISTENER, reachable_from=others)
 
 
 def _keys(

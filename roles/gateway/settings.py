@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 
 from roles.expiry import ExpirySettings
 from roles.front import PEPPER, PublicModel, PublicName, offers_nothing, taken_names
+from roles.metrics import Metrics
 from roles.references import Finding, Whole
 from roles.role import (
     InterfaceEndpoint,
@@ -241,6 +242,12 @@ class GatewaySettings(RoleSettings):
 
     def front(self) -> str:
         return next((called_at(each) for each in self.listen if not interface_of(each)), "")
+
+    def shown_metrics(self, host: str) -> Iterator[Metrics]:
+        """At its own address they are for callers at loopback, and else for administrators' keys."""
+        near = (each for each in map(called_at, self.listen) if not interface_of(each) and is_loopback(each))
+        home = called_at(self.metrics_listen) if self.metrics_listen else next(near, "")
+        yield Metrics("gateway", home, self.metrics_listen or "", "roles.gateway.metrics_listen")
 
     def public_models(self) -> Iterator[str]:
         for name, entry in self.models.items():

@@ -103,7 +103,9 @@ def _port(server: Server, fleet: Fleet, knowledge: Knowledge) -> Port:
     addresses = tuple(listed_as(address_of(each)) for each in _listens(server, fleet, knowledge))
     if fleet.is_tunnelled(server):
         return Port(server.port, addresses, server.listener, shared=True)
-    return Port(server.port, addresses, server.listener or server.unit, reachable_from=fleet.callers(server.host))
+    watchers = () if server.encrypted else fleet.watchers(server.host)
+    callers = tuple(dict.fromkeys((*fleet.callers(server.host), *watchers)))
+    return Port(server.port, addresses, server.listener or server.unit, reachable_from=callers)
 
 
 def _listens(server: Server, fleet: Fleet, knowledge: Knowledge) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from inventory.errors import PaddockError
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
 from resources import SPEEDS, Directory, File, Release, Resource, Service
-from roles.preset import Preset, is_on, purpose
+from roles.preset import Preset, is_on, purpose, sleep_s
 from roles.role import address_of, render
 from roles.server import Server
 from roles.speed import CAUSES, TRIAL_TOKENS, TRIALS, characters, is_timed, long_prompt, mark, slot_context
@@ -89,7 +89,7 @@ def watched(server: Server, fleet: Fleet, knowledge: Knowledge, *, timed: bool) 
         yield (*who, "-", "none", "no", "none", key, "-", "0")
     for model in server.models:
         preset = fleet.preset(server, model)
-        sleeps = _seconds(preset, model) >= 0
+        sleeps = _sleeps(preset, model)
         # One that may fall asleep is only looked at where looking does not wake it, which its metrics do not.
         ask = "none" if sleeps and not is_on(preset.get("metrics", True)) else purpose(preset)
         way, length = "-", 0
@@ -99,13 +99,12 @@ def watched(server: Server, fleet: Fleet, knowledge: Knowledge, *, timed: bool) 
         yield (*who, name, ask, "yes" if sleeps else "no", _memory(server, preset, knowledge), key, way, str(length))
 
 
-def _seconds(preset: Preset, model: str) -> int:
-    """After how long without a question it falls asleep; less than 0 is never. Raises PaddockError where that is no number."""
-    said = preset.get("sleep-idle-seconds", -1)
+def _sleeps(preset: Preset, model: str) -> bool:
+    """Whether it may fall asleep. Raises PaddockError where nobody can tell."""
     try:
-        return int(said)
-    except (ValueError, OverflowError):
-        raise PaddockError(f"models.{model}.preset: sleep-idle-seconds: {said} is no number of seconds: -1 is never") from None
+        return sleep_s(preset) >= 0
+    except ValueError as error:
+        raise PaddockError(f"models.{model}.preset: {error}") from None
 
 
 def _memory(server: Server, preset: Preset, knowledge: Knowledge) -> str:

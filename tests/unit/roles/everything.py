@@ -86,6 +86,8 @@ HARMLESS: Mapping[str, str] = {
     "Site.origins[]": "https://chat.home.example",
     "Site.routes[]": "GET /slots/*",
     "NodeExporterSettings.listen": "192.0.2.15:9100",
+    "PrometheusSettings.listen": "192.0.2.10:9090",
+    "PrometheusSettings.leave_out[]": "lobby/gateway",
     "GatewaySettings.listen[]": "192.0.2.15:8001",
     "GatewaySettings.callers[]": "2001:db8:0:1::/64",
     "GatewaySettings.models{key}": "default",
@@ -160,6 +162,7 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
                 },
                 "admin": {"listen": text["AdminSettings.listen"]},
                 "watchdog": watchdog,
+                "prometheus": {"listen": text["PrometheusSettings.listen"], "leave_out": [text["PrometheusSettings.leave_out[]"]]},
                 "firewall": {
                     "allow": {"8080": [text["FirewallSettings.allow{}[]"]]},
                     "addresses": {"door": [text["FirewallSettings.addresses{}[]"]]},
