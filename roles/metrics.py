@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
+
+from roles.role import address_of, listed_as
 
 
 @dataclass(frozen=True)
@@ -17,3 +20,10 @@ class Metrics:
     home: str
     listen: str
     key: str
+
+
+def listed_by_go(endpoint: str) -> str:
+    """How ss lists the socket of a program in Go: one on every address takes IPv6 too, whichever way it was written
+    (net/ipsock_posix.go: favoriteAddrFamily)."""
+    address = address_of(endpoint)
+    return "*" if ip_address(address).is_unspecified else listed_as(address)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
 from resources import Directory, File, Package, Port, Resource, Service, User
+from roles.metrics import listed_by_go
 from roles.node_exporter.settings import UNIT, NodeExporterSettings
-from roles.role import address_of, is_loopback, listed_as, port_of, render
+from roles.role import is_loopback, port_of, render
 
 PACKAGE = "prometheus-node-exporter"
 DROPINS = f"/etc/systemd/system/{UNIT}.d"
@@ -47,7 +48,7 @@ def plan(host: Host, settings: NodeExporterSettings, fleet: Fleet, knowledge: Kn
     yield Directory(TEXTFILES)
     yield Directory(DROPINS)
     yield dropin
-    port = Port(port_of(settings.listen), (listed_as(address_of(settings.listen)),), UNIT, reachable_from=fleet.watchers(host.name))
+    port = Port(port_of(settings.listen), (listed_by_go(settings.listen),), UNIT, reachable_from=fleet.watchers(host.name))
     yield Service(UNIT, restarts=(package, dropin), ports=(port,))
 
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
 from resources import Directory, File, Package, Port, Resource, Service, User
+from roles.metrics import listed_by_go
 from roles.prometheus.configuration import CONFIGURATION, DIRECTORY, KEYS, RULES, configuration, key_file, rules
 from roles.prometheus.settings import UNIT, PrometheusSettings
 from roles.prometheus.targets import remarks as left_alone
 from roles.prometheus.targets import targets, watched
-from roles.role import address_of, is_loopback, listed_as, port_of, render
+from roles.role import is_loopback, port_of, render
 
 ACCOUNT = "prometheus"
 """As the packages of Prometheus and of the node exporter make it."""
@@ -53,7 +54,7 @@ def plan(host: Host, settings: PrometheusSettings, fleet: Fleet, knowledge: Know
         validate=(VALIDATE,),
         # It reads its journal first.
         answers=f"curl --silent --fail --max-time 5 http://{at}/-/ready",
-        ports=(Port(port_of(settings.listen), (listed_as(address_of(settings.listen)),), UNIT, reachable_from=()),),
+        ports=(Port(port_of(settings.listen), (listed_by_go(settings.listen),), UNIT, reachable_from=()),),
     )
 
 

@@ -76,7 +76,7 @@ RULES: dict[str, tuple[str, ...]] = {
         "roles.package_file",
         "roles.rehearsal",
     ),
-    "roles/metrics.py": (),
+    "roles/metrics.py": ("roles.role",),
     "roles/preset.py": ("pydantic", "pydantic_core"),
     "roles/server.py": ("pydantic", "roles.role", "roles.preset", "roles.upstream"),
     "roles/speed.py": ("resources", "roles.preset", "roles.server"),

@@ -27,6 +27,11 @@ def test_it_listens_on_loopback_unless_somebody_says_otherwise() -> None:
     assert isinstance(port, Port) and port.addresses == ("127.0.0.1",)
 
 
+def test_of_one_that_listens_everywhere_ipv6_is_declared_too() -> None:
+    assert [planned(fleet(listen=at))["port:9100/tcp"].addresses for at in ("0.0.0.0:9100", "[::]:9100")] == [("*",), ("*",)]
+    assert planned(fleet(listen="192.0.2.10:9100"))["port:9100/tcp"].addresses == ("192.0.2.10",)
+
+
 def test_only_its_own_host_reaches_it_while_no_prometheus_reads_it() -> None:
     found = planned(fleet(listen="0.0.0.0:9100"))
     assert found["port:9100/tcp"].reachable_from == ()
