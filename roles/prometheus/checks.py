@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 from testinfra.host import Host as TestinfraHost
 
+from inventory.bounds import from_json
 from inventory.fleet import Fleet, Host
 from resources import File, Resource
 from roles.prometheus.configuration import CONFIGURATION, RULES, TIMEOUT_S, declared_alerts, declared_targets
@@ -73,4 +73,4 @@ def _asked(host: TestinfraHost, this: Host, settings: PrometheusSettings, fleet:
     at = fleet.reach(settings.listen, "", this.name, this.name)
     said = host.run("curl -sSf --max-time 30 %s", f"http://{at}/api/v1/{what}")
     assert said.rc == 0, f"it does not answer: {said.stderr.strip()}"
-    return json.loads(said.stdout)["data"]
+    return from_json(said.stdout)["data"]
