@@ -29,6 +29,7 @@ ROLES = (
     "client",
     "watchdog",
     "node_exporter",
+    "alertmanager",
     "prometheus",
 )
 

@@ -7,6 +7,15 @@ from ipaddress import ip_address
 
 from roles.role import address_of, listed_as
 
+ALERTMANAGER = "alertmanager"
+"""The service to which Prometheus sends alerts."""
+
+HOST_DOWN = "HostDown"
+"""The alert beside which others of its host need not be told of."""
+
+SIGN_OF_LIFE = "DeadMansSwitch"
+"""The alert that always fires."""
+
 
 @dataclass(frozen=True)
 class Metrics:

@@ -49,6 +49,53 @@ def _memory(available: int) -> Mapping[str, str]:
     return {series(f"node_memory_{name}_bytes", HOST): f"{value}x30" for name, value in said.items()}
 
 
+def _failed(unit: str, values: str) -> Mapping[str, str]:
+    return {series("node_systemd_unit_state", {**HOST, "name": unit, "state": "failed", "type": "oneshot"}): values}
+
+
+def _sensor(degrees: int, critical: float) -> Mapping[str, str]:
+    said = {"temp_celsius": degrees, "temp_crit_celsius": critical}
+    return {series(f"node_hwmon_{name}", {**HOST, **SENSOR}): f"{value}x20" for name, value in said.items()}
+
+
+def _waits(histogram: str, le: str) -> Mapping[str, str]:
+    """All of 60 requests a minute in the bucket up to `le`, of three."""
+    bounds = ("10", "60", "+Inf")
+    of = {**GATEWAY, "model": "small"}
+    return {
+        series(f"paddock_gateway_{histogram}_bucket", {**of, "le": each}): f"0+{60 if bounds.index(each) >= bounds.index(le) else 0}x40"
+        for each in bounds
+    }
+
+
+def _of_zone(kind: str, degrees: int) -> Mapping[str, str]:
+    return {series("node_thermal_zone_temp", {**HOST, "type": kind, "zone": "0"}): f"{degrees}x20"}
+
+
+def _unsaid(degrees: int) -> Mapping[str, str]:
+    """A sensor whose limit is none."""
+    said = {"temp_celsius": str(degrees), "temp_crit_celsius": "0"}
+    return {series(f"node_hwmon_{name}", {**HOST, "chip": "nvme", "sensor": "temp1"}): f"{value}x20" for name, value in said.items()}
+
+
+def _restarts(values: str) -> Mapping[str, str]:
+    return {series("node_systemd_service_restart_total", {**HOST, "name": "caddy.service"}): values}
+
+
+def _unsent(values: str) -> Mapping[str, str]:
+    return {series("prometheus_notifications_errors_total", {**PROMETHEUS, "alertmanager": "http://192.0.2.10:9093/api/v2/alerts"}): values}
+
+
+def _of_gateway(name: str, values: str, **labels: str) -> Mapping[str, str]:
+    return {series(f"paddock_gateway_{name}", {**GATEWAY, **labels}): values}
+
+
+def _unit(name: str) -> Mapping[str, str]:
+    return {**HOST, "name": name, "state": "failed", "type": "oneshot"}
+
+
+SENSOR = {"chip": "pci0000:00", "sensor": "temp1"}
+ALERTMANAGER = {"host": "box", "job": "alertmanager", "service": "alertmanager"}
 GATEWAY = {"host": "far", "job": "gateway", "service": "gateway"}
 SERVER = {"host": "box", "job": "llama_server", "service": "chat", "model": "small"}
 
@@ -64,9 +111,71 @@ CASES: Mapping[str, Case] = {
     "ClockNotSynchronized": Case(
         _of_host("node_timex_sync_status", "0x90"), _of_host("node_timex_sync_status", "0x30 1 0x50"), "80m", HOST
     ),
+    "Hot": Case(_sensor(98, 100), {**_sensor(90, 100), **_of_zone("x86_pkg_temp", 95), **_unsaid(95)}, "10m", {**HOST, **SENSOR}, "98"),
+    "WatchdogGaveUp": Case(
+        _failed("paddock-watchdog.service", "0 1x9"), _failed("caddy.service", "1x9"), "5m", _unit("paddock-watchdog.service")
+    ),
+    "CertificateExpires": Case(
+        _failed("paddock-expiry-caddy.service", "1x9"),
+        _failed("paddock-expiry-caddy.service", "0x9"),
+        "5m",
+        _unit("paddock-expiry-caddy.service"),
+    ),
+    "ServiceFailed": Case(
+        _failed("caddy.service", "1x9"),
+        {**_failed("paddock-watchdog.service", "1x9"), **_failed("paddock-expiry-caddy.service", "1x9"), **_failed("caddy.service", "0x9")},
+        "5m",
+        _unit("caddy.service"),
+    ),
+    "ServiceRestarts": Case(_restarts("0+1x40"), _restarts("0x20 1+0x20"), "40m", {**HOST, "name": "caddy.service"}),
+    "RequestsWait": Case(
+        {series("llamacpp:requests_deferred", SERVER): "3x40"},
+        {series("llamacpp:requests_deferred", SERVER): "3x10 0 3x10 0x20"},
+        "30m",
+        SERVER,
+        "3",
+    ),
+    "FirstTokenSlow": Case(
+        _waits("first_token_seconds", "60"), _waits("first_token_seconds", "10"), "30m", {**GATEWAY, "model": "small"}, "57.5s"
+    ),
+    "QueueWaitLong": Case(
+        _waits("queue_wait_seconds", "60"), _waits("queue_wait_seconds", "10"), "30m", {**GATEWAY, "model": "small"}, "57.5s"
+    ),
+    "QueueLong": Case(
+        {**_of_gateway("queue_depth", "9x20", model="small"), **_of_gateway("slots", "2x20", backend="box")},
+        {**_of_gateway("queue_depth", "8x20", model="small"), **_of_gateway("slots", "2x20", backend="box")},
+        "15m",
+        GATEWAY,
+        "9",
+    ),
+    "BackEndAway": Case(
+        _of_gateway("slots", "0x20", backend="box"), _of_gateway("slots", "0x8 2 0x8", backend="box"), "16m", {**GATEWAY, "backend": "box"}
+    ),
+    "SwapsOften": Case(
+        _of_gateway("swaps_total", "0+2x60", backend="box"),
+        _of_gateway("swaps_total", "0+0.5x60", backend="box"),
+        "50m",
+        {**GATEWAY, "backend": "box"},
+    ),
+    "LimitedLong": Case(
+        _of_gateway("limited_total", "0+1x120", limit="rpm"),
+        _of_gateway("limited_total", "0+1x40 40x80", limit="rpm"),
+        "100m",
+        {**GATEWAY, "limit": "rpm"},
+    ),
+    "RequestLogAway": Case(_of_gateway("database_up", "0x20"), _of_gateway("database_up", "0x4 1 0x4 1x9"), "10m", GATEWAY),
+    "RowsDropped": Case(_of_gateway("log_rows_dropped_total", "0x9 4x9"), _of_gateway("log_rows_dropped_total", "4x18"), "12m", GATEWAY),
+    "NotificationsFail": Case(
+        {series("alertmanager_notifications_failed_total", {**ALERTMANAGER, "integration": "email"}): "0+1x40"},
+        {series("alertmanager_notifications_failed_total", {**ALERTMANAGER, "integration": "email"}): "0x20 1x20"},
+        "30m",
+        {**ALERTMANAGER, "integration": "email"},
+    ),
+    "AlertmanagerLost": Case(_unsent("0+1x20"), _unsent("0x5 2x15"), "12m", PROMETHEUS),
+    "DeadMansSwitch": Case({}, {}, "1m", {}),
     "ConfigurationRefused": Case(
         {series("prometheus_config_last_reload_successful", PROMETHEUS): "0x20"},
-        {series("prometheus_config_last_reload_successful", PROMETHEUS): "1x20"},
+        {series("prometheus_config_last_reload_successful", PROMETHEUS): "0x9 1x9"},
         "10m",
         PROMETHEUS,
     ),
@@ -83,7 +192,9 @@ def document(rules: str) -> dict[str, Any]:
             "exp_labels": {**case.labels, "severity": rule.severity},
             "exp_annotations": {name: _filled(text, case) for name, text in said.items()},
         }
-        for given, expected in ((case.fires, [alert]), (case.quiet, [])):
+        # What shows that all is well fires whatever is read.
+        quiet = [] if rule.severity != "none" else [alert]
+        for given, expected in ((case.fires, [alert]), (case.quiet, quiet)):
             tests.append(
                 {
                     "interval": "1m",
@@ -96,4 +207,4 @@ def document(rules: str) -> dict[str, Any]:
 
 def _filled(text: str, case: Case) -> str:
     text = re.sub(r"{{ \$labels\.(\w+) }}", lambda found: case.labels[found[1]], text)
-    return re.sub(r"{{ \$value \| \w+ }}", case.value, text)
+    return re.sub(r"{{ \$value( \| \w+)? }}", case.value, text)

@@ -8,9 +8,10 @@ from typing import TypedDict
 from inventory.errors import PaddockError
 from inventory.knowledge import TO_BE_ISSUED, Knowledge
 from resources import File
-from roles.llama_server.settings import LlamaServerSettings, SecretValue, Variable
+from roles.llama_server.settings import LlamaServerSettings, Variable
 from roles.preset import CONTROL
 from roles.role import render
+from roles.secret_value import SecretValue
 from roles.server import KEY_FILE, Server
 
 UNIFIED = "GGML_CUDA_ENABLE_UNIFIED_MEMORY"
@@ -62,8 +63,7 @@ def readable(settings: LlamaServerSettings) -> Owned:
 def refusals(server: Server, settings: LlamaServerSettings, knowledge: Knowledge) -> Iterator[str]:
     """The secrets that nobody has set yet."""
     for name, each in _secrets(server, settings).items():
-        if each.secret not in knowledge.secrets:
-            words = f"there is no secret {each.secret} yet: `paddock secrets set {each.secret}`, of a lab with --lab"
+        if words := each.missing(knowledge.secrets):
             yield f"{_where(name, server, settings)}: {words}"
 
 

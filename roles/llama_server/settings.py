@@ -11,6 +11,7 @@ from roles.expiry import ExpirySettings
 from roles.image import ImageReference
 from roles.preset import CONTROL, Preset, PresetOption
 from roles.role import Account, InterfaceEndpoint, Matches, MemoryMax, Name, RequiredAccount, RoleSettings, Settings, port_of
+from roles.secret_value import SecretValue
 
 if TYPE_CHECKING:
     from roles.rehearsal import Rehearsal
@@ -62,15 +63,6 @@ def _line(value: str | float) -> str | float:
     if isinstance(value, str) and CONTROL.search(value):
         raise ValueError("has a line break or another control character in it, which a unit cannot hold")
     return value
-
-
-class SecretValue(Settings):
-    """A secret of the fleet, by its name."""
-
-    secret: Annotated[
-        str, Matches(r"[a-z0-9][a-z0-9._-]*", "is no name of a secret: lower-case letters, digits, dots, hyphens, underscores")
-    ]
-    """As `paddock secrets set NAME` has stored it."""
 
 
 VariableName = Annotated[str, Matches(r"[A-Za-z_][A-Za-z0-9_]{0,254}", "is no name of a variable"), AfterValidator(_variable)]

@@ -21,9 +21,12 @@ COLLECTORS = (
     *("meminfo", "vmstat", "edac"),
     *("diskstats", "filesystem", "netdev"),
     *("hwmon", "thermal_zone"),
-    *("time", "timex", "uname", "textfile"),
+    *("time", "timex", "uname", "textfile", "systemd"),
 )
 """Of the more than 40 that there are, those that tell something of a host of models."""
+
+UNITS = r"(paddock-.*|llama-server.*|caddy|docker|postgresql@.*|prometheus.*)\.service"
+"""The units whose state is told: those that Paddock brings."""
 
 PSEUDO = "autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|efivarfs|fusectl|hugetlbfs|iso9660|mqueue|nsfs|overlay|proc"
 PSEUDO += "|procfs|pstore|ramfs|rpc_pipefs|securityfs|selinuxfs|squashfs|sysfs|tmpfs|tracefs"
@@ -40,8 +43,10 @@ def plan(host: Host, settings: NodeExporterSettings, fleet: Fleet, knowledge: Kn
             collectors=COLLECTORS,
             textfiles=TEXTFILES,
             pseudo=f"^({PSEUDO})$",
+            units=UNITS,
         ),
     )
+    yield Package("dbus")  # by which systemd tells of its units
     yield package
     yield User("prometheus", "/var/lib/prometheus")  # as the package makes it, which would leave it behind
     yield Directory("/var/lib/paddock")

@@ -13,7 +13,7 @@ from testinfra.host import Host as TestinfraHost
 from inventory.bounds import from_json
 from inventory.fleet import Fleet, Host
 from resources import File, Resource
-from roles.prometheus.configuration import CONFIGURATION, RULES, TIMEOUT_S, declared_alerts, declared_targets
+from roles.prometheus.configuration import CONFIGURATION, RULES, TIMEOUT_S, declared_alertmanagers, declared_alerts, declared_targets
 from roles.prometheus.settings import PrometheusSettings
 
 BESIDE_S = 20
@@ -29,6 +29,22 @@ def check_it_runs_the_declared_rules(
     assert not missing, f"it has not loaded {', '.join(missing)}"
     failing = [f"{name}: {each['lastError']}" for name, each in has.items() if each["health"] == "err"]
     assert not failing, failing[0]
+
+
+def check_it_sends_alerts_where_it_is_to(
+    host: TestinfraHost, this: Host, settings: PrometheusSettings, fleet: Fleet, plan: Iterable[Resource]
+) -> None:
+    """Within some seconds: it takes them over after the rest of its configuration."""
+    declared = {f"http://{at}/api/v2/alerts": at for at in declared_alertmanagers(_text(plan, CONFIGURATION))}
+
+    def missing() -> list[str]:
+        has = {each["url"] for each in _asked(host, this, settings, fleet, "alertmanagers")["activeAlertmanagers"]}
+        return [at for url, at in declared.items() if url not in has]
+
+    until = time.monotonic() + BESIDE_S
+    while (lacking := missing()) and time.monotonic() < until:
+        time.sleep(1)
+    assert not lacking, f"it sends no alerts to {', '.join(lacking)}"
 
 
 def check_every_target_is_up(host: TestinfraHost, this: Host, settings: PrometheusSettings, fleet: Fleet, plan: Iterable[Resource]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from roles.metrics import ALERTMANAGER
 from roles.prometheus.rules import document
 from roles.prometheus.settings import PrometheusSettings
 from roles.prometheus.targets import Target
@@ -25,6 +26,7 @@ def configuration(fleet: str, settings: PrometheusSettings, targets: Iterable[Ta
     """A pool of targets for each job and key."""
     interval, timeout = f"{settings.scrape_interval_s}s", f"{min(TIMEOUT_S, settings.scrape_interval_s)}s"
     in_order = sorted(targets, key=_pool)
+    told = [each.at for each in in_order if each.job == ALERTMANAGER]
     said = {
         "global": {
             "scrape_interval": interval,
@@ -32,14 +34,15 @@ def configuration(fleet: str, settings: PrometheusSettings, targets: Iterable[Ta
             "evaluation_interval": interval,
             "external_labels": {"fleet": fleet},
         },
+        **({"alerting": {"alertmanagers": [{"follow_redirects": False, "static_configs": [{"targets": told}]}]}} if told else {}),
         "rule_files": [RULES],
         "scrape_configs": [_scraped(*pool, tuple(each)) for pool, each in groupby(in_order, _pool)],
     }
     return _written(said)
 
 
-def rules(targets: Iterable[Target]) -> str:
-    return _written(document({each.job for each in targets}))
+def rules(settings: PrometheusSettings, targets: Iterable[Target]) -> str:
+    return _written(document({each.job for each in targets}, settings))
 
 
 def key_file(key_name: str) -> str:
@@ -55,6 +58,12 @@ def declared_targets(text: str) -> list[Mapping[str, str]]:
 def declared_alerts(text: str) -> list[str]:
     """The names of all alerts of a file of rules."""
     return [each["alert"] for group in yaml.safe_load(text)["groups"] for each in group["rules"]]
+
+
+def declared_alertmanagers(text: str) -> list[str]:
+    """`ADDRESS:PORT` of all to which a configuration sends alerts."""
+    said = yaml.safe_load(text).get("alerting", {"alertmanagers": []})
+    return [at for each in said["alertmanagers"] for pool in each["static_configs"] for at in pool["targets"]]
 
 
 def _pool(target: Target) -> tuple[str, str]:

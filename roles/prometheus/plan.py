@@ -33,7 +33,7 @@ def plan(host: Host, settings: PrometheusSettings, fleet: Fleet, knowledge: Know
         for name in dict.fromkeys(each.key_name for each in read if each.key_name)
     )
     said = File(CONFIGURATION, configuration(fleet.name, settings, read))
-    alerts = File(RULES, rules(read))
+    alerts = File(RULES, rules(settings, read))
     dropin = File(f"{DROPINS}/40-paddock.conf", render("prometheus/40-paddock.conf.j2", settings, configuration=CONFIGURATION, state=STATE))
     yield package
     yield User(ACCOUNT, "/var/lib/prometheus")  # as the package makes it, which would leave it behind

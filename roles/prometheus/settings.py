@@ -31,6 +31,13 @@ class PrometheusSettings(RoleSettings):
     retention_mib: Annotated[int, Field(ge=256, le=16 * 1024 * 1024)] = 4096
     """MiB that readings may take on disk. The oldest go first, also before their days are over."""
 
+    first_token_s: Annotated[float, Field(gt=0, le=120)] = 30
+    """Seconds to the first token, from the request, beyond which you want to be told: of the slowest twentieth of a model's requests at a
+    gateway, for ten minutes."""
+
+    queue_wait_s: Annotated[float, Field(gt=0, le=300)] = 30
+    """The same for the seconds that requests wait for a slot."""
+
     leave_out: tuple[LeftOut, ...] = ()
     """Hosts, and services of hosts, that are not watched: `[old, rig/gateway]`."""
 

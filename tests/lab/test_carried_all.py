@@ -73,6 +73,7 @@ WHOLE = (
       rpc_worker: {listen: "192.0.2.10:50051", memory_max: 1G, cache: true}
       postgres:
       node_exporter:
+      alertmanager: {receivers: {ann: {webhook: {url: "https://hooks.home.example/fleet"}}}}
       prometheus: {leave_out: [far]}
       gateway: {upstream: [all/chat, far], database: {postgres: all}, master_key: true, metrics_listen: "127.0.0.1:9101"}
       llama_server:
@@ -104,12 +105,12 @@ WHOLE = (
 """Every role, `all`'s servers by now an account's own."""
 
 KEPT = {
-    "all": "/var/lib/paddock /var/lib/paddock-gateway /var/lib/paddock-litellm /var/lib/paddock-prometheus /var/cache/paddock-rpc"
+    "all": "/var/lib/paddock /var/lib/paddock-gateway /var/lib/paddock-litellm /var/lib/paddock-prometheus /var/lib/paddock-alertmanager /var/cache/paddock-rpc"
     " /etc/postgresql /etc/postgresql-common /var/lib/postgresql /var/log/postgresql /var/lib/docker /var/lib/containerd /etc/cni",
     "far": "/var/lib/paddock /var/lib/paddock-gateway",
 }
 """What stays without `--data`, with all that is in it: models, the gateway's databases, their copies and the list of that, what a worker was
-sent, Prometheus' readings, and PostgreSQL's and Docker's own."""
+sent, Prometheus' readings, Alertmanager's silences, and PostgreSQL's and Docker's own."""
 
 POSTGRES = (
     r"(files|contents): /etc/(init\.d|logrotate\.d|rc\d\.d|apt/apt\.conf\.d|systemd/system/\S*)/[\w-]*postgresql\S* was ",

@@ -38,6 +38,7 @@ hosts:
         preset: {threads: 1, threads-batch: 1}
         instances: {chat: {model: small, listen: "0.0.0.0:8081"}}
       node_exporter:
+      alertmanager:
       prometheus: {scrape_interval_s: 5}
   far:
     address: 192.0.2.11
@@ -49,9 +50,10 @@ hosts:
 models: {small: {source: tiny, preset: {ctx-size: 1024}}}
 """
 
+UNITS = "node_systemd_unit_state%7Bstate=%22failed%22,name=%22prometheus-node-exporter.service%22%7D"
 EXPORTER = "prometheus-node-exporter"
 API = "http://127.0.0.1:9090/api/v1"
-ALL = {"box/prometheus", "box/node_exporter", "box/chat", "far/node_exporter", "far/gateway"}
+ALL = {"box/prometheus", "box/alertmanager", "box/node_exporter", "box/chat", "far/node_exporter", "far/gateway"}
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def test_a_reading_of_a_llama_server_has_its_host_and_model(fleet: LabFleet) -> 
 
 def test_the_metrics_that_the_rules_look_at_are_there(fleet: LabFleet) -> None:
     """But for those of file systems, which a lab host has none of its own of, and for readings of six hours."""
-    for name in ("node_memory_MemAvailable_bytes", "node_vmstat_oom_kill", "node_time_seconds", "node_timex_sync_status"):
+    for name in ("node_memory_MemAvailable_bytes", "node_vmstat_oom_kill", "node_time_seconds", "node_timex_sync_status", UNITS):
         assert {each["metric"]["host"] for each in values(fleet, name)} == {"box", "far"}, name
 
 
@@ -142,7 +144,8 @@ def test_nothing_of_it_stays_on_a_host_that_is_torn_down(fleet: LabFleet) -> Non
         left = fleet.on(
             host,
             "ls -d /etc/paddock /etc/prometheus /etc/default/prometheus* /var/lib/prometheus /var/lib/paddock-prometheus"
-            " /etc/systemd/system/prometheus*; getent passwd prometheus; dpkg -l 'prometheus*' | grep '^.[^n]';"
+            " /var/lib/paddock-alertmanager /etc/systemd/system/prometheus*; getent passwd prometheus;"
+            " dpkg -l 'prometheus*' | grep '^.[^n]';"
             " systemctl list-unit-files --no-legend 'prometheus*'",
             check=False,
         )

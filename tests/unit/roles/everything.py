@@ -86,6 +86,15 @@ HARMLESS: Mapping[str, str] = {
     "Site.origins[]": "https://chat.home.example",
     "Site.routes[]": "GET /slots/*",
     "NodeExporterSettings.listen": "192.0.2.15:9100",
+    "AlertmanagerSettings.listen": "192.0.2.10:9093",
+    "AlertmanagerSettings.receivers{key}": "ann",
+    "Mail.to[]": "ann@home.example",
+    "Mail.sender": "paddock@home.example",
+    "Mail.server": "mail.home.example:587",
+    "Mail.user": "paddock",
+    "Webhook.url": "https://hooks.home.example/fleet",
+    "Ntfy.url": "https://ntfy.home.example/fleet",
+    "DeadMan.url": "https://watch.home.example/fleet",
     "PrometheusSettings.listen": "192.0.2.10:9090",
     "PrometheusSettings.leave_out[]": "lobby/gateway",
     "GatewaySettings.listen[]": "192.0.2.15:8001",
@@ -162,6 +171,24 @@ def document(text: Mapping[str, str] = HARMLESS) -> dict[str, Any]:
                 },
                 "admin": {"listen": text["AdminSettings.listen"]},
                 "watchdog": watchdog,
+                "alertmanager": {
+                    "listen": text["AlertmanagerSettings.listen"],
+                    "receivers": {
+                        text["AlertmanagerSettings.receivers{key}"]: {
+                            "mail": {
+                                "to": [text["Mail.to[]"]],
+                                "sender": text["Mail.sender"],
+                                "server": text["Mail.server"],
+                                "user": text["Mail.user"],
+                                "password": {"secret": "own"},
+                            }
+                        },
+                        "hook": {"webhook": {"url": text["Webhook.url"], "token": {"secret": "own"}}},
+                        "bell": {"ntfy": {"url": text["Ntfy.url"], "token": {"secret": "own"}}},
+                        "chat": {"telegram": {"chat": 1, "token": {"secret": "own"}}},
+                    },
+                    "dead_man": {"url": text["DeadMan.url"]},
+                },
                 "prometheus": {"listen": text["PrometheusSettings.listen"], "leave_out": [text["PrometheusSettings.leave_out[]"]]},
                 "firewall": {
                     "allow": {"8080": [text["FirewallSettings.allow{}[]"]]},

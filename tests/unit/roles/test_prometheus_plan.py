@@ -15,7 +15,7 @@ from resources import File, Port, Service
 from roles.host_plan import faults_of, host_plan, remarks_of
 from roles.llama_server.settings import api_key_name
 from roles.prometheus.checks import _down
-from roles.prometheus.configuration import CONFIGURATION, RULES, declared_alerts, key_file
+from roles.prometheus.configuration import CONFIGURATION, RULES, declared_alertmanagers, declared_alerts, key_file
 from roles.prometheus.rules import RULES as ALERTS
 from roles.prometheus.settings import UNIT
 from tests.alert_cases import CASES
@@ -23,6 +23,8 @@ from tests.wheel import ROOT
 
 KEY = "sk-of-the-server-and-of-nobody-else"
 GATEWAY = {"upstream": "box/chat", "metrics_listen": "0.0.0.0:9101"}
+WATCHED: dict[str, Any] = {"firewall": {}, "alertmanager": {}}
+NOT_TOLD = {"leave_out": ["box/alertmanager"]}
 
 
 def fleet(
@@ -38,7 +40,14 @@ def fleet(
     """`box` serves, `far` has a gateway before it; Prometheus is on one of the two."""
     served = {"listen": "0.0.0.0:8080", "instances": {"chat": {"model": "small", "listen": "0.0.0.0:8081"}}, **(server or {})}
     roles: dict[str, dict[str, Any]] = {
-        "box": {"llama_cpp": {}, "models": {}, "llama_server": served, "node_exporter": {"listen": exporter}, "firewall": {}},
+        "box": {
+            "llama_cpp": {},
+            "models": {},
+            "llama_server": served,
+            "node_exporter": {"listen": exporter},
+            "firewall": {},
+            "alertmanager": {},
+        },
         "far": {"gateway": GATEWAY if gateway is None else gateway, "node_exporter": {"listen": exporter}, "firewall": {}},
     }
     roles[at]["prometheus"] = prometheus or {}
@@ -72,6 +81,7 @@ def read(said: Fleet, host: str = "box") -> dict[str, str]:
 
 def test_every_host_gateway_and_llama_server_is_read_where_the_reader_reaches_it() -> None:
     assert read(fleet()) == {
+        "box/alertmanager": "127.0.0.1:9093",
         "box/prometheus": "127.0.0.1:9090",
         "box/node_exporter": "127.0.0.1:9100",
         "box/chat": "127.0.0.1:8081",
@@ -107,13 +117,13 @@ def test_a_router_is_left_alone_for_a_reading_could_wake_a_model() -> None:
 
 
 def test_a_server_that_others_reach_by_a_tunnel_alone_is_not_called_past_it() -> None:
-    said = fleet(at="far")
+    said = fleet(at="far", prometheus=NOT_TOLD)
     assert "box/chat" not in read(said, "far")
     assert any("encrypted tunnel" in line for line in remarks_of(said.hosts["far"], said, Knowledge()))
 
 
 def test_a_server_whose_port_is_clear_text_by_the_inventory_is_read_from_another_host_and_lets_it_in() -> None:
-    said = fleet(at="far", server={"encrypted": False})
+    said = fleet(at="far", server={"encrypted": False}, prometheus=NOT_TOLD)
     assert read(said, "far")["box/chat"] == "192.0.2.10:8081"
     assert planned(said, "box", "llama_server")["port:8081/tcp"].reachable_from == ("far",)
 
@@ -131,7 +141,7 @@ def test_what_cannot_be_read_is_refused_with_what_to_set() -> None:
 
 def test_what_is_left_out_is_neither_read_nor_refused() -> None:
     said = fleet(exporter="127.0.0.1:9100", gateway={"upstream": "box/chat"}, prometheus={"leave_out": ["far", "box/chat"]})
-    assert set(read(said)) == {"box/prometheus", "box/node_exporter"}
+    assert set(read(said)) == {"box/prometheus", "box/alertmanager", "box/node_exporter"}
 
 
 def test_metrics_do_not_leave_the_networks_of_the_fleet() -> None:
@@ -175,14 +185,28 @@ def test_another_target_is_a_reload_and_another_retention_a_restart() -> None:
 
 
 def test_only_what_the_fleet_has_is_alerted_on() -> None:
-    alerts = declared_alerts(text(planned(fleet(prometheus={"leave_out": ["far", "box/chat", "box/node_exporter"]})), RULES))
+    alerts = declared_alerts(
+        text(planned(fleet(prometheus={"leave_out": ["far", "box/chat", "box/node_exporter", "box/alertmanager"]})), RULES)
+    )
     assert alerts == ["ServiceDown", "ConfigurationRefused"]
     assert declared_alerts(text(planned(fleet()), RULES)) == [each.name for each in ALERTS]
 
 
+def test_alerts_go_to_the_alertmanagers_that_are_read() -> None:
+    assert declared_alertmanagers(text(planned(fleet()), CONFIGURATION)) == ["127.0.0.1:9093"]
+    assert declared_alertmanagers(text(planned(fleet(prometheus={"leave_out": ["box/alertmanager"]})), CONFIGURATION)) == []
+    with pytest.raises(InventoryError, match=r"box/alertmanager cannot be scraped: .* set hosts\.box\.roles\.alertmanager\.listen"):
+        planned(fleet(at="far"), "far")
+
+
+def test_a_limit_of_the_settings_is_that_of_its_rule() -> None:
+    rules = text(planned(fleet(prometheus={"first_token_s": 2.5})), RULES)
+    assert " > 2.5\n" in rules and " > 30\n" in rules and "#" not in rules.partition("\n")[2].replace("alerts.md#", "")
+
+
 def test_every_alert_has_its_cases_and_its_paragraph() -> None:
     assert set(CASES) == {each.name for each in ALERTS}
-    page = (ROOT / "docs/monitoring.md").read_text()
+    page = (ROOT / "docs/alerts.md").read_text()
     assert [each.name for each in ALERTS if f"### {each.name}\n" not in page] == []
 
 

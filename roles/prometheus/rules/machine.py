@@ -1,60 +1,22 @@
-"""What the fleet is told of: alert rules as data. Each has its paragraph in docs/monitoring.md."""
+"""A machine: whether it is there, its disks, memory, temperatures and clock."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Any, Literal
+from roles.metrics import HOST_DOWN
+from roles.prometheus.rules.rule import Rule
 
 STORED = "node_filesystem_readonly == 0"
 """Of file systems that somebody writes to."""
 
-
-@dataclass(frozen=True)
-class Rule:
-    """One alert. `job` is whose readings it looks at: without such a target the rule is not there. `lasts` is for how long it has to be so,
-    as Prometheus writes it; `summary` and `what_to_do` are Prometheus' templates."""
-
-    name: str
-    job: str
-    expression: str
-    lasts: str
-    severity: Literal["warning", "critical"]
-    summary: str
-    what_to_do: str
-
-    @property
-    def page(self) -> str:
-        return f"docs/monitoring.md#{self.name.lower()}"
-
-
 RULES = (
     Rule(
-        "HostDown",
+        HOST_DOWN,
         "node_exporter",
         'up{job="node_exporter"} == 0',
         "3m",
         "critical",
         "{{ $labels.host }} does not show its metrics",
         "Look whether the host is up and on the network, then at `systemctl status prometheus-node-exporter` there.",
-    ),
-    Rule(
-        "ServiceDown",
-        "prometheus",
-        'up{job!~"node_exporter|llama_server"} == 0',
-        "3m",
-        "critical",
-        "{{ $labels.service }} of {{ $labels.host }} does not answer",
-        "`paddock status --limit {{ $labels.host }}` says what is not as declared, `paddock logs {{ $labels.host }}` why.",
-    ),
-    Rule(
-        "ModelServerDown",
-        "llama_server",
-        'up{job="llama_server"} == 0',
-        "10m",
-        "critical",
-        "{{ $labels.service }} of {{ $labels.host }} does not serve {{ $labels.model }}",
-        "`paddock logs {{ $labels.host }}` shows what the server says. A large model may take longer than this to load.",
     ),
     Rule(
         "DiskNearlyFull",
@@ -94,6 +56,17 @@ RULES = (
         "`journalctl -k -g 'Out of memory|oom-kill'` on the host names it. Set memory_max of what takes too much.",
     ),
     Rule(
+        "Hot",
+        "node_exporter",
+        # The limit is the sensor's own, where it has a sensible one; a Raspberry Pi has none, and slows down from 80 degrees on.
+        "(node_hwmon_temp_celsius >= node_hwmon_temp_crit_celsius - 3 and node_hwmon_temp_crit_celsius > 40 < 130)"
+        ' or node_thermal_zone_temp{type="cpu-thermal"} > 80',
+        "5m",
+        "warning",
+        "a sensor of {{ $labels.host }} shows {{ $value | humanize }} degrees",
+        "`sensors` on the host names it. Look at fans and dust, or lower the power limit of the card (role gpu).",
+    ),
+    Rule(
         "ClockOff",
         "node_exporter",
         "abs(node_time_seconds - timestamp(node_time_seconds)) > 3",
@@ -111,28 +84,4 @@ RULES = (
         "nothing keeps the clock of {{ $labels.host }} right",
         "Have the role base see to it (`base: {time: …}`), or start what does it there.",
     ),
-    Rule(
-        "ConfigurationRefused",
-        "prometheus",
-        "prometheus_config_last_reload_successful == 0",
-        "5m",
-        "critical",
-        "Prometheus on {{ $labels.host }} goes on with an older configuration than it was given",
-        "`journalctl -u prometheus` says what is wrong with it; `paddock up --limit {{ $labels.host }}` writes it anew.",
-    ),
 )
-
-
-def document(jobs: Collection[str]) -> dict[str, Any]:
-    """The file of rules, as Prometheus has it, for a fleet with these jobs."""
-    return {"groups": [{"name": "paddock", "rules": [_rule(each) for each in RULES if each.job in jobs]}]}
-
-
-def _rule(rule: Rule) -> dict[str, Any]:
-    return {
-        "alert": rule.name,
-        "expr": rule.expression,
-        "for": rule.lasts,
-        "labels": {"severity": rule.severity},
-        "annotations": {"summary": rule.summary, "what_to_do": rule.what_to_do, "page": rule.page},
-    }
