@@ -20,6 +20,7 @@ from control.lifecycle.judgement import Judgement
 from control.lifecycle.names import LLAMA_CPP, POSTGRES, WORDS
 from control.lifecycle.recording import Recording
 from control.lifecycle.rows import counted, lost_since
+from control.lifecycle.silences import silenced
 from control.lifecycle.soak import soaked
 from control.lifecycle.waves import CANARY, Upgraded, Wave, waves
 from control.ssh.reach import Reach
@@ -38,6 +39,9 @@ assert control.ssh.cooperative
 
 DEADLINE_S = 600
 """How long a host waits for its confirmation after the last command of a run, before it takes its switch back by itself."""
+
+SILENCE_S = 3600
+"""How long at most nobody is told of alerts of a host that is switched, beside the time in which it is watched."""
 
 
 @dataclass
@@ -188,7 +192,9 @@ class Upgrade:
         for wave in self.waves:
             for batch in wave.batches:
                 self.say(f"{wave.name}: {', '.join(batch)}")
-                if not self._switched(batch, watched=wave.name == CANARY):
+                with silenced(self.fleet, self.state, batch, SILENCE_S + self.soak_s, self.say):
+                    well = self._switched(batch, watched=wave.name == CANARY)
+                if not well:
                     return False
         return True
 
