@@ -110,6 +110,8 @@ class Service(Resource):
         unit = {"active": "active", "enabled": "enabled", "daemon-reload": "no", **({"units": DECLARED} if self.reads else {})}
         if self.is_trigger:
             return unit
+        if not self.is_stamped:
+            return {**unit, "restarts": "none"}
         process = {"program": "current", "environment": DECLARED, "restarts": "none"} if self.section == "Service" else {}
         lasting = {**({"in force": "yes"} if self.in_force else {}), **({"left open": "nothing"} if self.left_open else {})}
         read = {"started": self.started, "loaded": self.loaded}
@@ -120,6 +122,11 @@ class Service(Resource):
         """A timer or a path unit runs no program that could note what it was started with: systemd has read its file, or `daemon-reload`
         says not."""
         return self.name.endswith(TRIGGERS)
+
+    @property
+    def is_stamped(self) -> bool:
+        """Whether its starts are noted. Of one that reads nothing that is declared it is enough that it runs: it is never restarted."""
+        return not self.is_trigger and bool(self.reads or self.runs or self.ports or self.in_force)
 
     @cached_property
     def started(self) -> str:
@@ -220,7 +227,7 @@ class Service(Resource):
         return super().noted_as(actual)
 
     def is_paddocks(self, actual: Actual) -> bool:
-        return not actual.differing(self)
+        return self.is_stamped and not actual.differing(self)
 
     def action(self, actual: Actual, wrong: frozenset[str]) -> Action | None:
         """A start, a reload or a restart brings in what the running process has not read. One whose port is not as declared is restarted
@@ -298,7 +305,7 @@ class Service(Resource):
             return
         wrong = {each.id for service, _ in services for each in (service.stamp, *service.ports) if landing.actual.differing(each)}
         for service, _ in services:
-            if not service.is_trigger and service.stamp.id in wrong:
+            if service.is_stamped and service.stamp.id in wrong:
                 service.stamp.land(steps, landing)
             steps.add("service_unhold", service.name)
         steps.add("systemctl", "daemon-reload")
@@ -350,8 +357,9 @@ class Service(Resource):
         if any(name.startswith(("file:/etc/systemd/", "service:")) for name in gone):
             steps.add("systemctl", "daemon-reload")
         for name, origin in gone.items():
-            if name.startswith("service:") and origin == "kept":
-                steps.add("service_again", name.removeprefix("service:"))
+            unit = name.removeprefix("service:")
+            if unit != name and origin == "kept":
+                steps.add("service_again", unit, "changed" if unit.endswith(TRIGGERS) or _stamp_leaves(unit, gone) else "untouched")
 
     def state(self, found: Attributes) -> str:
         return found.get("active") or super().state(found)
@@ -378,9 +386,14 @@ class Service(Resource):
 
     def implied(self) -> Iterator[Resource]:
         yield from self.ports
-        if not self.is_trigger:
+        if self.is_stamped:
             yield Directory(self.dropins)
             yield self.stamp
+
+
+def _stamp_leaves(unit: str, gone: Iterable[str]) -> bool:
+    """Whether its starts were noted. Of one whose were not, Paddock had changed nothing."""
+    return any(each.endswith(f"/{unit.rpartition('/')[2]}.d/50-paddock.conf") for each in gone)
 
 
 def _digest(read: Iterable[Resource]) -> str:

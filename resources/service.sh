@@ -253,11 +253,11 @@ service_unvouched() {
   esac
 }
 
-# SERVICE: it was there before Paddock, and runs with its old files again
+# SERVICE changed|untouched: it was there before Paddock, and runs with its old files again, if they are others
 service_again() {
   at "service:$1"
   rm -f "/run/paddock/$1".*
-  [ -z "$(service_manager "$1" show -P FragmentPath)" ] || service_manager "$1" try-restart
+  [ "$2" = untouched ] || [ -z "$(service_manager "$1" show -P FragmentPath)" ] || service_manager "$1" try-restart
 }
 
 # SERVICE…: whoever is being answered gets the rest, for a minute at most. Nobody new is sent there any more.

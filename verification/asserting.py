@@ -247,6 +247,9 @@ def _service(subject: VerifiedHost, service: Service) -> None:
     main = found.get("MainPID", "0")  # of one that ends at once nothing runs, nor of a socket unit
     if main != "0":
         _is_stable(host, found)
+    if not service.is_stamped:
+        return
+    if main != "0":
         _has_its_own_environment(host, found)
     program = host.check_output("readlink /proc/%s/exe || true", main)
     assert not program.endswith(" (deleted)"), f"program: {program.removesuffix(' (deleted)')} was replaced since it was started"

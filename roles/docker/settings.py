@@ -51,7 +51,8 @@ class DockerSettings(RoleSettings):
 
     @model_validator(mode="after")
     def _changes_nothing(self) -> DockerSettings:
-        said = self.model_fields_set - {"engine", "images"}
+        left_alone = type(self).model_construct(engine=self.engine, images=self.images)
+        said = {name for name in type(self).model_fields if getattr(self, name) != getattr(left_alone, name)}
         if self.engine == "installed" and said:
             raise ValueError(f"Paddock changes nothing of an engine that is `installed`: leave {', '.join(sorted(said))} out")
         return self

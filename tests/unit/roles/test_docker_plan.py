@@ -57,6 +57,11 @@ def test_an_engine_that_somebody_installed_stays_as_it_is() -> None:
     assert "Docker 19.03.13 is too old: 20.10 or newer" in words
 
 
+def test_the_settings_of_such_an_engine_can_be_handed_on_with_all_their_defaults() -> None:
+    settings = DockerSettings.model_validate({"engine": "installed", "images": "artifacts"})
+    assert DockerSettings.model_validate_json(settings.model_dump_json()) == settings
+
+
 @pytest.mark.parametrize("said", [{"data_root": "/srv/docker"}, {"live_restore": False}, {"log_files": 5}])
 def test_of_such_an_engine_nothing_can_be_set(said: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(said))):
