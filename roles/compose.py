@@ -12,6 +12,7 @@ import yaml
 
 from resources import UNOPENED, Container, Directory, File, Image, Port, Resource, Stack, Volume, digest
 from resources.stack import DECLARED, PREFIX
+from roles.role import address_of
 
 DIRECTORY = "/etc/paddock/stacks"
 
@@ -69,6 +70,7 @@ class Contained:
         said: dict[str, Any] = {
             "image": self.image,
             "restart": "unless-stopped",
+            "init": True,  # with it, a program that is told to end does, which the first process of a container may ignore
             "entrypoint": list(self.entrypoint),
             "command": list(self.command),
             "user": self.user,
@@ -128,6 +130,12 @@ def stack(name: str, wanted: Mapping[str, Contained], *, ready_timeout_s: int = 
         ports=tuple(port for one in wanted.values() for port, _ in one.publishes),
         ready_timeout_s=ready_timeout_s,
     )
+
+
+def published_at(listen: str) -> tuple[str, ...]:
+    """The addresses at which Docker publishes what listens so: one port for each family, where a program has one for both."""
+    address = address_of(listen)
+    return ("0.0.0.0", "::") if address == "::" else (address,)
 
 
 def directory_of(name: str) -> str:

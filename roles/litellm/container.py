@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from inventory.fleet import Host
 from inventory.knowledge import Knowledge
 from resources import ENGINE, File, Port, Resource
-from roles.compose import Contained, directory_of, stack
+from roles.compose import Contained, directory_of, published_at, stack
 from roles.litellm.settings import MODULES, LitellmSettings
-from roles.role import address_of, port_of
+from roles.role import port_of
 
 NAME = "litellm"
 DIRECTORY = directory_of(NAME)
@@ -48,7 +48,7 @@ def resources(
     if not settings.image:  # `check` says so
         return
     modules = {name: File(f"{DIRECTORY}/{name}", text) for name, text in knowledge.program(MODULES).items()}
-    port = Port(port_of(settings.listen), (address_of(settings.listen),), ENGINE)
+    port = Port(port_of(settings.listen), published_at(settings.listen), ENGINE)
     wanted = Contained(
         image=settings.image,
         entrypoint=("litellm",),

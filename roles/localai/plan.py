@@ -9,9 +9,9 @@ from inventory.fleet import Fleet, Host
 from inventory.hardware import Hardware
 from inventory.knowledge import Knowledge
 from resources import ENGINE, File, Port, Resource
-from roles.compose import Contained, directory_of, stack, volume
+from roles.compose import Contained, directory_of, published_at, stack, volume
 from roles.localai.settings import NAME, LocalaiSettings, key_name
-from roles.role import TEMPLATES, address_of, port_of, render
+from roles.role import TEMPLATES, port_of, render
 from roles.server import Card
 
 SHORTEST_KEY = 16
@@ -32,7 +32,7 @@ def plan(host: Host, settings: LocalaiSettings, fleet: Fleet, knowledge: Knowled
         f"/models/{name}.yaml": File(f"{directory}/{name}.yaml", render("localai/model.yaml.j2", each, name=name))
         for name, each in settings.models.items()
     }
-    port = Port(port_of(settings.listen), (address_of(settings.listen),), ENGINE, reachable_from=fleet.callers_of_images(host.name))
+    port = Port(port_of(settings.listen), published_at(settings.listen), ENGINE, reachable_from=fleet.callers_of_images(host.name))
     wanted = Contained(
         image=settings.image,
         entrypoint=("/paddock/entry.sh",),

@@ -56,7 +56,7 @@ GATEWAY = (
 RULES: dict[str, tuple[str, ...]] = {
     "resources/*.py": ("resources", "resources.*"),
     "roles/__init__.py": ("roles.role",),
-    "roles/compose.py": ("yaml", "resources", "resources.stack"),
+    "roles/compose.py": ("yaml", "resources", "resources.stack", "roles.role"),
     "roles/dockerfile.py": ("resources", "roles.role"),
     "roles/image.py": ("resources.stack", "roles.role"),
     "roles/tracing.py": ("resources",),
