@@ -11,11 +11,29 @@ from __future__ import annotations
 import json
 import os
 import select
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 OLD = 20
 """A process that was looked at so often is looked at now and then: it may still become another program."""
+
+
+@contextmanager
+def sampled(directory: Path) -> Iterator[list[tuple[str, str, str, str]]]:
+    """What was seen of every process meanwhile: there afterwards."""
+    seen: list[tuple[str, str, str, str]] = []
+    out = directory / "sampled"
+    command = [sys.executable, __file__, str(out)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as sampling:
+        assert sampling.stdin
+        yield seen
+        sampling.stdin.close()
+        assert sampling.wait(60) == 0
+    seen += [(what, program, unit, text) for what, program, unit, text in map(json.loads, out.read_text().split("\n"))]
+    out.unlink()
 
 
 def main() -> None:

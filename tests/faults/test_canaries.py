@@ -12,9 +12,7 @@ import re
 import secrets
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
@@ -23,6 +21,7 @@ import pytest
 
 from control.state.fleet import FleetState
 from control.state.secrets import Vault
+from tests.faults.sampling import sampled
 from tests.faults.tripwire import HOLD, Call, tripwire
 from tests.lab.snapshot import inside
 from tests.lab_fleet import LabFleet, lab_fleet
@@ -149,21 +148,6 @@ def on_a_host(directory: Path, home: Path, server: ModelServer, model: bytes) ->
             f"printf 'admin:%s' {SUDO} | chpasswd --crypt-method SHA256 --sha-rounds 1000; sed -i s/NOPASSWD:// /etc/sudoers.d/[!R]*; id -u anna || useradd --create-home anna"
         )
         yield found
-
-
-@contextmanager
-def sampled(directory: Path) -> Iterator[list[tuple[str, str, str, str]]]:
-    """What was seen of every process meanwhile: there afterwards."""
-    seen: list[tuple[str, str, str, str]] = []
-    out = directory / "sampled"
-    command = [sys.executable, str(Path(__file__).with_name("sampling.py")), str(out)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as sampling:
-        assert sampling.stdin
-        yield seen
-        sampling.stdin.close()
-        assert sampling.wait(60) == 0
-    seen += [(what, program, unit, text) for what, program, unit, text in map(json.loads, out.read_text().split("\n"))]
-    out.unlink()
 
 
 def test_canaries_are_found_in_their_own_places_and_nowhere_else(canaries: Canaries, tmp_path: Path) -> None:
