@@ -19,6 +19,7 @@ from roles.gateway.settings import GatewaySettings, OnPostgres, called_at, is_en
 from roles.offer import SHORTEST_KEY, SHORTEST_PEPPER, Offered, allowed, key_digest, offered
 from roles.role import address_of, is_address, is_loopback, port_of, render, with_address
 from roles.server import CALLERS, ImageServer, Server, Tunnelled
+from roles.tracing import public_key
 from roles.upstream import hosts_of
 from roles.users import ADMIN_SOCKET, COMMAND, UNIT, UserLimits
 
@@ -28,6 +29,7 @@ ENVIRONMENT = "/opt/paddock/gateway"
 DIRECTORY = "/etc/paddock/gateway"
 CONFIGURATION = f"{DIRECTORY}/gateway.json"
 PEPPER_FILE = f"{DIRECTORY}/pepper"
+LANGFUSE_KEY_FILE = f"{DIRECTORY}/langfuse-key"
 MASTER_KEY_FILE = f"{DIRECTORY}/master-key"
 STATE = "/var/lib/paddock-gateway"
 DATABASE = f"{STATE}/gateway.db"
@@ -90,7 +92,7 @@ def plan(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Knowled
     where = f"hosts.{host.name}.roles.gateway"
     listens = [knowledge.bound(each, host.name, where) for each in settings.listen]
     metrics = knowledge.bound(settings.metrics_listen, host.name, where) if settings.metrics_listen else ""
-    keys = tuple(_keys(host, settings, servers, images, knowledge))
+    keys = tuple(_keys(host, settings, servers, images, fleet, knowledge))
     said = {**_configuration(host, settings, servers, images, fleet, knowledge), "listen": listens, "metrics_listen": metrics}
     configuration = File(CONFIGURATION, json.dumps(said, indent=1) + "\n", group=ACCOUNT, mode=0o640, secret=True, goes_back=True)
     addresses = list(dict.fromkeys([*listens, *filter(None, (metrics,))]))
@@ -142,6 +144,8 @@ def remarks(host: Host, settings: GatewaySettings, fleet: Fleet, knowledge: Know
     if far := [each for each in settings.listen if not is_loopback(with_address(each)) and not is_encrypted(each)]:
         words = f"NOT ENCRYPTED: at {' and '.join(far)} users' keys, and what they ask, are clear text on the network"
         yield f"{where}: {words}: listen on loopback behind the role caddy, or on an interface of a VPN such as tailscale0"
+    if settings.langfuse and settings.langfuse != host.name and (url := _traces(host, settings.langfuse, fleet)[0]).startswith("http://"):
+        yield f"{where}.langfuse: NOT ENCRYPTED: users' names, and Langfuse's secret key, go to {url} in clear text"
     own = fleet.every_behind(settings.upstream or host.name)
     for each in fleet.image_servers_behind(settings.upstream or host.name):
         if each.host != host.name:
@@ -162,10 +166,12 @@ def _ports(listens: Sequence[str], metrics: str, callers: tuple[str, ...] | None
 
 
 def _keys(
-    host: Host, settings: GatewaySettings, servers: Sequence[Server], images: Sequence[ImageServer], knowledge: Knowledge
+    host: Host, settings: GatewaySettings, servers: Sequence[Server], images: Sequence[ImageServer], fleet: Fleet, knowledge: Knowledge
 ) -> Iterator[File]:
     """What is secret, each in a file of its own that only the gateway reads."""
     yield _secret(PEPPER_FILE, knowledge.key(PEPPER, SHORTEST_PEPPER))
+    if settings.langfuse:
+        yield _secret(LANGFUSE_KEY_FILE, knowledge.key(_traces(host, settings.langfuse, fleet)[1]))
     if settings.master_key:
         yield _secret(MASTER_KEY_FILE, knowledge.key(master_key_name(host.name), SHORTEST_KEY))
     for name in dict.fromkeys((*(each.key_name for each in servers if each.api_key), *(each.key_name for each in images))):
@@ -209,6 +215,9 @@ def _configuration(
     }
     if settings.pi:
         said["pi"] = _pi(settings, known)
+    if settings.langfuse:
+        url, key = _traces(host, settings.langfuse, fleet)
+        said["tracing"] = {"url": url, "public_key": public_key(knowledge.key(key)), "secret_key_file": LANGFUSE_KEY_FILE}
     alike = ("known_keys_s", "heartbeat_s", "drain_s", "body_mib", "shared_system_prompt", "metrics_by_user")
     return said | {name: getattr(settings, name) for name in alike}
 
@@ -235,6 +244,15 @@ def _image_backend(server: ImageServer, host: str, fleet: Fleet) -> Mapping[str,
 
 def _reach(server: ImageServer, host: str, fleet: Fleet) -> str:
     return fleet.reach(server.listen, f"hosts.{server.host}.roles.{server.name}.listen", server.host, host)
+
+
+def _traces(host: Host, where: str, fleet: Fleet) -> tuple[str, str]:
+    """The URL of Langfuse on `where`, and the name of its secret key. On its own host it is called past the reverse proxy."""
+    if where == host.name:
+        _, there = fleet.traced_at(where, where)
+        return f"http://{fleet.front('langfuse', where)}", there.key_name
+    url, there = fleet.traced_at(where, host.name)
+    return url, there.key_name
 
 
 def limits(said: UserLimits) -> Mapping[str, int | None]:
@@ -289,6 +307,8 @@ def _unit(
         address_of(fleet.endpoint(each, host.name)) for each in servers if not fleet.socket_to(each, host.name, sockets=WAY_OUT.sockets)
     ]
     called += [address_of(_reach(each, host.name, fleet)) for each in images]
+    if settings.langfuse and settings.langfuse != host.name:
+        called.append(address_of(_traces(host, settings.langfuse, fleet)[0].partition("://")[2]))
     here = all(map(is_loopback, listens)) and all(map(is_address, called))
     postgres = isinstance(settings.database, OnPostgres)
     text = render(

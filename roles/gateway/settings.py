@@ -185,6 +185,10 @@ class GatewaySettings(RoleSettings):
     pi: Pi | None = None
     """The small host's API; by default there is none."""
 
+    langfuse: Name | None = None
+    """The host whose Langfuse gets a trace of each request: user, model, times and tokens, and nothing of what is said. By default none
+    does."""
+
     master_key: bool = False
     """Have a master key, for `/key/generate` and the other calls by which LiteLLM's clients manage keys. Paddock makes it; `paddock
     secrets show gateway-master.HOST` shows it."""
@@ -265,8 +269,11 @@ class GatewaySettings(RoleSettings):
         gone = [name for name, entry in self.models.items() if (entry.model or name) in here.without]
         if gone:
             told.append(f"{here.host}: gateway.models is without {', '.join(gone)}: its image server is left out.")
-        models = {name: entry for name, entry in self.models.items() if name not in gone}
-        return moved.model_copy(update={"listen": listen, "expiry": expiry, "models": models}), [*told, *quietly]
+        update = {"listen": listen, "expiry": expiry, "models": {name: each for name, each in self.models.items() if name not in gone}}
+        if self.langfuse and (self.langfuse, "langfuse") in here.left_out:
+            told.append(f"{here.host}: gateway sends no traces: a lab has no Langfuse.")
+            update["langfuse"] = None
+        return moved.model_copy(update=update), [*told, *quietly]
 
     def references(self, host: str, fleet: Whole) -> Iterator[Finding]:
         """It leads to servers that there are and that it reaches; its models are theirs; its database is there."""
@@ -278,12 +285,30 @@ class GatewaySettings(RoleSettings):
                 words = f"{each.name} on {each.host} listens on {each.listen}, out of {host}'s reach: set for example {better}"
                 yield Finding((*at, "upstream"), words, of_value=True)
         yield from self._database(host, fleet)
+        if self.langfuse:
+            yield from self._traced(self.langfuse, host, fleet)
         if self.callers is not None and "firewall" not in fleet.roles[host]:
             yield Finding((*at, "callers"), f"nothing on {host} keeps others away: add the role firewall, or leave callers out")
         for listen in (*self.listen, *filter(None, (self.metrics_listen,))):
             if is_privileged(with_address(listen)):
                 key = "listen" if listen in self.listen else "metrics_listen"
                 yield Finding((*at, key), f"{listen} is a port that only root may open: take one above 1023", of_value=True)
+
+    def _traced(self, where: str, host: str, fleet: Whole) -> Iterator[Finding]:
+        """Why no traces get there."""
+        at, there = ("roles", "gateway", "langfuse"), fleet.roles.get(where, {})
+        if where not in fleet.roles:
+            yield Finding(at, fleet.no_host(where), of_value=True)
+        elif "langfuse" not in there:
+            yield Finding(at, f"there is no Langfuse on {where}: add the role langfuse to it", of_value=True)
+        elif where != host and (settings := there["langfuse"]) and (found := settings.tracing(where)):
+            if found.url.removeprefix("https://").partition(":")[0] in fleet.entrances:
+                words = f"{found.url} asks for a client certificate, and a gateway has none: send traces to a Langfuse of {host} itself"
+                yield Finding(at, words, of_value=True)
+            elif not found.url and is_loopback(found.listen):
+                better = f"0.0.0.0:{port_of(found.listen)}"
+                words = f"langfuse on {where} listens on {found.listen}, out of {host}'s reach: set for example {better}"
+                yield Finding(at, words, of_value=True)
 
     def _database(self, host: str, fleet: Whole) -> Iterator[Finding]:
         if not isinstance(self.database, OnPostgres):

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from paddock_gateway.contract import Figures, Observer, Parts, Row
 from paddock_gateway.settings import Configuration
+from paddock_gateway.tracing import Traces
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 UNKNOWN = "unknown"
@@ -65,9 +66,9 @@ class Series:
 
 
 class Metrics:
-    """An Observer. `then` hears of each answer and retry after it: the access log."""
+    """An Observer. `then` hears of each answer and retry after it: the access log, or `traces` before that."""
 
-    def __init__(self, configuration: Configuration, then: Observer | None = None) -> None:
+    def __init__(self, configuration: Configuration, then: Observer | None = None, traces: Traces | None = None) -> None:
         self._configuration, self._then = configuration, then
         self._by_user = configuration.metrics_by_user
         self._names = {name: model for model, entry in configuration.models.items() for name in (model, *entry.aliases)}
@@ -91,7 +92,7 @@ class Metrics:
         )
         self.queued = Histogram(name + "queue_wait_seconds", "The wait for a slot.", ("model",), buckets=WAITS, registry=self.registry)
         self.retries = Counter(name + "retries_total", "Requests that were sent to another back end.", ("backend",), registry=self.registry)
-        self._state = _State(configuration)
+        self._state = _State(configuration, traces)
         self.registry.register(self._state)
 
     def answered(self, row: Row) -> None:
@@ -139,8 +140,8 @@ class Metrics:
 class _State(Collector):
     """What is as it is at the moment of asking: taken on the loop, told in the thread."""
 
-    def __init__(self, configuration: Configuration) -> None:
-        self._configuration = configuration
+    def __init__(self, configuration: Configuration, traces: Traces | None) -> None:
+        self._configuration, self._traces = configuration, traces
         self._figures = Figures(waiting=0, running=0)
         self._draining = False
         self._log: LogFigures | None = None
@@ -168,6 +169,12 @@ class _State(Collector):
             yield GaugeMetricFamily(name + "rows_waiting", "Rows in memory.", log.waiting)
             yield GaugeMetricFamily(name + "spool_bytes", "What waits on the disk for the database.", log.spool_bytes)
             yield GaugeMetricFamily("paddock_gateway_database_up", "1 while the database answers.", float(not log.away))
+        if traces := self._traces and self._traces.figures():
+            name = "paddock_gateway_traces_"
+            yield CounterMetricFamily(name + "sent", "Requests that Langfuse has a trace of.", traces.sent)
+            yield CounterMetricFamily(name + "dropped", "Requests whose trace found no room, or was refused.", traces.dropped)
+            yield GaugeMetricFamily(name + "waiting", "Traces in memory.", traces.waiting)
+            yield GaugeMetricFamily(name + "up", "1 while Langfuse takes traces.", float(not traces.away))
         build = GaugeMetricFamily("paddock_gateway_build_info", "1, with the version of this gateway.", labels=("version",))
         build.add_metric((VERSION,), 1)
         yield build

@@ -129,6 +129,14 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True):
     """On disk, while the database is away. Rows beyond it are dropped and counted."""
 
 
+class Tracing(Struct, frozen=True, forbid_unknown_fields=True):
+    """A Langfuse that gets a trace of each request: `http://127.0.0.1:3000`, and the keys of one of its projects."""
+
+    url: Annotated[str, Meta(pattern=r"^https?://[^/\s]+$")]
+    public_key: Text
+    secret_key_file: Text
+
+
 class Configuration(Struct, frozen=True, forbid_unknown_fields=True):
     listen: Annotated[tuple[Text, ...], Meta(min_length=1)]
     """`127.0.0.1:8001`, `[::1]:8001`, or an interface's name: `tailscale0:8001`."""
@@ -152,6 +160,7 @@ class Configuration(Struct, frozen=True, forbid_unknown_fields=True):
     queue: Queue = Queue()
     health: Health = Health()
     log: Log = Log()
+    tracing: Tracing | None = None
     pi: Pi | None = None
     known_keys_s: Seconds = 3600.0
     """So long a known key goes on to work while the database is away."""

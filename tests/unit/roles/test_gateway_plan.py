@@ -363,7 +363,7 @@ def test_a_pepper_that_is_too_short_is_refused() -> None:
 
 
 def test_every_setting_of_the_service_is_written_or_has_a_reason() -> None:
-    elsewhere = {"database_password_file": "PostgreSQL is reached by its socket", "access_log": "on"}
+    elsewhere = {"database_password_file": "PostgreSQL is reached by its socket", "access_log": "on", "tracing": "test_gateway_traces.py"}
     its_own = {"body_s", "head_s", "stalled_s", "connections"}
     written = {*Fronted(**EVERYTHING).said, *elsewhere, *its_own}
     assert {each.name for each in msgspec.structs.fields(Configuration)} == written

@@ -20,6 +20,7 @@ from paddock_gateway.proxy.upstream import HttpUpstream
 from paddock_gateway.server import serve
 from paddock_gateway.settings import Configuration, SettingsError, configuration
 from paddock_gateway.store.opening import open_store
+from paddock_gateway.tracing import Traces
 
 
 def run(options: Namespace) -> int:
@@ -36,7 +37,8 @@ async def _serve(said: Configuration) -> None:
     store = await open_store(said)
     try:
         dispatcher = FairDispatcher(said, lender=store.lender)
-        observer = Metrics(said, logs.AccessLog())
+        traces = Traces(said.tracing, logs.AccessLog()) if said.tracing else None
+        observer = Metrics(said, traces or logs.AccessLog(), traces)
         upstream = HttpUpstream(said, dispatcher, store.log, observer)
         parts = Parts(said, store.keys, store.users, dispatcher, store.log, observer, upstream)
         app = application(parts, (admin.add_routes, pi.add_routes, litellm.add_routes, openapi.add_routes))
@@ -46,11 +48,16 @@ async def _serve(said: Configuration) -> None:
         gc.collect()
         gc.freeze()  # what stays is not looked through again
         gc.set_threshold(10_000, 20, 20)
+        if traces:
+            traces.start()
         try:
             await serve(said, app, dispatcher, others=others)
         except BadAddress as error:
             raise SettingsError(str(error)) from None
         except OSError as error:
             raise SettingsError(f"listen: {error.strerror or error}") from None
+        finally:
+            if traces:
+                await traces.close()
     finally:
         await store.close()

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from paddock_gateway.contract import Figures, Row
 from paddock_gateway.metrics import Metrics
+from paddock_gateway.tracing import TraceFigures, Traces
 from tests.unit.gateway.apis.stubs import Silence, Stage, configuration
 
 
@@ -34,6 +35,23 @@ class KeptFigures:
 class KeptLog(Silence):
     def figures(self) -> KeptFigures:
         return KeptFigures()
+
+
+class KeptTraces(Traces):
+    """Of a Langfuse that is away."""
+
+    def __init__(self) -> None:
+        pass
+
+    def figures(self) -> TraceFigures:
+        return TraceFigures(sent=5, dropped=2, waiting=1, away=True)
+
+
+def test_the_figures_of_traces_are_there_where_some_are_sent() -> None:
+    metrics = Metrics(configuration(), traces=KeptTraces())
+    found = samples(page(metrics))
+    assert [found[(f"traces_{name}", frozenset())] for name in ("sent_total", "dropped_total", "waiting", "up")] == [5, 2, 1, 0]
+    assert not [name for name, _ in samples(page(Metrics(configuration()))) if name.startswith("traces_")]
 
 
 def page(metrics: Metrics, stage: Stage | None = None) -> str:
