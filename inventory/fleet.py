@@ -335,7 +335,7 @@ class Fleet(Memoized):
         return {}
 
     def front(self, role: str, host: str) -> str:
-        """`ADDRESS:PORT` of a host's gateway or LiteLLM, for a caller there. Raises InventoryError where it has none."""
+        """`ADDRESS:PORT` of a host's gateway, LiteLLM or Langfuse, for a caller there. Raises InventoryError where it has none."""
         if (settings := self.hosts[host].carried.get(role)) and (found := settings.front()):
             return found
         raise InventoryError([f"hosts.{host}: it has no {role} that listens on an address: give one to listen of roles.{role}"])

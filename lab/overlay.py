@@ -22,8 +22,8 @@ def overlay(fleet: Fleet, hosts: Mapping[str, LabHost]) -> tuple[Fleet, tuple[st
     if missing := [name for name in fleet.hosts if name not in hosts or not hosts[name].address]:
         raise LabError(f"no lab host runs for {', '.join(missing)}: `paddock lab up` makes the hosts of fleet {fleet.name}")
     told: list[str] = []
-    without = frozenset(model for host in fleet.hosts.values() for model in _left_out(host))
-    moved = {name: _in_lab(host, hosts[name], fleet.domain, without, told) for name, host in fleet.hosts.items()}
+    left_out = frozenset((host.name, role) for host in fleet.hosts.values() for role in _left_out(host))
+    moved = {name: _in_lab(host, hosts[name], fleet, left_out, told) for name, host in fleet.hosts.items()}
     models = {name: _tiny(name, model, told) for name, model in fleet.models.items()}
     networks = tuple(dict.fromkeys(hosts[name].network for name in fleet.hosts)) if fleet.networks else ()
     if networks != fleet.networks:
@@ -44,23 +44,26 @@ def name_in_lab(fleet: str) -> str:
 
 
 def _left_out(host: Host) -> Iterator[str]:
-    """The models of its image servers that a lab has not."""
+    """The roles that a lab has not."""
     for role, each in host.carried.items():
         if each.rehearsed(Rehearsal(host.name, role, host.address, ""))[0] is None:
-            yield from (model for server in each.image_servers(host.name) for model in server.models)
+            yield role
 
 
-def _in_lab(host: Host, lab: LabHost, domain: str, without: frozenset[str], told: list[str]) -> Host:
+def _in_lab(host: Host, lab: LabHost, fleet: Fleet, left_out: frozenset[tuple[str, str]], told: list[str]) -> Host:
     where = lab.address if lab.port == 22 else f"{lab.address} port {lab.port}"
     told.append(f"{host.name}: the {lab.kind} {lab.container} at {where} replaces {host.address}.")
     if lab.listens:
         told.append(f"{host.name}: {lab.address} is reached from this machine only, not from other lab hosts.")
     settings: dict[str, RoleSettings | None] = {}
-    left_out: list[str] = []
+    lacking: list[str] = []
+    servers = [server for name, role in left_out for server in fleet.hosts[name].carried[role].image_servers(name)]
+    without = frozenset(model for server in servers for model in server.models)
     for role, each in host.carried.items():
-        settings[role], sentences = each.rehearsed(Rehearsal(host.name, role, lab.listens or lab.address, domain, without=without))
-        (told if settings[role] else left_out).extend(sentences)
-    told += left_out
+        here = Rehearsal(host.name, role, lab.listens or lab.address, fleet.domain, without=without, left_out=left_out)
+        settings[role], sentences = each.rehearsed(here)
+        (told if settings[role] else lacking).extend(sentences)
+    told += lacking
     return host.model_copy(
         update={
             "address": lab.address,

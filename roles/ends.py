@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from roles.references import GUARDED, Whole
 from roles.role import address_of, port_of
 from roles.server import Server, answering
-from roles.upstream import Behind, OfFront, OfModel, Upstream, common_models, front, hosts_named, hosts_of, named, parts, shown
+from roles.upstream import FRONTS, Behind, OfFront, OfModel, Upstream, common_models, front, hosts_named, hosts_of, named, parts, shown
 from roles.wording import did_you_mean, one_of, quoted
 
 Told = tuple[tuple[str, ...], str]
@@ -35,8 +35,9 @@ def leads_nowhere(upstream: Behind, proxy: str, fleet: Whole, every: bool = Fals
 
 
 def _of_front(role: str, host: str, proxy: str, fleet: Whole) -> Iterator[str]:
-    """Why there is no gateway there for a proxy, or no LiteLLM."""
-    noun, one = ("gateway", "a gateway") if role == "gateway" else ("LiteLLM", "LiteLLM")
+    """Why there is no gateway there for a proxy, or no LiteLLM, or no Langfuse."""
+    one = FRONTS[role]
+    noun = one.removeprefix("a ")
     if host not in fleet.roles:
         yield fleet.no_host(host)
     elif role not in fleet.roles[host]:

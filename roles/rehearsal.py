@@ -32,6 +32,8 @@ class Rehearsal:
     """What a role runs here to tell somebody: nobody is to be woken by what happens in a lab."""
     without: frozenset[str] = frozenset()
     """The models of image servers that are left out."""
+    left_out: frozenset[tuple[str, str]] = frozenset()
+    """The roles that are left out, each behind its host: `("prod", "langfuse")`."""
 
     def moved(self, settings: S, key: str = "") -> tuple[S, list[str]]:
         """The settings with what listens on an address of the real machine moved to the lab host's.

@@ -373,8 +373,8 @@ class RoleSettings(Settings):
         yield from ()
 
     def front(self) -> str:
-        """`ADDRESS:PORT` at which a reverse proxy on its host reaches the gateway or LiteLLM; empty where it is neither, or has no such
-        address."""
+        """`ADDRESS:PORT` at which a reverse proxy on its host reaches the gateway, LiteLLM or Langfuse; empty where it is none of them, or
+        has no such address."""
         return ""
 
     def administration(self, host: str) -> Administration | None:

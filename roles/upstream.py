@@ -32,8 +32,18 @@ class OfLitellm(Settings):
     """The host with the role `litellm`: that of the reverse proxy itself."""
 
 
-OfFront = OfGateway | OfLitellm
-"""What asks llama-servers for callers who have a key, and says itself what they may ask for."""
+class OfLangfuse(Settings):
+    """Langfuse of a host: its page, and what takes traces."""
+
+    langfuse: Name
+    """The host with the role `langfuse`: that of the reverse proxy itself."""
+
+
+OfFront = OfGateway | OfLitellm | OfLangfuse
+"""What asks callers for a key or a password, and says itself what they may ask for."""
+
+FRONTS: Mapping[str, str] = {"gateway": "a gateway", "litellm": "LiteLLM", "langfuse": "Langfuse"}
+"""By role, in words."""
 
 
 Upstream = str | Annotated[tuple[str, ...], Field(min_length=1)] | OfModel
@@ -42,16 +52,19 @@ Upstream = str | Annotated[tuple[str, ...], Field(min_length=1)] | OfModel
 
 def _kind(value: object) -> str:
     """Which of the mappings somebody means, by its keys."""
-    if isinstance(value, OfGateway) or (isinstance(value, Mapping) and "gateway" in value):
-        return "of a gateway"
-    return "of LiteLLM" if isinstance(value, OfLitellm) or (isinstance(value, Mapping) and "litellm" in value) else "of a model"
+    keys = front(value)[:1] if isinstance(value, OfFront) else value if isinstance(value, Mapping) else ()
+    role = next((each for each in FRONTS if each in keys), "")
+    return f"of {FRONTS[role]}" if role else "of a model"
 
 
 Behind = (
     str
     | Annotated[tuple[str, ...], Field(min_length=1)]
     | Annotated[
-        Annotated[OfModel, Tag("of a model")] | Annotated[OfGateway, Tag("of a gateway")] | Annotated[OfLitellm, Tag("of LiteLLM")],
+        Annotated[OfModel, Tag("of a model")]
+        | Annotated[OfGateway, Tag("of a gateway")]
+        | Annotated[OfLitellm, Tag("of LiteLLM")]
+        | Annotated[OfLangfuse, Tag("of Langfuse")],
         Discriminator(_kind),
     ]
 )
@@ -59,7 +72,7 @@ Behind = (
 
 
 def named(upstream: Behind) -> tuple[str, ...]:
-    """The hosts and groups, each as it is written; none where a model, a gateway or LiteLLM is named."""
+    """The hosts and groups, each as it is written; none where a model or one of FRONTS is named."""
     if isinstance(upstream, OfModel | OfFront):
         return ()
     return (upstream,) if isinstance(upstream, str) else upstream
@@ -76,7 +89,9 @@ def as_written(upstream: Behind) -> str:
 
 def front(upstream: OfFront) -> tuple[str, str]:
     """The role that stands there, and its host: `("gateway", "door")`."""
-    return ("gateway", upstream.gateway) if isinstance(upstream, OfGateway) else ("litellm", upstream.litellm)
+    if isinstance(upstream, OfGateway):
+        return "gateway", upstream.gateway
+    return ("litellm", upstream.litellm) if isinstance(upstream, OfLitellm) else ("langfuse", upstream.langfuse)
 
 
 def parts(name: str) -> tuple[str, str]:
@@ -97,7 +112,7 @@ def servers_behind(
     servers: Callable[[str], tuple[Server, ...]],
     every: bool = False,
 ) -> tuple[Server, ...]:
-    """The llama-servers that answer, each once, none behind a gateway or LiteLLM; `servers` has those of a host.
+    """The llama-servers that answer, each once, none behind one of FRONTS; `servers` has those of a host.
 
     Where `every`, a host stands for all that it has, and not for those that stand in for each other.
     """

@@ -19,7 +19,10 @@ from roles.caddy.settings import CaddySettings, Site
 from roles.outside import STRANGER, Outside, Refused
 from roles.role import address_of
 from roles.server import question
-from roles.upstream import OfFront, OfGateway, models_behind
+from roles.upstream import OfFront, front, models_behind
+
+ALIVE = {"gateway": "/livez", "litellm": "/health/liveliness", "langfuse": "/api/public/health"}
+"""Where a program before which a site stands answers everybody."""
 
 ACME_PATIENCE_S = 90
 """How long a new site may take to get its certificate."""
@@ -38,7 +41,7 @@ def check_admitted_clients_get_a_completion(settings: CaddySettings, fleet: Flee
 def check_every_server_behind_a_site_is_within_reach(host: TestinfraHost, settings: CaddySettings, fleet: Fleet, this: Host) -> None:
     """A client is answered as long as one of them is."""
     for name, site in settings.sites.items():
-        servers = fleet.behind(site.upstream)  # none behind a gateway or LiteLLM, which say themselves whether they are ready
+        servers = fleet.behind(site.upstream)  # none behind what is no llama-server, whose own health that is
         for server, upstream in (
             ()
             if isinstance(site.upstream, OfFront)
@@ -179,9 +182,9 @@ def _is_refused(outside: Outside, url: str, at: str, client: str | None) -> bool
 
 def _question(fleet: Fleet, site: Site) -> tuple[str, Mapping[str, Any] | None]:
     """The first model that all servers behind it have, or their health, which needs no key, where a model would ask for one. A gateway asks
-    for a user's, and so does LiteLLM."""
+    for a user's, and so does LiteLLM; Langfuse for a password."""
     if isinstance(site.upstream, OfFront):
-        return "/livez" if isinstance(site.upstream, OfGateway) else "/health/liveliness", None
+        return ALIVE[front(site.upstream)[0]], None
     servers = fleet.behind(site.upstream)
     for model in models_behind(site.upstream, servers)[:1]:
         server = next(each for each in servers if model in each.models)

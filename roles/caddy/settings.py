@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 from roles.ends import leads_nowhere
 from roles.references import Finding, Whole
 from roles.server import SERVER_DAYS, Entrance
-from roles.upstream import Behind, OfFront, OfGateway
+from roles.upstream import FRONTS, Behind, OfFront, OfLangfuse, front
 from roles.wording import quoted
 
 KNOWN_BAD = {"2.11.3": "rejects every client of a site that lists its clients; 2.11.4 does not"}
@@ -74,7 +74,8 @@ class Site(Settings):
     """The host whose llama-server answers. `rig/chat` means all servers of its instance `chat`.
     A group's name means all of its hosts, `[halo, rig/chat]` all that are named, and `{model: chat}` every server of the fleet that serves
     `chat`. Of several a request goes to one that is up, the one with the fewest requests. `{gateway: HOST}` is the gateway
-    of the same host, and `{litellm: HOST}` its LiteLLM, which ask each caller for a key, and say themselves what users may ask for."""
+    of the same host, and `{litellm: HOST}` its LiteLLM, which ask each caller for a key, and say themselves what users may ask for.
+    `{langfuse: HOST}` is Langfuse of the same host: its page, and where traces go."""
 
     clients: tuple[Name, ...] | None = None
     """The clients that the site admits; by default all of the fleet's."""
@@ -204,6 +205,10 @@ class CaddySettings(RoleSettings):
                 else:
                     del sites[name]
                     told.append(f"{here.host}: {name} is left out: only a public authority could sign for it.")
+        for name, site in list(sites.items()):
+            if isinstance(site.upstream, OfFront) and front(site.upstream)[::-1] in here.left_out:
+                del sites[name]
+                told.append(f"{here.host}: the site {name} is left out: a lab has nothing that it leads to.")
         expiry, quietly = self.expiry.rehearsed(here)
         return moved.model_copy(update={"listen": listen, "sites": sites, "expiry": expiry}), [*told, *quietly]
 
@@ -225,8 +230,10 @@ class CaddySettings(RoleSettings):
                 yield Finding(keys, words)
             yield from (Finding((*keys, "upstream", *at), words, of_value=True) for at, words in leads_nowhere(site.upstream, host, fleet))
             if isinstance(site.upstream, OfFront) and site.routes:
-                who = "a gateway" if isinstance(site.upstream, OfGateway) else "LiteLLM"
-                yield Finding((*keys, "routes"), f"{who} says itself what its users may ask for: leave routes out")
+                words = f"{FRONTS[front(site.upstream)[0]]} says itself what its users may ask for: leave routes out"
+                yield Finding((*keys, "routes"), words)
+            if words := _sends_elsewhere(name, self.port, site, fleet):
+                yield Finding((*keys, "upstream", "langfuse"), words, of_value=True)
             for number, route in enumerate(site.routes):
                 if words := _never_open(route):
                     yield Finding((*keys, "routes", str(number)), f"{quoted(route)} {words}", of_value=True)
@@ -242,6 +249,17 @@ class CaddySettings(RoleSettings):
         yield from (SERVER_DAYS for site in self.sites.values() if not site.acme)
         named = [site.clients for site in self.sites.values()]
         yield from (days for client, days in fleet.days.items() if any(each is None or client in each for each in named))
+
+
+def _sends_elsewhere(name: str, port: int, site: Site, fleet: Whole) -> str:
+    """Why Langfuse's page would send people who sign in there to another address; empty where it would not."""
+    if not isinstance(site.upstream, OfLangfuse):
+        return ""
+    host, url = site.upstream.langfuse, f"https://{name}" + ("" if port == 443 else f":{port}")
+    settings = fleet.roles.get(host, {}).get("langfuse")
+    if not settings or not (tracing := settings.tracing(host)) or tracing.url == url:
+        return ""
+    return f"who signs in is sent to {tracing.url or f'http://{tracing.listen}'}: set hosts.{host}.roles.langfuse.url to {url}"
 
 
 def _never_open(route: str) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from roles.rehearsal import Rehearsal
 from roles.references import Finding, Whole
 from roles.role import address_of, is_privileged, port_of
-from roles.upstream import OfFront, OfGateway
+from roles.upstream import FRONTS, OfFront, front
 from roles.wording import did_you_mean, quoted
 
 Browser = Literal["chromium", "chrome", "brave", "brave-flatpak", "firefox"]
@@ -126,7 +126,7 @@ def _site_of(account: str, seat: Seat, keys: tuple[str, ...], fleet: Whole) -> I
         words = f"{quoted(seat.client)} is admitted by {', '.join(admitting)}: choose one of them for the bridge with site"
         yield Finding((*keys, "bridge"), words)
     elif seat.bridge and isinstance(upstream := fleet.entrances[at := seat.site or admitting[0]][0].site.upstream, OfFront):
-        to = "a gateway" if isinstance(upstream, OfGateway) else "LiteLLM"
+        to = FRONTS[front(upstream)[0]]
         words = f"{at} leads to {to}, which asks each user for a key, and a bridge shows none: leave bridge out, and call the site itself"
         yield Finding((*keys, "bridge"), words)
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from inventory.fleet import Fleet, Host
 from inventory.knowledge import TO_BE_ISSUED, Knowledge
 from resources import ENGINE, UNOPENED, File, Port, Resource
-from roles.compose import Contained, directory_of, stack, volume
+from roles.compose import Contained, directory_of, published_at, stack, volume
 from roles.langfuse import settings as names
 from roles.langfuse.settings import LangfuseSettings, secret_name
-from roles.role import TEMPLATES, address_of, port_of, render
+from roles.role import TEMPLATES, port_of, render
 from roles.tracing import public_key
 
 NAME = "langfuse"
@@ -32,7 +32,7 @@ def plan(host: Host, settings: LangfuseSettings, fleet: Fleet, knowledge: Knowle
     secrets = {what: knowledge.key(secret_name(what, host.name), SHORTEST) for what in names.MADE}
     shared, web = _shared(secrets), _web(secrets)
     memory, images = settings.memory, settings.images
-    port = Port(port_of(settings.listen), (address_of(settings.listen),), ENGINE)
+    port = Port(port_of(settings.listen), published_at(settings.listen), ENGINE)
     kept = _databases(settings, secrets)
     # Read-only neither: Prisma and Next.js write beside their own files.
     worker = Contained(

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from roles.image import ContainerMemory, ImageReference
-from roles.role import LINE_ENDS, Endpoint, Matches, Name, RoleSettings, Settings, Url
+from roles.role import LINE_ENDS, Endpoint, Matches, Name, RoleSettings, Settings, Url, address_of, loopback_of
 from roles.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -100,6 +100,9 @@ class LangfuseSettings(RoleSettings):
 
     def tracing(self, host: str) -> Tracing:
         return Tracing((self.url or "").rstrip("/"), self.listen, secret_name(KEY, host))
+
+    def front(self) -> str:
+        return loopback_of(self.listen) if address_of(self.listen) in ("0.0.0.0", "::") else self.listen
 
     @property
     def opened_at(self) -> str:

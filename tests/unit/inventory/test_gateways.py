@@ -150,6 +150,23 @@ def test_a_site_leads_to_litellm_of_its_own_host_and_opens_no_routes(tmp_path: P
     assert "the way to LiteLLM is not encrypted, so it has to be on the reverse proxy's own host: add the role litellm to door" in found
 
 
+def test_a_site_leads_to_langfuse_of_its_own_host_by_the_url_that_it_sends_people_to(tmp_path: Path) -> None:
+    image = f"docker.io/example/any:1@sha256:{'5eed' * 16}"
+    images = ", ".join(f"{each}: '{image}'" for each in ("web", "worker", "postgres", "clickhouse", "valkey", "store"))
+    langfuse = f"docker:\n      langfuse: {{{{email: ann@home.example, images: {{{{{images}}}}}{{}}}}}}"
+    site = "caddy: {{sites: {{traces.home.example: {{upstream: {{langfuse: ai}}{}}}}}}}"
+    whole, url = site.format(""), ", url: 'https://traces.home.example'"
+    assert not told(tmp_path, more=f"{langfuse.format(url)}\n      {whole}")
+    (found,) = told(tmp_path, more=f"{langfuse.format('')}\n      {whole}")
+    assert "sent to http://127.0.0.1:3000: set hosts.ai.roles.langfuse.url to https://traces.home.example" in found
+    (found,) = told(tmp_path, more=f"{langfuse.format(url)}\n      {site.format(', routes: [GET /metrics]')}")
+    assert "Langfuse says itself what its users may ask for: leave routes out" in found
+    (found,) = told(tmp_path, more=whole)
+    assert "there is no Langfuse on ai: add the role langfuse to it" in found
+    (found,) = told(tmp_path, more=langfuse.format(url), there=whole)
+    assert "the way to Langfuse is not encrypted, so it has to be on the reverse proxy's own host: add the role langfuse to door" in found
+
+
 def test_a_bridge_has_no_key_for_a_gateway(tmp_path: Path) -> None:
     caddy = "caddy: {sites: {ai.home.example: {upstream: {gateway: ai}}}}"
     seat = "client: {accounts: {ann: {client: laptop, bridge: 127.0.0.1:8399}}}"

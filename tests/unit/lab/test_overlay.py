@@ -110,6 +110,18 @@ def test_whatever_was_replaced_is_told() -> None:
     assert "model other" not in told
 
 
+def test_a_site_before_what_a_lab_has_not_is_left_out() -> None:
+    images = dict.fromkeys(("web", "worker", "postgres", "clickhouse", "valkey", "store"), f"docker.io/example/any:1@sha256:{SHA256}")
+    traces = {"email": "ann@home.example", "images": images, "url": "https://traces.home.example:8443"}
+    sites = {"ai.home.example": {"upstream": "ai"}, "traces.home.example": {"upstream": {"langfuse": "door"}}}
+    hosts = fleet().model_dump()["hosts"]
+    hosts["door"]["roles"] = {"docker": {}, "langfuse": traces, "caddy": {"listen": "0.0.0.0:8443", "sites": sites}}
+    there, told = overlay(fleet(hosts=hosts), LAB)
+    caddy = there.hosts["door"].roles.caddy
+    assert caddy and list(caddy.sites) == ["ai.home.example"] and "langfuse" not in there.hosts["door"].carried
+    assert "door: the site traces.home.example is left out: a lab has nothing that it leads to." in told
+
+
 def test_lab_hosts_are_held_to_no_speed_unless_the_inventory_says_to_which() -> None:
     lab, told = overlay(fleet(), LAB)
     assert lab.upgrade.floor_percent == 0
