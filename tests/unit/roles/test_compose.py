@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 
 from resources import UNOPENED, File, Image, Port, Stack, of_kind
-from roles.compose import Contained, directory_of, stack, volume
+from roles.compose import Contained, directory_of, published_at, stack, volume
 
 IMAGE = "docker.io/library/caddy:2@sha256:" + "a" * 64
 PAGE = File(f"{directory_of('web')}/page.html", "a page\n")
@@ -48,6 +48,14 @@ def test_a_port_is_published_on_the_addresses_meant() -> None:
     published = written(Contained(image=IMAGE, publishes=((port, 80),)))["ports"]
     assert isinstance(published, list)
     assert [(each["host_ip"], each["published"], each["target"]) for each in published] == [("127.0.0.1", "8071", 80), ("::1", "8071", 80)]
+
+
+def test_what_listens_for_both_families_is_published_for_both() -> None:
+    assert [published_at(each) for each in ("[::]:80", "0.0.0.0:80", "[::1]:80")] == [("0.0.0.0", "::"), ("0.0.0.0",), ("::1",)]
+
+
+def test_a_program_ends_when_it_is_told_to() -> None:
+    assert written(Contained(image=IMAGE))["init"] is True
 
 
 def test_a_container_is_another_one_where_it_or_what_it_reads_is() -> None:
