@@ -23,7 +23,7 @@ def check_nobody_gets_an_answer_without_a_key(host: TestinfraHost, settings: Lit
 def check_each_name_is_offered(host: TestinfraHost, settings: LitellmSettings) -> None:
     """The master key is read on the host, and stands in no command line there."""
     _, secrets = _secret_files(settings)
-    key = f"$(sed -n 's/^LITELLM_MASTER_KEY=//p' {secrets} | tr -d '\"')"
+    key = f"$(sed -n 's/^LITELLM_MASTER_KEY=//p' {secrets} | tr -d '\"\\047')"
     answer, status = _asked(host, settings, "/v1/models", f'header = "Authorization: Bearer {key}"')
     assert status == "200", f"{status} {answer}"
     there = {each["id"] for each in from_json(answer)["data"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 
 from inventory.fleet import Host
@@ -21,6 +22,11 @@ INSIDE = "/paddock"
 
 SOCKETS = "/run/paddock"
 """Where servers and tunnels have theirs."""
+
+VARIABLES = "/run/secrets/litellm"
+
+ENTRY = ("/bin/sh", "-c", f'set -ae; . {VARIABLES}; set +a; exec "$@"', "sh")
+"""LiteLLM takes secrets from variables alone. So given, `docker inspect` does not show them."""
 
 PORT = 4000
 STARTS_S, ENDS_S = 180, 90
@@ -48,19 +54,21 @@ def resources(
     if not settings.image:  # `check` says so
         return
     modules = {name: File(f"{DIRECTORY}/{name}", text) for name, text in knowledge.program(MODULES).items()}
+    variables = "".join(f"{name}={shlex.quote(value)}\n" for name, value in secrets.items())
     port = Port(port_of(settings.listen), published_at(settings.listen), ENGINE)
     wanted = Contained(
         image=settings.image,
-        entrypoint=("litellm",),
+        entrypoint=ENTRY,
         command=(
+            "litellm",
             *("--config", f"{INSIDE}/config.yaml", "--host", "0.0.0.0", "--port", str(PORT)),
             *("--num_workers", "1", "--telemetry", "False"),
         ),
         environment={**ENVIRONMENT, **({"LANGFUSE_HOST": traces_at} if traces_at else {})},
-        env_files=(File(SECRETS, "".join(f"{name}={value}\n" for name, value in secrets.items()), mode=0o600, secret=True),),
         reads={
             f"{INSIDE}/config.yaml": File(f"{DIRECTORY}/config.yaml", configuration),
             f"{INSIDE}/access.json": File(ACCESS, access, mode=0o600, secret=True),
+            VARIABLES: File(SECRETS, variables, mode=0o600, secret=True),
             **{f"{INSIDE}/{MODULES.rpartition('/')[2]}/{name}": file for name, file in modules.items()},
         },
         sockets={SOCKETS: SOCKETS},

@@ -44,8 +44,11 @@ def plan(host: Host, settings: LocalaiSettings, fleet: Fleet, knowledge: Knowled
             "HF_HOME": "/models/huggingface",
             "HF_HUB_DISABLE_TELEMETRY": "1",
         },
-        env_files=(File(f"{directory}/key.env", f"LOCALAI_API_KEY={key}\n", mode=0o600, secret=True),),
-        reads={"/paddock/entry.sh": entry, **models},
+        reads={
+            "/paddock/entry.sh": entry,
+            "/run/secrets/key": File(f"{directory}/key", f"{key}\n", mode=0o600, secret=True),
+            **models,
+        },
         keeps={"/backends": volume(NAME, "backends"), "/models": volume(NAME, "models")},
         publishes=((port, 8080),),
         memory=settings.memory,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ from inventory.errors import InventoryError
 from inventory.load import load
 from resources import File, Stack
 from roles.langfuse.settings import KEY, secret_name
+from roles.litellm.container import VARIABLES
 from roles.litellm.plan import CONFIGURATION, UNIT, remarks
-from roles.litellm.settings import MODULES, LitellmSettings
+from roles.litellm.settings import MODULES, LitellmSettings, master_key_name
 from roles.tracing import public_key
 
 IMAGE = f"ghcr.io/berriai/litellm:main-stable@sha256:{'5eed' * 16}"
@@ -82,8 +85,26 @@ def test_no_secret_is_in_compose_yml_and_files_with_one_are_for_root_alone() -> 
     with_one = {each.path for each in files if any(secret.encode() in each.data for secret in (MASTER, SALT, SERVERS))}
     assert with_one == {f"{DIRECTORY}/secrets.env"}
     assert {each.path for each in files if each.mode == 0o600} == with_one | {f"{DIRECTORY}/access.json"}
-    assert definition(fronted)["env_file"] == [f"{DIRECTORY}/secrets.env"]
+    assert "env_file" not in definition(fronted)
+    assert {each["source"]: each["target"] for each in definition(fronted)["volumes"]}[f"{DIRECTORY}/secrets.env"] == VARIABLES
     assert f"PADDOCK_KEY_API_KEY_AI={SERVERS}\n" in fronted.text(f"{DIRECTORY}/secrets.env")
+
+
+def test_litellm_gets_its_secrets_as_they_were_written(tmp_path: Path) -> None:
+    """By the very entry of the container, with its file where it can be here."""
+    fronted = contained(upstream="ai")
+    odd = "~root/of=~+a.person~-"
+    fronted.small.secrets[master_key_name("one")] = odd
+    variables = tmp_path / "variables"
+    variables.write_text(fronted.text(f"{DIRECTORY}/secrets.env"))
+    said = definition(fronted)
+    entry = [each.replace("$$", "$").replace(VARIABLES, str(variables)) for each in said["entrypoint"]]
+    assert said["command"][0] == "litellm"
+    done = subprocess.run([*entry, "env", "-0"], capture_output=True, text=True, env={"PATH": os.environ["PATH"]}, check=True)
+    got = dict(each.split("=", 1) for each in done.stdout.split("\0") if each)
+    assert (got["LITELLM_MASTER_KEY"], got["PADDOCK_PEPPER"]) == (odd, SALT)
+    variables.unlink()
+    assert subprocess.run([*entry, "true"], capture_output=True).returncode != 0
 
 
 def test_it_has_the_sockets_of_servers_and_tunnels_and_writes_to_nothing_of_the_host() -> None:

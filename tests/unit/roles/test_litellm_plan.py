@@ -102,7 +102,7 @@ def test_everything_of_a_mining_rig_is_there_under_its_public_name(tmp_path: Pat
     text = (ROOT / "inventory" / "local-ai.yml").read_text()
     text = text.replace("      gateway:                  #", "      litellm:                  #").replace("          every_s: 15\n", "")
     text = text.replace("          picture:\n            limits:\n              parallel: 1\n", "")
-    lines = [line for line in text.splitlines() if "master_key:" not in line]
+    lines = [line for line in text.splitlines() if "master_key:" not in line and "langfuse: prod" not in line]
     before, _, models = "\n".join(lines).partition("      caddy:\n")
     (tmp_path / "local-ai.yml").write_text(before + models[models.index("\nmodels:") :] + "\n")
     fleet = load(tmp_path / "local-ai.yml")

@@ -110,8 +110,9 @@ def test_its_back_end_is_fetched_into_a_volume_by_an_entry_of_its_own() -> None:
 def test_its_key_stands_in_a_file_for_root_alone() -> None:
     painting = Painting()
     (key,) = (each for each in of_kind(painting.plan("ai"), File) if KEY.encode() in each.data)
-    assert (key.path, key.mode, key.secret) == (f"{DIRECTORY}/key.env", 0o600, True)
-    assert painting.container["env_file"] == [key.path]
+    assert (key.path, key.mode, key.secret) == (f"{DIRECTORY}/key", 0o600, True)
+    assert "env_file" not in painting.container
+    assert {each["source"]: each["target"] for each in painting.container["volumes"]}[key.path] == "/run/secrets/key"
 
 
 def test_only_the_hosts_whose_gateways_ask_it_are_to_reach_it() -> None:
