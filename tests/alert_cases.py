@@ -82,6 +82,17 @@ def _restarts(values: str) -> Mapping[str, str]:
     return {series("node_systemd_service_restart_total", {**HOST, "name": "caddy.service"}): values}
 
 
+MODELS_FILE = "/var/lib/paddock/metrics/paddock-models.prom"
+
+
+def _model_failed(values: str) -> Mapping[str, str]:
+    return {series("paddock_model_failed", {**HOST, "server": "router", "model": "small"}): values}
+
+
+def _written(values: str) -> Mapping[str, str]:
+    return {series("node_textfile_mtime_seconds", {**HOST, "file": MODELS_FILE}): values}
+
+
 def _unsent(values: str) -> Mapping[str, str]:
     return {series("prometheus_notifications_errors_total", {**PROMETHEUS, "alertmanager": "http://192.0.2.10:9093/api/v2/alerts"}): values}
 
@@ -128,6 +139,8 @@ CASES: Mapping[str, Case] = {
         _unit("caddy.service"),
     ),
     "ServiceRestarts": Case(_restarts("0+1x40"), _restarts("0x20 1+0x20"), "40m", {**HOST, "name": "caddy.service"}),
+    "ModelFailed": Case(_model_failed("0x4 1x9"), _model_failed("0x13"), "10m", {**HOST, "server": "router", "model": "small"}),
+    "ModelMetricsOld": Case(_written("0x9"), _written("0+60x9"), "6m", {**HOST, "file": MODELS_FILE}, "6m 0s"),
     "RequestsWait": Case(
         {series("llamacpp:requests_deferred", SERVER): "3x40"},
         {series("llamacpp:requests_deferred", SERVER): "3x10 0 3x10 0x20"},

@@ -8,6 +8,7 @@ from inventory.fleet import Fleet, Host
 from inventory.knowledge import Knowledge
 from resources import Directory, File, Package, Port, Resource, Service, User
 from roles.metrics import listed_by_go
+from roles.node_exporter import models
 from roles.node_exporter.settings import UNIT, NodeExporterSettings
 from roles.role import is_loopback, port_of, render
 
@@ -51,6 +52,7 @@ def plan(host: Host, settings: NodeExporterSettings, fleet: Fleet, knowledge: Kn
     yield User("prometheus", "/var/lib/prometheus")  # as the package makes it, which would leave it behind
     yield Directory("/var/lib/paddock")
     yield Directory(TEXTFILES)
+    yield from models.resources(host.name, fleet, knowledge, TEXTFILES)
     yield Directory(DROPINS)
     yield dropin
     port = Port(port_of(settings.listen), (listed_by_go(settings.listen),), UNIT, reachable_from=fleet.watchers(host.name))

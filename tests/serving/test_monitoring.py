@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,6 +37,8 @@ hosts:
       llama_server:
         api_key: true
         preset: {threads: 1, threads-batch: 1}
+        models: [small, drowsy]
+        models_max: 2
         instances: {chat: {model: small, listen: "0.0.0.0:8081"}}
       node_exporter:
       alertmanager:
@@ -47,7 +50,9 @@ hosts:
       firewall:
       node_exporter: {listen: "0.0.0.0:9100"}
       gateway: {upstream: box/chat, metrics_listen: "0.0.0.0:9101"}
-models: {small: {source: tiny, preset: {ctx-size: 1024}}}
+models:
+  small: {source: tiny, preset: {ctx-size: 1024}}
+  drowsy: {source: tiny, preset: {ctx-size: 1024, sleep-idle-seconds: 20}}
 """
 
 UNITS = "node_systemd_unit_state%7Bstate=%22failed%22,name=%22prometheus-node-exporter.service%22%7D"
@@ -92,6 +97,41 @@ def test_a_reading_of_a_llama_server_has_its_host_and_model(fleet: LabFleet) -> 
         "model": "small",
         "job": "llama_server",
     }
+
+
+def states(fleet: LabFleet) -> dict[str, str]:
+    """Of the router's models, as Prometheus has them."""
+    return {each["metric"]["model"]: each["metric"]["state"] for each in values(fleet, "paddock_model_state==1")}
+
+
+def until(fleet: LabFleet, wanted: dict[str, str]) -> None:
+    end = time.monotonic() + 120
+    while (found := states(fleet)) != wanted and time.monotonic() < end:
+        time.sleep(1)
+    assert found == wanted
+
+
+def own_series(fleet: LabFleet) -> set[str]:
+    return {each["metric"]["model"] for each in values(fleet, "llamacpp:prompt_tokens_total%7Bserver=%22llama-server%22%7D")}
+
+
+def ask(fleet: LabFleet, model: str) -> None:
+    body = json.dumps({"model": model, "prompt": "hello", "max_tokens": 4})
+    key = '. /etc/paddock/llama-server/api-key.env; printf \'header = "Authorization: Bearer %s"\' "$LLAMA_API_KEY" |'
+    fleet.on("box", f"{key} curl -sSf --max-time 100 -o /dev/null -K - http://127.0.0.1:8080/v1/completions -d '{body}'")
+
+
+def test_models_of_a_router_are_told_of_and_no_reading_loads_one_or_keeps_it_awake(fleet: LabFleet) -> None:
+    """600 readings of the host's metrics a second apart would take ten minutes: these are as many, as fast as they come."""
+    assert set(states(fleet)) == {"small", "drowsy"}
+    for model in ("drowsy", "small"):
+        ask(fleet, model)
+    until(fleet, {"small": "loaded", "drowsy": "loaded"})
+    fleet.on("box", "for i in $(seq 600); do curl -sSf -o /dev/null http://127.0.0.1:9100/metrics; done")
+    until(fleet, {"small": "loaded", "drowsy": "sleeping"})
+    assert own_series(fleet) == {"small"}
+    time.sleep(40)
+    assert states(fleet) == {"small": "loaded", "drowsy": "sleeping"}
 
 
 def test_the_metrics_that_the_rules_look_at_are_there(fleet: LabFleet) -> None:
