@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class LocalImage(Resource):
     """An image that its host builds, of the Dockerfile at the path `dockerfile` and of the directory `context`, which that copies from.
 
+    It is made on the image `base`, which the host fetches where it builds, and does not keep: one that is built already needs it no more.
     `name` is without a tag (`paddock/llama.cpp`), `inputs` the digest of all that it is made of: its label `paddock.inputs`. Images with
     other tags stay for as long as the directories that they are made of, each named by its label `paddock.context`.
     """
@@ -33,6 +34,7 @@ class LocalImage(Resource):
     dockerfile: str
     context: str
     inputs: str
+    base: str = ""
 
     @property
     def id(self) -> str:
@@ -63,7 +65,7 @@ class LocalImage(Resource):
         return True  # by its labels, or it would not have been found
 
     def land(self, steps: Steps, landing: Landing) -> None:
-        steps.add("put_localimage", self.name, self.tag, self.inputs, self.dockerfile, self.context)
+        steps.add("put_localimage", self.name, self.tag, self.inputs, self.dockerfile, self.context, self.base)
 
     @classmethod
     def at_end(cls, steps: Steps, changes: Sequence[Change]) -> None:

@@ -25,7 +25,7 @@ localimage_labels() {
   docker image inspect --format "$labels" "$1" 2>/dev/null </dev/null
 }
 
-# NAME TAG INPUTS DOCKERFILE CONTEXT
+# NAME TAG INPUTS DOCKERFILE CONTEXT BASE
 put_localimage() {
   at "localimage:$1"
   found=$(localimage_labels "$1:$2") || found=
@@ -33,14 +33,27 @@ put_localimage() {
   docker version --format '{{.Server.Version}}' >/dev/null 2>&1 </dev/null ||
     fail "no Docker engine answers here: \`systemctl status docker\` says why"
   [ -d "$5" ] || fail "is to be made of $5, which is not there"
+  base=
+  [ -z "$6" ] || docker image inspect "$6" >/dev/null 2>&1 </dev/null || {
+    put_image "$6" "$6"
+    base=$6
+    at "localimage:$1"
+  }
   said=$(docker build --force-rm --tag "$1:$2" --label "paddock.inputs=$3" --label "paddock.context=$5" --file "$4" \
     "$5" 2>&1 </dev/null 9>&-) || {
+    localimage_base_goes "$base"
     docker image prune --force --filter "label=paddock.build=$1" >/dev/null 2>&1 </dev/null || true
     # what is run is told too, with all of its own words
     said=$(printf '%s\n' "$said" | grep -vE "^Step |^The command '")
     printf '%s\n' "$said" | tail -n 12 >&2
     fail "cannot be built: $(localimage_why "$said")"
   }
+  localimage_base_goes "$base"
+}
+
+# BASE: its name, where it was fetched for a build. Its layers stay for as long as an image is made of them
+localimage_base_goes() {
+  [ -z "$1" ] || docker image rm "$1" >/dev/null 2>&1 </dev/null || true
 }
 
 # SAID: the line of a build that tells most

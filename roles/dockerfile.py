@@ -39,4 +39,4 @@ def dockerfile(release: Release, base: str, **building: Any) -> str:
 def image(release: Release, base: str, path: str) -> LocalImage:
     """What a host builds of its release, by the Dockerfile that lies there at `path`."""
     inputs = hashlib.sha256(f"{dockerfile(release, base)}\0{release.fingerprint}".encode()).hexdigest()[:16]
-    return LocalImage(IMAGE, f"{release.name}-{inputs[:8]}", path, release.path, inputs)
+    return LocalImage(IMAGE, f"{release.name}-{inputs[:8]}", path, release.path, inputs, base)

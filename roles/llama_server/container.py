@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from resources import File, Image, Release, Resource
+from resources import File, Release, Resource
 from roles import dockerfile
 from roles.llama_server import proxy
 from roles.llama_server.cards import CardPin
@@ -49,7 +49,6 @@ def resources(settings: LlamaServerSettings, release: Release | None) -> Iterato
     if settings.runtime == "native" or not settings.base_image:
         return
     yield File(SCRIPT, render("llama_server/container.sh"), mode=0o755)
-    yield Image(settings.base_image)
     if release:
         yield File(DOCKERFILE, dockerfile.dockerfile(release, settings.base_image))
         yield dockerfile.image(release, settings.base_image, DOCKERFILE)

@@ -25,6 +25,19 @@ RUNS = "docker inspect --format '{{.Config.Image}} {{.Image}}' paddock-llama-ser
 IMAGES = "docker image ls --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}' paddock/llama.cpp | sort"
 
 
+BAD = r"""set -e
+mkdir -p /root/bad
+printf '#!/bin/real\n[ "$(id -u)" = 0 ] || { echo not here; exit 3; }\nexec /bin/real "$@"\n' >/root/bad/dash
+chmod 755 /root/bad/dash
+printf 'FROM BASE\nRUN cp /usr/bin/dash /usr/bin/real\nCOPY dash /usr/bin/dash\n' >/root/bad/Dockerfile
+docker build -q -t 127.0.0.1:5000/bad:13 /root/bad >/dev/null
+docker push -q 127.0.0.1:5000/bad:13 >/dev/null
+docker inspect --format '{{index .RepoDigests 0}}' 127.0.0.1:5000/bad:13
+docker rmi 127.0.0.1:5000/bad:13 BASE >/dev/null 2>&1 || docker rmi 127.0.0.1:5000/bad:13 >/dev/null
+"""
+"""A base whose shell works for root alone: an image can be built on it, and no llama-server starts of that."""
+
+
 class Upgraded(Box):
     def release(self, *, other: bool = False, contained: bool = True) -> None:
         text = INVENTORY.format(size=1024, runtime=CONTAINER.format(self.base) if contained else "")
@@ -69,6 +82,35 @@ def test_a_rollback_runs_the_image_that_was_kept(box: Upgraded) -> None:
     assert box.on(IMAGES) == images
     assert box.on(RUNS).strip() in images.splitlines()
     assert new not in box.on(RUNS)
+    box.release()
+    assert " 0 changed" in box.paddock("up", "--yes", "--no-verify")
+
+
+def test_an_image_that_does_not_run_is_taken_back_and_the_one_before_serves(box: Upgraded) -> None:
+    runs, base = box.on(RUNS).strip(), box.base
+    box.base = box.on(BAD.replace("BASE", base)).strip()
+    box.release(other=True)
+    said = box.paddock("upgrade", "--yes", "--soak", "5", "--no-measure", code=4)
+    assert "box: " in said and "Traceback" not in said
+    assert box.on(RUNS).strip() == runs and box.answers()
+    box.base = base
+    box.release()
+    box.paddock("up", "--yes", "--no-verify")
+    assert box.on(RUNS).strip() == runs and box.answers()
+
+
+def test_a_rollback_over_another_base_image_needs_no_registry(box: Upgraded) -> None:
+    runs, base = box.on(RUNS), box.base
+    box.base = box.on(BASE.replace("{ dpkg-query", "echo other >/etc/base-of-a-test; { echo /etc/base-of-a-test; dpkg-query")).strip()
+    assert box.base != base
+    box.release()
+    box.paddock("up", "--yes", "--no-verify")
+    assert box.on(RUNS) != runs and box.answers()
+    box.on("systemctl stop docker-registry")
+    box.paddock("rollback", "--yes", "box")
+    assert box.on(RUNS) == runs and box.answers()
+    box.on("systemctl start docker-registry")
+    box.base = base
     box.release()
     assert " 0 changed" in box.paddock("up", "--yes", "--no-verify")
 
