@@ -18,6 +18,10 @@ from roles.role import TEMPLATES, port_of, render
 from roles.tracing import public_key
 
 NAME = "langfuse"
+WEB = "web.env"
+WEB_VARIABLES = f"{directory_of(NAME)}/{WEB}"
+"""What the page alone reads that is secret, such as the keys of the first project."""
+
 SHORTEST = 32
 """Characters of a secret: what is published of one, as its digest, is not to be guessed."""
 
@@ -186,7 +190,7 @@ def _shared(secrets: Mapping[str, str]) -> File:
 
 def _web(secrets: Mapping[str, str]) -> File:
     return _variables(
-        "web.env",
+        WEB,
         {
             "NEXTAUTH_SECRET": secrets[names.SESSION],
             "LANGFUSE_INIT_PROJECT_PUBLIC_KEY": public_key(secrets[names.KEY]),

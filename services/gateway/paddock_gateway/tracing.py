@@ -65,11 +65,14 @@ class Traces:
         self._waiting: deque[Row] = deque()
         self._closing = asyncio.Event()
         self._sent = self._dropped = 0
-        self._away = False
+        self._away = self._dropping = False
         self._task: asyncio.Task[None] | None = None
 
     def answered(self, row: Row) -> None:
-        if len(self._waiting) >= WAITING:
+        """Whoever has no key has no trace: nobody is to fill the room for those who have one."""
+        if not row.username:
+            pass
+        elif len(self._waiting) >= WAITING:
             self._drop(1, f"{WAITING} wait in memory already")
         else:
             self._waiting.append(row)
@@ -128,11 +131,12 @@ class Traces:
         for _ in rows:
             self._waiting.popleft()
         if status >= 300:
+            self._away = True
             self._drop(len(rows), f"Langfuse refuses them with {status}")
             return True
         if self._away:
             logger.warning("Traces go to Langfuse again")
-        self._away = False
+        self._away = self._dropping = False
         self._sent += len(rows)
         return True
 
@@ -143,7 +147,8 @@ class Traces:
         return False
 
     def _drop(self, rows: int, why: str) -> None:
-        if not self._dropped:
+        if not self._dropping:
+            self._dropping = True
             logger.error("Traces are dropped, and counted: %s", why)
         self._dropped += rows
 
@@ -159,7 +164,7 @@ def _span(row: Row) -> Mapping[str, Any]:
     failed = row.status_code >= 400
     said: dict[str, str | int] = {
         "langfuse.trace.name": row.path,
-        "langfuse.observation.type": "generation",
+        "langfuse.observation.type": "generation" if row.model else "span",
         "langfuse.observation.level": "ERROR" if failed else "DEFAULT",
         "langfuse.observation.usage_details": orjson.dumps(
             {

@@ -123,6 +123,13 @@ def test_a_trace_says_who_asked_which_model_how_long_it_took_and_how_many_tokens
     assert said["langfuse.observation.metadata.request_id"] == "r-1" and said["langfuse.observation.level"] == "DEFAULT"
 
 
+def test_who_has_no_key_has_no_trace(tmp_path: Path) -> None:
+    heard = Heard()
+    sending = traces(tmp_path, 9, heard)
+    sending.answered(row(username="", status_code=401))
+    assert sending.figures().waiting == 0 and len(heard.rows) == 1
+
+
 def test_a_request_that_failed_is_an_error_and_one_of_nobody_has_no_user() -> None:
     (span,) = tracing.exported([row(status_code=503, username="", model="", ttft_ms=None)])["resourceSpans"][0]["scopeSpans"][0]["spans"]
     said = {each["key"]: next(iter(each["value"].values())) for each in span["attributes"]}
@@ -161,13 +168,36 @@ def test_what_langfuse_refuses_is_dropped_and_counted_and_the_rest_goes_on(tmp_p
             sending.start()
             sending.answered(row())
             await until(lambda: sending.figures().dropped == 1)
+            assert sending.figures().away
             sending.answered(row())
             await until(lambda: langfuse.spans)
             await sending.close()
         return langfuse, sending
 
     langfuse, sending = asyncio.run(work())
-    assert len(langfuse.spans) == 1 and sending.figures().sent == 1
+    assert len(langfuse.spans) == 1 and (sending.figures().sent, sending.figures().away) == (1, False)
+
+
+def test_each_time_that_traces_begin_to_be_dropped_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        langfuse = Langfuse(answers=[401, 401])
+        async with langfuse.listening():
+            sending = traces(tmp_path, langfuse.port)
+            sending.start()
+            for dropped, sent in ((1, 0), (2, 0), (2, 1), (3, 1)):
+                if (dropped, sent) == (3, 1):
+                    langfuse.answers = [403]
+                sending.answered(row())
+                await until(lambda: (sending.figures().dropped, sending.figures().sent) == (dropped, sent))  # noqa: B023
+            await sending.close()
+
+    asyncio.run(work())
+    told = [each.getMessage() for each in caplog.records if "dropped" in each.getMessage() or "again" in each.getMessage()]
+    assert told == [
+        "Traces are dropped, and counted: Langfuse refuses them with 401",
+        "Traces go to Langfuse again",
+        "Traces are dropped, and counted: Langfuse refuses them with 403",
+    ]
 
 
 def test_more_than_find_room_are_dropped_and_no_request_waits(tmp_path: Path) -> None:
