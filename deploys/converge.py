@@ -6,7 +6,7 @@ What each kind of resource does to a host stands in resources/; the order in whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from pyinfra import host
 
@@ -17,7 +17,7 @@ from deploys.uploads import uploaded, uploads
 from deploys.users import made
 from resources import ModelFile, Package, User, kind_of, kinds, of_kind
 from resources.base import Origin, Phase
-from resources.drift import manifest_text
+from resources.drift import Change, manifest_text
 from resources.leaving import AT_ONCE, LAST
 from resources.model import room
 from resources.owner import MANIFEST, Owner
@@ -123,7 +123,7 @@ def finish(work: Work) -> None:
         newest, made = work.newest, Steps()
         owner = newest.owner if newest.plan else None
         if newest.drift.claims != newest.drift.manifest or (newest.drift.manifest and owner != work.owner):
-            made = _manifest(newest.drift.manifest, owner, newest.owner)
+            made = _manifest(newest.drift.manifest, owner, newest.owner, work.drift.changes)
         if work.actual.rest and not work.drift.partial:
             made.add("gone_kept")
         if not newest.plan:
@@ -144,9 +144,12 @@ def finish(work: Work) -> None:
         apply(name="history", steps=ended)
 
 
-def _manifest(entries: Mapping[str, Origin], owner: Owner | None, known: Owner | None = None) -> Steps:
-    """`known` is whose the host is while the run lasts, where it is to be nobody's afterwards."""
+def _manifest(entries: Mapping[str, Origin], owner: Owner | None, known: Owner | None = None, forgotten: Sequence[Change] = ()) -> Steps:
+    """`known` is whose the host is while the run lasts, where it is to be nobody's afterwards; among the changes `forgotten` is what the
+    manifest has no more."""
     steps = _after(known or owner)
+    for kind in kinds():
+        kind.before_forgetting(steps, forgotten)
     if entries:
         steps.add("put_file", "put", steps.pack(manifest_text(entries, owner).encode(), mode=0o600), MANIFEST)
     else:

@@ -151,6 +151,11 @@ class Resource:
         raise NotImplementedError
 
     @classmethod
+    def before_forgetting(cls, steps: Steps, changes: Sequence[Change]) -> None:
+        """What there is still to do for what leaves, of all roles, before the manifest forgets it: a run that dies before that does it
+        again."""
+
+    @classmethod
     def at_end(cls, steps: Steps, changes: Sequence[Change]) -> None:
         """What there is to do once all is as declared, for the changes of all roles."""
 

@@ -69,9 +69,13 @@ class LocalImage(Resource):
 
     @classmethod
     def at_end(cls, steps: Steps, changes: Sequence[Change]) -> None:
-        """The images of releases that are gone go too; and what no plan names any more, now that nothing is to run of it."""
+        """The images of releases that are gone go too."""
         if any(isinstance(change.resource, cls | Releases) for change in changes):
             steps.add("localimages_spare")
+
+    @classmethod
+    def before_forgetting(cls, steps: Steps, changes: Sequence[Change]) -> None:
+        """What no plan names any more, now that nothing is to run of it."""
         for change in changes:
             if change.resource is None and change.id.startswith("localimage:"):
                 steps.add("localimage_unused", change.id.partition(":")[2])

@@ -111,7 +111,7 @@ class Image(Resource):
         steps.add("gone_image", name)
 
     @classmethod
-    def at_end(cls, steps: Steps, changes: Sequence[Change]) -> None:
+    def before_forgetting(cls, steps: Steps, changes: Sequence[Change]) -> None:
         """What no plan names any more, once no container uses it any more either."""
         for change in changes:
             if change.resource is None and change.id.startswith("image:"):

@@ -76,7 +76,7 @@ docker image ls --digests --format '{{.Repository}} {{.Digest}}' | sort
 docker volume ls --format '{{.Name}}' | sort
 docker network ls --format '{{.Name}}' | sort
 find /run /tmp /var/tmp /root /etc /var/lib/paddock -xdev \( -path /run/systemd -o -path /run/user -o -path /run/log -o -path /run/docker \
-    -o -path /run/containerd -o -name 'systemd-private-*' -o -path /var/lib/paddock/history \) -prune -o -print | sort
+    -o -path /run/containerd -o -name 'runc-process*' -o -name 'systemd-private-*' -o -path /var/lib/paddock/history \) -prune -o -print | sort
 ls /run/systemd/transient | sed '/^session-/d; /^docker-/d' || true"""
 
 ANSWERS = "for port in 8070 8071 8072 8073; do curl -sS --max-time 5 http://127.0.0.1:$port/index.html 2>/dev/null || echo nobody; done"

@@ -48,8 +48,10 @@ def test_images_are_looked_through_when_releases_or_images_change() -> None:
 
 def test_what_no_plan_names_leaves_when_nothing_runs_of_it_any_more_its_base_last() -> None:
     base = "debian:13@sha256:" + "0" * 64
-    gone = [Change("remove", "-", "", f"image:{base}"), Change("remove", "-", "", ONE.id)]
-    assert ended(*gone) == [f"localimage_unused {ONE.name}", f"gone_image {base}"]
+    gone, steps = [Change("remove", "-", "", f"image:{base}"), Change("remove", "-", "", ONE.id)], Steps()
+    for kind in (LocalImage, Image):
+        kind.before_forgetting(steps, gone)
+    assert steps.calls == [f"localimage_unused {ONE.name}", f"gone_image {base}"] and ended(*gone) == []
 
 
 def test_another_base_is_another_tag() -> None:
